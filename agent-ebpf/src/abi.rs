@@ -1,0 +1,361 @@
+//! The border between kernel and agent: plain integers, named pads, sizes asserted.
+//!
+//! A record is one of the `repr(C)` structs below, told apart by its first field ([`Kind`]);
+//! a [`Segment`] is followed by `captured` bytes of payload and then `tail` bytes. All integers are
+//! in the machine's byte order: both sides run on one machine.
+
+/// Which record this is; the first four bytes of every record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// [`Open`]: a connection seen for the first time.
+    Open = 1,
+    /// [`Segment`]: bytes that one call moved.
+    Segment = 2,
+    /// [`End`]: a direction ended, or the connection did.
+    End = 3,
+    /// [`Process`]: a process called exec.
+    Exec = 4,
+    /// [`Process`]: a process ended.
+    Exit = 5,
+}
+
+/// Bytes leave the process (send, write).
+pub const EGRESS: u8 = 0;
+/// Bytes come to the process (recv, read).
+pub const INGRESS: u8 = 1;
+
+/// Address family numbers, as in `include/linux/socket.h`.
+pub const AF_UNIX: u16 = 1;
+/// IPv4.
+pub const AF_INET: u16 = 2;
+/// IPv6.
+pub const AF_INET6: u16 = 10;
+
+/// A connection seen for the first time: who talks to whom, and the kernel's own counters, from
+/// which user space derives role, stream key and 64-bit offsets (docs/architecture.md, "stream key").
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Open {
+    /// [`Kind::Open`].
+    pub kind: u32,
+    /// Process that was seen using it.
+    pub tgid: u32,
+    /// Identity of the connection: the socket cookie, or a number of our own on the fall-back path.
+    pub connection: u64,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time: u64,
+    /// Address of the kernel's socket, and of its peer for unix sockets: compared, never followed.
+    pub socket: u64,
+    /// The unix socket at the other end, or 0.
+    pub peer: u64,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// `AF_*`.
+    pub family: u16,
+    /// `IPPROTO_*` (6 for TCP, 0 for unix).
+    pub protocol: u16,
+    /// Local address, network order; IPv4 in the first four bytes.
+    pub local: [u8; 16],
+    /// Remote address.
+    pub remote: [u8; 16],
+    /// Local port, host order.
+    pub local_port: u16,
+    /// Remote port, host order.
+    pub remote_port: u16,
+    /// [`role`] as the kernel side saw it.
+    pub role: u8,
+    /// `TCP_*` state at this moment.
+    pub state: u8,
+    /// Bit 0: the TCP counters below are filled.
+    pub has_counters: u8,
+    /// Unused.
+    pub pad: u8,
+    /// tcp_sock.write_seq, after the call that opened this record.
+    pub write_seq: u32,
+    /// tcp_sock.copied_seq, after that call.
+    pub copied_seq: u32,
+    /// tcp_sock.snd_una.
+    pub snd_una: u32,
+    /// tcp_sock.snd_nxt.
+    pub snd_nxt: u32,
+    /// tcp_sock.rcv_nxt.
+    pub rcv_nxt: u32,
+    /// Length of that call, by [`EGRESS`] or [`INGRESS`] in `direction`.
+    pub length: u32,
+    /// tcp_sock.bytes_acked.
+    pub bytes_acked: u64,
+    /// tcp_sock.bytes_received.
+    pub bytes_received: u64,
+    /// tcp_sock.bytes_sent (payload, retransmissions counted).
+    pub bytes_sent: u64,
+    /// tcp_sock.bytes_retrans.
+    pub bytes_retrans: u64,
+    /// Direction of the call that opened this record.
+    pub direction: u32,
+    /// Unused.
+    pub pad2: u32,
+    /// task_struct.comm of the thread that used it.
+    pub comm: [u8; 16],
+}
+const _: () = assert!(size_of::<Open>() == 168);
+
+/// Who called connect, as far as the kernel side knows.
+pub mod role {
+    /// Older than the agent.
+    pub const UNKNOWN: u8 = 0;
+    /// This end connected.
+    pub const CLIENT: u8 = 1;
+    /// This end accepted.
+    pub const SERVER: u8 = 2;
+}
+
+/// Bytes that one call moved on one connection in one direction.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Segment {
+    /// [`Kind::Segment`].
+    pub kind: u32,
+    /// [`EGRESS`] or [`INGRESS`].
+    pub direction: u8,
+    /// Bits of [`flag`].
+    pub flags: u8,
+    /// Bytes at the very end of the segment, kept when the middle was not (0 to [`TAIL`]).
+    pub tail: u8,
+    /// Why bytes are missing, one of [`hole`], when `captured < length`.
+    pub hole: u8,
+    /// As in [`Open`].
+    pub connection: u64,
+    /// CLOCK_MONOTONIC when the call had completed, nanoseconds.
+    pub time: u64,
+    /// Offset of the first byte, counted from the first byte this kernel side saw of this direction.
+    pub offset: u64,
+    /// Bytes this record stands for.
+    pub length: u32,
+    /// Bytes that follow this header (then `tail` more).
+    pub captured: u32,
+    /// Process.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Execution unit finer than a thread (goroutine, task), or 0.
+    pub unit: u64,
+    /// Records of this connection lost since the last one that came through.
+    pub lost: u32,
+    /// System call number, or [`NO_SYSCALL`].
+    pub syscall: u32,
+}
+const _: () = assert!(size_of::<Segment>() == 64);
+
+/// [`Segment::syscall`] where none is known (kernel threads).
+pub const NO_SYSCALL: u32 = u32::MAX;
+/// Longest tail.
+pub const TAIL: usize = 16;
+/// Largest payload of one record; longer calls make several.
+pub const CHUNK: usize = 16 * 1024;
+/// Most records one call makes; bytes past `CHUNK * PARTS` are a hole.
+pub const PARTS: usize = 4;
+
+/// Bits of [`Segment::flags`].
+pub mod flag {
+    /// First segment after bytes went the other way (or the first of all).
+    pub const TURN: u8 = 1;
+    /// Continues the call of the record before it.
+    pub const PART: u8 = 2;
+    /// First bytes of this direction since the connection was opened: offset 0 of the stream.
+    pub const START: u8 = 4;
+}
+
+/// Why payload is missing.
+pub mod hole {
+    /// Nothing is.
+    pub const NONE: u8 = 0;
+    /// Past what a message may cost; only the length is kept.
+    pub const BUDGET: u8 = 1;
+    /// sendfile, splice, io_uring: the bytes never were in a user buffer of this call.
+    pub const NO_BUFFER: u8 = 2;
+    /// The buffer could not be read.
+    pub const FAULT: u8 = 3;
+    /// A 32-bit program.
+    pub const COMPAT: u8 = 4;
+    /// More or longer iovecs than are followed.
+    pub const IOVECS: u8 = 5;
+}
+
+/// A direction ended, or the connection did.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct End {
+    /// [`Kind::End`].
+    pub kind: u32,
+    /// One of [`end`].
+    pub how: u32,
+    /// As in [`Open`].
+    pub connection: u64,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time: u64,
+    /// Positive errno, where `how` is [`end::ERROR`].
+    pub errno: u32,
+    /// Records of this connection lost since the last one that came through.
+    pub lost: u32,
+    /// Process, or 0 when the kernel itself ended it.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+}
+const _: () = assert!(size_of::<End>() == 40);
+
+/// How something ended.
+pub mod end {
+    /// The peer will send no more: a receive returned 0.
+    pub const EOF: u32 = 1;
+    /// This end closed or shut down its sending side.
+    pub const LOCAL: u32 = 2;
+    /// A call failed with an error that ends the connection (reset, broken pipe, time-out).
+    pub const ERROR: u32 = 3;
+    /// The kernel freed the socket; nothing follows.
+    pub const GONE: u32 = 4;
+}
+
+/// A process called exec or ended.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Process {
+    /// [`Kind::Exec`] or [`Kind::Exit`].
+    pub kind: u32,
+    /// Process.
+    pub tgid: u32,
+    /// Its parent.
+    pub parent: u32,
+    /// Unused.
+    pub pad: u32,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time: u64,
+    /// task_struct.comm.
+    pub comm: [u8; 16],
+}
+const _: () = assert!(size_of::<Process>() == 40);
+
+/// Slots of the per-CPU counter map: one for each way the kernel side can lose or leave something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Segments delivered.
+    Segments = 0,
+    /// Payload bytes delivered.
+    Bytes = 1,
+    /// Records refused by a full ring.
+    RingFull = 2,
+    /// Payload that could not be read.
+    Faults = 3,
+    /// Bytes left out by the budget.
+    Budgeted = 4,
+    /// Calls of connections that are muted.
+    Muted = 5,
+    /// Calls by processes that are not selected.
+    Unselected = 6,
+    /// Calls by 32-bit programs.
+    Compat = 7,
+    /// Calls without a user buffer (sendfile, splice, io_uring).
+    NoBuffer = 8,
+    /// Connections that no state could be kept for.
+    NoState = 9,
+}
+/// Number of [`Counter`]s.
+pub const COUNTERS: u32 = 10;
+
+/// Verdicts of the map from process to selection; no entry means not judged yet: traced meanwhile.
+pub mod verdict {
+    /// Traced.
+    pub const TRACED: u32 = 1;
+    /// Not selected.
+    pub const IGNORED: u32 = 2;
+}
+
+/// Offsets of kernel fields, resolved from BTF in user space and handed over before load.
+/// A field that the running kernel does not have is [`Offsets::ABSENT`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Offsets {
+    /// task_struct.flags
+    pub task_flags: u32,
+    /// task_struct.files
+    pub task_files: u32,
+    /// task_struct.tgid
+    pub task_tgid: u32,
+    /// task_struct.pid
+    pub task_pid: u32,
+    /// task_struct.real_parent
+    pub task_real_parent: u32,
+    /// task_struct.comm
+    pub task_comm: u32,
+    /// files_struct.fdt
+    pub files_fdt: u32,
+    /// fdtable.max_fds
+    pub fdtable_max_fds: u32,
+    /// fdtable.fd
+    pub fdtable_fd: u32,
+    /// file.f_inode
+    pub file_inode: u32,
+    /// file.private_data
+    pub file_private_data: u32,
+    /// inode.i_mode
+    pub inode_mode: u32,
+    /// inode.i_ino
+    pub inode_ino: u32,
+    /// socket.sk
+    pub socket_sk: u32,
+    /// socket.type
+    pub socket_type: u32,
+    /// sock.sk_protocol
+    pub sk_protocol: u32,
+    /// sock.sk_type
+    pub sk_type: u32,
+    /// sock.sk_socket
+    pub sk_socket: u32,
+    /// sock_common.skc_family
+    pub skc_family: u32,
+    /// sock_common.skc_state
+    pub skc_state: u32,
+    /// sock_common.skc_daddr
+    pub skc_daddr: u32,
+    /// sock_common.skc_rcv_saddr
+    pub skc_rcv_saddr: u32,
+    /// sock_common.skc_dport
+    pub skc_dport: u32,
+    /// sock_common.skc_num
+    pub skc_num: u32,
+    /// sock_common.skc_v6_daddr
+    pub skc_v6_daddr: u32,
+    /// sock_common.skc_v6_rcv_saddr
+    pub skc_v6_rcv_saddr: u32,
+    /// sock_common.skc_net (a possible_net_t: one pointer)
+    pub skc_net: u32,
+    /// net.ns.inum
+    pub net_inum: u32,
+    /// tcp_sock.write_seq
+    pub write_seq: u32,
+    /// tcp_sock.copied_seq
+    pub copied_seq: u32,
+    /// tcp_sock.snd_una
+    pub snd_una: u32,
+    /// tcp_sock.snd_nxt
+    pub snd_nxt: u32,
+    /// tcp_sock.rcv_nxt
+    pub rcv_nxt: u32,
+    /// tcp_sock.bytes_acked
+    pub bytes_acked: u32,
+    /// tcp_sock.bytes_received
+    pub bytes_received: u32,
+    /// tcp_sock.bytes_sent
+    pub bytes_sent: u32,
+    /// tcp_sock.bytes_retrans
+    pub bytes_retrans: u32,
+    /// unix_sock.peer
+    pub unix_peer: u32,
+}
+
+impl Offsets {
+    /// No such field on this kernel.
+    pub const ABSENT: u32 = u32::MAX;
+}

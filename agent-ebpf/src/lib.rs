@@ -1,0 +1,7 @@
+//! What the kernel side and the agent share: the records that cross the ring buffers, the map
+//! values, the globals and the counters, each written once, here.
+//!
+//! The library is `no_std` for the bpf target and holds no program; those are in `main.rs`.
+#![cfg_attr(target_arch = "bpf", no_std)]
+
+pub mod abi;

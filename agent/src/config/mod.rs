@@ -1,0 +1,287 @@
+//! The resolved configuration: plain values, no `Option` that means "default". Flags, environment
+//! and file are read once ([`resolve`]); after that nothing here changes. Any stage may name it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything the agent was told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// What is captured, and how.
+    pub capture: Capture,
+    /// Whose traffic.
+    pub selection: Selection,
+    /// HTTP details.
+    pub http: Http,
+    /// Routes made from paths.
+    pub route: Route,
+    /// Whose context is believed.
+    pub propagation: Propagation,
+    /// Which spans are kept.
+    pub sampling: Sampling,
+    /// What never leaves.
+    pub redaction: Redaction,
+    /// Sizes and rates.
+    pub limits: Limits,
+    /// Where spans go.
+    pub export: Export,
+    /// Attributes added to every resource (OTEL_RESOURCE_ATTRIBUTES of the agent itself).
+    pub resource: BTreeMap<String, String>,
+}
+
+/// Which kernel hooks see the traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CapturePath {
+    /// The best this kernel has.
+    #[default]
+    Auto,
+    /// sock_send_length and sock_recv_length (6.3 and later).
+    Socket,
+    /// sys_exit (5.10 and later).
+    Syscall,
+}
+
+/// What is captured, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Capture {
+    /// Which hooks.
+    pub path: CapturePath,
+    /// Bytes copied of one message before only its length is followed.
+    pub message_bytes: u32,
+    /// Ring-buffer memory in all, bytes; a power of two.
+    pub ring_bytes: u32,
+    /// Longest a record waits in a ring.
+    pub drain: Duration,
+    /// Connections kept at once.
+    pub max_connections: usize,
+    /// An exchange without any byte for this long has timed out.
+    pub exchange_timeout: Duration,
+    /// Bytes of an unknown connection that are looked at before it is muted.
+    pub unknown_bytes: u32,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self {
+            path: CapturePath::Auto,
+            message_bytes: 64 * 1024,
+            ring_bytes: 8 * 1024 * 1024,
+            drain: Duration::from_millis(4),
+            max_connections: 65_536,
+            exchange_timeout: Duration::from_secs(300),
+            unknown_bytes: 64 * 1024,
+        }
+    }
+}
+
+/// Whose traffic is traced. Empty lists select everything; each non-empty list must match
+/// (a process is selected if it matches one entry of every non-empty list), then exclusions apply.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selection {
+    /// Process ids; their later children are selected too.
+    pub pids: Vec<u32>,
+    /// Globs on the executable's name, its path, or the whole command line.
+    pub commands: Vec<String>,
+    /// Globs on container ids (a prefix of 12 is enough).
+    pub containers: Vec<String>,
+    /// Ports, either end's.
+    pub ports: Vec<u16>,
+    /// Globs on cgroup paths.
+    pub cgroups: Vec<String>,
+    /// Globs on commands never traced.
+    pub exclude_commands: Vec<String>,
+    /// Ports never traced, either end's.
+    pub exclude_ports: Vec<u16>,
+}
+
+/// HTTP details.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Http {
+    /// Request headers recorded as `http.request.header.<name>`, lower case.
+    pub request_headers: Vec<String>,
+    /// Response headers recorded as `http.response.header.<name>`, lower case.
+    pub response_headers: Vec<String>,
+}
+
+/// How paths become routes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Patterns tried first: segments, `{name}` or `*` for any one, a last `**` for the rest.
+    pub patterns: Vec<String>,
+    /// Whether identifiers in paths are recognised (numbers, UUIDs, hashes, …).
+    pub heuristics: bool,
+    /// Distinct routes kept per service; past that the route is left out.
+    pub max_per_service: usize,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            patterns: Vec::new(),
+            heuristics: true,
+            max_per_service: 200,
+        }
+    }
+}
+
+/// Whose context is believed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Propagation {
+    /// Formats read, in order: `tracecontext`, `b3`, `b3multi` (OTEL_PROPAGATORS).
+    pub extract: Vec<String>,
+    /// Whether the thread that serves an exchange is evidence for the calls it makes.
+    pub thread: bool,
+}
+
+impl Default for Propagation {
+    fn default() -> Self {
+        Self {
+            extract: vec!["tracecontext".into(), "b3".into(), "b3multi".into()],
+            thread: true,
+        }
+    }
+}
+
+/// OTEL_TRACES_SAMPLER.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Sampler {
+    /// Every span.
+    AlwaysOn,
+    /// None.
+    AlwaysOff,
+    /// By trace id.
+    TraceIdRatio(f64),
+    /// As the parent; roots all.
+    #[default]
+    ParentBasedAlwaysOn,
+    /// As the parent; no roots.
+    ParentBasedAlwaysOff,
+    /// As the parent; roots by trace id.
+    ParentBasedTraceIdRatio(f64),
+}
+
+/// Which spans are kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sampling {
+    /// The sampler.
+    pub sampler: Sampler,
+}
+
+/// What never leaves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Redaction {
+    /// Whether redaction is on at all.
+    pub enabled: bool,
+    /// Names of query parameters whose values are replaced, besides the built-in ones; lower case.
+    pub query_keys: Vec<String>,
+    /// Names of headers whose values are replaced, besides the built-in ones; lower case.
+    pub headers: Vec<String>,
+}
+
+impl Default for Redaction {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            query_keys: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+}
+
+/// Sizes and rates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT (128).
+    pub attribute_count: usize,
+    /// OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, bytes of UTF-8 text, applied to every text value.
+    pub attribute_length: usize,
+    /// Bytes of free text (URLs, user agents, headers, command lines).
+    pub text_length: usize,
+    /// OTEL_SPAN_EVENT_COUNT_LIMIT (128).
+    pub event_count: usize,
+    /// Spans per second per service; 0 for no limit.
+    pub spans_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            attribute_count: 128,
+            attribute_length: usize::MAX,
+            text_length: 256,
+            event_count: 128,
+            spans_per_second: 0,
+        }
+    }
+}
+
+/// OTLP's transport.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// `http/protobuf`.
+    #[default]
+    HttpProtobuf,
+    /// `grpc`.
+    Grpc,
+}
+
+/// One place spans go to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Exporter {
+    /// OTLP.
+    Otlp(Otlp),
+    /// One line per span for people, on stdout.
+    Stdout,
+    /// One JSON object per span, on stdout.
+    Json,
+}
+
+/// OTEL_EXPORTER_OTLP_*, with OTEL_EXPORTER_OTLP_TRACES_* before it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Otlp {
+    /// Full URL for http/protobuf (`…/v1/traces` already added where the spec says so); scheme and
+    /// authority for gRPC.
+    pub endpoint: String,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Sent with every request, in order; values percent-decoded.
+    pub headers: Vec<(String, String)>,
+    /// gzip the bodies.
+    pub gzip: bool,
+    /// Longest one export may take, retries included.
+    pub timeout: Duration,
+    /// PEM file with the certificates to trust.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the client's certificate (mTLS).
+    pub client_certificate: Option<PathBuf>,
+    /// PEM file with the client's key.
+    pub client_key: Option<PathBuf>,
+}
+
+/// Where spans go, and the OTEL_BSP_* of the queue before each exporter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Export {
+    /// Every exporter gets every span; empty means spans are made and counted, and go nowhere.
+    pub exporters: Vec<Exporter>,
+    /// OTEL_BSP_MAX_QUEUE_SIZE.
+    pub queue_size: usize,
+    /// OTEL_BSP_MAX_EXPORT_BATCH_SIZE.
+    pub batch_size: usize,
+    /// OTEL_BSP_SCHEDULE_DELAY: longest a span waits for company.
+    pub schedule_delay: Duration,
+    /// OTEL_BSP_EXPORT_TIMEOUT.
+    pub export_timeout: Duration,
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Self {
+            exporters: Vec::new(),
+            queue_size: 2048,
+            batch_size: 512,
+            schedule_delay: Duration::from_secs(5),
+            export_timeout: Duration::from_secs(30),
+        }
+    }
+}

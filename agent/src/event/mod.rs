@@ -1,0 +1,185 @@
+//! Ring-buffer records as typed events. Decoding is total: any bytes give an event or `None`.
+
+use std::net::SocketAddr;
+
+/// CLOCK_MONOTONIC, nanoseconds.
+pub type Nanos = u64;
+
+/// Names one connection end for as long as the agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// Which way bytes went, seen from the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Sent by the process.
+    Egress,
+    /// Received by the process.
+    Ingress,
+}
+
+/// Who connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// This end called connect.
+    Client,
+    /// This end accepted.
+    Server,
+}
+
+/// Who moved bytes: a process, its thread, and the unit of work inside it (0: none known).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Execution {
+    /// Process id (tgid) in the host's namespace.
+    pub process: u32,
+    /// Thread id.
+    pub thread: u32,
+    /// Goroutine, task or the like; 0 when unknown.
+    pub unit: u64,
+}
+
+/// Both ends' initial sequence numbers: one TCP connection's name that both hosts can derive and
+/// that survives NAT. For unix sockets, the two kernel addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamKey {
+    /// The connecting side's.
+    pub client: u64,
+    /// The accepting side's.
+    pub server: u64,
+}
+
+/// An address of one end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// TCP over IPv4 or IPv6.
+    Inet(SocketAddr),
+    /// A unix socket; its path where known.
+    Unix(Option<String>),
+}
+
+/// A connection seen for the first time.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// Which one.
+    pub connection: ConnectionId,
+    /// When.
+    pub time: Nanos,
+    /// Process that used it.
+    pub process: u32,
+    /// Name of that process's thread, for the case that it is gone before /proc can be read.
+    pub comm: String,
+    /// This end.
+    pub local: Address,
+    /// The other end.
+    pub remote: Address,
+    /// Who connected, where known.
+    pub role: Option<Role>,
+    /// The connection's name on both ends, where it could be derived.
+    pub key: Option<StreamKey>,
+    /// Absolute stream offset of the kernel side's offset 0, egress then ingress.
+    pub base: [u64; 2],
+    /// Inode of the network namespace; 0 when unknown.
+    pub netns: u32,
+}
+
+/// Why bytes of a segment are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hole {
+    /// Left out by the copy budget: expected, harmless in bodies.
+    Budget,
+    /// sendfile, splice, io_uring: no user buffer.
+    NoBuffer,
+    /// Unreadable memory.
+    Fault,
+    /// A 32-bit program.
+    Compat,
+    /// Too many iovecs.
+    Iovecs,
+    /// Records were lost (ring full): not expected, counted.
+    Lost,
+    /// Moved by a call the kernel side does not see (splice to a pipe).
+    Unseen,
+}
+
+/// Bytes moved by one call. `bytes` are the first of `length`, `tail` the last.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// On which connection.
+    pub connection: ConnectionId,
+    /// Which way.
+    pub direction: Direction,
+    /// When the call had completed.
+    pub time: Nanos,
+    /// Offset of the first byte as the kernel side counts (add [`Open::base`]).
+    pub offset: u64,
+    /// Bytes this segment stands for.
+    pub length: u32,
+    /// The first bytes of it.
+    pub bytes: &'a [u8],
+    /// The last bytes of it, when the middle was left out; may be empty.
+    pub tail: &'a [u8],
+    /// Why bytes are missing, when they are.
+    pub hole: Option<Hole>,
+    /// Whether bytes went the other way just before.
+    pub turn: bool,
+    /// Continues the same call as the segment before it.
+    pub part: bool,
+    /// Records of this connection lost just before this one.
+    pub lost: u32,
+    /// Who did it.
+    pub execution: Execution,
+}
+
+/// How a direction or a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// The peer will send no more.
+    Eof,
+    /// This end closed or shut down its sending side.
+    Local,
+    /// A call failed with this errno.
+    Error(i32),
+    /// The socket is gone.
+    Gone,
+}
+
+/// An end of a direction or connection.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// Which one.
+    pub connection: ConnectionId,
+    /// When.
+    pub time: Nanos,
+    /// How.
+    pub ending: Ending,
+    /// Records of this connection lost just before.
+    pub lost: u32,
+}
+
+/// A process that called exec or ended.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Process id.
+    pub process: u32,
+    /// Its parent's.
+    pub parent: u32,
+    /// When.
+    pub time: Nanos,
+    /// Its name.
+    pub comm: String,
+}
+
+/// One decoded record.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A connection seen for the first time; comes before its segments.
+    Open(Open),
+    /// Bytes.
+    Segment(Segment<'a>),
+    /// An end.
+    End(End),
+    /// exec.
+    Exec(Process),
+    /// exit.
+    Exit(Process),
+}

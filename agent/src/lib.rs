@@ -1,0 +1,38 @@
+//! spantap, the agent: the modules below are the data's way, in its order.
+//!
+//! ```text
+//! kernel ─ probe → event → connection → protocol → exchange → trace → span → policy → export
+//!          target ┘ (what to attach)     resource (whose span it is) ┘
+//! ```
+//!
+//! A stage may name the stages before it and none after it; `cargo xtask tidy` refuses the rest.
+//! `config` and `stats` may be named by all; `pipeline` and `ui` are where the stages meet.
+
+pub mod config;
+pub mod stats;
+
+pub mod probe;
+
+pub mod event;
+
+pub mod connection;
+
+pub mod protocol;
+
+pub mod exchange;
+
+pub mod trace;
+
+pub mod span;
+
+pub mod policy;
+
+pub mod export;
+
+pub mod target;
+
+pub mod resource;
+
+pub mod pipeline;
+
+pub mod ui;

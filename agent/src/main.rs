@@ -1,0 +1,4 @@
+//! `spantap`: flags → configuration → run → exit code.
+fn main() -> std::process::ExitCode {
+    spantap::ui::main()
+}

@@ -1,0 +1,82 @@
+//! Gives each exchange its trace and its parent, with the evidence; or none.
+
+use std::borrow::Cow;
+
+use crate::exchange::Exchange;
+
+/// 16 bytes, not all zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TraceId(pub [u8; 16]);
+
+/// 8 bytes, not all zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SpanId(pub [u8; 8]);
+
+/// Why a span has the parent it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// The request carried a `traceparent`.
+    TraceParent,
+    /// The request carried B3 headers.
+    B3,
+    /// Both ends of one connection were seen; the stream key names the message.
+    StreamKey,
+    /// The thread that sent the request was serving exactly one exchange.
+    Thread,
+}
+
+impl Method {
+    /// The value of `spantap.link.method`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::TraceParent => "traceparent",
+            Method::B3 => "b3",
+            Method::StreamKey => "stream_key",
+            Method::Thread => "thread",
+        }
+    }
+}
+
+/// A parent and why.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Parent {
+    /// The parent's span id.
+    pub span: SpanId,
+    /// Whether it came over the wire rather than from this process (OTLP's is_remote flag).
+    pub remote: bool,
+    /// Evidence.
+    pub method: Method,
+    /// 0 to 1; 1 is exact.
+    pub confidence: f64,
+}
+
+/// A span this one is related to without being its child.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    /// Trace.
+    pub trace: TraceId,
+    /// Span.
+    pub span: SpanId,
+    /// Why it is linked: the value of `spantap.link.reason`.
+    pub reason: Cow<'static, str>,
+}
+
+/// An exchange with its place in a trace.
+#[derive(Clone, Debug)]
+pub struct Linked {
+    /// The exchange.
+    pub exchange: Box<Exchange>,
+    /// Its trace.
+    pub trace: TraceId,
+    /// Its span.
+    pub span: SpanId,
+    /// Its parent, if any.
+    pub parent: Option<Parent>,
+    /// W3C trace flags that came with the context; bit 0 sampled. None where nothing came: the
+    /// sampler then decides for the root.
+    pub flags: Option<u8>,
+    /// W3C tracestate that came with the context.
+    pub state: Option<Box<str>>,
+    /// Related spans.
+    pub links: Vec<Link>,
+}

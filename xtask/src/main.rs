@@ -1,0 +1,2 @@
+//! `cargo xtask`: the one door to building, running and testing spantap.
+fn main() {}
