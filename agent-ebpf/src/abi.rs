@@ -317,3 +317,36 @@ fields! {
 pub const FIELD_COUNT: usize = FIELDS.len();
 /// The offset of a field that the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
+
+/// A record as bytes from a ring.
+pub trait Record: Copy {
+    /// Reads the record at the start of `bytes`, and what follows it; `None` if they are too few.
+    fn read(bytes: &[u8]) -> Option<(Self, &[u8])>;
+}
+
+macro_rules! records {
+    ($($record:ty),+) => { $(
+        impl Record for $record {
+            fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+                let (head, rest) = bytes.split_at_checked(size_of::<Self>())?;
+                // SAFETY: as many bytes as the record has, all integers: any pattern is one.
+                Some((unsafe { head.as_ptr().cast::<Self>().read_unaligned() }, rest))
+            }
+        }
+    )+ };
+}
+
+records!(Open, Segment, End, Process);
+
+/// What the first four bytes of a record say it is.
+pub fn kind(bytes: &[u8]) -> Option<Kind> {
+    let (word, _) = bytes.split_at_checked(4)?;
+    Some(match u32::from_ne_bytes(word.try_into().ok()?) {
+        1 => Kind::Open,
+        2 => Kind::Segment,
+        3 => Kind::End,
+        4 => Kind::Exec,
+        5 => Kind::Exit,
+        _ => return None,
+    })
+}

@@ -79,7 +79,8 @@ impl Connection {
 
 #[inline(always)]
 fn epoch() -> u32 {
-    EPOCH.get(0).copied().unwrap_or(0)
+    let kernel = EPOCH.get(0).copied().unwrap_or(0);
+    kernel.wrapping_add(EPOCH.get(1).copied().unwrap_or(0))
 }
 
 /// Whether a process is traced, or not judged yet.
@@ -153,6 +154,9 @@ pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call:
     };
     // SAFETY: the helper writes at most the 16 bytes it is given.
     unsafe { bpf_get_current_comm(open.comm.as_mut_ptr().cast(), 16) };
+    if open.family == AF_UNIX {
+        open.peer = Untyped(socket.address() as *const _).field(Field::UnixPeer);
+    }
     if let Some(tcp) = tcp {
         addresses(&mut open, socket);
         counters(&mut open, tcp);
@@ -180,6 +184,17 @@ impl Net {
     #[inline(always)]
     pub fn untyped(socket: Untyped) -> Self {
         Self(Untyped(socket.field::<u64>(Field::SkNet) as *const _).field(Field::NetInum))
+    }
+}
+
+/// Takes TCP's position in the way opposite to the opening call, so that bytes that move there
+/// unseen before the first call show as a hole.
+#[inline(always)]
+pub fn remember<P: Pointer>(connection: &mut Connection, tcp: P, way: u8) {
+    if way == EGRESS {
+        connection.sequence[INGRESS as usize] = tcp.field(Field::CopiedSeq);
+    } else {
+        connection.sequence[EGRESS as usize] = tcp.field(Field::WriteSeq);
     }
 }
 

@@ -43,9 +43,10 @@ pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 1);
 /// Connections nobody can parse; written by user space.
 #[map]
 pub static MUTED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
-/// Slot 0: raised whenever PROCESSES or MUTED changed, so that connections look again.
+/// Their sum is raised whenever PROCESSES or MUTED changed, so that connections look again. Slot 0
+/// is raised by the kernel side, slot 1 by user space: neither can undo the other's.
 #[map]
-pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
+pub static EPOCH: Array<u32> = Array::with_max_entries(2, 0);
 /// One slot a ring: 1 while its reader sleeps and wants to be woken by the next record.
 #[map]
 pub static WAKE: Array<u32> = Array::with_max_entries(4, 0);

@@ -76,6 +76,9 @@ fn moved(socket: *mut c_void, result: i32, way: u8) {
             state.lost = state.lost.wrapping_add(1);
             return;
         }
+        if let Some(tcp) = tcp {
+            connection::remember(state, tcp, way);
+        }
         state.opened = 1;
     }
     payload::deliver(state, &arguments(), call, offset, (way.into(), Walker::Loop));

@@ -126,7 +126,7 @@ fn peeks(arguments: &Arguments) -> bool {
 }
 
 /// Turns a count of messages into bytes. One message is read like sendmsg's; the bytes of several
-/// are only counted (struct mmsghdr: 64 bytes, msg_len at 56).
+/// are only counted, the first eight of them (struct mmsghdr: 64 bytes, msg_len at 56).
 #[inline(always)]
 fn messages(arguments: &mut Arguments, count: i32) -> i32 {
     if count <= 0 {
@@ -134,7 +134,7 @@ fn messages(arguments: &mut Arguments, count: i32) -> i32 {
     }
     arguments.value[2] = count as u64;
     let mut bytes = 0i32;
-    for i in 0..64u64 {
+    for i in 0..8u64 {
         if i >= count as u64 {
             break;
         }
@@ -196,6 +196,9 @@ fn moved(arguments: &Arguments, result: i32, pid_tgid: u64) {
         if !introduce(state.id, socket, tcp, call) {
             state.lost = state.lost.wrapping_add(1);
             return;
+        }
+        if tcp {
+            connection::remember(state, socket, way);
         }
         state.opened = 1;
     }
