@@ -1,6 +1,20 @@
 //! The resolved configuration: plain values, no `Option` that means "default". Flags, environment
 //! and file are read once ([`resolve`]); after that nothing here changes. Any stage may name it.
 
+pub mod cli;
+pub mod docs;
+pub mod env;
+pub mod file;
+pub mod form;
+mod near;
+mod otlp;
+mod resolve;
+pub mod setting;
+mod table;
+
+pub use resolve::{Error, Flags, Resolved, load, resolve};
+pub use table::SETTINGS;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
