@@ -18,6 +18,11 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Takes `n` away: for gauges only.
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
     /// Replaces the value: for gauges and for counters that the kernel keeps.
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
@@ -91,4 +96,22 @@ counters! {
     policy_attributes_dropped = "policy.attributes_dropped",
     /// Events left out by the count limit.
     policy_events_dropped = "policy.events_dropped",
+    /// Spans handed to exporters, once for each; always the sum of the sent, refused, failed, dropped and waiting ones.
+    export_queued = "export.queued",
+    /// Spans that arrived.
+    export_sent = "export.sent",
+    /// Spans the receiver left out of a batch it took (OTLP partial success).
+    export_rejected = "export.rejected",
+    /// Spans of batches the receiver refused for good.
+    export_failed_refused = "export.failed_refused",
+    /// Spans that could not be written or encoded here.
+    export_failed_local = "export.failed_local",
+    /// Oldest spans dropped because a queue was full.
+    export_dropped_full = "export.dropped_full",
+    /// Spans left when the time for the last flush was over, or made after it.
+    export_dropped_shutdown = "export.dropped_shutdown",
+    /// Attempts that failed and were made again.
+    export_retries = "export.retries",
+    /// Spans waiting in queues or on their way.
+    export_queue_depth = "export.queue_depth",
 }
