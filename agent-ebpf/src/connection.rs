@@ -296,7 +296,11 @@ pub fn advance(connection: &mut Connection, way: u8, length: u32, position: u32)
     let start = if connection.tcp != 0 && connection.sequence[way] != 0 {
         // 0 stands for "no position yet": a real position of 0 only costs one check of one call.
         let moved = position.wrapping_sub(connection.sequence[way]);
-        let unseen = moved.wrapping_sub(length);
+        let mut unseen = moved.wrapping_sub(length);
+        if unseen == 1 {
+            // A FIN takes a number of its own and is no byte.
+            unseen = 0;
+        }
         // A position behind or far ahead is a race with another thread of the same socket.
         if unseen < (1 << 31) { connection.next[way].wrapping_add(unseen.into()) } else { connection.next[way] }
     } else {
