@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns};
 use crate::emit;
 use crate::kernel::{Pointer, Typed, Untyped};
 use crate::maps::{EPOCH, MUTED, PROCESSES};
+use crate::payload;
 
 /// State of one socket. Two threads may touch it at once; what that can spoil is a budget or a
 /// turn mark, never an offset of a direction that one thread uses at a time.
@@ -122,7 +123,9 @@ pub struct Call {
 /// milliseconds can still be looked up.
 #[inline(always)]
 pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call: Call) -> bool {
-    let mut open = Open {
+    let Some(scratch) = payload::scratch(call.way.into()) else { return false };
+    let open = &mut scratch.open;
+    *open = Open {
         kind: Kind::Open as u32,
         tgid: (call.pid_tgid >> 32) as u32,
         connection: id,
@@ -158,12 +161,12 @@ pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call:
         open.peer = Untyped(socket.address() as *const _).field(Field::UnixPeer);
     }
     if let Some(tcp) = tcp {
-        addresses(&mut open, socket);
-        counters(&mut open, tcp);
+        addresses(open, socket);
+        counters(open, tcp);
     }
     // SAFETY: the whole record is initialised.
     unsafe {
-        emit::send(id, core::ptr::addr_of!(open).cast(), size_of::<Open>() as u64, true)
+        emit::send(id, core::ptr::from_ref(open).cast(), size_of::<Open>() as u64, true)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every map and global, with its size and why. Sizes marked "set at load" are placeholders that
 //! the loader replaces (agent/src/probe/object.rs).
 
-use agent_ebpf::abi::{CHUNK, COUNTERS, FIELD_COUNT, Segment};
+use agent_ebpf::abi::{CHUNK, COUNTERS, FIELD_COUNT, Open, Segment};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
@@ -61,6 +61,8 @@ pub struct Scratch {
     /// A walk over iovecs. Here and not on the stack, so that the verifier forgets what it knows of
     /// its numbers and sees that one step is like the next.
     pub walk: Walk,
+    /// A connection's introduction: too large for the stack of a deep program.
+    pub open: Open,
     /// Header.
     pub segment: Segment,
     /// Payload and tail.

@@ -83,10 +83,9 @@ pub fn deliver(
     arguments: &Arguments,
     call: Call,
     offset: u64,
-    program: (u32, Walker),
+    walker: Walker,
 ) {
-    let (nested, walker) = program;
-    let Some(scratch) = scratch(nested) else { return };
+    let Some(scratch) = scratch(call.way.into()) else { return };
     let buffer = Buffer::of(arguments);
     let way = (call.way & 1) as usize;
     let mut flags = 0;
@@ -104,9 +103,11 @@ pub fn deliver(
     if buffer.missing != hole::NONE {
         wanted = 0;
     }
+    // A walk without bpf_loop is all the old verifiers have patience for: one record then.
+    let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 { 1 } else { PARTS as u32 };
     let mut from = 0u32;
     for part in 0..PARTS as u32 {
-        let last = part == PARTS as u32 - 1 || from + CHUNK as u32 >= wanted;
+        let last = part + 1 >= parts || from + CHUNK as u32 >= wanted;
         let length = if last { call.length - from } else { CHUNK as u32 };
         let piece = Piece { from, length, wanted: wanted.saturating_sub(from), flags };
         one(connection, scratch, &buffer, (arguments.number, walker), call, offset, &piece);
@@ -121,13 +122,14 @@ pub fn deliver(
 /// Calls up to this length are always copied whole.
 const ALWAYS: u32 = 64;
 
+/// This CPU's scratch of a program, by its direction.
 #[inline(always)]
-fn scratch(nested: u32) -> Option<&'static mut Scratch> {
+pub fn scratch(way: u32) -> Option<&'static mut Scratch> {
     // SAFETY: no arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     // SAFETY: one slot per CPU and program; a program does not nest in itself (the kernel's
     // per-program recursion guard), so nobody else holds it.
-    SCRATCH.get_ptr_mut(cpu * 2 + nested).map(|slot| unsafe { &mut *slot })
+    SCRATCH.get_ptr_mut(cpu * 2 + (way & 1)).map(|slot| unsafe { &mut *slot })
 }
 
 #[inline(always)]

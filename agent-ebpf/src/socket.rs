@@ -81,7 +81,7 @@ fn moved(socket: *mut c_void, result: i32, way: u8) {
         }
         state.opened = 1;
     }
-    payload::deliver(state, &arguments(), call, offset, (way.into(), Walker::Loop));
+    payload::deliver(state, &arguments(), call, offset, Walker::Loop);
 }
 
 /// The state of a socket: kept with it, made when bytes first move and its process is wanted.

@@ -21,9 +21,20 @@ use crate::kernel::{Pointer, Untyped, read};
 use crate::maps::{SOCKETS, global};
 use crate::payload::{self, Walker};
 
-/// After a system call.
+/// After a system call, kernels with bpf_loop (5.17 and later).
 #[btf_tracepoint(function = "sys_exit")]
 pub fn returned(context: BtfTracePointContext) -> i32 {
+    after(&context, Walker::Loop)
+}
+
+/// After a system call, older kernels.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn returned_old(context: BtfTracePointContext) -> i32 {
+    after(&context, Walker::Unrolled)
+}
+
+#[inline(always)]
+fn after(context: &BtfTracePointContext, walker: Walker) -> i32 {
     let registers: *const u8 = context.arg(0);
     let result: i64 = context.arg(1);
     let mut words = [0u64; arch::WORDS];
@@ -60,7 +71,7 @@ pub fn returned(context: BtfTracePointContext) -> i32 {
         result = messages(&mut arguments, result);
     }
     if !peeks(&arguments) {
-        moved(&arguments, result, pid_tgid);
+        moved(&arguments, result, pid_tgid, walker);
     }
     0
 }
@@ -158,7 +169,7 @@ fn way(arguments: &Arguments) -> u8 {
 }
 
 #[inline(always)]
-fn moved(arguments: &Arguments, result: i32, pid_tgid: u64) {
+fn moved(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
     let mut way = way(arguments);
     let mut found = socket_of(arguments.value[0]);
     if arguments.number == call::SPLICE {
@@ -202,7 +213,7 @@ fn moved(arguments: &Arguments, result: i32, pid_tgid: u64) {
         }
         state.opened = 1;
     }
-    payload::deliver(state, arguments, call, offset, (way.into(), Walker::Unrolled));
+    payload::deliver(state, arguments, call, offset, walker);
 }
 
 /// Not inlined: it happens once per connection and its record is large.

@@ -1,18 +1,23 @@
 //! scratch
-use aya::programs::BtfTracePoint;
-use spantap::probe::*;
+use spantap::probe::*; use spantap::event::decode::decode; use spantap::event::*;
+use std::time::{Duration,Instant};
 fn main() -> anyhow::Result<()> {
-    let blob = std::fs::read("/sys/kernel/btf/vmlinux")?;
-    let offsets = btf::Btf::parse(&blob)?.offsets();
-    let capture = spantap::config::Capture::default();
-    let b = aya::Btf::from_sys_fs()?;
-    let mut e = object::load(&object::Settings{offsets:&offsets, shards:1, fallback:false, capture:&capture}, Some(&b))?;
-    for (p, f) in [("sent","sock_send_length"),("received","sock_recv_length"),("state_changed","inet_sock_set_state"),("destroyed","tcp_destroy_sock"),("returned","sys_exit"),("executed","sched_process_exec"),("exited","sched_process_exit"),("state_changed_fallback","inet_sock_set_state"),("destroyed_fallback","tcp_destroy_sock")] {
-        let program = e.program_mut(p).unwrap(); if let aya::programs::Program::RawTracePoint(raw) = program { match raw.load() { Ok(()) => println!("{p}: ok, {} insns", raw.info()?.verified_instruction_count().unwrap_or(0)), Err(x) => println!("{p}: {x:?}") } continue }
-        let prog: &mut BtfTracePoint = program.try_into()?;
-        if let Err(x) = prog.load(f, &b) { println!("{p}: {x:#?}"); let s=format!("{x:#?}"); std::fs::write(format!("/tmp/verifier-{p}.log"), s.replace("\\n","\n"))?; continue }
-        println!("{p}: ok, {} insns verified", prog.info()?.verified_instruction_count().unwrap_or(0));
-        prog.attach()?;
+    let mut capture = spantap::config::Capture::default();
+    if std::env::args().nth(1).as_deref()==Some("syscall") { capture.path = spantap::config::CapturePath::Syscall; }
+    let k = kernel::Kernel::look();
+    println!("{} btf {} sock {} loop {} lockdown {} kprobes {} missing {:?} absent {:?}", k.release,k.btf,k.socket_tracepoints,k.bpf_loop,k.lockdown,k.kprobes,k.missing,k.absent_fields());
+    let mut p = Probe::load(&capture, &k)?;
+    let mut rings = p.rings()?;
+    p.set_hot(true)?;
+    println!("ready {:?}", p.path());
+    let t=Instant::now();
+    let secs: u64 = std::env::args().nth(2).and_then(|x|x.parse().ok()).unwrap_or(3);
+    while t.elapsed() < Duration::from_secs(secs) {
+        for r in &mut rings { r.drain(|b| match decode(b) { 
+            Some(Event::Segment(s)) => println!("{:?} {:?} off {} len {} got {} tail {} hole {:?} turn {} part {} lost {} pid {}/{} {:?}", s.connection, s.direction, s.offset, s.length, s.bytes.len(), s.tail.len(), s.hole, s.turn, s.part, s.lost, s.execution.process, s.execution.thread, String::from_utf8_lossy(&s.bytes[..s.bytes.len().min(48)])),
+            Some(e) => println!("{e:?}"), None => println!("BAD {b:?}") }); }
+        std::thread::sleep(Duration::from_millis(4));
     }
+    println!("{:?}", p.control().counters()?);
     Ok(())
 }

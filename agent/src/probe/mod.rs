@@ -27,6 +27,7 @@ pub struct Probe {
     ebpf: Ebpf,
     btf: Btf,
     path: CapturePath,
+    programs: Programs,
     control: Arc<Control>,
     hot: bool,
 }
@@ -53,9 +54,17 @@ const SYSCALL: Programs = &[
     ("destroyed_fallback", "tcp_destroy_sock"),
 ];
 
+/// The same for kernels without bpf_loop.
+const SYSCALL_OLD: Programs = &[
+    ("returned_old", "sys_exit"),
+    ("state_changed_fallback", "inet_sock_set_state"),
+    ("destroyed_fallback", "tcp_destroy_sock"),
+];
+
 /// Programs of one capture path.
-pub fn programs(path: CapturePath) -> Programs {
+fn programs(path: CapturePath, kernel: &Kernel) -> Programs {
     match path {
+        CapturePath::Syscall if !kernel.bpf_loop => SYSCALL_OLD,
         CapturePath::Syscall => SYSCALL,
         CapturePath::Socket | CapturePath::Auto => SOCKET,
     }
@@ -83,10 +92,11 @@ impl Probe {
             ebpf,
             btf,
             path,
+            programs: programs(path, kernel),
             control,
             hot: false,
         };
-        for &(program, tracepoint) in PROCESS.iter().chain(programs(path)) {
+        for &(program, tracepoint) in PROCESS.iter().chain(programs(path, kernel)) {
             probe
                 .load_program(program, tracepoint)
                 .map_err(|e| kernel.explain(e))?;
@@ -129,7 +139,7 @@ impl Probe {
         if self.hot == hot {
             return Ok(());
         }
-        for &(program, tracepoint) in programs(self.path) {
+        for &(program, tracepoint) in self.programs {
             if hot {
                 self.attach(program, tracepoint)?;
             } else {
@@ -170,7 +180,8 @@ impl Probe {
 
     /// Programs detach when they are unloaded; they are loaded again so that they can come back.
     fn detach(&mut self, name: &'static str) -> Result<()> {
-        let tracepoint = programs(self.path)
+        let tracepoint = self
+            .programs
             .iter()
             .find(|(program, _)| *program == name)
             .map_or("", |(_, tracepoint)| tracepoint);
