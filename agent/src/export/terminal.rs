@@ -1,7 +1,7 @@
 //! Spans on stdout, one line each: for people or as JSON. A batch is formatted whole and written
 //! at once, off the runtime's own threads, as a paused reader may hold it up; a reader that is
-//! gone ends the exporter. Never here: what a line says ([`stdout`](super::stdout),
-//! [`json`](super::json)).
+//! gone ends the exporter. Never here: what a line says ([`stdout`],
+//! [`json`](mod@json)).
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
