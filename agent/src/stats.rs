@@ -110,7 +110,7 @@ counters! {
     export_dropped_full = "export.dropped_full",
     /// Spans left when the time for the last flush was over, or made after it.
     export_dropped_shutdown = "export.dropped_shutdown",
-    /// Attempts that failed and were made again.
+    /// Attempts that found no receiver or a busy one, to be made again.
     export_retries = "export.retries",
     /// Spans waiting in queues or on their way.
     export_queue_depth = "export.queue_depth",

@@ -55,6 +55,7 @@ pub fn start<E: Exporter>(
         exporter,
         patience: config.export_timeout,
         gone,
+        backoff: Backoff::default(),
         trouble: Trouble::default(),
     };
     (Queue(shared), tokio::spawn(worker.run()))
@@ -221,6 +222,8 @@ struct Worker<E> {
     /// How long a batch may block the others.
     patience: Duration,
     gone: watch::Sender<bool>,
+    /// Goes on from batch to batch while the receiver is away.
+    backoff: Backoff,
     trouble: Trouble,
 }
 
@@ -260,11 +263,14 @@ impl<E: Exporter> Worker<E> {
     async fn deliver(&mut self, batch: &[Span]) -> End {
         let shared = Arc::clone(&self.shared);
         let started = Instant::now();
-        let mut backoff = Backoff::default();
         let mut last_attempts = 0;
         loop {
             let closed = shared.closed();
-            let (after, why) = match self.exporter.export(batch).await {
+            let answer = self.exporter.export(batch).await;
+            if !matches!(answer, Answer::Later { .. }) {
+                self.backoff = Backoff::default();
+            }
+            let (after, why) = match answer {
                 Answer::Later { after, why } => (after, why),
                 Answer::Sent { rejected, warning } => {
                     self.arrived(rejected, &warning);
@@ -280,6 +286,7 @@ impl<E: Exporter> Worker<E> {
                 }
                 Answer::Gone => return End::Gone,
             };
+            shared.stats.export_retries.add(1);
             self.away(&why);
             if closed {
                 last_attempts += 1;
@@ -289,10 +296,9 @@ impl<E: Exporter> Worker<E> {
             } else if started.elapsed() >= self.patience && !shared.lock().spans.is_empty() {
                 return End::GaveWay;
             }
-            shared.stats.export_retries.add(1);
             tokio::select! {
-                () = sleep(backoff.next(after)) => {}
-                _ = shared.closing(), if !closed => backoff = Backoff::default(),
+                () = sleep(self.backoff.next(after)) => {}
+                _ = shared.closing(), if !closed => self.backoff = Backoff::default(),
             }
         }
     }
@@ -382,3 +388,6 @@ const LONGEST_THROTTLE: Duration = Duration::from_secs(30);
 const LAST_ATTEMPTS: u32 = 3;
 /// Time between two complaints.
 const QUIET: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

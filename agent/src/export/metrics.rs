@@ -177,4 +177,4 @@ async fn exchange(
 }
 
 /// The lines of the counters that may also fall.
-const GAUGES: &[&str] = &["export.queue_depth"];
+pub(super) const GAUGES: &[&str] = &["export.queue_depth"];

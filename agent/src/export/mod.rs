@@ -6,6 +6,8 @@ pub mod batch;
 pub mod json;
 pub mod metrics;
 pub mod otlp;
+#[cfg(test)]
+mod receiver;
 pub mod stdout;
 pub mod terminal;
 
@@ -170,3 +172,6 @@ fn causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

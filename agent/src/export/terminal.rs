@@ -1,7 +1,7 @@
 //! Spans on stdout, one line each: for people or as JSON. A batch is formatted whole and written
 //! at once, off the runtime's own threads, as a paused reader may hold it up; a reader that is
-//! gone ends the exporter. Never here: what a line says ([`stdout`](super::stdout),
-//! [`json`](super::json)).
+//! gone ends the exporter. Never here: what a line says ([`stdout`],
+//! [`json`](mod@json)).
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
@@ -78,3 +78,62 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// First guess at a line's length.
 const LINE: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::export::tests::spans;
+
+    static WRITTEN: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+    struct Kept;
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            WRITTEN.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Broken(ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    async fn export<W: Write + Send + 'static>(open: fn() -> W) -> Answer {
+        let mut terminal = Terminal {
+            name: "test",
+            format: |span: &Span| format!("{} {}", span.end, span.name),
+            open,
+        };
+        terminal.export(&spans(1, 2)).await
+    }
+
+    #[tokio::test]
+    async fn one_line_each() {
+        assert!(matches!(export(|| Kept).await, Answer::Sent { .. }));
+        let text = String::from_utf8(WRITTEN.lock().unwrap().clone()).unwrap();
+        assert_eq!(text, "1000000001 GET /\n1000000002 GET /\n");
+    }
+
+    #[tokio::test]
+    async fn a_closed_pipe_is_the_end_and_a_full_disk_is_not() {
+        let gone = export(|| Broken(ErrorKind::BrokenPipe)).await;
+        assert_eq!(gone, Answer::Gone);
+        let full = export(|| Broken(ErrorKind::StorageFull)).await;
+        assert!(matches!(full, Answer::Failed(_)));
+    }
+}

@@ -153,3 +153,6 @@ const STATUS_ERROR: u64 = 2;
 /// SpanFlags of trace.proto: whether the parent is remote is known, and is so.
 const HAS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
-use super::{CONNECT, MAX_ANSWER, USER_AGENT, headers, tls};
+use super::{CONNECT, USER_AGENT, headers, tls};
 use crate::config::Otlp;
 use crate::export::{Answer, causes};
 
@@ -50,9 +50,8 @@ pub fn channel(config: &Otlp) -> anyhow::Result<Channel> {
 impl Grpc {
     /// Checks everything but whether somebody is there; inside a runtime.
     pub fn new(config: &Otlp) -> anyhow::Result<Self> {
-        let mut client = tonic::client::Grpc::new(channel(config)?)
-            .max_decoding_message_size(MAX_ANSWER)
-            .accept_compressed(CompressionEncoding::Gzip);
+        let mut client =
+            tonic::client::Grpc::new(channel(config)?).accept_compressed(CompressionEncoding::Gzip);
         if config.gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }

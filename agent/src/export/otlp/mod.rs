@@ -110,7 +110,10 @@ fn shown(endpoint: &str) -> String {
 /// A little under the second in which a lone span shall have left.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// Most bytes read of an answer.
+/// Most bytes read of an HTTP answer (tonic's own limit is 4 MiB).
 const MAX_ANSWER: usize = 64 * 1024;
 /// Longest to wait for a connection, whatever the time-out.
 const CONNECT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;
