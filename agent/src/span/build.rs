@@ -10,7 +10,7 @@ use super::{Resource, Span, SpanEvent, SpanKind, Status, semconv};
 use crate::config;
 use crate::event::{Address, Ending, Hole, Nanos, Role};
 use crate::exchange::{Exchange, Outcome, Peer};
-use crate::protocol::{Attribute, Attributes, Fault, Finish, Response, Value};
+use crate::protocol::{Attribute, Attributes, Fault, Finish, Value};
 use crate::stats::Stats;
 use crate::trace::{Linked, RANDOM, SAMPLED};
 
@@ -70,7 +70,10 @@ impl Builder {
         let mut request = *request;
         let route = self.route(&request.attributes, resource);
         sides(&mut facts, kind, &peer, &mut request.attributes);
-        facts.put(semconv::NETWORK_PROTOCOL_NAME, text(protocol_name(request.protocol)));
+        facts.put(
+            semconv::NETWORK_PROTOCOL_NAME,
+            text(protocol_name(request.protocol)),
+        );
         if let Some(route) = &route {
             let key = match kind {
                 SpanKind::Server => semconv::HTTP_ROUTE,
@@ -220,7 +223,10 @@ fn measures(facts: &mut Facts, exchange: &Exchange) {
     }
     if let Some(first) = exchange.response_start {
         let wait = first.time.saturating_sub(exchange.start.time);
-        facts.put(semconv::TIME_TO_FIRST_BYTE, Value::Double(wait as f64 / 1e9));
+        facts.put(
+            semconv::TIME_TO_FIRST_BYTE,
+            Value::Double(wait as f64 / 1e9),
+        );
     }
     if exchange.outcome == Outcome::Upgraded {
         facts.put(semconv::UPGRADED, Value::Bool(true));
@@ -276,13 +282,19 @@ fn sides(facts: &mut Facts, kind: SpanKind, peer: &Peer, request: &mut Attribute
         (_, Address::Inet(remote)) => {
             facts.put(semconv::NETWORK_TRANSPORT, text("tcp"));
             let ip = remote.ip().to_canonical();
-            facts.put(semconv::NETWORK_TYPE, text(if ip.is_ipv4() { "ipv4" } else { "ipv6" }));
+            facts.put(
+                semconv::NETWORK_TYPE,
+                text(if ip.is_ipv4() { "ipv4" } else { "ipv6" }),
+            );
         }
         (_, Address::Unix(_)) => facts.put(semconv::NETWORK_TRANSPORT, text("unix")),
     }
     let (address, port) = place(&peer.remote);
     if let Some(address) = address {
-        facts.put(semconv::NETWORK_PEER_ADDRESS, Value::Str(address.clone().into()));
+        facts.put(
+            semconv::NETWORK_PEER_ADDRESS,
+            Value::Str(address.clone().into()),
+        );
         if kind == SpanKind::Server {
             // The socket's peer, whatever X-Forwarded-For claims: that header is anyone's.
             facts.put(semconv::CLIENT_ADDRESS, Value::Str(address.into()));
@@ -426,3 +438,382 @@ const EPIPE: i32 = 32;
 const ECONNRESET: i32 = 104;
 const ETIMEDOUT: i32 = 110;
 const ECONNREFUSED: i32 = 111;
+
+#[cfg(test)]
+mod tests {
+    use smallvec::{SmallVec, smallvec};
+
+    use super::*;
+    use crate::connection::Mark;
+    use crate::event::ConnectionId;
+    use crate::exchange::ExchangeId;
+    use crate::protocol::{Request, Response};
+    use crate::trace::{Method, Parent, SpanId, TraceId};
+
+    struct Case {
+        role: Role,
+        local: Address,
+        remote: Address,
+        request: &'static [(&'static str, &'static str)],
+        status: u16,
+        outcome: Outcome,
+        faults: SmallVec<[Fault; 1]>,
+    }
+
+    fn inet(text: &str) -> Address {
+        Address::Inet(text.parse().unwrap())
+    }
+
+    fn case(role: Role) -> Case {
+        Case {
+            role,
+            local: inet("127.0.0.1:8080"),
+            remote: inet("127.0.0.1:40000"),
+            request: &[
+                ("url.path", "/users/42"),
+                ("server.address", "localhost"),
+                ("server.port", "8080"),
+            ],
+            status: 200,
+            outcome: Outcome::Complete,
+            faults: SmallVec::new(),
+        }
+    }
+
+    fn mark(time: u64) -> Mark {
+        Mark {
+            time,
+            ..Default::default()
+        }
+    }
+
+    fn attributes(pairs: &[(&'static str, &'static str)]) -> Attributes {
+        let value = |text: &'static str| text.parse().map_or(Value::Str(text.into()), Value::Int);
+        pairs
+            .iter()
+            .map(|(k, v)| Attribute {
+                key: (*k).into(),
+                value: value(v),
+            })
+            .collect()
+    }
+
+    fn linked(case: Case) -> Linked {
+        let finish = Finish {
+            body: 5,
+            exact: true,
+            whole: true,
+        };
+        let answered = case.status != 0;
+        let error = |least: u16| (case.status >= least).then(|| case.status.to_string().into());
+        Linked {
+            exchange: Box::new(Exchange {
+                id: ExchangeId(1),
+                peer: Arc::new(Peer {
+                    connection: ConnectionId(1),
+                    local: case.local,
+                    remote: case.remote,
+                    role: case.role,
+                    key: None,
+                    netns: 0,
+                    comm: "x".into(),
+                }),
+                key: None,
+                request: Box::new(Request {
+                    protocol: "http1",
+                    operation: "GET".into(),
+                    attributes: attributes(case.request),
+                    carrier: None,
+                }),
+                response: answered.then(|| {
+                    Box::new(Response {
+                        attributes: attributes(&[("http.response.status_code", "200")]),
+                        client_error: error(400),
+                        server_error: error(500),
+                    })
+                }),
+                start: mark(1_000),
+                request_end: Some((mark(2_000), finish)),
+                response_start: answered.then(|| mark(501_000)),
+                response_end: answered.then(|| (mark(600_000), finish)),
+                end: 700_000,
+                outcome: case.outcome,
+                faults: case.faults,
+            }),
+            trace: TraceId([1; 16]),
+            span: SpanId([2; 8]),
+            parent: None,
+            flags: None,
+            state: None,
+            links: Vec::new(),
+            not_before: None,
+        }
+    }
+
+    fn span(case: Case) -> Span {
+        build(linked(case))
+    }
+
+    fn build(linked: Linked) -> Span {
+        let mut builder = Builder::new(&config::Route::default(), Arc::default());
+        let span = builder.build(linked, &Arc::default(), |time| time + 1_000_000);
+        let mut keys: Vec<_> = span.attributes.iter().map(|a| a.key.as_ref()).collect();
+        keys.sort_unstable();
+        let count = keys.len();
+        keys.dedup();
+        assert_eq!(keys.len(), count, "a key twice");
+        span
+    }
+
+    fn has(span: &Span, key: &str) -> String {
+        match find(&span.attributes, key) {
+            None => "-".into(),
+            Some(Value::Str(text)) => text.to_string(),
+            Some(Value::Int(number)) => number.to_string(),
+            Some(other) => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_server_span() {
+        let span = span(case(Role::Server));
+        for (key, value) in [
+            ("http.route", "/users/{id}"),
+            ("url.path", "/users/42"),
+            ("url.scheme", "http"),
+            ("url.full", "-"),
+            ("server.address", "localhost"),
+            ("server.port", "8080"),
+            ("client.address", "127.0.0.1"),
+            ("client.port", "40000"),
+            ("network.peer.address", "127.0.0.1"),
+            ("network.peer.port", "40000"),
+            ("network.transport", "tcp"),
+            ("network.type", "ipv4"),
+            ("network.protocol.name", "http"),
+            ("http.request.body.size", "5"),
+            ("http.response.body.size", "5"),
+            ("error.type", "-"),
+            ("spantap.time_to_first_byte", "Double(0.0005)"),
+            ("spantap.complete", "-"),
+            ("spantap.link.method", "-"),
+        ] {
+            assert_eq!(has(&span, key), value, "{key}");
+        }
+        assert_eq!(
+            (span.name.as_ref(), span.kind, span.flags),
+            ("GET /users/{id}", SpanKind::Server, 3)
+        );
+        assert_eq!(
+            (span.start, span.end, span.status),
+            (1_001_000, 1_600_000, Status::Unset)
+        );
+    }
+
+    #[test]
+    fn a_client_span() {
+        let url = |remote: &str, request: &'static [(&str, &str)]| {
+            let span = span(Case {
+                remote: inet(remote),
+                request,
+                ..case(Role::Client)
+            });
+            assert_eq!(
+                (
+                    has(&span, "url.path"),
+                    has(&span, "http.route"),
+                    has(&span, "client.address")
+                ),
+                ("-".into(), "-".into(), "-".into())
+            );
+            (
+                has(&span, "url.full"),
+                has(&span, "server.address"),
+                has(&span, "server.port"),
+            )
+        };
+        let want = |url: &str, address: &str, port: &str| {
+            (url.to_owned(), address.to_owned(), port.to_owned())
+        };
+        assert_eq!(
+            url(
+                "10.0.0.1:80",
+                &[
+                    ("url.path", "/a"),
+                    ("url.query", "b=c"),
+                    ("server.address", "shop")
+                ]
+            ),
+            want("http://shop/a?b=c", "shop", "80")
+        );
+        assert_eq!(
+            url(
+                "10.0.0.1:8080",
+                &[
+                    ("url.path", "/a"),
+                    ("server.address", "shop"),
+                    ("server.port", "8080")
+                ]
+            ),
+            want("http://shop:8080/a", "shop", "8080")
+        );
+        // Host without a port, but not the scheme's port: the socket's.
+        assert_eq!(
+            url(
+                "10.0.0.1:8080",
+                &[("url.path", "/a"), ("server.address", "shop")]
+            ),
+            want("http://shop:8080/a", "shop", "8080")
+        );
+        // A proxy that passes on the Host it was called by.
+        assert_eq!(
+            url(
+                "10.0.0.1:9000",
+                &[
+                    ("url.path", "/a"),
+                    ("server.address", "front"),
+                    ("server.port", "8080")
+                ]
+            ),
+            want("http://10.0.0.1:9000/a", "10.0.0.1", "9000")
+        );
+        assert_eq!(
+            url("[::ffff:10.0.0.1]:9000", &[("url.path", "*")]),
+            want("http://10.0.0.1:9000", "10.0.0.1", "9000")
+        );
+        assert_eq!(
+            url("[2001:db8::1]:80", &[("url.path", "/")]),
+            want("http://[2001:db8::1]/", "2001:db8::1", "80")
+        );
+    }
+
+    #[test]
+    fn statuses() {
+        let told = |role, status, outcome| {
+            let span = span(Case {
+                status,
+                outcome,
+                ..case(role)
+            });
+            let events: Vec<_> = span.events.iter().map(|e| e.name.as_ref()).collect();
+            let error = matches!(span.status, Status::Error(_));
+            assert_eq!(error, has(&span, "error.type") != "-");
+            format!("{} {}", has(&span, "error.type"), events.join(" "))
+        };
+        let broken = |errno| Outcome::Broken(Ending::Error(errno));
+        for (role, status, outcome, want) in [
+            (Role::Server, 200, Outcome::Complete, "- "),
+            (Role::Server, 404, Outcome::Complete, "- "),
+            (Role::Client, 404, Outcome::Complete, "404 "),
+            (Role::Server, 500, Outcome::Complete, "500 "),
+            (Role::Client, 500, Outcome::Complete, "500 "),
+            (
+                Role::Client,
+                0,
+                Outcome::TimedOut,
+                "timeout spantap.timeout",
+            ),
+            (
+                Role::Client,
+                0,
+                broken(104),
+                "connection_reset spantap.reset",
+            ),
+            (
+                Role::Client,
+                200,
+                broken(104),
+                "connection_reset spantap.reset",
+            ),
+            (
+                Role::Server,
+                0,
+                Outcome::Broken(Ending::Eof),
+                "connection_closed spantap.closed",
+            ),
+            (Role::Server, 0, Outcome::Abandoned, "- "),
+            (Role::Server, 101, Outcome::Upgraded, "- "),
+        ] {
+            assert_eq!(
+                told(role, status, outcome),
+                want,
+                "{role:?} {status} {outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn holes_are_told() {
+        let missing = |cause, bytes| Fault::Missing { cause, bytes };
+        let lost = span(Case {
+            faults: smallvec![
+                missing(Hole::Lost, 3),
+                missing(Hole::Lost, 4),
+                missing(Hole::NoBuffer, 9)
+            ],
+            ..case(Role::Server)
+        });
+        assert_eq!(
+            (
+                has(&lost, "spantap.missing.lost"),
+                has(&lost, "spantap.missing.no_buffer")
+            ),
+            ("7".into(), "9".into())
+        );
+        assert_eq!(has(&lost, "spantap.complete"), "Bool(false)");
+        let harmless = span(Case {
+            faults: smallvec![missing(Hole::NoBuffer, 9)],
+            ..case(Role::Server)
+        });
+        assert_eq!(has(&harmless, "spantap.complete"), "-");
+        let odd = span(Case {
+            faults: smallvec![Fault::Suspicious("two lengths")],
+            ..case(Role::Server)
+        });
+        assert_eq!(has(&odd, "spantap.suspicious"), "List([\"two lengths\"])");
+    }
+
+    #[test]
+    fn a_child_never_starts_before_its_parent_nor_ends_before_its_start() {
+        let mut late = linked(case(Role::Server));
+        late.not_before = Some(5_000_000);
+        late.parent = Some(Parent {
+            span: SpanId([3; 8]),
+            remote: true,
+            method: Method::StreamKey,
+            confidence: 1.0,
+        });
+        let span = build(late);
+        assert_eq!((span.start, span.end), (6_000_000, 6_000_000));
+        assert_eq!(has(&span, "spantap.link.method"), "stream_key");
+    }
+
+    #[test]
+    fn unix_sockets() {
+        let unix = |path: Option<&str>| Address::Unix(path.map(Into::into));
+        let span = span(Case {
+            local: unix(None),
+            remote: unix(Some("/run/x.sock")),
+            request: &[("url.path", "/a"), ("server.address", "docker")],
+            ..case(Role::Client)
+        });
+        assert_eq!(
+            (
+                has(&span, "network.transport"),
+                has(&span, "network.peer.address")
+            ),
+            ("unix".into(), "/run/x.sock".into())
+        );
+        assert_eq!(
+            (has(&span, "url.full"), has(&span, "server.port")),
+            ("http://docker/a".into(), "-".into())
+        );
+    }
+
+    #[test]
+    fn unknown_methods_are_called_http() {
+        assert_eq!(name(OTHER.into(), None), "HTTP");
+        assert_eq!(name("GET".into(), None), "GET");
+        assert_eq!(name("".into(), Some("/a".into())), "HTTP /a");
+    }
+}

@@ -180,11 +180,9 @@ fn is_version(bytes: &[u8]) -> bool {
             let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
             let after = rest.get(digits..).unwrap_or_default();
             let minor = |b: &[u8]| b.len() <= 2 && b.iter().all(u8::is_ascii_digit);
-            let stage = ["", "alpha", "beta", "rc"].iter().any(|stage| {
-                after
-                    .strip_prefix(stage.as_bytes())
-                    .is_some_and(minor)
-            });
+            let stage = ["", "alpha", "beta", "rc"]
+                .iter()
+                .any(|stage| after.strip_prefix(stage.as_bytes()).is_some_and(minor));
             let dotted = after.strip_prefix(b".").is_some_and(minor);
             (1..=2).contains(&digits) && (stage || dotted)
         }
@@ -224,13 +222,21 @@ fn looks_random(stem: &str) -> bool {
         if last.is_some_and(|l| l.is_ascii_lowercase()) && b.is_ascii_uppercase() {
             flips = flips.saturating_add(1);
         }
-        let vowel = matches!(b.to_ascii_lowercase(), b'a' | b'e' | b'i' | b'o' | b'u' | b'y');
-        run = if b.is_ascii_alphabetic() && !vowel { run.saturating_add(1) } else { 0 };
+        let vowel = matches!(
+            b.to_ascii_lowercase(),
+            b'a' | b'e' | b'i' | b'o' | b'u' | b'y'
+        );
+        run = if b.is_ascii_alphabetic() && !vowel {
+            run.saturating_add(1)
+        } else {
+            0
+        };
         consonants = consonants.max(run);
         last = Some(b);
     }
-    let long = stem.len() >= 8;
-    (long && flips >= 3) || (stem.len() >= 7 && consonants >= 6)
+    // `getUserById` has few capitals for its length.
+    let dense = stem.len().saturating_mul(2) < flips.saturating_add(1).saturating_mul(5) as usize;
+    (flips >= 3 && dense) || (stem.len() >= 7 && consonants >= 6)
 }
 
 /// Names with digits that are not identifiers.
@@ -284,7 +290,10 @@ mod tests {
             ("/search/caf%C3%A9", "/search/{id}"),
             ("/search/café", "/search/{id}"),
             ("/-/metrics", "/{id}/metrics"),
-            ("/a/b/c/d/e/f/g/h/i/j/k/l/m/n", "/a/b/c/d/e/f/g/h/i/j/k/l/{rest}"),
+            (
+                "/a/b/c/d/e/f/g/h/i/j/k/l/m/n",
+                "/a/b/c/d/e/f/g/h/i/j/k/l/{rest}",
+            ),
         ] {
             check(path, expected);
         }
@@ -297,7 +306,8 @@ mod tests {
             heuristics: true,
             max_per_service: 4,
         });
-        let mut check = |path: &str, want: Routed| assert_eq!(routes.route("s", path), want, "{path}");
+        let mut check =
+            |path: &str, want: Routed| assert_eq!(routes.route("s", path), want, "{path}");
         let route = |r: &str| Routed::Route(r.into());
         check("/shop/red-shoes", route("/shop/{item}"));
         check("/files/x/y/z", route("/files/**"));

@@ -45,7 +45,10 @@ pub(super) fn multi(carrier: &Carrier) -> Result<Option<Carried>, Refusal> {
         Some("d") => return Err(Refusal::Incomplete),
         Some(state) => Some(decision(state)?),
     };
-    match (carrier.b3_trace_id.as_deref(), carrier.b3_span_id.as_deref()) {
+    match (
+        carrier.b3_trace_id.as_deref(),
+        carrier.b3_span_id.as_deref(),
+    ) {
         (Some(trace), Some(span)) => Ok(Some(context(
             self::trace(trim(trace))?,
             self::span(trim(span))?,
@@ -62,7 +65,12 @@ fn trim(value: &str) -> &str {
 
 fn context(trace: TraceId, span: SpanId, flags: Option<u8>) -> Carried {
     let state = None;
-    let context = Context { trace, span, flags, state };
+    let context = Context {
+        trace,
+        span,
+        flags,
+        state,
+    };
     Carried::Context(context, Method::B3)
 }
 
@@ -102,7 +110,10 @@ mod tests {
     const SPAN: &str = "e457b5a2e4d86bd1";
 
     fn b3(value: &str) -> Result<Option<Carried>, Refusal> {
-        single(&Carrier { b3: Some(value.into()), ..Default::default() })
+        single(&Carrier {
+            b3: Some(value.into()),
+            ..Default::default()
+        })
     }
 
     fn seen(got: Result<Option<Carried>, Refusal>) -> String {
@@ -125,7 +136,10 @@ mod tests {
             (format!("{LONG}-{SPAN}-1"), format!("{LONG} Some(1)")),
             (format!("{LONG}-{SPAN}-0"), format!("{LONG} Some(0)")),
             (format!("{LONG}-{SPAN}-d"), format!("{LONG} Some(1)")),
-            (format!("{LONG}-{SPAN}-1-05e3ac9a4f6e3b90"), format!("{LONG} Some(1)")),
+            (
+                format!("{LONG}-{SPAN}-1-05e3ac9a4f6e3b90"),
+                format!("{LONG} Some(1)"),
+            ),
             (format!("{SHORT}-{SPAN}-1"), format!("{padded} Some(1)")),
             ("0".into(), "decision false".into()),
             ("1".into(), "decision true".into()),
@@ -136,7 +150,10 @@ mod tests {
             (format!("{LONG}-{SPAN}-2"), "Incomplete".into()),
             (format!("{LONG}-{SPAN}-"), "Incomplete".into()),
             (format!("{LONG}-{SPAN}-1-xyz"), "Shape".into()),
-            (format!("{LONG}-{SPAN}-1-05e3ac9a4f6e3b90-1"), "Shape".into()),
+            (
+                format!("{LONG}-{SPAN}-1-05e3ac9a4f6e3b90-1"),
+                "Shape".into(),
+            ),
             (format!("{}-{SPAN}", LONG.to_uppercase()), "Shape".into()),
             (format!("{}-{SPAN}", &LONG[1..]), "Shape".into()),
             (format!("{}-{SPAN}", "0".repeat(16)), "TraceId".into()),
@@ -147,7 +164,12 @@ mod tests {
         }
     }
 
-    fn headers(trace: Option<&str>, span: Option<&str>, sampled: Option<&str>, flags: Option<&str>) -> String {
+    fn headers(
+        trace: Option<&str>,
+        span: Option<&str>,
+        sampled: Option<&str>,
+        flags: Option<&str>,
+    ) -> String {
         seen(multi(&Carrier {
             b3_trace_id: trace.map(Into::into),
             b3_span_id: span.map(Into::into),
@@ -161,11 +183,26 @@ mod tests {
     fn multi_vectors() {
         let (long, span) = (Some(LONG), Some(SPAN));
         assert_eq!(headers(long, span, None, None), format!("{LONG} None"));
-        assert_eq!(headers(long, span, Some("1"), None), format!("{LONG} Some(1)"));
-        assert_eq!(headers(long, span, Some("true"), None), format!("{LONG} Some(1)"));
-        assert_eq!(headers(long, span, Some("0"), None), format!("{LONG} Some(0)"));
-        assert_eq!(headers(long, span, Some("0"), Some("1")), format!("{LONG} Some(1)"));
-        assert_eq!(headers(Some(SHORT), span, None, None), format!("0000000000000000{SHORT} None"));
+        assert_eq!(
+            headers(long, span, Some("1"), None),
+            format!("{LONG} Some(1)")
+        );
+        assert_eq!(
+            headers(long, span, Some("true"), None),
+            format!("{LONG} Some(1)")
+        );
+        assert_eq!(
+            headers(long, span, Some("0"), None),
+            format!("{LONG} Some(0)")
+        );
+        assert_eq!(
+            headers(long, span, Some("0"), Some("1")),
+            format!("{LONG} Some(1)")
+        );
+        assert_eq!(
+            headers(Some(SHORT), span, None, None),
+            format!("0000000000000000{SHORT} None")
+        );
         assert_eq!(headers(None, None, Some("0"), None), "decision false");
         assert_eq!(headers(None, None, None, Some("1")), "decision true");
         assert_eq!(headers(None, None, None, None), "none");

@@ -135,9 +135,7 @@ fn w3c(
 /// Reads one `traceparent` value (section 3.2.2; versions after 00 by 3.2.4).
 pub fn traceparent(value: &str) -> Result<Context, Refusal> {
     let bytes = value.trim_matches([' ', '\t']).as_bytes();
-    let (head, rest) = bytes
-        .split_first_chunk::<LENGTH>()
-        .ok_or(Refusal::Shape)?;
+    let (head, rest) = bytes.split_first_chunk::<LENGTH>().ok_or(Refusal::Shape)?;
     let mut fields = head.split(|b| *b == b'-');
     let mut field = || fields.next().ok_or(Refusal::Shape);
     let [version] = hex::<1>(field()?)?;
@@ -286,7 +284,11 @@ mod tests {
 
     fn check(value: &str, expected: Result<u8, Refusal>) {
         let got = traceparent(value);
-        assert_eq!(got.as_ref().map(|c| c.flags.unwrap()).map_err(|r| *r), expected, "{value:?}");
+        assert_eq!(
+            got.as_ref().map(|c| c.flags.unwrap()).map_err(|r| *r),
+            expected,
+            "{value:?}"
+        );
         if let Ok(context) = got {
             assert_eq!(context.trace.to_string(), TRACE);
             assert_eq!(context.span.to_string(), SPAN);
@@ -295,7 +297,9 @@ mod tests {
 
     #[test]
     fn traceparent_vectors() {
-        let with = |version: &str, flags: &str, rest: &str| format!("{version}-{TRACE}-{SPAN}-{flags}{rest}");
+        let with = |version: &str, flags: &str, rest: &str| {
+            format!("{version}-{TRACE}-{SPAN}-{flags}{rest}")
+        };
         check(&with("00", "00", ""), Ok(0));
         check(&with("00", "01", ""), Ok(1));
         check(&with("00", "03", ""), Ok(3));
@@ -337,16 +341,28 @@ mod tests {
         }
         check(&with("ff", "01", ""), Err(Refusal::Version));
         check(&with("FF", "01", ""), Err(Refusal::Shape));
-        check(&format!("00-{}-{SPAN}-01", "0".repeat(32)), Err(Refusal::TraceId));
-        check(&format!("00-{TRACE}-{}-01", "0".repeat(16)), Err(Refusal::SpanId));
+        check(
+            &format!("00-{}-{SPAN}-01", "0".repeat(32)),
+            Err(Refusal::TraceId),
+        );
+        check(
+            &format!("00-{TRACE}-{}-01", "0".repeat(16)),
+            Err(Refusal::SpanId),
+        );
     }
 
     #[test]
     fn two_traceparents_are_none() {
         let value: Box<str> = format!("00-{TRACE}-{SPAN}-01").into();
-        let carrier = Carrier { traceparent: smallvec::smallvec![value.clone(), value], ..Default::default() };
+        let carrier = Carrier {
+            traceparent: smallvec::smallvec![value.clone(), value],
+            ..Default::default()
+        };
         let found = extract(&carrier, &[Format::W3c]);
-        assert_eq!((found.carried, found.refused.as_slice()), (None, &[Refusal::Many][..]));
+        assert_eq!(
+            (found.carried, found.refused.as_slice()),
+            (None, &[Refusal::Many][..])
+        );
     }
 
     fn state(value: &str) -> Result<Option<String>, Refusal> {
@@ -355,7 +371,8 @@ mod tests {
 
     #[test]
     fn tracestate_vectors() {
-        let ok = |value: &str, want: &str| assert_eq!(state(value), Ok(Some(want.into())), "{value:?}");
+        let ok =
+            |value: &str, want: &str| assert_eq!(state(value), Ok(Some(want.into())), "{value:?}");
         ok("foo=1", "foo=1");
         ok("foo=1,bar=2", "foo=1,bar=2");
         ok("foo=1 \t , \t bar=2, \t baz=3", "foo=1,bar=2,baz=3");
@@ -365,19 +382,48 @@ mod tests {
         ok("0foo=1", "0foo=1");
         ok("t_-*/@x=!~", "t_-*/@x=!~");
         ok("foo=1,foo=2", "foo=1");
-        ok(&format!("{}=1", "z".repeat(256)), &format!("{}=1", "z".repeat(256)));
+        ok(
+            &format!("{}=1", "z".repeat(256)),
+            &format!("{}=1", "z".repeat(256)),
+        );
         assert_eq!(state(""), Ok(None));
         assert_eq!(state(" , "), Ok(None));
         for bad in [
-            "foo", "foo=", "=1", "foo =1", "FOO=1", "foo.bar=1", "foo=1=2", "foo=1;bar=2", "@foo=1",
-            "foo=\u{7f}", "foo=é", "foo\t=1", "_foo=1",
+            "foo",
+            "foo=",
+            "=1",
+            "foo =1",
+            "FOO=1",
+            "foo.bar=1",
+            "foo=1=2",
+            "foo=1;bar=2",
+            "@foo=1",
+            "foo=\u{7f}",
+            "foo=é",
+            "foo\t=1",
+            "_foo=1",
         ] {
-            let expected = if bad == "foo=1;bar=2" { Err(Refusal::State) } else { Err(Refusal::State) };
+            let expected = if bad == "foo=1;bar=2" {
+                Err(Refusal::State)
+            } else {
+                Err(Refusal::State)
+            };
             assert_eq!(state(bad), expected, "{bad:?}");
         }
-        assert_eq!(state(&format!("{}=1", "z".repeat(257))), Err(Refusal::State));
-        assert_eq!(state(&format!("z={}", "1".repeat(257))), Err(Refusal::State));
-        let many = |n: usize| (0..n).map(|i| format!("k{i}=v")).collect::<Vec<_>>().join(",");
+        assert_eq!(
+            state(&format!("{}=1", "z".repeat(257))),
+            Err(Refusal::State)
+        );
+        assert_eq!(
+            state(&format!("z={}", "1".repeat(257))),
+            Err(Refusal::State)
+        );
+        let many = |n: usize| {
+            (0..n)
+                .map(|i| format!("k{i}=v"))
+                .collect::<Vec<_>>()
+                .join(",")
+        };
         assert_eq!(state(&many(32)), Ok(Some(many(32))));
         assert_eq!(state(&many(33)), Err(Refusal::State));
     }
@@ -385,7 +431,12 @@ mod tests {
     #[test]
     fn long_tracestates_lose_long_entries_first() {
         let long = format!("long={}", "x".repeat(200));
-        let short = |n: usize| (0..n).map(|i| format!("k{i:02}={}", "y".repeat(60))).collect::<Vec<_>>().join(",");
+        let short = |n: usize| {
+            (0..n)
+                .map(|i| format!("k{i:02}={}", "y".repeat(60)))
+                .collect::<Vec<_>>()
+                .join(",")
+        };
         assert_eq!(state(&format!("{long},{}", short(5))), Ok(Some(short(5))));
         assert_eq!(state(&short(10)), Ok(Some(short(7))));
     }
@@ -413,7 +464,10 @@ mod tests {
             Some(Carried::Context(_, method)) => Some(method),
             _ => None,
         };
-        assert_eq!(method(&[Format::W3c, Format::B3]), Some(Method::TraceParent));
+        assert_eq!(
+            method(&[Format::W3c, Format::B3]),
+            Some(Method::TraceParent)
+        );
         assert_eq!(method(&[Format::B3, Format::W3c]), Some(Method::B3));
         assert_eq!(method(&[]), None);
     }

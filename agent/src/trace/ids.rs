@@ -133,7 +133,10 @@ mod tests {
         // Computed with the xxhash package of PyPI (libxxhash 0.8).
         assert_eq!(xxh64([0; 4]), 0xf6e9_be5d_7063_2cf5);
         assert_eq!(xxh64([1, 2, 3, 4]), 0x73f8_59a0_4f66_9e6d);
-        assert_eq!(xxh64([0x1234_5678, 0x9abc_def0, 1 << 33, 0]), 0x5900_c496_8c0b_074c);
+        assert_eq!(
+            xxh64([0x1234_5678, 0x9abc_def0, 1 << 33, 0]),
+            0x5900_c496_8c0b_074c
+        );
         assert_eq!(xxh64([u64::MAX; 4]), 0xff10_2236_16c0_8787);
     }
 
@@ -156,7 +159,10 @@ mod tests {
     fn ids_differ_and_follow_their_seed() {
         let (mut a, mut b, mut c) = (Ids::from_seed(1), Ids::from_seed(1), Ids::random());
         assert_eq!(a.trace(), b.trace());
-        let all: HashSet<_> = (0..10_000).map(|_| a.trace()).chain((0..10_000).map(|_| c.trace())).collect();
+        let all: HashSet<_> = (0..10_000)
+            .map(|_| a.trace())
+            .chain((0..10_000).map(|_| c.trace()))
+            .collect();
         assert_eq!(all.len(), 20_000);
     }
 }

@@ -10,13 +10,11 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-use super::context::{Carried, Context, Format, Refusal, extract};
+use super::context::{Carried, Format, Refusal, extract};
 use super::ids::{Ids, client_span};
-use super::table::{Entry, Handle, Place, Table};
+use super::table::{Entry, Handle, Table};
 use super::threads::{Item, OPEN, Task, Threads};
-use super::{Linked, Method, Parent, context::SAMPLED};
+use super::{Linked, Method};
 use crate::config::Propagation;
 use crate::connection::Mark;
 use crate::event::{Address, Nanos, Role};
@@ -62,13 +60,13 @@ impl Settings {
 /// Fed facts, gives linked exchanges.
 #[derive(Debug)]
 pub struct Linker {
-    settings: Settings,
-    stats: Arc<Stats>,
-    ids: Ids,
-    table: Table,
-    threads: Threads,
+    pub(super) settings: Settings,
+    pub(super) stats: Arc<Stats>,
+    pub(super) ids: Ids,
+    pub(super) table: Table,
+    pub(super) threads: Threads,
     /// Grows whenever evidence is taken back.
-    epoch: u64,
+    pub(super) epoch: u64,
     watermark: Nanos,
     /// Closed and not given out, by the time they are ready.
     pending: BinaryHeap<Reverse<(Nanos, Handle)>>,
@@ -362,7 +360,7 @@ impl Linker {
         }
     }
 
-    fn shares_threads(&mut self, process: u32) {
+    pub(super) fn shares_threads(&mut self, process: u32) {
         if self.threads.switch_off(process) {
             self.stats.trace_threads_off.add(1);
             self.epoch = self.epoch.wrapping_add(1);
@@ -422,228 +420,6 @@ impl Linker {
             self.publish(pair);
         }
     }
-
-    /// What was published by a descendant stays, but for what has turned out since: a thread
-    /// that was shared after all, and a client side that came late.
-    fn mend(&mut self, handle: Handle) {
-        let Some(entry) = self.table.get(handle) else {
-            return;
-        };
-        let Some(place) = entry.place.as_ref() else {
-            return;
-        };
-        let thread = place.parent.is_some_and(|p| p.method == Method::Thread);
-        if thread && self.threads.is_off(entry.process) {
-            self.stats.trace_links_dropped.add(1);
-            if let Some(place) = self.table.get_mut(handle).and_then(|e| e.place.as_mut()) {
-                place.parent = None;
-                place.above = None;
-                place.not_before = None;
-            }
-            return;
-        }
-        let (Role::Server, None, Some(pair)) = (entry.role, place.parent, entry.pair) else {
-            return;
-        };
-        let trace = place.trace;
-        self.resolve(pair);
-        let Some(above) = self.table.get(pair) else {
-            return;
-        };
-        let Some(begin) = above.place.as_ref().filter(|p| p.trace == trace).map(|p| p.begin) else {
-            return;
-        };
-        let parent = parent(above, Method::StreamKey);
-        if let Some(place) = self.table.get_mut(handle).and_then(|e| e.place.as_mut()) {
-            place.parent = Some(parent);
-            place.above = Some(pair);
-            place.not_before = Some(begin);
-        }
-        self.publish(pair);
-    }
-
-    /// Marks a place and those it hangs from as final.
-    fn publish(&mut self, handle: Handle) {
-        let mut next = Some(handle);
-        while let Some(handle) = next {
-            let Some(entry) = self.table.get_mut(handle) else {
-                return;
-            };
-            if std::mem::replace(&mut entry.published, true) {
-                return;
-            }
-            next = entry.place.as_ref().and_then(|p| p.above);
-        }
-    }
-
-    /// Finds the place of an exchange and of those above it.
-    fn resolve(&mut self, handle: Handle) {
-        loop {
-            let epoch = self.epoch;
-            let mut chain: SmallVec<[(Handle, Reference); 8]> = SmallVec::new();
-            let mut next = Some(handle);
-            while let Some(handle) = next.take() {
-                if self.has_place(handle) {
-                    break;
-                }
-                let mut reference = self.reference(handle);
-                if let Reference::Local(above, _) = &reference {
-                    if chain.len() >= MAX_DEPTH || chain.iter().any(|(h, _)| h == above) {
-                        self.stats.trace_cycles.add(1);
-                        reference = Reference::Root(None);
-                    } else {
-                        next = Some(*above);
-                    }
-                }
-                chain.push((handle, reference));
-            }
-            if epoch != self.epoch {
-                continue;
-            }
-            for (handle, reference) in chain.into_iter().rev() {
-                self.settle_at(handle, reference);
-            }
-            return;
-        }
-    }
-
-    fn has_place(&self, handle: Handle) -> bool {
-        self.table.get(handle).is_none_or(|entry| {
-            let current = |place: &Place| entry.published || place.epoch == self.epoch;
-            entry.place.as_ref().is_some_and(current)
-        })
-    }
-
-    /// What an exchange hangs from. Reading it may show that a process shares its threads.
-    fn reference(&mut self, handle: Handle) -> Reference {
-        let Some(entry) = self.table.get(handle) else {
-            return Reference::Root(None);
-        };
-        let pair = entry.pair.and_then(|p| Some((p, self.table.get(p)?)));
-        // Both sides saw the same bytes; one of them may have lost some.
-        let carried = entry
-            .carried
-            .as_ref()
-            .or_else(|| pair.and_then(|(_, pair)| pair.carried.as_ref()));
-        if let (Role::Server, Some((pair, _))) = (entry.role, pair) {
-            return Reference::Local(pair, Method::StreamKey);
-        }
-        let decision = match carried {
-            Some(Carried::Context(context, method)) => {
-                return self.from_header(entry, context.clone(), *method);
-            }
-            Some(Carried::Decision(sampled)) => Some(if *sampled { SAMPLED } else { 0 }),
-            None => None,
-        };
-        if entry.role == Role::Client
-            && let Some(serving) = self.from_thread(handle)
-        {
-            return Reference::Local(serving, Method::Thread);
-        }
-        Reference::Root(decision)
-    }
-
-    /// A client whose header is the very one its process is serving passes it on: it is a child
-    /// of that exchange. Any other header was written by this process (client) or its peer.
-    fn from_header(&self, entry: &Entry, context: Context, method: Method) -> Reference {
-        if entry.role == Role::Client {
-            let covers = |s: &Entry| {
-                s.from <= entry.start
-                    && s.answered >= entry.start
-                    && matches!(&s.carried, Some(Carried::Context(c, _)) if c.trace == context.trace)
-            };
-            if let Some(served) = self.table.carrying(entry.process, context.span, covers) {
-                return Reference::Local(served, method);
-            }
-        }
-        Reference::Header(context, method, entry.role == Role::Server)
-    }
-
-    fn from_thread(&mut self, handle: Handle) -> Option<Handle> {
-        let entry = self.table.get(handle)?;
-        let process = entry.process;
-        if !self.settings.thread || !entry.laned || self.threads.is_off(process) {
-            return None;
-        }
-        let who = (process, entry.thread);
-        let (serving, until) = self.threads.serving(who, entry.start)?;
-        if until == OPEN || entry.answered <= until {
-            return Some(serving);
-        }
-        // The request was answered before the call it was waiting for: the thread did not wait.
-        let answer = entry.exchange.as_ref().and_then(|e| e.response_start);
-        if answer.is_some() {
-            self.shares_threads(process);
-        }
-        None
-    }
-
-    fn settle_at(&mut self, handle: Handle, reference: Reference) {
-        let Some(entry) = self.table.get(handle) else {
-            return;
-        };
-        let (epoch, start) = (self.epoch, entry.start);
-        let place = match reference {
-            Reference::Header(context, method, remote) => Place {
-                epoch,
-                trace: context.trace,
-                flags: context.flags,
-                state: context.state,
-                parent: Some(Parent {
-                    span: context.span,
-                    remote,
-                    method,
-                    confidence: 1.0,
-                }),
-                above: None,
-                not_before: None,
-                begin: start,
-            },
-            Reference::Local(above, method) => match self.table.get(above) {
-                Some(Entry {
-                    place: Some(place), ..
-                }) => Place {
-                    parent: self.table.get(above).map(|above| parent(above, method)),
-                    above: Some(above),
-                    not_before: Some(place.begin),
-                    begin: start.max(place.begin),
-                    epoch,
-                    ..place.clone()
-                },
-                _ => self.root(handle, None),
-            },
-            Reference::Root(flags) => self.root(handle, flags),
-        };
-        if let Some(entry) = self.table.get_mut(handle) {
-            entry.place = Some(place);
-        }
-    }
-
-    /// A trace of its own; or the one its other side has already been given.
-    fn root(&mut self, handle: Handle, flags: Option<u8>) -> Place {
-        let entry = self.table.get(handle);
-        let start = entry.map_or(0, |e| e.start);
-        let taken = entry
-            .filter(|e| e.role == Role::Client)
-            .and_then(|e| self.table.get(e.pair?))
-            .filter(|pair| pair.published)
-            .and_then(|pair| pair.place.as_ref())
-            .filter(|place| place.parent.is_none());
-        let trace = match taken {
-            Some(place) => place.trace,
-            None => self.ids.trace(),
-        };
-        Place {
-            epoch: self.epoch,
-            trace,
-            flags,
-            state: None,
-            parent: None,
-            above: None,
-            not_before: None,
-            begin: start,
-        }
-    }
 }
 
 /// What is known of an exchange when it is first heard of.
@@ -654,25 +430,6 @@ struct Head<'a> {
     start: Mark,
     head: Option<Mark>,
     carrier: Option<&'a Carrier>,
-}
-
-/// What an exchange hangs from.
-enum Reference {
-    /// Nothing; a decision may have come alone.
-    Root(Option<u8>),
-    /// A header's context, and whether it came over the wire.
-    Header(Context, Method, bool),
-    /// Another exchange on this host.
-    Local(Handle, Method),
-}
-
-fn parent(above: &Entry, method: Method) -> Parent {
-    Parent {
-        span: above.span,
-        remote: above.role == Role::Client,
-        method,
-        confidence: if method == Method::Thread { THREAD } else { 1.0 },
-    }
 }
 
 /// Whether a client's and a server's exchange of one name can be the same message. Unix sockets
@@ -717,9 +474,5 @@ fn count(stats: &Stats, method: Option<Method>) {
     counter.add(1);
 }
 
-/// Most exchanges between one and its root on this host.
-const MAX_DEPTH: usize = 256;
 /// Within what time a unix socket's name is not used again.
 const REUSE: Nanos = 50_000_000;
-/// Confidence in a thread: exact while the process serves as it did, which cannot be proved.
-const THREAD: f64 = 0.9;

@@ -9,7 +9,10 @@ mod b3;
 pub mod context;
 pub mod ids;
 pub mod linker;
+mod place;
 mod table;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::borrow::Cow;

@@ -182,7 +182,11 @@ impl Threads {
                 None => Some(item),
                 // Pipelined on one connection: served in order.
                 Some(other) if other.connection == item.connection => {
-                    Some(if item.offset < other.offset { item } else { other })
+                    Some(if item.offset < other.offset {
+                        item
+                    } else {
+                        other
+                    })
                 }
                 Some(_) => return None,
             };
