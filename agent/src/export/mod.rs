@@ -1,1 +1,5 @@
-//! export
+//! Where spans leave.
+
+pub mod json;
+pub mod stdout;
+pub mod text;
