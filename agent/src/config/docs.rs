@@ -15,7 +15,11 @@ pub fn markdown() -> String {
     for setting in SETTINGS {
         if section != setting.section() {
             section = setting.section();
-            let title = if section.is_empty() { "resource" } else { section };
+            let title = if section.is_empty() {
+                "resource"
+            } else {
+                section
+            };
             let _ = write!(out, "\n## {title}\n");
         }
         let _ = write!(out, "\n### `{}`\n\n{}\n\n", setting.name, setting.doc());
@@ -120,7 +124,11 @@ fn open_sections(out: &mut String, at: &mut &'static str, to: &'static str) -> u
     let parts = |name: &'static str| name.split('.').filter(|part| !part.is_empty());
     let shared = parts(at).zip(parts(to)).take_while(|(a, b)| a == b).count();
     for (depth, part) in parts(to).enumerate().skip(shared) {
-        let gap = if depth == 0 && !out.is_empty() { "\n" } else { "" };
+        let gap = if depth == 0 && !out.is_empty() {
+            "\n"
+        } else {
+            ""
+        };
         let _ = writeln!(out, "{gap}{}{part}:", "  ".repeat(depth));
     }
     if to.is_empty() && !at.is_empty() {

@@ -298,7 +298,10 @@ TIME (UTC)    PROCESS               SIDE    PEER                   CALL         
 
     #[test]
     fn a_long_cell_is_whole_and_the_columns_after_it_recover() {
-        let span = with("http.route", Value::Str("/a/very/long/route/of/fifty/letters/or/more/still".into()));
+        let span = with(
+            "http.route",
+            Value::Str("/a/very/long/route/of/fifty/letters/or/more/still".into()),
+        );
         let text = line(&span, false);
         assert!(text.contains("/or/more/still  200  41.2ms"), "{text}");
     }
@@ -330,7 +333,8 @@ TIME (UTC)    PROCESS               SIDE    PEER                   CALL         
     #[test]
     fn what_is_missing_is_noted() {
         let mut span = server();
-        span.attributes.retain(|a| a.key != "http.response.status_code");
+        span.attributes
+            .retain(|a| a.key != "http.response.status_code");
         for (key, value) in [
             ("error.type", Value::Str("timeout".into())),
             ("spantap.complete", Value::Bool(false)),
@@ -349,7 +353,10 @@ TIME (UTC)    PROCESS               SIDE    PEER                   CALL         
         });
         let text = line(&span, false);
         assert!(text.contains("timeout  41.2ms"), "{text}");
-        assert!(text.ends_with("incomplete, 12 B missing (lost), reset"), "{text}");
+        assert!(
+            text.ends_with("incomplete, 12 B missing (lost), reset"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -368,7 +375,10 @@ TIME (UTC)    PROCESS               SIDE    PEER                   CALL         
         })
         .into();
         let text = line(&span, false);
-        assert!(text.contains("client  [fe80::1]:8080         GET /a/b  "), "{text}");
+        assert!(
+            text.contains("client  [fe80::1]:8080         GET /a/b  "),
+            "{text}"
+        );
     }
 
     #[test]
