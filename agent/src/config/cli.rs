@@ -244,7 +244,7 @@ impl FromArgMatches for SettingFlags {
             values: Vec::new(),
         };
         for setting in SETTINGS {
-            let Some(typed) = matches.get_many::<String>(setting.flag) else {
+            let Some(typed) = matches.get_many::<String>(setting.name) else {
                 continue;
             };
             let mut typed: Vec<String> = typed.cloned().collect();
@@ -269,17 +269,17 @@ impl FromArgMatches for SettingFlags {
 
 /// One setting's flag.
 fn argument(setting: &'static super::setting::Setting) -> Arg {
-    let argument = Arg::new(setting.flag)
+    let argument = Arg::new(setting.name)
         .long(setting.flag)
         .value_name(setting.value)
         .help(setting.doc())
         .help_heading(heading(setting.section()))
         .hide_short_help(!setting.common);
     let argument = match setting.shape {
-        Shape::One => argument.action(ArgAction::Set).overrides_with(setting.flag),
+        Shape::One => argument.action(ArgAction::Set).overrides_with(setting.name),
         Shape::Switch => argument
             .action(ArgAction::Set)
-            .overrides_with(setting.flag)
+            .overrides_with(setting.name)
             .num_args(0..=1)
             .require_equals(true)
             .default_missing_value("true"),

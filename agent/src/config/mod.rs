@@ -299,3 +299,6 @@ impl Default for Export {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
