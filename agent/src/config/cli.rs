@@ -54,7 +54,7 @@ pub enum Command {
     #[command(after_long_help = WATCH_HELP, visible_alias = "w")]
     Watch(WatchArgs),
     /// Run one command and trace it and its children.
-    #[command(after_long_help = RUN_HELP)]
+    #[command(after_long_help = RUN_HELP, override_usage = "spantap run [OPTIONS] -- <CMD>...")]
     Run(RunArgs),
     /// Say what this kernel and these privileges allow, and how to get the rest.
     #[command(after_long_help = DOCTOR_HELP)]

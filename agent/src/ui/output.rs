@@ -40,23 +40,30 @@ pub struct Printer {
 }
 
 /// Where lines are put.
+#[derive(Clone)]
 pub struct Lines {
-    queue: SyncSender<String>,
+    queue: SyncSender<Option<String>>,
     dropped: Arc<AtomicU64>,
 }
 
 impl Lines {
+    /// Writes the header now, so that a person sees that something is running.
+    pub fn begin(&self) {
+        // Should the queue be full, lines come, and the header before the first of them.
+        let _ = self.queue.try_send(None);
+    }
+
     /// Never blocks.
     pub fn put(&self, line: String) {
-        if self.queue.try_send(line).is_err() {
+        if self.queue.try_send(Some(line)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Printer {
-    /// Starts the thread; `gone` is called when nothing more can be written. The header is written
-    /// at once, so that a person sees that something is running.
+    /// Starts the thread; `gone` is called when nothing more can be written. The header comes
+    /// before the first line.
     pub fn start(
         out: Box<dyn Write + Send>,
         header: Header,
@@ -94,22 +101,21 @@ impl Printer {
     }
 }
 
-fn write(mut out: impl Write, header: &Header, lines: &Receiver<String>) -> io::Result<()> {
-    if let Some(text) = &header.text {
-        writeln!(out, "{text}")?;
-        out.flush()?;
-    }
-    let mut count: u64 = 0;
-    while let Ok(line) = lines.recv() {
-        let mut next = Some(line);
-        while let Some(line) = next {
-            let again = header.every > 0 && count > 0 && count.is_multiple_of(header.every);
-            if let (true, Some(text)) = (again, &header.text) {
-                writeln!(out, "{text}")?;
+fn write(mut out: impl Write, header: &Header, lines: &Receiver<Option<String>>) -> io::Result<()> {
+    // Lines until the header is due again; none has been written yet.
+    let mut left = Some(0);
+    while let Ok(first) = lines.recv() {
+        for line in std::iter::once(first).chain(lines.try_iter()) {
+            if left == Some(0) {
+                if let Some(text) = &header.text {
+                    writeln!(out, "{text}")?;
+                }
+                left = (header.every > 0).then_some(header.every);
             }
-            writeln!(out, "{line}")?;
-            count += 1;
-            next = lines.try_recv().ok();
+            if let Some(line) = line {
+                writeln!(out, "{line}")?;
+                left = left.map(|left| left - 1);
+            }
         }
         out.flush()?;
     }

@@ -41,6 +41,7 @@ pub fn run(args: &WatchArgs, color: Color) -> Result<i32> {
     let (lines, printer) = Printer::start(Box::new(io::stdout()), header, move || {
         sender.send_replace(true);
     })?;
+    let begin = lines.clone();
     let counts = Arc::new(Counts::default());
     let (count, limit) = (Arc::clone(&counts), args.limit);
     let on_span: OnSpan = Box::new(move |span| {
@@ -60,7 +61,7 @@ pub fn run(args: &WatchArgs, color: Color) -> Result<i32> {
     let summary = wiring::start(Start {
         config: Arc::new(config),
         on_span: Some(on_span),
-        ready: Box::new(|| ()),
+        ready: Box::new(move || begin.begin()),
         stop: stopped,
     })?;
     let unprinted = printer.finish()?;
