@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command as Clap, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command as Clap, FromArgMatches, Parser, Subcommand,
+    ValueEnum,
+};
 use clap_complete::Shell;
 
 use super::form::{self, Raw, Shape};
@@ -51,7 +54,7 @@ pub enum Command {
     #[command(after_long_help = WATCH_HELP, visible_alias = "w")]
     Watch(WatchArgs),
     /// Run one command and trace it and its children.
-    #[command(after_long_help = RUN_HELP)]
+    #[command(after_long_help = RUN_HELP, override_usage = "spantap run [OPTIONS] -- <CMD>...")]
     Run(RunArgs),
     /// Say what this kernel and these privileges allow, and how to get the rest.
     #[command(after_long_help = DOCTOR_HELP)]
@@ -157,7 +160,12 @@ pub struct RunArgs {
     #[command(flatten)]
     pub settings: SettingFlags,
     /// The command and its arguments.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "CMD")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true,
+        value_name = "CMD"
+    )]
     pub command: Vec<OsString>,
 }
 
@@ -236,7 +244,7 @@ impl FromArgMatches for SettingFlags {
             values: Vec::new(),
         };
         for setting in SETTINGS {
-            let Some(typed) = matches.get_many::<String>(setting.flag) else {
+            let Some(typed) = matches.get_many::<String>(setting.name) else {
                 continue;
             };
             let mut typed: Vec<String> = typed.cloned().collect();
@@ -261,17 +269,17 @@ impl FromArgMatches for SettingFlags {
 
 /// One setting's flag.
 fn argument(setting: &'static super::setting::Setting) -> Arg {
-    let argument = Arg::new(setting.flag)
+    let argument = Arg::new(setting.name)
         .long(setting.flag)
         .value_name(setting.value)
         .help(setting.doc())
         .help_heading(heading(setting.section()))
         .hide_short_help(!setting.common);
     let argument = match setting.shape {
-        Shape::One => argument.action(ArgAction::Set).overrides_with(setting.flag),
+        Shape::One => argument.action(ArgAction::Set).overrides_with(setting.name),
         Shape::Switch => argument
             .action(ArgAction::Set)
-            .overrides_with(setting.flag)
+            .overrides_with(setting.name)
             .num_args(0..=1)
             .require_equals(true)
             .default_missing_value("true"),

@@ -15,7 +15,11 @@ pub fn markdown() -> String {
     for setting in SETTINGS {
         if section != setting.section() {
             section = setting.section();
-            let title = if section.is_empty() { "resource" } else { section };
+            let title = if section.is_empty() {
+                "resource"
+            } else {
+                section
+            };
             let _ = write!(out, "\n## {title}\n");
         }
         let _ = write!(out, "\n### `{}`\n\n{}\n\n", setting.name, setting.doc());
@@ -50,7 +54,9 @@ pub fn sample() -> String {
     for setting in SETTINGS {
         let depth = open_sections(&mut out, &mut section, setting.section());
         let indent = "  ".repeat(depth);
-        out.push('\n');
+        if !out.ends_with(":\n") {
+            out.push('\n');
+        }
         for line in wrap(&setting.doc(), 96 - indent.len()) {
             let _ = writeln!(out, "{indent}# {line}");
         }
@@ -120,7 +126,9 @@ fn open_sections(out: &mut String, at: &mut &'static str, to: &'static str) -> u
     let parts = |name: &'static str| name.split('.').filter(|part| !part.is_empty());
     let shared = parts(at).zip(parts(to)).take_while(|(a, b)| a == b).count();
     for (depth, part) in parts(to).enumerate().skip(shared) {
-        let gap = if depth == 0 && !out.is_empty() { "\n" } else { "" };
+        let comment = |line: &str| line.trim_start().starts_with('#');
+        let apart = depth == 0 || out.lines().next_back().is_some_and(comment);
+        let gap = if apart && !out.is_empty() { "\n" } else { "" };
         let _ = writeln!(out, "{gap}{}{part}:", "  ".repeat(depth));
     }
     if to.is_empty() && !at.is_empty() {

@@ -83,12 +83,7 @@ fn present(vars: &dyn Vars, name: &str) -> Option<String> {
 }
 
 /// Reads a standard variable as the specification wants it read.
-fn standard(
-    setting: &Setting,
-    name: &str,
-    text: &str,
-    warnings: &mut Vec<String>,
-) -> Option<Raw> {
+fn standard(setting: &Setting, name: &str, text: &str, warnings: &mut Vec<String>) -> Option<Raw> {
     let mut refuse = |why: String| warnings.push(format!("{name}: {why}; ignored"));
     match setting.shape {
         Shape::Switch => {

@@ -83,11 +83,16 @@ fn walk(text: &str, until: Option<&str>) -> Result<Found, Stop> {
     }
 }
 
-/// The parser's words without the place, which we say ourselves.
+/// The parser's words without the places, of which we say the first ourselves.
 fn plain(error: &serde_yaml_ng::Error) -> String {
     let text = error.to_string();
-    let end = text.rfind(" at line ").unwrap_or(text.len());
-    text.get(..end).unwrap_or(&text).to_owned()
+    let mut parts = text.split(" at line ");
+    let mut words = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let place = |c: char| c.is_ascii_digit() || " column".contains(c);
+        words.push_str(part.trim_start_matches(place));
+    }
+    words
 }
 
 struct State<'a> {

@@ -147,7 +147,9 @@ impl<T: Copy + Ord + TryFrom<u64> + TryInto<u64>> Form for Number<T> {
         if self.unit == Unit::PowerOfTwo && !wide.is_power_of_two() {
             let above = wide.checked_next_power_of_two().unwrap_or(1 << 63);
             let near = size_text(above);
-            return Err(format!("`{text}` is not a power of two; the next is {near}"));
+            return Err(format!(
+                "`{text}` is not a power of two; the next is {near}"
+            ));
         }
         let fits = T::try_from(wide).ok();
         fits.filter(|v| (self.min..=self.max).contains(v))

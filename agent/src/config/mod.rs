@@ -312,3 +312,6 @@ impl Default for Export {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,9 +20,7 @@ pub fn finish(
     warnings: &mut Vec<String>,
 ) -> Result<Otlp, String> {
     if draft.client_certificate.is_some() != draft.client_key.is_some() {
-        return Err(
-            "export.otlp.client_certificate and export.otlp.client_key go together".into(),
-        );
+        return Err("export.otlp.client_certificate and export.otlp.client_key go together".into());
     }
     Ok(Otlp {
         endpoint: endpoint(draft, from, warnings)?,
@@ -44,9 +42,8 @@ fn endpoint(
     // A flag for the base URL is stronger than a variable for the signal's; within one layer the
     // signal's own goes first.
     let traces = draft.traces_endpoint.as_deref();
-    let traces = traces.filter(|_| {
-        draft.endpoint.is_none() || from.traces.layer() >= from.base.layer()
-    });
+    let traces =
+        traces.filter(|_| draft.endpoint.is_none() || from.traces.layer() >= from.base.layer());
     match (draft.protocol, traces, draft.endpoint.as_deref()) {
         (Protocol::HttpProtobuf, Some(url), _) => http(url, false, warnings),
         (Protocol::HttpProtobuf, None, Some(url)) => http(url, true, warnings),
@@ -68,7 +65,9 @@ fn http(url: &str, base: bool, warnings: &mut Vec<String>) -> Result<String, Str
             return Err(format!("`{url}`: OTLP over HTTP cannot use `{other}:`"));
         }
         None => {
-            warnings.push(format!("OTLP endpoint `{url}` has no scheme; taken as http"));
+            warnings.push(format!(
+                "OTLP endpoint `{url}` has no scheme; taken as http"
+            ));
             format!("http://{url}")
         }
     };
@@ -89,7 +88,10 @@ fn http(url: &str, base: bool, warnings: &mut Vec<String>) -> Result<String, Str
              the traces endpoint"
         ));
     }
-    Ok(format!("{head}{}{TRACES}{query}", path.trim_end_matches('/')))
+    Ok(format!(
+        "{head}{}{TRACES}{query}",
+        path.trim_end_matches('/')
+    ))
 }
 
 fn grpc(target: &str, insecure: bool, warnings: &mut Vec<String>) -> Result<String, String> {
@@ -105,7 +107,9 @@ fn grpc(target: &str, insecure: bool, warnings: &mut Vec<String>) -> Result<Stri
     authority_is_right(authority, target)?;
     let after = rest.get(authority.len()..).unwrap_or_default();
     if !matches!(after, "" | "/") {
-        warnings.push(format!("OTLP endpoint `{target}`: gRPC has no use for `{after}`"));
+        warnings.push(format!(
+            "OTLP endpoint `{target}`: gRPC has no use for `{after}`"
+        ));
     }
     let plain = if insecure { "http" } else { "https" };
     match scheme {

@@ -61,7 +61,11 @@ impl Resolved {
 /// Finds and reads the file, then resolves.
 pub fn load(flags: &Flags, vars: &dyn Vars) -> Result<Resolved, Error> {
     let named = flags.file.clone();
-    let named = named.or_else(|| vars.get(env::CONFIG).filter(|p| !p.is_empty()).map(Into::into));
+    let named = named.or_else(|| {
+        vars.get(env::CONFIG)
+            .filter(|p| !p.is_empty())
+            .map(Into::into)
+    });
     let path = match named {
         Some(path) => Some(path),
         None => Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()),
@@ -77,11 +81,7 @@ fn read(path: &Path) -> Result<Contents, Error> {
 }
 
 /// Lays the layers over each other.
-pub fn resolve(
-    flags: &Flags,
-    vars: &dyn Vars,
-    file: Option<Contents>,
-) -> Result<Resolved, Error> {
+pub fn resolve(flags: &Flags, vars: &dyn Vars, file: Option<Contents>) -> Result<Resolved, Error> {
     let file = file.unwrap_or_default();
     let mut draft = Draft::default();
     let mut warnings = env::strangers(vars);
@@ -101,7 +101,9 @@ pub fn resolve(
     let shown = SETTINGS.iter().map(|setting| (setting.show)(&draft));
     let values = SETTINGS.iter().zip(shown).zip(origins);
     Ok(Resolved {
-        values: values.map(|((setting, shown), o)| (setting, shown, o)).collect(),
+        values: values
+            .map(|((setting, shown), o)| (setting, shown, o))
+            .collect(),
         config: draft.config,
         file: Some(file.path).filter(|path| !path.as_os_str().is_empty()),
         warnings,
@@ -219,5 +221,7 @@ fn sampler(draft: &Draft) -> Sampler {
 
 fn origin_of<'a>(origins: &'a [Origin], name: &str) -> &'a Origin {
     let place = SETTINGS.iter().position(|s| s.name == name);
-    place.and_then(|i| origins.get(i)).unwrap_or(&Origin::Default)
+    place
+        .and_then(|i| origins.get(i))
+        .unwrap_or(&Origin::Default)
 }

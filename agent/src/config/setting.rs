@@ -47,7 +47,9 @@ impl Setting {
 
     /// The part of the file it is in; empty for the top.
     pub fn section(&self) -> &'static str {
-        self.name.rsplit_once('.').map_or("", |(section, _)| section)
+        self.name
+            .rsplit_once('.')
+            .map_or("", |(section, _)| section)
     }
 
     /// Its key in that part.

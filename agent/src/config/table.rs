@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::form::{
-    Attributes, Choice, Choices, File, Form, Headers, Maybe, Number, Numbers, Ratio, Raw, Shape, Shown,
-    Switch, Text, Texts, Time, Unit, shape_of,
+    Attributes, Choice, Choices, File, Form, Headers, Maybe, Number, Numbers, Ratio, Raw, Shape,
+    Shown, Switch, Text, Texts, Time, Unit, shape_of,
 };
 use super::setting::{Destination, Setting, Strategy};
 use super::{CapturePath, Protocol};
@@ -59,6 +59,16 @@ settings! {
     /// span for people, `json` an object per span, `none` makes spans and drops them. When unset:
     /// `otlp` if an endpoint is set, else `stdout`.
     "export.to" = destinations as Choices(Choice(DESTINATIONS)), "export" "EXPORTER" ["OTEL_TRACES_EXPORTER"] common;
+    /// Spans that wait for an exporter at most; past that the oldest is dropped and counted.
+    "export.queue_size" = config.export.queue_size as Number { min: 1, max: 1 << 24, unit: Unit::Count }, "queue-size" "N" ["OTEL_BSP_MAX_QUEUE_SIZE"] rare;
+    /// Spans sent at once at most; never more than the queue holds.
+    "export.batch_size" = config.export.batch_size as Number { min: 1, max: 1 << 20, unit: Unit::Count }, "batch-size" "N" ["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"] rare;
+    /// Longest a span waits for company; a lone span leaves within a second all the same.
+    "export.schedule_delay" = config.export.schedule_delay as Time { min: Duration::ZERO, max: DAY }, "schedule-delay" "DURATION" ["OTEL_BSP_SCHEDULE_DELAY"] rare;
+    /// Longest the export of one batch may take.
+    "export.export_timeout" = config.export.export_timeout as Time { min: MILLISECOND, max: DAY }, "export-timeout" "DURATION" ["OTEL_BSP_EXPORT_TIMEOUT"] rare;
+    /// Make no spans at all (the standard switch; the agent starts and stays idle).
+    "export.disabled" = disabled as Switch, "disabled" "BOOL" ["OTEL_SDK_DISABLED"] rare;
     /// Base URL of the OTLP receiver, such as http://localhost:4318 (HTTP, where `/v1/traces` is
     /// added) or http://localhost:4317 (gRPC).
     "export.otlp.endpoint" = otlp.endpoint as Maybe, "otlp-endpoint" "URL" ["OTEL_EXPORTER_OTLP_ENDPOINT"] common;
@@ -81,16 +91,6 @@ settings! {
     "export.otlp.client_certificate" = otlp.client_certificate as File, "otlp-client-certificate" "FILE" ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] rare;
     /// PEM file with the client's key (mTLS).
     "export.otlp.client_key" = otlp.client_key as File, "otlp-client-key" "FILE" ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"] rare;
-    /// Spans that wait for an exporter at most; past that the oldest is dropped and counted.
-    "export.queue_size" = config.export.queue_size as Number { min: 1, max: 1 << 24, unit: Unit::Count }, "queue-size" "N" ["OTEL_BSP_MAX_QUEUE_SIZE"] rare;
-    /// Spans sent at once at most; never more than the queue holds.
-    "export.batch_size" = config.export.batch_size as Number { min: 1, max: 1 << 20, unit: Unit::Count }, "batch-size" "N" ["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"] rare;
-    /// Longest a span waits for company; a lone span leaves within a second all the same.
-    "export.schedule_delay" = config.export.schedule_delay as Time { min: Duration::ZERO, max: DAY }, "schedule-delay" "DURATION" ["OTEL_BSP_SCHEDULE_DELAY"] rare;
-    /// Longest the export of one batch may take.
-    "export.export_timeout" = config.export.export_timeout as Time { min: MILLISECOND, max: DAY }, "export-timeout" "DURATION" ["OTEL_BSP_EXPORT_TIMEOUT"] rare;
-    /// Make no spans at all (the standard switch; the agent starts and stays idle).
-    "export.disabled" = disabled as Switch, "disabled" "BOOL" ["OTEL_SDK_DISABLED"] rare;
 
     /// Which traces are kept. The parentbased ones follow the caller's decision where there is one.
     "sampling.sampler" = sampler as Choice(SAMPLERS), "sampler" "SAMPLER" ["OTEL_TRACES_SAMPLER"] common;

@@ -10,6 +10,7 @@ pub mod otlp;
 mod receiver;
 pub mod stdout;
 pub mod terminal;
+pub mod text;
 
 use std::future::Future;
 use std::sync::Arc;
