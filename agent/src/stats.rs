@@ -45,4 +45,16 @@ counters! {
     event_records = "event.records",
     /// Records that could not be decoded.
     event_malformed = "event.malformed",
+    /// Processes read from procfs.
+    target_snapshots = "target.snapshots",
+    /// Processes gone before procfs could be read: known by the kernel's name only.
+    target_gone = "target.gone",
+    /// Snapshots and verdicts dropped for room.
+    target_evicted = "target.evicted",
+    /// Resources made.
+    resource_made = "resource.made",
+    /// Resources dropped for room.
+    resource_evicted = "resource.evicted",
+    /// OTEL_RESOURCE_ATTRIBUTES of a traced process that could not be read.
+    resource_malformed = "resource.malformed",
 }
