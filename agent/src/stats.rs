@@ -140,4 +140,16 @@ counters! {
     export_retries = "export.retries",
     /// Spans waiting in queues or on their way.
     export_queue_depth = "export.queue_depth",
+    /// Processes read from procfs.
+    target_snapshots = "target.snapshots",
+    /// Processes gone before procfs could be read: known by the kernel's name only.
+    target_gone = "target.gone",
+    /// Snapshots and verdicts dropped for room.
+    target_evicted = "target.evicted",
+    /// Resources made.
+    resource_made = "resource.made",
+    /// Resources dropped for room.
+    resource_evicted = "resource.evicted",
+    /// OTEL_RESOURCE_ATTRIBUTES of a traced process that could not be read.
+    resource_malformed = "resource.malformed",
 }
