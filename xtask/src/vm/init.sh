@@ -11,9 +11,13 @@ lost() { echo "guest: $1" >/dev/console; reboot -f; }
 mount -t proc none /proc && mount -t sysfs none /sys && mount -t devtmpfs none /dev || lost "no proc, sys or dev"
 for module in /modules/*; do insmod "$module" || echo "guest: $module does not load" >/dev/console; done
 
-for port in /sys/class/virtio-ports/*; do
-    read -r name <"$port/name"
-    ln -s "/dev/${port##*/}" "/$name"
+# Ports come one by one, some time after the driver.
+for turn in $(seq 200); do
+    for port in /sys/class/virtio-ports/*; do
+        read -r name <"$port/name" && [ -c "/dev/${port##*/}" ] && ln -sf "/dev/${port##*/}" "/$name"
+    done 2>/dev/null
+    [ -e /stdout ] && [ -e /stderr ] && [ -e /status ] && break
+    usleep 10000
 done
 [ -e /status ] || lost "no virtio ports"
 
@@ -22,7 +26,7 @@ mount -t tmpfs -o size=60% layer /layer
 mkdir /layer/upper /layer/work
 mount -t overlay -o lowerdir=/host,upperdir=/layer/upper,workdir=/layer/work overlay /system || lost "no overlay"
 
-for place in proc sys dev; do mount -o move /$place /system/$place; done
+for place in proc sys dev; do mount -o bind /$place /system/$place; done
 cd /system
 mkdir -p dev/pts dev/shm lib/modules
 mount -t devpts none dev/pts
@@ -39,7 +43,7 @@ mount -t cgroup2 none sys/fs/cgroup
 ifconfig lo 127.0.0.1 up
 hostname guest
 # What xtask passes on the kernel's command line: where the modules and the command lie, on the host.
-for word in $(cat /system/proc/cmdline); do
+for word in $(cat /proc/cmdline); do
     case $word in
     spantap.modules=*) mount -o bind "/host${word#*=}" lib/modules ;;
     spantap.command=*) command=${word#*=} ;;
