@@ -129,6 +129,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let reason = runtime.block_on(attend(&mut start.stop, &exporters, &shared, &mut || {
         set(&clock);
         count(&shared.control, &stats)?;
+        probe.flush_log();
         probe.set_hot(shared.targets.any_traced())
     }));
     // Nothing is attached any more while the rest is flushed.

@@ -26,7 +26,7 @@ pub struct Kernel {
     pub lifecycle_tracepoints: bool,
     /// bpf_loop (5.17), which the primary path walks iovecs with.
     pub bpf_loop: bool,
-    /// kernel.lockdown: `none`, `integrity` or `confidentiality`.
+    /// `none`, `integrity`, `confidentiality`, or `unknown` where securityfs is not mounted.
     pub lockdown: String,
     /// Whether kprobes are built in; the agent never uses them.
     pub kprobes: bool,
@@ -214,7 +214,9 @@ fn version(release: &str) -> (u32, u32) {
 }
 
 fn lockdown() -> String {
-    let modes = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    let Ok(modes) = fs::read_to_string("/sys/kernel/security/lockdown") else {
+        return "unknown".to_owned();
+    };
     modes
         .split_whitespace()
         .find_map(|m| m.strip_prefix('[')?.strip_suffix(']'))

@@ -74,6 +74,12 @@ fn lockdown(kernel: &Kernel) -> Row {
             "confidentiality: programs may not read memory",
             "boot with lockdown=integrity or none",
         ),
+        "unknown" => row(
+            "lockdown",
+            State::Ok,
+            "unknown (securityfs is not mounted); the programs below were tried for real",
+            "",
+        ),
         mode => row("lockdown", State::Ok, format!("{mode}: no hindrance"), ""),
     }
 }
