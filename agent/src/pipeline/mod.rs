@@ -95,7 +95,7 @@ impl std::error::Error for Unable {}
 pub fn run(mut start: Start) -> Result<Summary> {
     let kernel = Kernel::look();
     able(&kernel)?;
-    let config = without_collector(&start.config);
+    let config = Arc::new(without_collector(&start.config));
     let stats = Arc::new(Stats::default());
     let clock = Arc::new(Clock::default());
     set(&clock);
@@ -266,11 +266,12 @@ struct Threads {
 impl Threads {
     fn start(
         probe: &mut Probe,
-        config: &Config,
+        config: &Arc<Config>,
         shared: &Arc<Shared>,
         weaver: Weaver,
     ) -> Result<Self> {
         let rings = probe.rings()?;
+        let connections = config.capture.max_connections.div_ceil(rings.len().max(1));
         let mailboxes: Arc<[Mailbox]> = rings.iter().map(|_| Mailbox::default()).collect();
         let done = Arc::new(AtomicBool::new(false));
         let weaver = {
@@ -283,7 +284,9 @@ impl Threads {
         };
         let mut readers = Vec::new();
         for (index, ring) in rings.into_iter().enumerate() {
-            let shard = Shard::new(index, config, Arc::clone(&shared.stats));
+            let number = u16::try_from(index).context("number of rings")?;
+            let (config, stats) = (Arc::clone(config), Arc::clone(&shared.stats));
+            let shard = Shard::new(number, connections, config, stats);
             let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
             let wakes = weaver.thread().clone();
             let reader = thread::Builder::new()

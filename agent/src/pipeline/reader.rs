@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::sync::Notify;
 
-use super::shard::{Command, Shard};
+use super::shard::{Command, Out, Shard};
 use crate::event::decode::decode;
 use crate::event::{Event, Nanos};
 use crate::exchange::Fact;
@@ -123,7 +123,7 @@ pub fn run(
         shared.stats.event_records.add(records);
         if before.saturating_sub(ticked) > TICK || last {
             ticked = before;
-            reader.shard.tick(before, &mut reader.facts);
+            reader.tick(before);
         }
         reader.obey();
         let any = !reader.facts.is_empty();
@@ -194,7 +194,13 @@ impl Reader<'_> {
                 return;
             }
         }
-        self.shard.feed(&event, &mut self.facts, &mut self.commands);
+        let Self { shard, facts, commands, .. } = self;
+        shard.take(&event, &mut Out { facts, commands });
+    }
+
+    fn tick(&mut self, now: Nanos) {
+        let Self { shard, facts, commands, .. } = self;
+        shard.tick(now, &mut Out { facts, commands });
     }
 
     fn wanted(&mut self, process: u32) -> bool {
