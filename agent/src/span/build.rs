@@ -2,7 +2,7 @@
 //! Source: HTTP spans, <https://opentelemetry.io/docs/specs/semconv/http/http-spans/> (1.42.0).
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::route::{Routed, Routes};
@@ -89,6 +89,12 @@ impl Builder {
             facts.put(semconv::LINK_CONFIDENCE, Value::Double(parent.confidence));
         }
         let mut attributes = request.attributes;
+        attributes.reserve_exact(
+            facts
+                .0
+                .len()
+                .saturating_add(response.as_ref().map_or(0, |r| r.attributes.len())),
+        );
         attributes.extend(response.into_iter().flat_map(|r| r.attributes));
         attributes.append(&mut facts.0);
         Span {
@@ -289,18 +295,14 @@ fn sides(facts: &mut Facts, kind: SpanKind, peer: &Peer, request: &mut Attribute
         }
         (_, Address::Unix(_)) => facts.put(semconv::NETWORK_TRANSPORT, text("unix")),
     }
-    let (address, port) = place(&peer.remote);
-    if let Some(address) = address {
-        facts.put(
-            semconv::NETWORK_PEER_ADDRESS,
-            Value::Str(address.clone().into()),
-        );
+    if let Some(address) = address(&peer.remote) {
         if kind == SpanKind::Server {
             // The socket's peer, whatever X-Forwarded-For claims: that header is anyone's.
-            facts.put(semconv::CLIENT_ADDRESS, Value::Str(address.into()));
+            facts.put(semconv::CLIENT_ADDRESS, Value::Str(address.clone().into()));
         }
+        facts.put(semconv::NETWORK_PEER_ADDRESS, Value::Str(address.into()));
     }
-    if let Some(port) = port {
+    if let Some(port) = port(&peer.remote) {
         facts.put_port(semconv::NETWORK_PEER_PORT, port);
         if kind == SpanKind::Server {
             facts.put_port(semconv::CLIENT_PORT, port);
@@ -318,15 +320,14 @@ fn sides(facts: &mut Facts, kind: SpanKind, peer: &Peer, request: &mut Attribute
 /// `server.address` and `server.port`: the name the client used, while it goes with the socket's
 /// port; else the socket's. A proxy that passes its own Host on did not call itself.
 fn server_place(request: &mut Attributes, socket: &Address, client: bool) {
-    let (address, port) = place(socket);
     let named = string(request, semconv::SERVER_ADDRESS).is_some();
     let said = match find(request, semconv::SERVER_PORT) {
         Some(Value::Int(port)) => u16::try_from(*port).ok(),
         _ => None,
     };
-    let Some(port) = port else {
+    let Some(port) = port(socket) else {
         // A unix socket: its path only where no name was used.
-        if let (false, Some(address)) = (named, address) {
+        if let (false, Some(address)) = (named, address(socket)) {
             push(request, semconv::SERVER_ADDRESS, Value::Str(address.into()));
         }
         return;
@@ -335,7 +336,7 @@ fn server_place(request: &mut Attributes, socket: &Address, client: bool) {
     let agrees = said.or(usual) == Some(port);
     let elsewhere = client && said.is_some() && !agrees;
     if (!named || elsewhere)
-        && let Some(address) = address
+        && let Some(address) = address(socket)
     {
         replace(request, semconv::SERVER_ADDRESS, Value::Str(address.into()));
     }
@@ -387,13 +388,39 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-fn place(address: &Address) -> (Option<String>, Option<u16>) {
-    match address {
-        Address::Inet(socket) => {
-            let socket = SocketAddr::new(socket.ip().to_canonical(), socket.port());
-            (Some(socket.ip().to_string()), Some(socket.port()))
+fn address(of: &Address) -> Option<String> {
+    match of {
+        Address::Inet(socket) => Some(match socket.ip().to_canonical() {
+            IpAddr::V4(ip) => v4(ip.octets()),
+            IpAddr::V6(ip) => ip.to_string(),
+        }),
+        Address::Unix(path) => path.clone(),
+    }
+}
+
+/// As `Display` writes it, without its formatter: every span has at least one.
+fn v4(octets: [u8; 4]) -> String {
+    let mut text = String::with_capacity(15);
+    for octet in octets {
+        if !text.is_empty() {
+            text.push('.');
         }
-        Address::Unix(path) => (path.clone(), None),
+        let (hundreds, tens) = (octet / 100, octet / 10 % 10);
+        if hundreds > 0 {
+            text.push(char::from(b'0' | hundreds));
+        }
+        if hundreds > 0 || tens > 0 {
+            text.push(char::from(b'0' | tens));
+        }
+        text.push(char::from(b'0' | (octet % 10)));
+    }
+    text
+}
+
+fn port(of: &Address) -> Option<u16> {
+    match of {
+        Address::Inet(socket) => Some(socket.port()),
+        Address::Unix(_) => None,
     }
 }
 
@@ -786,6 +813,14 @@ mod tests {
         let span = build(late);
         assert_eq!((span.start, span.end), (6_000_000, 6_000_000));
         assert_eq!(has(&span, "spantap.link.method"), "stream_key");
+    }
+
+    #[test]
+    fn addresses_are_written_as_usual() {
+        for octet in 0..=255 {
+            let octets = [octet, 255 - octet, 10, 0];
+            assert_eq!(v4(octets), std::net::Ipv4Addr::from(octets).to_string());
+        }
     }
 
     #[test]

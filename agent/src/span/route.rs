@@ -115,7 +115,7 @@ impl Pattern {
         for segment in &self.segments {
             match (segment, parts.next()) {
                 (_, None) => return false,
-                (Segment::Any, Some(part)) if part.is_empty() => return false,
+                (Segment::Any, Some("")) => return false,
                 (Segment::Any, Some(_)) => {}
                 (Segment::Is(text), Some(part)) if part == &**text => {}
                 (Segment::Is(_), Some(_)) => return false,

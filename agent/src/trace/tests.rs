@@ -608,7 +608,7 @@ impl World {
 
     /// Even processes are event loops.
     fn thread(&mut self, process: u32, at: u64) -> u32 {
-        if process % 2 == 0 {
+        if process.is_multiple_of(2) {
             return 1;
         }
         let free = (1..).find(|t| {
