@@ -58,29 +58,10 @@ impl Builder {
         let (status, error) = status(&exchange, kind);
         let events = events(&exchange, &clock, start);
         let process = exchange.start.execution.process;
+        let route = self.route(&exchange.request.attributes, resource);
         let mut facts = Facts(Vec::with_capacity(TYPICAL));
         measures(&mut facts, &exchange);
         faults(&mut facts, &exchange);
-        let Exchange {
-            request,
-            response,
-            peer,
-            ..
-        } = exchange;
-        let mut request = *request;
-        let route = self.route(&request.attributes, resource);
-        sides(&mut facts, kind, &peer, &mut request.attributes);
-        facts.put(
-            semconv::NETWORK_PROTOCOL_NAME,
-            text(protocol_name(request.protocol)),
-        );
-        if let Some(route) = &route {
-            let key = match kind {
-                SpanKind::Server => semconv::HTTP_ROUTE,
-                SpanKind::Client => semconv::URL_TEMPLATE,
-            };
-            facts.put(key, Value::Str(route.clone().into()));
-        }
         if let Some(error) = error {
             facts.put(semconv::ERROR_TYPE, Value::Str(error));
         }
@@ -88,15 +69,14 @@ impl Builder {
             facts.put(semconv::LINK_METHOD, text(parent.method.name()));
             facts.put(semconv::LINK_CONFIDENCE, Value::Double(parent.confidence));
         }
-        let mut attributes = request.attributes;
-        attributes.reserve_exact(
-            facts
-                .0
-                .len()
-                .saturating_add(response.as_ref().map_or(0, |r| r.attributes.len())),
-        );
-        attributes.extend(response.into_iter().flat_map(|r| r.attributes));
-        attributes.append(&mut facts.0);
+        if let Some(route) = &route {
+            let key = match kind {
+                SpanKind::Server => semconv::HTTP_ROUTE,
+                SpanKind::Client => semconv::URL_TEMPLATE,
+            };
+            facts.put(key, Value::Str(route.clone().into()));
+        }
+        let (operation, attributes) = gather(facts, exchange, kind);
         Span {
             trace,
             id: span,
@@ -104,7 +84,7 @@ impl Builder {
             flags: flags.unwrap_or(RANDOM) | SAMPLED,
             state,
             kind,
-            name: name(request.operation, route),
+            name: name(operation, route),
             start,
             end: clock(finish).max(start),
             attributes,
@@ -142,6 +122,20 @@ impl Facts {
     fn put_port(&mut self, key: &'static str, port: u16) {
         self.put(key, Value::Int(port.into()));
     }
+}
+
+/// The operation, and the attributes of request, response and connection beside the facts.
+fn gather(mut facts: Facts, exchange: Exchange, kind: SpanKind) -> (Cow<'static, str>, Attributes) {
+    let mut request = *exchange.request;
+    let protocol = text(protocol_name(request.protocol));
+    facts.put(semconv::NETWORK_PROTOCOL_NAME, protocol);
+    sides(&mut facts, kind, &exchange.peer, &mut request.attributes);
+    let mut response = exchange.response.map(|r| r.attributes).unwrap_or_default();
+    let mut attributes = request.attributes;
+    attributes.reserve_exact(facts.0.len().saturating_add(response.len()));
+    attributes.append(&mut response);
+    attributes.append(&mut facts.0);
+    (request.operation, attributes)
 }
 
 /// First byte to last, never before the parent's first.
@@ -295,9 +289,10 @@ fn sides(facts: &mut Facts, kind: SpanKind, peer: &Peer, request: &mut Attribute
         }
         (_, Address::Unix(_)) => facts.put(semconv::NETWORK_TRANSPORT, text("unix")),
     }
+    // The socket's peer, whatever X-Forwarded-For claims: that header is anyone's.
+    request.retain(|a| a.key != semconv::CLIENT_ADDRESS && a.key != semconv::CLIENT_PORT);
     if let Some(address) = address(&peer.remote) {
         if kind == SpanKind::Server {
-            // The socket's peer, whatever X-Forwarded-For claims: that header is anyone's.
             facts.put(semconv::CLIENT_ADDRESS, Value::Str(address.clone().into()));
         }
         facts.put(semconv::NETWORK_PEER_ADDRESS, Value::Str(address.into()));
@@ -333,14 +328,16 @@ fn server_place(request: &mut Attributes, socket: &Address, client: bool) {
         return;
     };
     let usual = string(request, semconv::URL_SCHEME).and_then(default_port);
-    let agrees = said.or(usual) == Some(port);
-    let elsewhere = client && said.is_some() && !agrees;
+    // Without a path it is a CONNECT, which names somebody else by its nature.
+    let differs = client && said != Some(port) && string(request, semconv::URL_PATH).is_some();
+    // A name without a port of its own goes with any.
+    let elsewhere = differs && said.is_some() && said != usual;
     if (!named || elsewhere)
         && let Some(address) = address(socket)
     {
         replace(request, semconv::SERVER_ADDRESS, Value::Str(address.into()));
     }
-    if said.is_none() || elsewhere {
+    if said.is_none() || differs {
         replace(request, semconv::SERVER_PORT, Value::Int(port.into()));
     }
 }
@@ -500,6 +497,8 @@ mod tests {
                 ("url.path", "/users/42"),
                 ("server.address", "localhost"),
                 ("server.port", "8080"),
+                ("client.address", "198.51.100.7"),
+                ("client.port", "1"),
             ],
             status: 200,
             outcome: Outcome::Complete,
@@ -691,6 +690,25 @@ mod tests {
                 &[("url.path", "/a"), ("server.address", "shop")]
             ),
             want("http://shop:8080/a", "shop", "8080")
+        );
+        assert_eq!(
+            url(
+                "10.0.0.1:8080",
+                &[
+                    ("url.path", "/a"),
+                    ("server.address", "shop"),
+                    ("server.port", "80")
+                ]
+            ),
+            want("http://shop:8080/a", "shop", "8080")
+        );
+        // CONNECT.
+        assert_eq!(
+            url(
+                "10.0.0.1:3128",
+                &[("server.address", "shop"), ("server.port", "443")]
+            ),
+            want("http://shop:443", "shop", "443")
         );
         // A proxy that passes on the Host it was called by.
         assert_eq!(
