@@ -146,7 +146,11 @@ fn shorten(text: &mut String, length: usize) -> bool {
     if text.len() <= length {
         return false;
     }
-    text.truncate(text.floor_char_boundary(length));
+    let mut end = length;
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.truncate(end);
     true
 }
 

@@ -121,7 +121,7 @@ impl Redactor {
         }
         SECRET_KEYS.contains(&name.as_str())
             || SECRET_PARTS.iter().any(|part| name.contains(part))
-            || self.query_keys.iter().any(|known| *known == name)
+            || self.query_keys.contains(&name)
     }
 
     fn is_secret_header(&self, name: &str) -> bool {

@@ -207,7 +207,7 @@ fn is_card(digits: &[u8]) -> bool {
             (_, digit) => digit / 5 + digit * 2 % 10,
         })
         .sum();
-    issuer && sum % 10 == 0
+    issuer && sum.is_multiple_of(10)
 }
 
 /// JSON web tokens, and tokens whose issuers gave them a prefix.

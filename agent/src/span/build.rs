@@ -2,7 +2,7 @@
 //! Source: HTTP spans, <https://opentelemetry.io/docs/specs/semconv/http/http-spans/> (1.42.0).
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::route::{Routed, Routes};
@@ -58,29 +58,10 @@ impl Builder {
         let (status, error) = status(&exchange, kind);
         let events = events(&exchange, &clock, start);
         let process = exchange.start.execution.process;
+        let route = self.route(&exchange.request.attributes, resource);
         let mut facts = Facts(Vec::with_capacity(TYPICAL));
         measures(&mut facts, &exchange);
         faults(&mut facts, &exchange);
-        let Exchange {
-            request,
-            response,
-            peer,
-            ..
-        } = exchange;
-        let mut request = *request;
-        let route = self.route(&request.attributes, resource);
-        sides(&mut facts, kind, &peer, &mut request.attributes);
-        facts.put(
-            semconv::NETWORK_PROTOCOL_NAME,
-            text(protocol_name(request.protocol)),
-        );
-        if let Some(route) = &route {
-            let key = match kind {
-                SpanKind::Server => semconv::HTTP_ROUTE,
-                SpanKind::Client => semconv::URL_TEMPLATE,
-            };
-            facts.put(key, Value::Str(route.clone().into()));
-        }
         if let Some(error) = error {
             facts.put(semconv::ERROR_TYPE, Value::Str(error));
         }
@@ -88,9 +69,14 @@ impl Builder {
             facts.put(semconv::LINK_METHOD, text(parent.method.name()));
             facts.put(semconv::LINK_CONFIDENCE, Value::Double(parent.confidence));
         }
-        let mut attributes = request.attributes;
-        attributes.extend(response.into_iter().flat_map(|r| r.attributes));
-        attributes.append(&mut facts.0);
+        if let Some(route) = &route {
+            let key = match kind {
+                SpanKind::Server => semconv::HTTP_ROUTE,
+                SpanKind::Client => semconv::URL_TEMPLATE,
+            };
+            facts.put(key, Value::Str(route.clone().into()));
+        }
+        let (operation, attributes) = gather(facts, exchange, kind);
         Span {
             trace,
             id: span,
@@ -98,7 +84,7 @@ impl Builder {
             flags: flags.unwrap_or(RANDOM) | SAMPLED,
             state,
             kind,
-            name: name(request.operation, route),
+            name: name(operation, route),
             start,
             end: clock(finish).max(start),
             attributes,
@@ -136,6 +122,20 @@ impl Facts {
     fn put_port(&mut self, key: &'static str, port: u16) {
         self.put(key, Value::Int(port.into()));
     }
+}
+
+/// The operation, and the attributes of request, response and connection beside the facts.
+fn gather(mut facts: Facts, exchange: Exchange, kind: SpanKind) -> (Cow<'static, str>, Attributes) {
+    let mut request = *exchange.request;
+    let protocol = text(protocol_name(request.protocol));
+    facts.put(semconv::NETWORK_PROTOCOL_NAME, protocol);
+    sides(&mut facts, kind, &exchange.peer, &mut request.attributes);
+    let mut response = exchange.response.map(|r| r.attributes).unwrap_or_default();
+    let mut attributes = request.attributes;
+    attributes.reserve_exact(facts.0.len().saturating_add(response.len()));
+    attributes.append(&mut response);
+    attributes.append(&mut facts.0);
+    (request.operation, attributes)
 }
 
 /// First byte to last, never before the parent's first.
@@ -289,18 +289,15 @@ fn sides(facts: &mut Facts, kind: SpanKind, peer: &Peer, request: &mut Attribute
         }
         (_, Address::Unix(_)) => facts.put(semconv::NETWORK_TRANSPORT, text("unix")),
     }
-    let (address, port) = place(&peer.remote);
-    if let Some(address) = address {
-        facts.put(
-            semconv::NETWORK_PEER_ADDRESS,
-            Value::Str(address.clone().into()),
-        );
+    // The socket's peer, whatever X-Forwarded-For claims: that header is anyone's.
+    request.retain(|a| a.key != semconv::CLIENT_ADDRESS && a.key != semconv::CLIENT_PORT);
+    if let Some(address) = address(&peer.remote) {
         if kind == SpanKind::Server {
-            // The socket's peer, whatever X-Forwarded-For claims: that header is anyone's.
-            facts.put(semconv::CLIENT_ADDRESS, Value::Str(address.into()));
+            facts.put(semconv::CLIENT_ADDRESS, Value::Str(address.clone().into()));
         }
+        facts.put(semconv::NETWORK_PEER_ADDRESS, Value::Str(address.into()));
     }
-    if let Some(port) = port {
+    if let Some(port) = port(&peer.remote) {
         facts.put_port(semconv::NETWORK_PEER_PORT, port);
         if kind == SpanKind::Server {
             facts.put_port(semconv::CLIENT_PORT, port);
@@ -318,28 +315,29 @@ fn sides(facts: &mut Facts, kind: SpanKind, peer: &Peer, request: &mut Attribute
 /// `server.address` and `server.port`: the name the client used, while it goes with the socket's
 /// port; else the socket's. A proxy that passes its own Host on did not call itself.
 fn server_place(request: &mut Attributes, socket: &Address, client: bool) {
-    let (address, port) = place(socket);
     let named = string(request, semconv::SERVER_ADDRESS).is_some();
     let said = match find(request, semconv::SERVER_PORT) {
         Some(Value::Int(port)) => u16::try_from(*port).ok(),
         _ => None,
     };
-    let Some(port) = port else {
+    let Some(port) = port(socket) else {
         // A unix socket: its path only where no name was used.
-        if let (false, Some(address)) = (named, address) {
+        if let (false, Some(address)) = (named, address(socket)) {
             push(request, semconv::SERVER_ADDRESS, Value::Str(address.into()));
         }
         return;
     };
     let usual = string(request, semconv::URL_SCHEME).and_then(default_port);
-    let agrees = said.or(usual) == Some(port);
-    let elsewhere = client && said.is_some() && !agrees;
+    // Without a path it is a CONNECT, which names somebody else by its nature.
+    let differs = client && said != Some(port) && string(request, semconv::URL_PATH).is_some();
+    // A name without a port of its own goes with any.
+    let elsewhere = differs && said.is_some() && said != usual;
     if (!named || elsewhere)
-        && let Some(address) = address
+        && let Some(address) = address(socket)
     {
         replace(request, semconv::SERVER_ADDRESS, Value::Str(address.into()));
     }
-    if said.is_none() || elsewhere {
+    if said.is_none() || differs {
         replace(request, semconv::SERVER_PORT, Value::Int(port.into()));
     }
 }
@@ -387,13 +385,39 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-fn place(address: &Address) -> (Option<String>, Option<u16>) {
-    match address {
-        Address::Inet(socket) => {
-            let socket = SocketAddr::new(socket.ip().to_canonical(), socket.port());
-            (Some(socket.ip().to_string()), Some(socket.port()))
+fn address(of: &Address) -> Option<String> {
+    match of {
+        Address::Inet(socket) => Some(match socket.ip().to_canonical() {
+            IpAddr::V4(ip) => v4(ip.octets()),
+            IpAddr::V6(ip) => ip.to_string(),
+        }),
+        Address::Unix(path) => path.clone(),
+    }
+}
+
+/// As `Display` writes it, without its formatter: every span has at least one.
+fn v4(octets: [u8; 4]) -> String {
+    let mut text = String::with_capacity(15);
+    for octet in octets {
+        if !text.is_empty() {
+            text.push('.');
         }
-        Address::Unix(path) => (path.clone(), None),
+        let (hundreds, tens) = (octet / 100, octet / 10 % 10);
+        if hundreds > 0 {
+            text.push(char::from(b'0' | hundreds));
+        }
+        if hundreds > 0 || tens > 0 {
+            text.push(char::from(b'0' | tens));
+        }
+        text.push(char::from(b'0' | (octet % 10)));
+    }
+    text
+}
+
+fn port(of: &Address) -> Option<u16> {
+    match of {
+        Address::Inet(socket) => Some(socket.port()),
+        Address::Unix(_) => None,
     }
 }
 
@@ -473,6 +497,8 @@ mod tests {
                 ("url.path", "/users/42"),
                 ("server.address", "localhost"),
                 ("server.port", "8080"),
+                ("client.address", "198.51.100.7"),
+                ("client.port", "1"),
             ],
             status: 200,
             outcome: Outcome::Complete,
@@ -665,6 +691,25 @@ mod tests {
             ),
             want("http://shop:8080/a", "shop", "8080")
         );
+        assert_eq!(
+            url(
+                "10.0.0.1:8080",
+                &[
+                    ("url.path", "/a"),
+                    ("server.address", "shop"),
+                    ("server.port", "80")
+                ]
+            ),
+            want("http://shop:8080/a", "shop", "8080")
+        );
+        // CONNECT.
+        assert_eq!(
+            url(
+                "10.0.0.1:3128",
+                &[("server.address", "shop"), ("server.port", "443")]
+            ),
+            want("http://shop:443", "shop", "443")
+        );
         // A proxy that passes on the Host it was called by.
         assert_eq!(
             url(
@@ -786,6 +831,14 @@ mod tests {
         let span = build(late);
         assert_eq!((span.start, span.end), (6_000_000, 6_000_000));
         assert_eq!(has(&span, "spantap.link.method"), "stream_key");
+    }
+
+    #[test]
+    fn addresses_are_written_as_usual() {
+        for octet in 0..=255 {
+            let octets = [octet, 255 - octet, 10, 0];
+            assert_eq!(v4(octets), std::net::Ipv4Addr::from(octets).to_string());
+        }
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl Pattern {
         for segment in &self.segments {
             match (segment, parts.next()) {
                 (_, None) => return false,
-                (Segment::Any, Some(part)) if part.is_empty() => return false,
+                (Segment::Any, Some("")) => return false,
                 (Segment::Any, Some(_)) => {}
                 (Segment::Is(text), Some(part)) if part == &**text => {}
                 (Segment::Is(_), Some(_)) => return false,
@@ -136,7 +136,10 @@ pub fn template(path: &str) -> String {
             break;
         }
         // Parameters of a segment (`;jsessionid=…`) say nothing about the route.
-        let segment = segment.split(';').next().unwrap_or_default();
+        let segment = match segment.bytes().position(|b| b == b';') {
+            Some(end) => segment.get(..end).unwrap_or_default(),
+            None => segment,
+        };
         out.push_str(name(segment).unwrap_or(segment));
     }
     out
@@ -145,17 +148,21 @@ pub fn template(path: &str) -> String {
 /// What stands for `segment`, or `None` where it stays.
 fn name(segment: &str) -> Option<&'static str> {
     let bytes = segment.as_bytes();
-    if bytes.is_empty() || is_version(bytes) {
+    // Most segments are a short word or a number.
+    if bytes.len() < 6 && bytes.iter().all(u8::is_ascii_lowercase) {
+        return None;
+    }
+    if bytes.iter().all(u8::is_ascii_digit) {
+        return Some("{id}");
+    }
+    if is_version(bytes) {
         return None;
     }
     let all = |is: fn(&u8) -> bool| bytes.iter().all(is);
     let digits = bytes.iter().filter(|b| b.is_ascii_digit()).count();
     let letters = bytes.iter().filter(|b| b.is_ascii_alphabetic()).count();
-    if segment.contains('@') || segment.contains("%40") {
+    if bytes.contains(&b'@') || bytes.windows(3).any(|w| w == b"%40") {
         return Some("{email}");
-    }
-    if digits == bytes.len() {
-        return Some("{id}");
     }
     if is_uuid(bytes) {
         return Some("{uuid}");

@@ -403,12 +403,7 @@ mod tests {
             "foo\t=1",
             "_foo=1",
         ] {
-            let expected = if bad == "foo=1;bar=2" {
-                Err(Refusal::State)
-            } else {
-                Err(Refusal::State)
-            };
-            assert_eq!(state(bad), expected, "{bad:?}");
+            assert_eq!(state(bad), Err(Refusal::State), "{bad:?}");
         }
         assert_eq!(
             state(&format!("{}=1", "z".repeat(257))),

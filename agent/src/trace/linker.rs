@@ -140,9 +140,11 @@ impl Linker {
         }
     }
 
-    /// `process` has ended or called exec: what was known of its threads is void.
+    /// `process` has ended or called exec: once what it did before is linked, what was known of
+    /// its threads is void. A [`Self::no_thread_links`] after this is about the new program.
     pub fn forget(&mut self, process: u32) {
-        self.threads.forget(process);
+        let when = self.watermark.saturating_add(self.settings.retain);
+        self.threads.forget(process, when);
     }
 
     /// Exchanges known now.

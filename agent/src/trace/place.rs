@@ -123,13 +123,13 @@ impl Linker {
         }
         let decision = match carried {
             Some(Carried::Context(context, method)) => {
-                return self.from_header(entry, context.clone(), *method);
+                return self.by_header(entry, context.clone(), *method);
             }
             Some(Carried::Decision(sampled)) => Some(if *sampled { SAMPLED } else { 0 }),
             None => None,
         };
         if entry.role == Role::Client
-            && let Some(serving) = self.from_thread(handle)
+            && let Some(serving) = self.by_thread(handle)
         {
             return Reference::Local(serving, Method::Thread);
         }
@@ -138,7 +138,7 @@ impl Linker {
 
     /// A client whose header is the very one its process is serving passes it on: it is a child
     /// of that exchange. Any other header was written by this process (client) or its peer.
-    fn from_header(&self, entry: &Entry, context: Context, method: Method) -> Reference {
+    fn by_header(&self, entry: &Entry, context: Context, method: Method) -> Reference {
         if entry.role == Role::Client {
             // Its own other side, in a process that calls itself, is no cause of it.
             let own = entry.pair.and_then(|p| self.table.get(p)).map(|p| p.id);
@@ -169,7 +169,7 @@ impl Linker {
         }
     }
 
-    fn from_thread(&mut self, handle: Handle) -> Option<Handle> {
+    fn by_thread(&mut self, handle: Handle) -> Option<Handle> {
         let entry = self.table.get(handle)?;
         let process = entry.process;
         if !self.settings.thread || !entry.laned || self.threads.is_off(process) {

@@ -11,7 +11,7 @@
 //! A sign counts only once the answer was seen: bytes that were lost prove nothing. What is never
 //! in here: a guess. Two candidates make none.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use smallvec::SmallVec;
 
@@ -70,8 +70,12 @@ struct Lane {
 #[derive(Debug)]
 pub(super) struct Threads {
     lanes: HashMap<Who, Lane>,
-    off: HashSet<u32>,
+    /// Processes that are not believed, with the count of verdicts when they last were not.
+    off: HashMap<u32, u64>,
+    verdicts: u64,
     order: VecDeque<u32>,
+    /// Processes to be forgotten, from when on, and the count of verdicts at their end.
+    gone: VecDeque<(Nanos, u32, u64)>,
     capacity: usize,
     swept: Nanos,
 }
@@ -81,8 +85,10 @@ impl Threads {
     pub fn new(capacity: usize) -> Self {
         Self {
             lanes: HashMap::new(),
-            off: HashSet::new(),
+            off: HashMap::new(),
+            verdicts: 0,
             order: VecDeque::new(),
+            gone: VecDeque::new(),
             capacity,
             swept: 0,
         }
@@ -90,12 +96,13 @@ impl Threads {
 
     /// Whether `process` is not believed.
     pub fn is_off(&self, process: u32) -> bool {
-        self.off.contains(&process)
+        self.off.contains_key(&process)
     }
 
     /// Never believes `process` again; true if that is news. At capacity the oldest is forgotten.
     pub fn switch_off(&mut self, process: u32) -> bool {
-        if !self.off.insert(process) {
+        self.verdicts = self.verdicts.saturating_add(1);
+        if self.off.insert(process, self.verdicts).is_some() {
             return false;
         }
         self.order.push_back(process);
@@ -107,10 +114,23 @@ impl Threads {
         true
     }
 
-    /// The process is gone, or is another program now.
-    pub fn forget(&mut self, process: u32) {
-        if self.off.remove(&process) {
-            self.order.retain(|p| *p != process);
+    /// The process is gone, or is another program now. What it did before is still being linked:
+    /// its verdict stands until `when`, and a later verdict is another program's.
+    pub fn forget(&mut self, process: u32, when: Nanos) {
+        if self.off.contains_key(&process) && self.gone.len() < self.capacity {
+            self.gone.push_back((when, process, self.verdicts));
+        }
+    }
+
+    fn forget_gone(&mut self, now: Nanos) {
+        while let Some((when, process, verdicts)) = self.gone.front().copied()
+            && when <= now
+        {
+            self.gone.pop_front();
+            if self.off.get(&process).is_some_and(|v| *v <= verdicts) {
+                self.off.remove(&process);
+                self.order.retain(|p| *p != process);
+            }
         }
     }
 
@@ -194,8 +214,9 @@ impl Threads {
         found.map(|item| (item.handle, item.until))
     }
 
-    /// Drops threads without anything recent, once a second of event time.
+    /// Drops what is over: once a second of event time, threads without anything recent.
     pub fn sweep(&mut self, now: Nanos) {
+        self.forget_gone(now);
         if now.saturating_sub(self.swept) < SWEEP {
             return;
         }
