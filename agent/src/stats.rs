@@ -18,6 +18,11 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Takes `n` away: for gauges only.
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
     /// Replaces the value: for gauges and for counters that the kernel keeps.
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
@@ -45,4 +50,68 @@ counters! {
     event_records = "event.records",
     /// Records that could not be decoded.
     event_malformed = "event.malformed",
+    /// Exchanges given out without a parent.
+    trace_roots = "trace.roots",
+    /// Parents found in a header.
+    trace_by_header = "trace.by_header",
+    /// Parents found by the message's name on both ends.
+    trace_by_stream_key = "trace.by_stream_key",
+    /// Parents found by the serving thread.
+    trace_by_thread = "trace.by_thread",
+    /// Thread links taken back before they were given out.
+    trace_links_dropped = "trace.links_dropped",
+    /// Processes found to share their threads between requests.
+    trace_threads_off = "trace.threads_off",
+    /// Exchanges forgotten early for lack of room.
+    trace_evicted = "trace.evicted",
+    /// Exchanges whose head was not announced.
+    trace_unopened = "trace.unopened",
+    /// Chains cut because they closed on themselves or were too deep.
+    trace_cycles = "trace.cycles",
+    /// Contexts refused: wrong length, separator or digit. Counted on each side that is seen.
+    trace_refused_shape = "trace.refused_shape",
+    /// Contexts refused: version ff.
+    trace_refused_version = "trace.refused_version",
+    /// Contexts refused: trace id of zeros.
+    trace_refused_trace_id = "trace.refused_trace_id",
+    /// Contexts refused: span id of zeros.
+    trace_refused_span_id = "trace.refused_span_id",
+    /// Contexts refused: more than one traceparent.
+    trace_refused_many = "trace.refused_many",
+    /// tracestate values refused.
+    trace_refused_state = "trace.refused_state",
+    /// B3 contexts refused: incomplete.
+    trace_refused_incomplete = "trace.refused_incomplete",
+    /// Spans without a route, because their service has too many.
+    span_routes_capped = "span.routes_capped",
+    /// Spans left out by the rate limit.
+    policy_rate_limited = "policy.rate_limited",
+    /// Services whose rate was forgotten early for lack of room.
+    policy_rate_evicted = "policy.rate_evicted",
+    /// Texts with something redacted.
+    policy_redacted = "policy.redacted",
+    /// Texts cut to their length limit.
+    policy_truncated = "policy.truncated",
+    /// Attributes left out by the count limit.
+    policy_attributes_dropped = "policy.attributes_dropped",
+    /// Events left out by the count limit.
+    policy_events_dropped = "policy.events_dropped",
+    /// Spans handed to exporters, once for each; always the sum of the sent, refused, failed, dropped and waiting ones.
+    export_queued = "export.queued",
+    /// Spans that arrived.
+    export_sent = "export.sent",
+    /// Spans the receiver left out of a batch it took (OTLP partial success).
+    export_rejected = "export.rejected",
+    /// Spans of batches the receiver refused for good.
+    export_failed_refused = "export.failed_refused",
+    /// Spans that could not be written or encoded here.
+    export_failed_local = "export.failed_local",
+    /// Oldest spans dropped because a queue was full.
+    export_dropped_full = "export.dropped_full",
+    /// Spans left when the time for the last flush was over, or made after it.
+    export_dropped_shutdown = "export.dropped_shutdown",
+    /// Attempts that found no receiver or a busy one, to be made again.
+    export_retries = "export.retries",
+    /// Spans waiting in queues or on their way.
+    export_queue_depth = "export.queue_depth",
 }
