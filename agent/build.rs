@@ -36,7 +36,10 @@ fn main() -> Result<()> {
         Ok(toolchain) => build(&toolchain, workspace, &out, &object),
         Err(reasons) => {
             // What the set-up would install: when it appears, the stand-in is out of date.
-            println!("cargo:rerun-if-changed={}", workspace.join(find::TOOLS).display());
+            println!(
+                "cargo:rerun-if-changed={}",
+                workspace.join(find::TOOLS).display()
+            );
             stand_in(&object, &reasons)
         }
     }
@@ -57,22 +60,32 @@ fn stand_in(object: &Path, reasons: &[String]) -> Result<()> {
 fn build(toolchain: &Toolchain, workspace: &Path, out: &Path, object: &Path) -> Result<()> {
     let target = out.join("ebpf-target");
     println!("cargo:rerun-if-changed={}", toolchain.linker.display());
-    println!("cargo:rerun-if-changed={}", toolchain.compiler.rustc.display());
+    println!(
+        "cargo:rerun-if-changed={}",
+        toolchain.compiler.rustc.display()
+    );
     let mut command: Command = toolchain.cargo("build");
     command
         .args(["--release", "--bins", "--target-dir"])
         .arg(&target)
         .current_dir(workspace)
         .stdin(Stdio::null());
-    let output = command.output().with_context(|| format!("start {command:?}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("start {command:?}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         let Toolchain { compiler, linker } = toolchain;
         eprintln!("{said}");
-        bail!("the kernel side does not build ({}; {})", compiler.version, linker.display());
+        bail!(
+            "the kernel side does not build ({}; {})",
+            compiler.version,
+            linker.display()
+        );
     }
     if said.contains("warning:") {
-        said.lines().for_each(|line| println!("cargo:warning={line}"));
+        said.lines()
+            .for_each(|line| println!("cargo:warning={line}"));
     }
     let built = target.join(find::TARGET).join("release/agent-ebpf");
     fs::copy(&built, object).with_context(|| format!("copy {}", built.display()))?;

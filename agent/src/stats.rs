@@ -50,6 +50,32 @@ counters! {
     event_records = "event.records",
     /// Records that could not be decoded.
     event_malformed = "event.malformed",
+    /// Payload bytes the kernel side delivered.
+    kernel_bytes = "kernel.bytes",
+    /// Records refused by a full ring.
+    kernel_ring_full = "kernel.ring_full",
+    /// Payloads that could not be read from the process.
+    kernel_faults = "kernel.faults",
+    /// Payload bytes left out by the copy budget.
+    kernel_budgeted_bytes = "kernel.budgeted_bytes",
+    /// Times a muted connection was looked at again.
+    kernel_muted = "kernel.muted",
+    /// Calls by processes that are not selected.
+    kernel_unselected = "kernel.unselected",
+    /// Calls by 32-bit programs, which are not read.
+    kernel_compat = "kernel.compat",
+    /// Calls without a user buffer: sendfile, splice, io_uring.
+    kernel_no_buffer = "kernel.no_buffer",
+    /// Connections that the kernel side had no room for.
+    kernel_no_state = "kernel.no_state",
+    /// Facts dropped because the weaver did not keep up.
+    pipeline_facts_dropped = "pipeline.facts_dropped",
+    /// Verdicts or mutes that could not be told to the kernel side.
+    pipeline_control_failed = "pipeline.control_failed",
+    /// Spans not sampled.
+    pipeline_unsampled = "pipeline.unsampled",
+    /// Spans that passed policy.
+    pipeline_spans = "pipeline.spans",
     /// Exchanges given out without a parent.
     trace_roots = "trace.roots",
     /// Parents found in a header.
@@ -114,4 +140,16 @@ counters! {
     export_retries = "export.retries",
     /// Spans waiting in queues or on their way.
     export_queue_depth = "export.queue_depth",
+    /// Processes read from procfs.
+    target_snapshots = "target.snapshots",
+    /// Processes gone before procfs could be read: known by the kernel's name only.
+    target_gone = "target.gone",
+    /// Snapshots and verdicts dropped for room.
+    target_evicted = "target.evicted",
+    /// Resources made.
+    resource_made = "resource.made",
+    /// Resources dropped for room.
+    resource_evicted = "resource.evicted",
+    /// OTEL_RESOURCE_ATTRIBUTES of a traced process that could not be read.
+    resource_malformed = "resource.malformed",
 }

@@ -73,7 +73,11 @@ impl Toolchain {
         for key in FOREIGN {
             command.env_remove(key);
         }
-        let bin = self.compiler.cargo.parent().unwrap_or(Path::new("/usr/bin"));
+        let bin = self
+            .compiler
+            .cargo
+            .parent()
+            .unwrap_or(Path::new("/usr/bin"));
         let mut path = OsString::from(bin);
         if let Some(old) = env::var_os("PATH") {
             path.push(":");
@@ -133,9 +137,17 @@ pub fn compiler(origin: Origin) -> Result<Compiler, String> {
     let sysroot = said_by(Command::new(&rustc).args(["--print", "sysroot"])).unwrap_or_default();
     let core = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml");
     if !core.exists() {
-        return Err(format!("{origin}: {version} has no source of core (rust-src)"));
+        return Err(format!(
+            "{origin}: {version} has no source of core (rust-src)"
+        ));
     }
-    Ok(Compiler { origin, cargo, rustc, version, llvm })
+    Ok(Compiler {
+        origin,
+        cargo,
+        rustc,
+        version,
+        llvm,
+    })
 }
 
 /// A bpf-linker of our version that reads what LLVM `llvm` writes: ours first, then one on PATH.
@@ -144,13 +156,25 @@ pub fn linker(workspace: &Path, llvm: u32) -> Result<PathBuf, String> {
     for path in linkers(workspace).into_iter().filter(|path| path.exists()) {
         let version = said_by(Command::new(&path).arg("--version")).unwrap_or_default();
         let own = linked_llvm(&path);
-        if version.trim() == format!("bpf-linker {LINKER_VERSION}") && own.is_none_or(|own| own >= llvm) {
+        if version.trim() == format!("bpf-linker {LINKER_VERSION}")
+            && own.is_none_or(|own| own >= llvm)
+        {
             return Ok(path);
         }
-        seen.push(format!("{} is {:?} with LLVM {own:?}", path.display(), version.trim()));
+        seen.push(format!(
+            "{} is {:?} with LLVM {own:?}",
+            path.display(),
+            version.trim()
+        ));
     }
-    let seen = if seen.is_empty() { "none found".to_owned() } else { seen.join(", ") };
-    Err(format!("no bpf-linker {LINKER_VERSION} with LLVM {llvm} or later: {seen}"))
+    let seen = if seen.is_empty() {
+        "none found".to_owned()
+    } else {
+        seen.join(", ")
+    };
+    Err(format!(
+        "no bpf-linker {LINKER_VERSION} with LLVM {llvm} or later: {seen}"
+    ))
 }
 
 /// Every place a bpf-linker may be.
@@ -168,7 +192,9 @@ fn linkers(workspace: &Path) -> Vec<PathBuf> {
 /// Where `rustup` keeps a program of its nightly toolchain.
 fn rustup_which(program: &str) -> Result<PathBuf, String> {
     let mut command = Command::new("rustup");
-    command.env("RUSTUP_AUTO_INSTALL", "0").env_remove("RUSTUP_TOOLCHAIN");
+    command
+        .env("RUSTUP_AUTO_INSTALL", "0")
+        .env_remove("RUSTUP_TOOLCHAIN");
     said_by(command.args(["which", "--toolchain", "nightly", program]))
         .map(|path| PathBuf::from(path.trim()))
         .ok_or_else(|| format!("rustup: no nightly {program}"))
@@ -179,18 +205,32 @@ fn said_by(command: &mut Command) -> Option<String> {
     for key in FOREIGN {
         command.env_remove(key);
     }
-    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The minor version in `rustc 1.96.0 (…)`.
 fn minor(version: &str) -> Option<u32> {
-    version.strip_prefix("rustc 1.")?.split('.').next()?.parse().ok()
+    version
+        .strip_prefix("rustc 1.")?
+        .split('.')
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// The major version in the line `LLVM version: 22.1.8`.
 fn llvm_of(said: &str) -> Option<u32> {
-    let line = said.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
+    let line = said
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: "))?;
     line.split('.').next()?.parse().ok()
 }
 
@@ -198,8 +238,15 @@ fn llvm_of(said: &str) -> Option<u32> {
 fn linked_llvm(linker: &Path) -> Option<u32> {
     let bytes = std::fs::read(linker).ok()?;
     let name = b"libLLVM.so.";
-    let at = bytes.windows(name.len()).position(|window| window == name)? + name.len();
-    let digits: String = bytes[at..].iter().map(|b| char::from(*b)).take_while(char::is_ascii_digit).collect();
+    let at = bytes
+        .windows(name.len())
+        .position(|window| window == name)?
+        + name.len();
+    let digits: String = bytes[at..]
+        .iter()
+        .map(|b| char::from(*b))
+        .take_while(char::is_ascii_digit)
+        .collect();
     digits.parse().ok()
 }
 
@@ -215,7 +262,11 @@ impl std::fmt::Display for Origin {
 /// Tools of our own, below the workspace: nothing global is overwritten.
 pub const TOOLS: &str = "target/tools";
 /// What the kernel side is built for.
-pub const TARGET: &str = if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
+pub const TARGET: &str = if cfg!(target_endian = "big") {
+    "bpfeb-unknown-none"
+} else {
+    "bpfel-unknown-none"
+};
 
 /// What an outer cargo, rustup or clippy sets and an inner build must not inherit.
 const FOREIGN: &[&str] = &[

@@ -1,0 +1,303 @@
+//! Who is there: one snapshot per process, kept while it lives and for a while after, and the
+//! verdict on each. exec and exit come from the kernel as events; a process that did neither
+//! within the agent's life is read when its first record arrives.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::Selection;
+use crate::event::Process;
+use crate::stats::Stats;
+
+use super::cache::Cache;
+use super::process::{Reader, Snapshot};
+use super::selection::{Selector, Verdict};
+
+/// Snapshots of processes, shared by all who ask about one. A snapshot's address names the
+/// process and its program: it changes when the id is reused and when the process calls exec.
+#[derive(Debug)]
+pub struct Processes {
+    proc: PathBuf,
+    reader: Mutex<Reader>,
+    known: Mutex<Cache<u32, Known>>,
+    stats: Arc<Stats>,
+}
+
+#[derive(Debug)]
+struct Known {
+    snapshot: Arc<Snapshot>,
+    checked: Instant,
+    exited: bool,
+}
+
+impl Processes {
+    /// Processes of the procfs mounted at `proc`.
+    pub fn new(proc: impl Into<PathBuf>, stats: Arc<Stats>) -> Self {
+        let proc = proc.into();
+        Self {
+            reader: Mutex::new(Reader::new(proc.clone())),
+            known: Mutex::new(Cache::new(MAX_PROCESSES)),
+            proc,
+            stats,
+        }
+    }
+
+    /// Where procfs is.
+    pub fn proc(&self) -> &Path {
+        &self.proc
+    }
+
+    /// What is known of a process, read if nothing is; that it lives is not checked again.
+    pub fn get(&self, pid: u32) -> Arc<Snapshot> {
+        if let Some(known) = self.known().get(&pid) {
+            return Arc::clone(&known.snapshot);
+        }
+        self.renew(pid, 0, "")
+    }
+
+    /// A process does something (a connection appears): what is known of it is checked against
+    /// the id having been reused, now and then. `comm` serves if it is already gone.
+    pub fn sight(&self, pid: u32, comm: &str) -> Arc<Snapshot> {
+        let known = match self.known().get(&pid) {
+            Some(known) if !known.exited && known.checked.elapsed() < CHECK => {
+                return Arc::clone(&known.snapshot);
+            }
+            Some(known) => Some(Arc::clone(&known.snapshot)),
+            None => None,
+        };
+        let Some(known) = known else {
+            return self.renew(pid, 0, comm);
+        };
+        match self.reader().start(pid) {
+            Some(start) if start != known.start => self.renew(pid, 0, comm),
+            _ => {
+                if let Some(entry) = self.known().get(&pid) {
+                    entry.checked = Instant::now();
+                }
+                known
+            }
+        }
+    }
+
+    /// A process became another program.
+    pub fn execed(&self, event: &Process) -> Arc<Snapshot> {
+        self.renew(event.process, event.parent, &event.comm)
+    }
+
+    /// A process ended; what is known of it stays for the spans that are still to come.
+    pub fn exited(&self, pid: u32) {
+        if let Some(known) = self.known().get(&pid) {
+            known.exited = true;
+        }
+        self.known().age(&pid);
+    }
+
+    /// Every process there is.
+    pub fn pids(&self) -> Vec<u32> {
+        let Ok(all) = procfs::process::all_processes_with_root(&self.proc) else {
+            return Vec::new();
+        };
+        all.filter_map(|process| u32::try_from(process.ok()?.pid).ok())
+            .collect()
+    }
+
+    fn renew(&self, pid: u32, parent: u32, comm: &str) -> Arc<Snapshot> {
+        let read = self.reader().read(pid);
+        let snapshot = Arc::new(match read {
+            Some(snapshot) => {
+                self.stats.target_snapshots.add(1);
+                snapshot
+            }
+            None => {
+                self.stats.target_gone.add(1);
+                let mut snapshot = Snapshot::gone(pid, parent, comm);
+                if let Some(before) = self.known().get(&pid).filter(|known| !known.exited) {
+                    snapshot.inherit(&before.snapshot);
+                }
+                snapshot
+            }
+        });
+        let known = Known {
+            snapshot: Arc::clone(&snapshot),
+            checked: Instant::now(),
+            exited: false,
+        };
+        let evicted = self.known().insert(pid, known);
+        self.stats.target_evicted.add(evicted);
+        snapshot
+    }
+
+    fn known(&self) -> MutexGuard<'_, Cache<u32, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The verdict on each process, for the kernel's map of whom to trace.
+#[derive(Debug)]
+pub struct Targets {
+    processes: Arc<Processes>,
+    selector: Selector,
+    judged: Mutex<Cache<u32, Judged>>,
+    changes: Mutex<Vec<(u32, Verdict)>>,
+    stats: Arc<Stats>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Judged {
+    start: u64,
+    verdict: Verdict,
+    /// Descends from a process selected by its id: stays so when its parent ends.
+    descends: bool,
+}
+
+impl Targets {
+    /// Judges by `selection`; the agent's own process and those that started it are found here.
+    pub fn new(processes: Arc<Processes>, selection: &Selection, stats: Arc<Stats>) -> Self {
+        let own = own_processes(&processes);
+        Self {
+            selector: Selector::new(selection, own),
+            judged: Mutex::new(Cache::new(MAX_VERDICTS)),
+            changes: Mutex::new(Vec::new()),
+            processes,
+            stats,
+        }
+    }
+
+    /// Judges every process there is, as at the agent's start.
+    pub fn scan(&self) -> Vec<(u32, Verdict)> {
+        self.processes
+            .pids()
+            .into_iter()
+            .map(|pid| (pid, self.judge(pid)))
+            .collect()
+    }
+
+    /// The verdict on a process; made, and put among the changes, when it is asked for first.
+    pub fn judge(&self, pid: u32) -> Verdict {
+        if let Some(judged) = self.judged().get(&pid) {
+            return judged.verdict;
+        }
+        if let Some(verdict) = self.selector.judge_pid(pid) {
+            let judged = Judged {
+                start: 0,
+                verdict,
+                descends: false,
+            };
+            return self.settle(pid, judged);
+        }
+        let snapshot = self.processes.sight(pid, "");
+        self.weigh(&snapshot)
+    }
+
+    /// A process became another program: it is read and judged anew.
+    pub fn execed(&self, event: &Process) -> Verdict {
+        let snapshot = self.processes.execed(event);
+        self.weigh(&snapshot)
+    }
+
+    /// A process ended: its id may come to mean another. The kernel's entry should go too.
+    pub fn exited(&self, pid: u32) {
+        self.judged().remove(&pid);
+        self.processes.exited(pid);
+    }
+
+    /// Verdicts made since the last call, in order: to be written where the kernel looks.
+    pub fn changes(&self) -> Vec<(u32, Verdict)> {
+        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a connection between these ports is traced.
+    pub fn port_selected(&self, local: u16, remote: u16) -> bool {
+        self.selector.port_selected(local, remote)
+    }
+
+    /// The processes behind it.
+    pub fn processes(&self) -> &Arc<Processes> {
+        &self.processes
+    }
+
+    fn weigh(&self, snapshot: &Snapshot) -> Verdict {
+        let before = self.judged().get(&snapshot.pid).copied();
+        let same = before.filter(|judged| judged.start == snapshot.start);
+        let mut descends = same.is_some_and(|judged| judged.descends);
+        let verdict = self.selector.judge(snapshot, || {
+            descends = descends || self.descends(snapshot);
+            descends
+        });
+        let judged = Judged {
+            start: snapshot.start,
+            verdict,
+            descends,
+        };
+        self.settle(snapshot.pid, judged)
+    }
+
+    fn settle(&self, pid: u32, judged: Judged) -> Verdict {
+        let mut known = self.judged();
+        let changed = known
+            .get(&pid)
+            .is_none_or(|old| old.verdict != judged.verdict);
+        let evicted = known.insert(pid, judged);
+        drop(known);
+        self.stats.target_evicted.add(evicted);
+        if changed {
+            let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+            if changes.len() < MAX_VERDICTS {
+                changes.push((pid, judged.verdict));
+            }
+        }
+        judged.verdict
+    }
+
+    /// Whether a chain of parents leads to a selected process, or to one known to descend from it.
+    fn descends(&self, snapshot: &Snapshot) -> bool {
+        let mut pid = snapshot.parent;
+        for _ in 0..MAX_ANCESTORS {
+            if pid <= 1 && !self.selector.names(pid) {
+                return false;
+            }
+            if self.selector.names(pid)
+                || self
+                    .judged()
+                    .get(&pid)
+                    .is_some_and(|judged| judged.descends)
+            {
+                return true;
+            }
+            pid = self.processes.get(pid).parent;
+        }
+        false
+    }
+
+    fn judged(&self) -> MutexGuard<'_, Cache<u32, Judged>> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The agent and its ancestors but the first process, by the ids of the procfs in use, which may
+/// be the host's while the agent is in a container.
+fn own_processes(processes: &Processes) -> Vec<u32> {
+    let own = std::fs::read_link(processes.proc().join("self")).ok();
+    let mut pid = own
+        .and_then(|link| link.to_str()?.parse().ok())
+        .unwrap_or_else(std::process::id);
+    let mut own = Vec::new();
+    while pid > 1 && own.len() < MAX_ANCESTORS {
+        own.push(pid);
+        pid = processes.get(pid).parent;
+    }
+    own
+}
+
+/// Snapshots kept (about 1 KiB each, 8 KiB at most), verdicts, and generations looked up.
+const MAX_PROCESSES: usize = 4096;
+const MAX_VERDICTS: usize = 65_536;
+const MAX_ANCESTORS: usize = 64;
+
+/// A snapshot older than this is checked when its process is sighted.
+const CHECK: Duration = Duration::from_secs(2);
