@@ -37,9 +37,10 @@ pub static CONNECTIONS: SkStorage<Connection> = SkStorage::new();
 /// The same on the fall-back path, by the socket's address; size set at load.
 #[map]
 pub static SOCKETS: LruHashMap<u64, Connection> = LruHashMap::with_max_entries(1, 0);
-/// Process → `abi::verdict`; written by user space, size as large as pid_max commonly is.
+/// Process → `abi::verdict`; written by user space, as large as pid_max commonly is. Preallocated:
+/// before 6.1 the kernel warns of tracing programs that allocate (kernel/bpf/verifier.c, 5.10).
 #[map]
-pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 1);
+pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
 /// Connections nobody can parse; written by user space.
 #[map]
 pub static MUTED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);

@@ -7,6 +7,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
+use aya_log_ebpf::warn;
 
 use crate::emit;
 use crate::kernel::{Pointer, Untyped};
@@ -14,8 +15,10 @@ use crate::maps::{EPOCH, PROCESSES, global};
 
 /// After exec: the process is somebody else now, to be judged anew.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
-pub fn executed(_: RawTracePointContext) -> i32 {
-    tell(Kind::Exec);
+pub fn executed(context: RawTracePointContext) -> i32 {
+    if !tell(Kind::Exec) {
+        warn!(&context, "an exec was not told: the ring is full");
+    }
     0
 }
 
@@ -26,13 +29,14 @@ pub fn exited(_: RawTracePointContext) -> i32 {
     0
 }
 
+/// False where the ring was full.
 #[inline(always)]
-fn tell(kind: Kind) {
+fn tell(kind: Kind) -> bool {
     // SAFETY: no arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let tgid = (pid_tgid >> 32) as u32;
     if tgid == global!(OWN) || (kind == Kind::Exit && tgid != pid_tgid as u32) {
-        return;
+        return true;
     }
     if PROCESSES.remove(tgid).is_ok() {
         if let Some(epoch) = EPOCH.get_ptr_mut(0) {
@@ -57,6 +61,6 @@ fn tell(kind: Kind) {
         bpf_get_current_comm(record.comm.as_mut_ptr().cast(), 16);
         let bytes = core::ptr::addr_of!(record).cast();
         // An exec wakes the reader: the process may be gone in milliseconds.
-        emit::send(0, bytes, size_of::<Process>() as u64, kind == Kind::Exec);
+        emit::send(0, bytes, size_of::<Process>() as u64, kind == Kind::Exec)
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use agent_ebpf::abi::Counter;
 use anyhow::{Context as _, Result};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::config::{Config, Exporter};
 use crate::event::clock::Clock;
@@ -95,7 +95,7 @@ impl std::error::Error for Unable {}
 pub fn run(mut start: Start) -> Result<Summary> {
     let kernel = Kernel::look();
     able(&kernel)?;
-    let config = Arc::new(without_collector(&start.config));
+    let config = without_collector(&start.config);
     let stats = Arc::new(Stats::default());
     let clock = Arc::new(Clock::default());
     set(&clock);
@@ -108,7 +108,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
     let mut probe = Probe::load(&config.capture, &kernel)?;
     let processes = Arc::new(Processes::new(PROC, Arc::clone(&stats)));
-    let targets = Targets::new(processes, &config.selection, Arc::clone(&stats));
+    let targets = Targets::new(Arc::clone(&processes), &config.selection, Arc::clone(&stats));
     let shared = Arc::new(Shared {
         control: probe.control(),
         targets: Arc::new(targets),
@@ -116,21 +116,21 @@ pub fn run(mut start: Start) -> Result<Summary> {
         stop: AtomicBool::new(false),
         interval: config.capture.drain,
         generation: AtomicU64::new(0),
+        changed: Notify::new(),
+        resources: Resources::new(processes, config.resource.clone(), Arc::clone(&stats)),
         arrivals: Mutex::default(),
     });
-    let resources = Resources::new(&config.resource, Arc::clone(&stats));
-    let sender = exporters.sender();
-    let weaver = Weaver::new(&mut start, &shared, resources, Arc::clone(&clock), sender);
+    let weaver = Weaver::new(&mut start, &shared, Arc::clone(&clock), exporters.sender());
+    // Verdicts on who is there already reach the kernel side with the readers' first drain.
+    shared.targets.scan();
     let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
-    let mut selection = Watch::new(Arc::clone(&shared));
-    selection.scan()?;
-    probe.set_hot(selection.any())?;
+    probe.set_hot(shared.targets.any_traced())?;
     (start.ready)();
-    let reason = runtime.block_on(attend(&mut start.stop, &exporters, &mut || {
+    let reason = runtime.block_on(attend(&mut start.stop, &exporters, &shared, &mut || {
         set(&clock);
         count(&shared.control, &stats)?;
-        selection.refresh()?;
-        probe.set_hot(selection.any())
+        probe.flush_log();
+        probe.set_hot(shared.targets.any_traced())
     }));
     // Nothing is attached any more while the rest is flushed.
     let detached = probe.set_hot(false);
@@ -145,6 +145,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
 async fn attend(
     stop: &mut watch::Receiver<bool>,
     exporters: &Exporters,
+    shared: &Shared,
     look: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
     let mut ticks = tokio::time::interval(LOOK);
@@ -153,6 +154,7 @@ async fn attend(
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
             () = exporters.gone() => return Ok(()),
             _ = ticks.tick() => look()?,
+            () = shared.changed.notified() => look()?,
         }
     }
 }
@@ -315,37 +317,5 @@ impl Threads {
         if self.weaver.join().is_err() {
             eprintln!("spantap: the weaver ended abnormally");
         }
-    }
-}
-
-/// Who is selected now, so that nothing is attached to a hot path while nobody is.
-struct Watch {
-    shared: Arc<Shared>,
-}
-
-impl Watch {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-
-    /// Judges every process there is.
-    fn scan(&mut self) -> Result<()> {
-        for (process, verdict) in self.shared.targets.scan() {
-            self.shared.control.judge(process, verdict.is_traced())?;
-        }
-        Ok(())
-    }
-
-    /// Passes on verdicts that changed.
-    fn refresh(&mut self) -> Result<()> {
-        for (process, verdict) in self.shared.targets.changes() {
-            self.shared.control.judge(process, verdict.is_traced())?;
-        }
-        Ok(())
-    }
-
-    /// Whether anything is selected, or could be at any moment.
-    fn any(&self) -> bool {
-        self.shared.targets.any_traced()
     }
 }

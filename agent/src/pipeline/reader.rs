@@ -8,6 +8,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use tokio::sync::Notify;
 
 use super::shard::{Command, Shard};
 use crate::event::decode::decode;
@@ -15,6 +16,7 @@ use crate::event::{Event, Nanos};
 use crate::exchange::Fact;
 use crate::probe::ring::Ring;
 use crate::probe::{Control, clock};
+use crate::resource::Resources;
 use crate::stats::Stats;
 use crate::target::Targets;
 
@@ -75,7 +77,11 @@ pub struct Shared {
     pub interval: Duration,
     /// Raised when a process id came to mean another program: verdicts kept elsewhere are void.
     pub generation: AtomicU64,
-    /// Processes that came, for who keeps their runtimes and resources.
+    /// Verdicts changed: whether anything is to be attached may have, too.
+    pub changed: Notify,
+    /// Whose span is whose: told of processes while they live.
+    pub resources: Resources,
+    /// Processes that came or went, for the weaver.
     pub arrivals: Mutex<Vec<Arrival>>,
 }
 
@@ -169,17 +175,16 @@ impl Reader<'_> {
         };
         match &event {
             Event::Open(open) => {
-                self.shared.targets.processes().sight(open.process, &open.comm);
                 if !self.wanted(open.process) {
                     return;
                 }
+                self.shared.resources.observe(open.process, &open.comm);
             }
             Event::Segment(segment) if !self.wanted(segment.execution.process) => return,
             Event::Segment(_) | Event::End(_) => {}
             Event::Exec(process) => {
-                let verdict = self.shared.targets.execed(process);
+                self.shared.targets.execed(process);
                 self.shared.generation.fetch_add(1, Ordering::AcqRel);
-                self.judged(process.process, verdict.is_traced());
                 return;
             }
             Event::Exit(process) => {
@@ -198,19 +203,7 @@ impl Reader<'_> {
         }
         let traced = self.shared.targets.judge(process).is_traced();
         self.verdicts.insert(process, traced);
-        self.judged(process, traced);
         traced
-    }
-
-    /// Tells the kernel side, and the weaver if it is to hear of the process.
-    fn judged(&self, process: u32, traced: bool) {
-        if let Err(error) = self.shared.control.judge(process, traced) {
-            self.shared.stats.pipeline_control_failed.add(1);
-            drop(error);
-        }
-        if traced {
-            self.arrived(Arrival::Process(process));
-        }
     }
 
     fn arrived(&self, arrival: Arrival) {
@@ -221,8 +214,17 @@ impl Reader<'_> {
         }
     }
 
-    /// Carries out what the shard asked for.
+    /// Tells the kernel side what was decided.
     fn obey(&mut self) {
+        for (process, verdict) in self.shared.targets.changes() {
+            if self.shared.control.judge(process, verdict.is_traced()).is_err() {
+                self.shared.stats.pipeline_control_failed.add(1);
+            }
+            if verdict.is_traced() {
+                self.arrived(Arrival::Process(process));
+            }
+            self.shared.changed.notify_one();
+        }
         for command in self.commands.drain(..) {
             let Command::Mute(connection) = command;
             if self.shared.control.mute(connection).is_err() {

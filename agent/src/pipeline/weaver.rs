@@ -2,7 +2,7 @@
 //! them. Only here do the shards meet.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::reader::{Arrival, Mailbox, Shared};
@@ -12,10 +12,8 @@ use crate::exchange::Fact;
 use crate::export::Sender;
 use crate::policy::{Policy, Sampler};
 use crate::probe::clock;
-use crate::resource::Resources;
 use crate::span::{Builder, Span};
 use crate::stats::Stats;
-use crate::target::runtime::Runtimes;
 use crate::trace::{Ids, Linked, Linker, Settings};
 
 /// The last stages before export.
@@ -24,8 +22,6 @@ pub struct Weaver {
     sampler: Sampler,
     builder: Builder,
     policy: Policy,
-    resources: Resources,
-    runtimes: Runtimes,
     clock: Arc<Clock>,
     stats: Arc<Stats>,
     sender: Sender,
@@ -40,7 +36,6 @@ impl Weaver {
     pub fn new(
         start: &mut Start,
         shared: &Shared,
-        resources: Resources,
         clock: Arc<Clock>,
         sender: Sender,
     ) -> Self {
@@ -52,8 +47,6 @@ impl Weaver {
             sampler: Sampler::new(config.sampling.sampler),
             builder: Builder::new(&config.route, Arc::clone(&stats)),
             policy: Policy::new(config, Arc::clone(&stats)),
-            runtimes: Runtimes::new(shared.targets.processes().proc()),
-            resources,
             clock,
             stats,
             sender,
@@ -83,7 +76,7 @@ impl Weaver {
             } else {
                 self.linker.poll(progress.unwrap_or(0), &mut self.linked);
             }
-            self.finish(now);
+            self.finish(shared, now);
             if last {
                 return;
             }
@@ -101,30 +94,26 @@ impl Weaver {
             match arrival {
                 Arrival::Process(process) => {
                     self.linker.forget(process);
-                    let snapshot = shared.targets.processes().get(process);
-                    let program = self.runtimes.of(&snapshot);
-                    if program.runtime.multiplexes_threads() {
+                    if shared.resources.program(process).runtime.multiplexes_threads() {
                         self.linker.no_thread_links(process);
                     }
-                    self.resources.observe(&snapshot);
                 }
                 Arrival::Gone(process) => {
                     self.linker.forget(process);
-                    self.resources.gone(process);
                 }
             }
         }
     }
 
     /// Linked exchanges → spans → exporters.
-    fn finish(&mut self, now: u64) {
+    fn finish(&mut self, shared: &Shared, now: u64) {
         for linked in self.linked.drain(..) {
             if !self.sampler.sampled(linked.trace, linked.flags) {
                 self.stats.pipeline_unsampled.add(1);
                 continue;
             }
             let process = linked.exchange.start.execution.process;
-            let resource = self.resources.of(process);
+            let resource = shared.resources.of(process);
             let clock = &self.clock;
             let mut span = self.builder.build(linked, &resource, |at| clock.unix(at));
             if !self.policy.apply(&mut span, now) {

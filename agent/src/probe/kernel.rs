@@ -7,7 +7,7 @@ use agent_ebpf::abi::{ABSENT, FIELD_COUNT, FIELDS};
 use anyhow::{Error, Result, anyhow, bail};
 
 use super::btf::Btf;
-use crate::config::CapturePath;
+use crate::config::{Capture, CapturePath};
 
 /// The running kernel, as far as the agent needs to know it.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub struct Kernel {
     pub lifecycle_tracepoints: bool,
     /// bpf_loop (5.17), which the primary path walks iovecs with.
     pub bpf_loop: bool,
-    /// kernel.lockdown: `none`, `integrity` or `confidentiality`.
+    /// `none`, `integrity`, `confidentiality`, or `unknown` where securityfs is not mounted.
     pub lockdown: String,
     /// Whether kprobes are built in; the agent never uses them.
     pub kprobes: bool,
@@ -140,6 +140,72 @@ impl Kernel {
     }
 }
 
+/// A feature that was tried for real.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// What.
+    pub feature: &'static str,
+    /// The capture path it stands for, if it is one.
+    pub path: Option<CapturePath>,
+    /// What it gives.
+    pub detail: String,
+    /// Why not, where it failed.
+    pub error: Option<String>,
+    /// Whether something else takes its place.
+    pub replaced: bool,
+    /// How to get it.
+    pub remedy: &'static str,
+}
+
+impl Kernel {
+    /// Loads the programs of each path, for the answer alone: nothing is attached.
+    pub fn trials(&self) -> Vec<Trial> {
+        let path = |path, feature, detail: &str, replaced, remedy| {
+            let tried = super::Probe::load(&capture(path), self);
+            Trial {
+                feature,
+                path: Some(path),
+                detail: detail.to_owned(),
+                error: tried.err().map(|error| last_words(&error)),
+                replaced,
+                remedy,
+            }
+        };
+        vec![
+            path(
+                CapturePath::Socket,
+                "socket path",
+                "programs load: every form of socket I/O, cheapest",
+                true,
+                "Linux 6.3 or later",
+            ),
+            path(
+                CapturePath::Syscall,
+                "syscall path",
+                "programs load: the fall-back for 5.10 to 6.2",
+                false,
+                "Linux 5.10 or later with BTF",
+            ),
+        ]
+    }
+}
+
+fn capture(path: CapturePath) -> Capture {
+    Capture {
+        path,
+        ring_bytes: 64 * 1024,
+        max_connections: 16,
+        ..Capture::default()
+    }
+}
+
+/// An error on one line: verifier logs are long.
+fn last_words(error: &Error) -> String {
+    let text = format!("{error:#}");
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(200).collect()
+}
+
 fn version(release: &str) -> (u32, u32) {
     let mut numbers = release
         .split(|c: char| !c.is_ascii_digit())
@@ -148,7 +214,9 @@ fn version(release: &str) -> (u32, u32) {
 }
 
 fn lockdown() -> String {
-    let modes = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    let Ok(modes) = fs::read_to_string("/sys/kernel/security/lockdown") else {
+        return "unknown".to_owned();
+    };
     modes
         .split_whitespace()
         .find_map(|m| m.strip_prefix('[')?.strip_suffix(']'))

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Program, RawTracePoint};
 use aya::{Btf, Ebpf};
+use aya_log::EbpfLogger;
 
 use crate::config::{Capture, CapturePath};
 use crate::event::ConnectionId;
@@ -30,6 +31,7 @@ pub struct Probe {
     programs: Programs,
     control: Arc<Control>,
     hot: bool,
+    logger: Option<EbpfLogger<Diagnostics>>,
 }
 
 /// Programs of a path: (program, tracepoint).
@@ -87,6 +89,8 @@ impl Probe {
         };
         let btf = Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")?;
         let mut ebpf = object::load(&settings, Some(&btf)).map_err(|e| kernel.explain(e))?;
+        // An object whose programs have nothing to say has no log map: no error.
+        let logger = EbpfLogger::init_with_logger(&mut ebpf, Diagnostics).ok();
         let control = Arc::new(Control::take(&mut ebpf, shards)?);
         let mut probe = Self {
             ebpf,
@@ -95,6 +99,7 @@ impl Probe {
             programs: programs(path, kernel),
             control,
             hot: false,
+            logger,
         };
         for &(program, tracepoint) in PROCESS.iter().chain(programs(path, kernel)) {
             probe
@@ -105,6 +110,13 @@ impl Probe {
             probe.attach(program, tracepoint)?;
         }
         Ok(probe)
+    }
+
+    /// Passes on what the kernel side has to say to people.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
     }
 
     /// The path in use.
@@ -193,6 +205,23 @@ impl Probe {
         .with_context(|| format!("detach {name}"))?;
         self.load_program(name, tracepoint)
     }
+}
+
+/// Diagnostics of the kernel side, for people: on stderr, never data.
+struct Diagnostics;
+
+impl log::Log for Diagnostics {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            eprintln!("spantap: kernel side: {}", record.args());
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 /// Rings, and so reader threads: one a CPU, at most four.
