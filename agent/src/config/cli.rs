@@ -386,7 +386,7 @@ Examples:
   The first ten failures under /api, as JSON:
       sudo spantap watch --status 5xx --path '/api/**' --limit 10 -o json
   In a script: fail when nothing came or anything was lost:
-      sudo timeout -s INT 10 spantap watch -n 1 --fail-empty --strict
+      sudo timeout --preserve-status -s INT 10 spantap watch -n 1 --fail-empty --strict
 
 Lines go to standard output; the summary, with what was filtered and lost, to standard error.
 Nothing is exported unless --export asks for it.

@@ -8,6 +8,7 @@ pub mod file;
 pub mod form;
 mod near;
 mod otlp;
+mod pairs;
 mod resolve;
 pub mod setting;
 mod table;

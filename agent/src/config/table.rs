@@ -5,9 +5,10 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::form::{
-    Attributes, Choice, Choices, File, Form, Headers, Maybe, Number, Numbers, Ratio, Raw, Shape,
-    Shown, Switch, Text, Texts, Time, Unit, shape_of,
+    Choice, Choices, File, Form, Maybe, Number, Numbers, Ratio, Raw, Shape, Shown, Switch, Text,
+    Texts, Time, Unit, shape_of,
 };
+use super::pairs::{Attributes, Headers};
 use super::setting::{Destination, Setting, Strategy};
 use super::{CapturePath, Protocol};
 

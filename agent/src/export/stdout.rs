@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::text::{self, Clock};
 use crate::protocol::Value;
-use crate::span::{Span, SpanKind, Status};
+use crate::span::{Span, SpanKind, Status, semconv};
 
 /// The line that names the columns, without its end.
 pub fn header(color: bool) -> String {
@@ -105,12 +105,12 @@ fn process(span: &Span) -> String {
 fn peer(span: &Span) -> String {
     let names: [(&str, &str); 2] = match span.kind {
         SpanKind::Server => [
-            ("network.peer.address", "network.peer.port"),
-            ("client.address", "client.port"),
+            (semconv::NETWORK_PEER_ADDRESS, semconv::NETWORK_PEER_PORT),
+            (semconv::CLIENT_ADDRESS, semconv::CLIENT_PORT),
         ],
         SpanKind::Client => [
-            ("server.address", "server.port"),
-            ("network.peer.address", "network.peer.port"),
+            (semconv::SERVER_ADDRESS, semconv::SERVER_PORT),
+            (semconv::NETWORK_PEER_ADDRESS, semconv::NETWORK_PEER_PORT),
         ],
     };
     let found = names.into_iter().find_map(|(address, port)| {
@@ -128,7 +128,7 @@ fn call(span: &Span) -> String {
     let Some(method) = method(span) else {
         return span.name.clone().into_owned();
     };
-    let keys = ["http.route", "url.template"];
+    let keys = [semconv::HTTP_ROUTE, semconv::URL_TEMPLATE];
     let route = keys
         .into_iter()
         .find_map(|k| text::find(&span.attributes, k));
@@ -140,7 +140,10 @@ fn call(span: &Span) -> String {
 
 /// The method as it was sent.
 pub fn method(span: &Span) -> Option<String> {
-    let keys = ["http.request.method_original", "http.request.method"];
+    let keys = [
+        semconv::HTTP_REQUEST_METHOD_ORIGINAL,
+        semconv::HTTP_REQUEST_METHOD,
+    ];
     let found = keys
         .into_iter()
         .find_map(|k| text::find(&span.attributes, k));
@@ -149,10 +152,10 @@ pub fn method(span: &Span) -> Option<String> {
 
 /// The path asked for, without its query; of a client span, from its URL.
 pub fn path(span: &Span) -> Option<String> {
-    if let Some(path) = text::find(&span.attributes, "url.path") {
+    if let Some(path) = text::find(&span.attributes, semconv::URL_PATH) {
         return Some(path.into_owned());
     }
-    let url = text::find(&span.attributes, "url.full")?;
+    let url = text::find(&span.attributes, semconv::URL_FULL)?;
     let rest = url.split_once("://").map_or(&*url, |(_, rest)| rest);
     let path = rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/");
     path.split(['?', '#']).next().map(str::to_owned)
@@ -161,7 +164,7 @@ pub fn path(span: &Span) -> Option<String> {
 /// The status code, where there is one.
 pub fn code(span: &Span) -> Option<i64> {
     let mut all = span.attributes.iter();
-    let found = all.find(|a| a.key == "http.response.status_code")?;
+    let found = all.find(|a| a.key == semconv::HTTP_RESPONSE_STATUS_CODE)?;
     match found.value {
         Value::Int(code) => Some(code),
         _ => None,
@@ -172,7 +175,10 @@ fn status(span: &Span) -> String {
     if let Some(code) = code(span) {
         return code.to_string();
     }
-    match (text::find(&span.attributes, "error.type"), &span.status) {
+    match (
+        text::find(&span.attributes, semconv::ERROR_TYPE),
+        &span.status,
+    ) {
         (Some(kind), _) => kind.into_owned(),
         (None, Status::Error(_)) => "error".into(),
         (None, Status::Unset) => "-".into(),
@@ -207,7 +213,7 @@ fn took(nanos: u64) -> String {
 
 fn first_byte(span: &Span) -> String {
     let mut all = span.attributes.iter();
-    match all.find(|a| a.key == "spantap.time_to_first_byte") {
+    match all.find(|a| a.key == semconv::TIME_TO_FIRST_BYTE) {
         Some(a) => match a.value {
             Value::Double(seconds) => took((seconds * 1e9).round().max(0.0) as u64),
             _ => "-".into(),
@@ -251,7 +257,7 @@ fn notes(span: &Span) -> String {
     let events = span.events.iter();
     notes.extend(events.map(|e| e.name.trim_start_matches("spantap.").to_owned()));
     if code(span).is_some()
-        && let Some(kind) = text::find(&span.attributes, "error.type")
+        && let Some(kind) = text::find(&span.attributes, semconv::ERROR_TYPE)
         && !kind.bytes().all(|b| b.is_ascii_digit())
     {
         notes.push(kind.into_owned());

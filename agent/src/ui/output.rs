@@ -4,7 +4,7 @@
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result};
@@ -55,7 +55,8 @@ impl Lines {
 
     /// Never blocks.
     pub fn put(&self, line: String) {
-        if self.queue.try_send(Some(line)).is_err() {
+        // A queue without a reader is closed, not slow: the printer has said why.
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(Some(line)) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -81,9 +81,17 @@ pub fn stop_on(mut first: impl FnMut(Signal) + Send + 'static) -> Result<()> {
     let mut told = false;
     listen(move |signal| {
         if told {
-            process::exit(signal.exit_code());
+            leave(signal);
         }
         told = true;
         first(signal);
     })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a second signal means that the flush it would wait for is not wanted"
+)]
+fn leave(signal: Signal) -> ! {
+    process::exit(signal.exit_code())
 }
