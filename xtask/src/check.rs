@@ -307,8 +307,7 @@ fn live(_: &Context) -> Result<Count> {
     let agent = agent::build(true)?;
     let mut command = shell::cargo("test");
     command
-        .args(["--package", "spantap-tests", "--release", "--no-fail-fast"])
-        .args(["--", "--test-threads=1"])
+        .args(["--package", "spantap-tests", "--release", "--test", "live"])
         .env("SPANTAP_BIN", agent);
     if !shell::is_root() {
         let host = env::consts::ARCH.to_uppercase();

@@ -39,7 +39,7 @@ enum Task {
     /// request to any HTTP server on this machine. Arguments after `--` go to `spantap agent`;
     /// for example `cargo xtask run -- --export json`.
     Run(agent::Run),
-    /// Build target/<profile>/spantap, the one file there is to install.
+    /// Build target/debug/spantap or target/release/spantap, the one file there is to install.
     ///
     /// Works without a toolchain for the kernel side too: what cannot be had is said, and the
     /// agent that comes out says at its start that it was built without the kernel side.
@@ -49,7 +49,7 @@ enum Task {
     /// Steps: see `--list`. The first failure ends the run unless `--keep-going` is given. Some
     /// steps need root (live, vm through apt) and use sudo where they are not given it.
     Test(check::Test),
-    /// Check the project's own rules: import order, lengths, licences of words, dead links.
+    /// Check the project's own rules: import order, lengths, words, links.
     ///
     /// Each rule is a function in xtask/src/tidy/, with a test that shows it can fail.
     Tidy,

@@ -208,8 +208,16 @@ pub fn words(command: &Command) -> String {
         .file_name()
         .unwrap_or(program.as_os_str())
         .to_string_lossy();
-    let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
-    format!("{program} {}", arguments.join(" "))
+    let mut line = program.into_owned();
+    for argument in command.get_args().take(SHOWN) {
+        line += &format!(" {}", argument.to_string_lossy());
+    }
+    if command.get_args().len() > SHOWN {
+        line += " …";
+    }
+    line
 }
 
+/// Arguments that fit a message.
+const SHOWN: usize = 16;
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);

@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::table::Table;
-use crate::shell::say;
+use crate::shell::{self, say};
 use crate::vm::Guest;
 use crate::{agent, toolchain};
 
@@ -35,6 +35,7 @@ impl Gate {
     /// Measures, shows, and holds against the baseline.
     pub fn go(&self) -> Result<()> {
         toolchain::ensure()?;
+        shell::install(&["nginx-light", "apache2-utils"], "bench")?;
         let spantap = agent::build(true)?;
         let mut rows = vec![
             ["kernel, server", "alone", "traced", "added"]

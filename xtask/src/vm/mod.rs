@@ -98,13 +98,17 @@ pub fn matrix(kernels: &[&str]) -> Result<Count> {
     Ok(count)
 }
 
-/// The doctor must speak JSON, and the scenario must have found what it looked for.
+/// The doctor must say, in JSON, that this kernel can be traced; then the scenario must agree.
 fn judge(kernel: &str, ended: &guest::Ended) -> Result<()> {
     let (doctor, _) = ended
         .output
         .split_once(MARK)
         .context("the doctor never came to an end")?;
-    serde_json::from_str::<serde_json::Value>(doctor).context("spantap doctor -o json")?;
+    let report: serde_json::Value =
+        serde_json::from_str(doctor).context("spantap doctor -o json is not JSON")?;
+    if report.get("able").and_then(serde_json::Value::as_bool) != Some(true) {
+        bail!("spantap doctor says that this kernel cannot be traced");
+    }
     if ended.code != 0 {
         bail!("the scenario exited with {}", ended.code);
     }
