@@ -1,8 +1,10 @@
 //! The agent as its users run it: the binary with flags and variables, never a library.
 //! SPANTAP_BIN names the binary; without it, the workspace's release build is taken.
+//! In a dry run there is none: what is then tried is whether the programs do as they are asked.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -115,7 +117,11 @@ impl Setup {
     }
 
     /// Starts it and waits until it says that it is ready.
-    pub fn start(self) -> Result<Agent> {
+    pub fn start(mut self) -> Result<Agent> {
+        if dry() {
+            let words = ["-c", "echo ready; trap 'exit 0' TERM INT; while :; do sleep 1 & wait; done"];
+            self.setup = program::Setup::new("agent", self.folder(), "sh").args(words);
+        }
         let begun = Instant::now();
         let mut agent = Agent {
             program: self.setup.start()?,
@@ -133,6 +139,10 @@ impl Setup {
         ready.with_context(|| agent.program.tail())?;
         agent.ready_after = begun.elapsed();
         Ok(agent)
+    }
+
+    fn folder(&self) -> &Path {
+        self.log.parent().unwrap_or(Path::new("."))
     }
 
     /// Runs it to its end, for the commands that end.
@@ -187,8 +197,23 @@ impl Agent {
     }
 }
 
+static DRY: AtomicBool = AtomicBool::new(false);
+
+/// From now on no agent is started.
+pub fn set_dry() {
+    DRY.store(true, Ordering::Relaxed);
+}
+
+/// Whether this is a dry run.
+pub fn dry() -> bool {
+    DRY.load(Ordering::Relaxed)
+}
+
 /// The binary under test.
 pub fn binary() -> Result<PathBuf> {
+    if dry() {
+        return Ok(PathBuf::from("/bin/true"));
+    }
     if let Some(path) = std::env::var_os("SPANTAP_BIN") {
         let path = PathBuf::from(path);
         ensure!(path.is_file(), "SPANTAP_BIN={}: no such file", path.display());

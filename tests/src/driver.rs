@@ -234,6 +234,16 @@ impl<'a> Plain<'a> {
     }
 }
 
+impl Plain<'_> {
+    /// Closes what is open; the next request connects anew.
+    pub fn end(&mut self) -> Result<()> {
+        match self.connection.take() {
+            Some(connection) => self.driver.close(connection),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Asks for Plain<'_> {
     fn ask(&mut self, ask: &Ask) -> Result<Answer> {
         let connection = match self.connection.take() {
