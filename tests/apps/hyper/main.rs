@@ -1,0 +1,118 @@
+//! `live-hyper server PORT`: a server on hyper; `live-hyper client BASE`: a client on reqwest.
+//! As plain as such programs come; the tests trace them like any other.
+
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use spantap_tests::client::parse;
+use spantap_tests::known::Ask;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().collect();
+    match (words.get(1).map(String::as_str), words.get(2)) {
+        (Some("server"), Some(port)) => serve(port.parse()?).await,
+        (Some("client"), Some(base)) => client(base).await,
+        _ => anyhow::bail!("server PORT or client BASE"),
+    }
+}
+
+async fn serve(port: u16) -> Result<()> {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let service = hyper::service::service_fn(answer);
+        tokio::spawn(async move {
+            // A client that goes away is its own business.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+type Body = BoxBody<Bytes, Infallible>;
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Body>> {
+    let path = request.uri().path().to_string();
+    let mut parts = path.split('/').skip(1);
+    let word = parts.next().unwrap_or_default().to_string();
+    let number: usize = parts.next().and_then(|part| part.parse().ok()).unwrap_or_default();
+    let response = Response::builder();
+    Ok(match word.as_str() {
+        "bytes" => response.body(full("x".repeat(number)))?,
+        "chunked" => response.body(pieces(number))?,
+        "upload" => {
+            let count = request.into_body().collect().await?.to_bytes().len();
+            response.status(201).body(full(format!("received {count}\n")))?
+        }
+        "item" => response.status(204).body(full(String::new()))?,
+        "status" => {
+            let status = u16::try_from(number)?;
+            let text = if status == 204 { String::new() } else { format!("status {status}\n") };
+            response.status(status).header("location", "/bytes/0/1").body(full(text))?
+        }
+        "slow" => {
+            tokio::time::sleep(Duration::from_millis(number as u64)).await;
+            response.body(full("late\n".into()))?
+        }
+        _ => response.status(404).body(full("no\n".into()))?,
+    })
+}
+
+fn full(text: String) -> Body {
+    Full::new(Bytes::from(text)).boxed()
+}
+
+/// A body of unknown length, hence chunked.
+fn pieces(size: usize) -> Body {
+    let halves = [size / 2, size - size / 2].into_iter().filter(|half| *half > 0);
+    let frames = halves.map(|half| Ok(Frame::data(Bytes::from("x".repeat(half)))));
+    StreamBody::new(futures_util::stream::iter(frames.collect::<Vec<_>>())).boxed()
+}
+
+async fn client(base: &str) -> Result<()> {
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()?;
+    println!("ready");
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        let ask = parse(&line).context("a line of the protocol")?;
+        match make(&client, base, &ask).await {
+            Ok((status, count)) => println!("{status} {count}"),
+            Err(error) => println!("error {error:#}"),
+        }
+    }
+    Ok(())
+}
+
+async fn make(client: &reqwest::Client, base: &str, ask: &Ask) -> Result<(u16, usize)> {
+    let method = reqwest::Method::from_bytes(ask.method.as_bytes())?;
+    let mut request = client.request(method, format!("{base}{}", ask.target));
+    if let Some(size) = ask.body {
+        let body = vec![b'x'; size];
+        request = if ask.chunked {
+            let stream = futures_util::stream::iter([Ok::<_, Infallible>(body)]);
+            request.body(reqwest::Body::wrap_stream(stream))
+        } else {
+            request.body(body)
+        };
+    }
+    for (name, value) in &ask.headers {
+        request = request.header(name, value);
+    }
+    if ask.close {
+        request = request.header("connection", "close");
+    }
+    let answer = request.send().await?;
+    Ok((answer.status().as_u16(), answer.bytes().await?.len()))
+}

@@ -1,0 +1,335 @@
+//! Judges what a sink received against what is known to have happened: each known exchange must
+//! have exactly its spans, with the right fields and links, and nothing else may be there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::known::{Known, Origin, Party};
+use crate::span::{Kind, Span};
+
+/// What a judgement came to; several add up.
+#[derive(Clone, Debug, Default)]
+pub struct Score {
+    /// Server spans: expected, and found.
+    pub server: (usize, usize),
+    /// Client spans: expected, and found.
+    pub client: (usize, usize),
+    /// Parents: expected, and right.
+    pub parents: (usize, usize),
+    /// Spans nobody expected.
+    pub surplus: usize,
+    /// What is wrong, a line each.
+    pub problems: Vec<String>,
+}
+
+impl Score {
+    /// Spans expected.
+    pub fn expected(&self) -> usize {
+        self.server.0 + self.client.0
+    }
+
+    /// Found of expected, in percent.
+    pub fn recall(&self) -> f64 {
+        percent(self.server.1 + self.client.1, self.expected())
+    }
+
+    /// Expected of received, in percent.
+    pub fn precision(&self) -> f64 {
+        let found = self.server.1 + self.client.1;
+        percent(found, found + self.surplus)
+    }
+
+    /// Adds another's counts and problems.
+    pub fn add(&mut self, other: Score) {
+        for (mine, its) in [
+            (&mut self.server, other.server),
+            (&mut self.client, other.client),
+            (&mut self.parents, other.parents),
+        ] {
+            mine.0 += its.0;
+            mine.1 += its.1;
+        }
+        self.surplus += other.surplus;
+        self.problems.extend(other.problems);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of spans are small")]
+fn percent(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 100.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+/// The spans of one exchange, once found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pair<'a> {
+    /// The client's.
+    pub client: Option<&'a Span>,
+    /// The server's.
+    pub server: Option<&'a Span>,
+}
+
+/// Judges; also gives each exchange's spans, in the order of `known`.
+pub fn judge<'a>(known: &[Known], spans: &'a [Span]) -> (Score, Vec<Pair<'a>>) {
+    let mut score = Score::default();
+    let mut pool = Pool::new(spans);
+    let mut pairs = Vec::new();
+    for one in known {
+        let pair = Pair {
+            client: one.client.as_ref().and_then(|p| pool.take(Kind::Client, one, p)),
+            server: one.server.as_ref().and_then(|p| pool.take(Kind::Server, one, p)),
+        };
+        count(&mut score, one, pair);
+        pairs.push(pair);
+    }
+    let surplus = pool.left();
+    score.surplus = surplus.len();
+    let lines = surplus.iter().map(|span| format!("surplus: {}", span.line()));
+    score.problems.extend(lines);
+    (score, pairs)
+}
+
+/// Spans not yet spoken for, by what ties them to a request.
+struct Pool<'a> {
+    by: BTreeMap<(Kind, String), Vec<&'a Span>>,
+}
+
+impl<'a> Pool<'a> {
+    fn new(spans: &'a [Span]) -> Self {
+        let mut by: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for span in spans {
+            by.entry((span.kind, span.target())).or_default().push(span);
+        }
+        Self { by }
+    }
+
+    /// Prefers the span of the right process and method where several have the same target.
+    fn take(&mut self, kind: Kind, known: &Known, party: &Party) -> Option<&'a Span> {
+        let list = self.by.get_mut(&(kind, known.target.clone()))?;
+        let fit = |span: &&Span| {
+            let process = span.pid().is_some_and(|pid| party.pids.contains(&pid));
+            let method = span.text("http.request.method").as_deref() == Some(known.method.as_str());
+            (u32::from(process) + u32::from(method), u64::MAX - span.start)
+        };
+        let (at, _) = list.iter().enumerate().max_by_key(|(_, span)| fit(span))?;
+        Some(list.remove(at))
+    }
+
+    fn left(self) -> Vec<&'a Span> {
+        self.by.into_values().flatten().collect()
+    }
+}
+
+fn count(score: &mut Score, known: &Known, pair: Pair<'_>) {
+    let sides = [
+        (&known.client, pair.client, &mut score.client, "client"),
+        (&known.server, pair.server, &mut score.server, "server"),
+    ];
+    let what = format!("{} {}", known.method, known.target);
+    for (party, span, counts, side) in sides {
+        let Some(party) = party else { continue };
+        counts.0 += 1;
+        let Some(span) = span else {
+            score.problems.push(format!("missing: {side} span of {what}"));
+            continue;
+        };
+        counts.1 += 1;
+        let faults = faults(known, span, party);
+        let lines = faults.into_iter().map(|fault| format!("{what}, {side}: {fault}"));
+        score.problems.extend(lines);
+    }
+    parents(score, known, pair, &what);
+}
+
+fn parents(score: &mut Score, known: &Known, pair: Pair<'_>, what: &str) {
+    let mut check = |span: &Span, fine: bool, side: &str, want: &str| {
+        score.parents.0 += 1;
+        if fine {
+            score.parents.1 += 1;
+        } else {
+            let got = span.parent.as_deref().unwrap_or("none");
+            score.problems.push(format!(
+                "{what}, {side}: parent {got} in trace {}, want {want}",
+                span.trace
+            ));
+        }
+    };
+    if let Some(span) = pair.client.or(pair.server) {
+        let side = if pair.client.is_some() { "client" } else { "server" };
+        match &known.origin {
+            Origin::Root => check(span, span.parent.is_none(), side, "none"),
+            Origin::Carried(trace, parent) => {
+                let fine = span.trace == *trace && span.parent.as_ref() == Some(parent);
+                check(span, fine, side, &format!("{parent} in {trace}"));
+            }
+            Origin::Any => {}
+        }
+    }
+    if let Pair {
+        client: Some(client),
+        server: Some(server),
+    } = pair
+    {
+        let carried = matches!(&known.origin, Origin::Carried(_, id) if server.parent.as_ref() == Some(id));
+        let linked = server.parent.as_ref() == Some(&client.id) || carried;
+        let fine = linked && server.trace == client.trace;
+        check(server, fine, "server", &format!("{} in {}", client.id, client.trace));
+    }
+}
+
+/// Everything a span says that is not so.
+fn faults(known: &Known, span: &Span, party: &Party) -> Vec<String> {
+    let mut wrong = Wrong {
+        span,
+        list: Vec::new(),
+    };
+    wrong.identity(party);
+    wrong.time(known);
+    wrong.exchange(known);
+    wrong.addresses(known);
+    wrong.name();
+    wrong.list
+}
+
+struct Wrong<'a> {
+    span: &'a Span,
+    list: Vec<String>,
+}
+
+impl Wrong<'_> {
+    fn expect(&mut self, fine: bool, say: impl FnOnce() -> String) {
+        if !fine {
+            self.list.push(say());
+        }
+    }
+
+    /// An attribute must be there and say this.
+    fn text(&mut self, key: &str, want: &str) {
+        let got = self.span.text(key);
+        self.expect(got.as_deref() == Some(want), || format!("{key} is {got:?}, want {want:?}"));
+    }
+
+    /// An integer attribute must be there and say this.
+    fn int(&mut self, key: &str, want: i64) {
+        let got = self.span.attributes.get(key).cloned();
+        let fine = got.as_ref().and_then(serde_json::Value::as_i64) == Some(want);
+        self.expect(fine, || format!("{key} is {got:?}, want {want}"));
+    }
+
+    fn absent(&mut self, key: &str) {
+        let got = self.span.text(key);
+        self.expect(got.is_none(), || format!("{key} is {got:?}, want none"));
+    }
+
+    fn identity(&mut self, party: &Party) {
+        let span = self.span;
+        let id = |text: &str, length| text.len() == length && text.bytes().any(|b| b != b'0');
+        self.expect(id(&span.trace, 32), || format!("trace id {:?}", span.trace));
+        self.expect(id(&span.id, 16), || format!("span id {:?}", span.id));
+        self.expect(span.repeated.is_empty(), || format!("twice: {:?}", span.repeated));
+        let schema = span.schema.starts_with("https://opentelemetry.io/schemas/");
+        self.expect(schema, || format!("schema URL {:?}", span.schema));
+        let pid = span.pid();
+        let known = party.pids.is_empty() || pid.is_some_and(|pid| party.pids.contains(&pid));
+        self.expect(known, || format!("process.pid {pid:?}, want one of {:?}", party.pids));
+        let service = span.service();
+        let fine = party.service.is_empty() || service == party.service;
+        self.expect(fine, || format!("service.name {service:?}, want {:?}", party.service));
+        for key in ["service.instance.id", "telemetry.sdk.name", "host.name"] {
+            let there = span.resource_text(key).is_some_and(|value| !value.is_empty());
+            self.expect(there, || format!("no {key} in the resource"));
+        }
+    }
+
+    fn time(&mut self, known: &Known) {
+        let (start, end) = (self.span.start, self.span.end);
+        self.expect(start <= end, || format!("ends {} ns before it starts", start - end));
+        let early = known.window.0.saturating_sub(start);
+        self.expect(early < SLACK, || format!("starts {early} ns too early"));
+        let late = end.saturating_sub(known.window.1);
+        self.expect(late < SLACK, || format!("ends {late} ns too late"));
+        let lasted = Duration::from_nanos(end.saturating_sub(start));
+        let least = known.least;
+        self.expect(lasted >= least, || format!("lasts {lasted:?}, not {least:?}"));
+    }
+
+    fn exchange(&mut self, known: &Known) {
+        if METHODS.contains(&known.method.as_str()) {
+            self.text("http.request.method", &known.method);
+            self.absent("http.request.method_original");
+        } else {
+            self.text("http.request.method", "_OTHER");
+            self.text("http.request.method_original", &known.method);
+        }
+        match known.status {
+            Some(status) => self.int("http.response.status_code", status.into()),
+            None => self.absent("http.response.status_code"),
+        }
+        let error = &known.errors[usize::from(self.span.kind == Kind::Server)];
+        match error {
+            Some(error) if error == "*" => {
+                let got = self.span.text("error.type");
+                self.expect(got.is_some(), || "no error.type".into());
+            }
+            Some(error) => self.text("error.type", error),
+            None => self.absent("error.type"),
+        }
+        let span = self.span;
+        self.expect(span.error == error.is_some(), || format!("status is error: {}", span.error));
+        self.expect(!span.ok, || "status is Ok, which instrumentation leaves unset".into());
+        let sizes = [("http.request.body.size", known.sent), ("http.response.body.size", known.received)];
+        for (key, want) in sizes {
+            let got = span.int(key);
+            self.expect(want.fits(got), || format!("{key} is {got:?}, want {want:?}"));
+        }
+        self.text("network.protocol.version", known.version);
+    }
+
+    fn addresses(&mut self, known: &Known) {
+        let span = self.span;
+        self.int("server.port", known.port.into());
+        let address = span.text("server.address");
+        self.expect(address.is_some(), || "no server.address".into());
+        let peer = if span.kind == Kind::Server {
+            self.text("url.scheme", "http");
+            let client = span.text("client.address");
+            self.expect(client.is_some(), || "no client.address".into());
+            known.client_port
+        } else {
+            let full = span.text("url.full").unwrap_or_default();
+            let fine = full.starts_with("http://") && full.ends_with(&known.target);
+            self.expect(fine, || format!("url.full is {full:?}"));
+            Some(known.port)
+        };
+        if let Some(peer) = peer {
+            self.int("network.peer.port", peer.into());
+        }
+    }
+
+    /// A server span is named by method and route, a client's by method; a route tells no numbers.
+    fn name(&mut self) {
+        let span = self.span;
+        let method = match span.text("http.request.method").as_deref() {
+            Some("_OTHER") | None => "HTTP".to_string(),
+            Some(method) => method.to_string(),
+        };
+        let key = if span.kind == Kind::Server { "http.route" } else { "url.template" };
+        let route = span.text(key);
+        let want = route.as_ref().map_or_else(|| method.clone(), |route| format!("{method} {route}"));
+        self.expect(span.name == want, || format!("name is {:?}, want {want:?}", span.name));
+        if span.kind == Kind::Client {
+            self.absent("http.route");
+        }
+        if let Some(route) = route {
+            let number = route.split('/').any(|part| part.parse::<u64>().is_ok_and(|n| n > 9999));
+            self.expect(route.starts_with('/') && !number, || format!("{key} is {route:?}"));
+        }
+    }
+}
+
+/// How far the kernel's clock, mapped to wall time, may be from the harness's.
+const SLACK: u64 = 20_000_000;
+
+/// Methods that the semantic conventions know.
+const METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+];

@@ -1,0 +1,228 @@
+//! Runs cases one after the other, since they share a kernel, two cores and a clock; prints a line
+//! per case, what is wrong with each, and closing lines as `cargo test` has them.
+//! `cargo test -p spantap-tests --test live -- [--list] [--exact] [WORD…]` runs the cases whose name
+//! contains a word; `--dry` runs the programs without an agent and judges nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::agent::{self, Agent};
+use crate::expect::{self, Score};
+use crate::known::Known;
+use crate::sink::Sink;
+use crate::span::Span;
+
+type Body = Box<dyn Fn(&mut Stage) -> Result<()>>;
+
+/// One test.
+pub struct Case {
+    name: String,
+    body: Body,
+}
+
+impl Case {
+    /// `name` is `family::program…`.
+    pub fn new(name: impl Into<String>, body: impl Fn(&mut Stage) -> Result<()> + 'static) -> Self {
+        Self {
+            name: name.into(),
+            body: Box::new(body),
+        }
+    }
+}
+
+/// What a case works with: a sink of its own, a folder of its own, and its score so far.
+pub struct Stage {
+    /// Receives the spans.
+    pub sink: Sink,
+    /// For configurations and logs.
+    pub folder: PathBuf,
+    score: Score,
+}
+
+impl Stage {
+    fn new(name: &str) -> Result<Self> {
+        let folder = agent::target().join("live-cache/runs").join(name.replace("::", "/"));
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder)?;
+        Ok(Self {
+            sink: Sink::start()?,
+            folder: fs::canonicalize(folder)?,
+            score: Score::default(),
+        })
+    }
+
+    /// An agent that exports to this stage's sink.
+    pub fn agent(&self) -> Result<agent::Setup> {
+        Ok(agent::Setup::new("agent", &self.folder)?.to(&self.sink))
+    }
+
+    /// Waits for the spans of these exchanges and for any surplus, ends the agent so that it sends
+    /// all it has, and judges.
+    pub fn judge(&mut self, agent: Agent, known: &[Known]) -> Result<Vec<Span>> {
+        if agent::dry() {
+            self.score.server.0 += known.iter().filter(|one| one.server.is_some()).count();
+            self.score.client.0 += known.iter().filter(|one| one.client.is_some()).count();
+            return Ok(Vec::new());
+        }
+        let count = known.iter().map(Known::spans).sum();
+        self.sink.wait(count, PATIENCE);
+        self.sink.settle(SETTLE, PATIENCE);
+        let log = agent.tail();
+        agent.stop()?;
+        let spans = self.sink.spans();
+        self.judge_spans(known, &spans);
+        if !self.score.problems.is_empty() {
+            self.score.problems.push(format!("the agent's last words:\n    {log}"));
+        }
+        for broken in self.sink.broken() {
+            self.problem(format!("the sink refused a request: {broken}"));
+        }
+        Ok(spans)
+    }
+
+    /// Judges spans that came some other way.
+    pub fn judge_spans(&mut self, known: &[Known], spans: &[Span]) {
+        let (score, _) = expect::judge(known, spans);
+        self.score.add(score);
+    }
+
+    /// Adds to what is wrong; the case goes on.
+    pub fn problem(&mut self, text: impl Into<String>) {
+        self.score.problems.push(text.into());
+    }
+
+    /// Adds to what is wrong unless it is fine.
+    pub fn check(&mut self, fine: bool, text: impl FnOnce() -> String) {
+        if !fine {
+            self.problem(text());
+        }
+    }
+}
+
+/// Runs what the command line asks for.
+pub fn main(cases: Vec<Case>) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let flag = |name: &str| arguments.iter().any(|argument| argument == name);
+    let words: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
+    let total = cases.len();
+    let wanted: Vec<Case> = cases
+        .into_iter()
+        .filter(|case| {
+            let fits = |word: &&String| {
+                if flag("--exact") { case.name == ***word } else { case.name.contains(word.as_str()) }
+            };
+            words.is_empty() || words.iter().any(fits)
+        })
+        .collect();
+    if flag("--list") {
+        wanted.iter().for_each(|case| println!("{}: test", case.name));
+        return ExitCode::SUCCESS;
+    }
+    if flag("--dry") {
+        agent::set_dry();
+    }
+    if let Err(error) = fit() {
+        println!("{error:#}\n\ntest result: FAILED. 0 passed; {} failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s", wanted.len());
+        return ExitCode::FAILURE;
+    }
+    run(&wanted, total)
+}
+
+fn run(cases: &[Case], total: usize) -> ExitCode {
+    let begun = Instant::now();
+    println!("\nrunning {} tests", cases.len());
+    println!("{:<44} {:>11} {:>7} {:>9} {:>9} {:>7}", "", "spans", "recall", "precision", "parents", "time");
+    let mut failed = Vec::new();
+    let mut families: BTreeMap<&str, Duration> = BTreeMap::new();
+    for case in cases {
+        let start = Instant::now();
+        let score = play(case);
+        let family = case.name.split("::").next().unwrap_or_default();
+        *families.entry(family).or_default() += start.elapsed();
+        println!("{}", row(&case.name, &score, start.elapsed()));
+        if !score.problems.is_empty() {
+            failed.push((&case.name, score.problems));
+        }
+    }
+    for (name, problems) in &failed {
+        println!("\n---- {name} ----");
+        problems.iter().take(MOST_PROBLEMS).for_each(|line| println!("  {line}"));
+        if problems.len() > MOST_PROBLEMS {
+            println!("  … and {} more", problems.len() - MOST_PROBLEMS);
+        }
+    }
+    println!();
+    for (family, time) in families {
+        println!("{family:<20} {:>7.1} s", time.as_secs_f64());
+    }
+    println!(
+        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
+        if failed.is_empty() { "ok" } else { "FAILED" },
+        cases.len() - failed.len(),
+        failed.len(),
+        total - cases.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn play(case: &Case) -> Score {
+    let mut stage = match Stage::new(&case.name) {
+        Ok(stage) => stage,
+        Err(error) => {
+            return Score {
+                problems: vec![format!("{error:#}")],
+                ..Score::default()
+            };
+        }
+    };
+    if let Err(error) = (case.body)(&mut stage) {
+        stage.problem(format!("{error:#}"));
+    }
+    stage.score
+}
+
+fn row(name: &str, score: &Score, time: Duration) -> String {
+    let verdict = if score.problems.is_empty() { "ok" } else { "FAILED" };
+    let mut line = format!("{name:<44} ");
+    if score.expected() > 0 {
+        line += &format!(
+            "{:>5}+{:<5} {:>6.1}% {:>8.1}% {:>9} ",
+            score.server.0,
+            score.client.0,
+            score.recall(),
+            score.precision(),
+            format!("{}/{}", score.parents.1, score.parents.0)
+        );
+    } else {
+        line += &" ".repeat(40);
+    }
+    line + &format!("{:>6.1}s  {verdict}", time.as_secs_f64())
+}
+
+/// What no case can do without.
+fn fit() -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "the live tests need root: tracing does");
+    agent::binary()?;
+    if !Path::new("/usr/bin/setpriv").exists() {
+        bail!("no setpriv (Debian package util-linux)");
+    }
+    Ok(())
+}
+
+/// The longest a case waits for spans that do not come.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// No span for this long: those there were have come. The agent is told to send every 200 ms, and
+/// sends the rest when it is ended.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Problems shown of one case.
+const MOST_PROBLEMS: usize = 25;

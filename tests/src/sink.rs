@@ -1,0 +1,298 @@
+//! The backend: an OTLP endpoint on a free loopback port that keeps what it is sent.
+//! One port speaks HTTP/1 and HTTP/2 and takes both transports, told apart by content type, so an
+//! agent's two protocols can be pointed at the same place. gRPC is one unary call, done by hand so
+//! that refusals can be staged.
+
+use std::convert::Infallible;
+use std::io::Read as _;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::{HeaderMap, Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
+
+use crate::span::{self, Span};
+
+/// A running endpoint; ends when dropped.
+pub struct Sink {
+    state: Arc<State>,
+    port: u16,
+    _runtime: tokio::runtime::Runtime,
+}
+
+/// How one export request arrived.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Whether by gRPC.
+    pub grpc: bool,
+    /// Whether compressed.
+    pub gzip: bool,
+    /// Spans in it, of how many resources.
+    pub spans: usize,
+    /// Resources in it.
+    pub resources: usize,
+    /// Its headers (HTTP) or metadata (gRPC).
+    pub headers: HeaderMap,
+    /// When.
+    pub at: Instant,
+    /// Whether it was refused on purpose.
+    pub refused: bool,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Mutex<Kept>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Kept {
+    spans: Vec<Span>,
+    arrivals: Vec<Arrival>,
+    broken: Vec<String>,
+    refuse: u32,
+}
+
+impl Sink {
+    /// Starts one on a free port of 127.0.0.1.
+    pub fn start() -> Result<Self> {
+        Self::on(0)
+    }
+
+    /// Starts one on `port`.
+    pub fn on(port: u16) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("sink")
+            .enable_all()
+            .build()?;
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind(("127.0.0.1", port)))
+            .context("bind the sink")?;
+        let port = listener.local_addr()?.port();
+        let state = Arc::new(State::default());
+        runtime.spawn(accept(listener, state.clone()));
+        Ok(Self {
+            state,
+            port,
+            _runtime: runtime,
+        })
+    }
+
+    /// What to put into OTEL_EXPORTER_OTLP_ENDPOINT.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Refuses the next `count` requests as a busy backend does (503, UNAVAILABLE).
+    pub fn refuse(&self, count: u32) {
+        self.lock().refuse = count;
+    }
+
+    /// Waits until `count` spans have arrived; false if `limit` passed first.
+    pub fn wait(&self, count: usize, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        let mut kept = self.lock();
+        while kept.spans.len() < count {
+            let Some(left) = end.checked_duration_since(Instant::now()) else {
+                return false;
+            };
+            kept = self
+                .state
+                .news
+                .wait_timeout(kept, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        true
+    }
+
+    /// Waits until nothing more arrived for `quiet`, at most `limit`.
+    pub fn settle(&self, quiet: Duration, limit: Duration) {
+        let end = Instant::now() + limit;
+        let mut last = self.count();
+        let mut since = Instant::now();
+        while since.elapsed() < quiet && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+            let count = self.count();
+            if count != last {
+                (last, since) = (count, Instant::now());
+            }
+        }
+    }
+
+    /// Everything received so far.
+    pub fn spans(&self) -> Vec<Span> {
+        self.lock().spans.clone()
+    }
+
+    /// How many so far.
+    pub fn count(&self) -> usize {
+        self.lock().spans.len()
+    }
+
+    /// Every export request so far.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.lock().arrivals.clone()
+    }
+
+    /// Requests that were not OTLP, and why.
+    pub fn broken(&self) -> Vec<String> {
+        self.lock().broken.clone()
+    }
+
+    /// Forgets what was received.
+    pub fn clear(&self) {
+        let mut kept = self.lock();
+        kept.spans.clear();
+        kept.arrivals.clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.state.lock()
+    }
+}
+
+impl State {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a request's spans, or notes why it could not; true if it is to be refused.
+    fn keep(&self, grpc: bool, headers: HeaderMap, gzip: bool, message: &[u8]) -> Result<bool> {
+        let request = ExportTraceServiceRequest::decode(message).context("decode the request")?;
+        let resources = request.resource_spans.len();
+        let spans = span::spans(request);
+        let mut kept = self.lock();
+        let refused = kept.refuse > 0;
+        kept.refuse = kept.refuse.saturating_sub(1);
+        kept.arrivals.push(Arrival {
+            grpc,
+            gzip,
+            spans: spans.len(),
+            resources,
+            headers,
+            at: Instant::now(),
+            refused,
+        });
+        if !refused {
+            kept.spans.extend(spans);
+        }
+        drop(kept);
+        self.news.notify_all();
+        Ok(refused)
+    }
+}
+
+type Body = BoxBody<Bytes, Infallible>;
+
+async fn accept(listener: tokio::net::TcpListener, state: Arc<State>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let state = state.clone();
+        let service = hyper::service::service_fn(move |request| serve(request, state.clone()));
+        tokio::spawn(async move {
+            // A peer that goes away is no concern of the sink's.
+            let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+async fn serve(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Body>> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let content = head.headers.get("content-type").map(|value| value.as_bytes().to_vec());
+    let grpc = content.as_deref().is_some_and(|c| c.starts_with(b"application/grpc"));
+    let outcome = if grpc {
+        take_grpc(&state, head.headers, &body)
+    } else {
+        let path = head.uri.path().to_string();
+        take_http(&state, &path, content.as_deref(), head.headers, &body)
+    };
+    if let Err(error) = &outcome {
+        state.lock().broken.push(format!("{error:#}"));
+    }
+    if grpc { grpc_answer(outcome) } else { http_answer(outcome) }
+}
+
+fn take_http(
+    state: &State,
+    path: &str,
+    content: Option<&[u8]>,
+    headers: HeaderMap,
+    body: &[u8],
+) -> Result<bool> {
+    ensure!(path == "/v1/traces", "posted to {path}");
+    ensure!(
+        content == Some(b"application/x-protobuf"),
+        "content-type {:?}",
+        content.map(String::from_utf8_lossy)
+    );
+    let gzip = headers.get("content-encoding").is_some_and(|v| v == "gzip");
+    let message = if gzip { gunzip(body)? } else { body.to_vec() };
+    state.keep(false, headers, gzip, &message)
+}
+
+/// One gRPC message: a compressed flag, a length, the bytes.
+fn take_grpc(state: &State, headers: HeaderMap, body: &[u8]) -> Result<bool> {
+    let (flag, rest) = body.split_first().context("an empty gRPC body")?;
+    let (length, message) = rest.split_first_chunk().context("a short gRPC body")?;
+    ensure!(
+        u32::from_be_bytes(*length) as usize == message.len(),
+        "gRPC message of {} bytes says {length:?}",
+        message.len()
+    );
+    let gzip = *flag == 1;
+    let message = if gzip { gunzip(message)? } else { message.to_vec() };
+    state.keep(true, headers, gzip, &message)
+}
+
+fn gunzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(bytes)
+        .read_to_end(&mut plain)
+        .context("gunzip the request")?;
+    Ok(plain)
+}
+
+fn http_answer(outcome: Result<bool>) -> Result<Response<Body>> {
+    let status = match outcome {
+        Ok(false) => 200,
+        Ok(true) => 503,
+        Err(_) => 400,
+    };
+    // An empty message is a full success.
+    Ok(Response::builder()
+        .status(status)
+        .header("content-type", "application/x-protobuf")
+        .body(Full::new(Bytes::new()).boxed())?)
+}
+
+fn grpc_answer(outcome: Result<bool>) -> Result<Response<Body>> {
+    let code = match outcome {
+        Ok(false) => "0",
+        Ok(true) => "14",
+        Err(_) => "3",
+    };
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", code.parse()?);
+    let mut message = Vec::new();
+    if code == "0" {
+        message.extend([0; 5]);
+    }
+    let body = Full::new(Bytes::from(message)).with_trailers(async move { Some(Ok(trailers)) });
+    Ok(Response::builder()
+        .header("content-type", "application/grpc")
+        .body(body.map_frame(|frame: Frame<Bytes>| frame).boxed())?)
+}
