@@ -35,3 +35,9 @@ pub use selection::{Reason, Selector, Verdict};
 
 /// Where procfs is mounted unless told otherwise.
 pub const PROC: &str = "/proc";
+
+#[cfg(test)]
+pub mod fixture;
+
+#[cfg(test)]
+mod tests;

@@ -50,16 +50,20 @@ impl Processes {
 
     /// What is known of a process, read if nothing is; that it lives is not checked again.
     pub fn get(&self, pid: u32) -> Arc<Snapshot> {
-        if let Some(known) = self.known().get(&pid) {
-            return Arc::clone(&known.snapshot);
-        }
-        self.renew(pid, 0, "")
+        self.known(pid).unwrap_or_else(|| self.renew(pid, 0, ""))
+    }
+
+    /// What is known already.
+    pub fn known(&self, pid: u32) -> Option<Arc<Snapshot>> {
+        self.lock()
+            .get(&pid)
+            .map(|known| Arc::clone(&known.snapshot))
     }
 
     /// A process does something (a connection appears): what is known of it is checked against
     /// the id having been reused, now and then. `comm` serves if it is already gone.
     pub fn sight(&self, pid: u32, comm: &str) -> Arc<Snapshot> {
-        let known = match self.known().get(&pid) {
+        let known = match self.lock().get(&pid) {
             Some(known) if !known.exited && known.checked.elapsed() < CHECK => {
                 return Arc::clone(&known.snapshot);
             }
@@ -69,10 +73,14 @@ impl Processes {
         let Some(known) = known else {
             return self.renew(pid, 0, comm);
         };
-        match self.reader().start(pid) {
+        let start = self.reader().start(pid);
+        match start {
+            None if !known.seen && known.comm.is_empty() && !comm.is_empty() => {
+                self.renew(pid, 0, comm)
+            }
             Some(start) if start != known.start => self.renew(pid, 0, comm),
             _ => {
-                if let Some(entry) = self.known().get(&pid) {
+                if let Some(entry) = self.lock().get(&pid) {
                     entry.checked = Instant::now();
                 }
                 known
@@ -87,10 +95,10 @@ impl Processes {
 
     /// A process ended; what is known of it stays for the spans that are still to come.
     pub fn exited(&self, pid: u32) {
-        if let Some(known) = self.known().get(&pid) {
+        if let Some(known) = self.lock().get(&pid) {
             known.exited = true;
         }
-        self.known().age(&pid);
+        self.lock().age(&pid);
     }
 
     /// Every process there is.
@@ -112,7 +120,7 @@ impl Processes {
             None => {
                 self.stats.target_gone.add(1);
                 let mut snapshot = Snapshot::gone(pid, parent, comm);
-                if let Some(before) = self.known().get(&pid).filter(|known| !known.exited) {
+                if let Some(before) = self.lock().get(&pid).filter(|known| !known.exited) {
                     snapshot.inherit(&before.snapshot);
                 }
                 snapshot
@@ -123,12 +131,12 @@ impl Processes {
             checked: Instant::now(),
             exited: false,
         };
-        let evicted = self.known().insert(pid, known);
+        let evicted = self.lock().insert(pid, known);
         self.stats.target_evicted.add(evicted);
         snapshot
     }
 
-    fn known(&self) -> MutexGuard<'_, Cache<u32, Known>> {
+    fn lock(&self) -> MutexGuard<'_, Cache<u32, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
