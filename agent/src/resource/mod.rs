@@ -9,6 +9,8 @@
 //! What the process itself declares in `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` wins over
 //! what is derived, and that over the agent's own `OTEL_RESOURCE_ATTRIBUTES`.
 
+#![forbid(unsafe_code)]
+
 pub mod attributes;
 
 pub mod command;
@@ -149,3 +151,6 @@ impl Resources {
 }
 
 const MAX_RESOURCES: usize = 4096;
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ pub struct Proc {
 
 impl Proc {
     /// An empty one.
-    pub fn new() -> Self {
+    pub fn make() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("spantap-proc-{}-{n}", std::process::id()));

@@ -5,7 +5,7 @@
 //! reading stops at the first that is not: the cost does not grow with the connections.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -83,7 +83,7 @@ impl Listeners {
     }
 }
 
-fn listening(table: impl Read + BufRead, ports: &mut HashSet<u16>) {
+fn listening(table: impl BufRead, ports: &mut HashSet<u16>) {
     let mut lines = String::new();
     for (n, line) in table
         .lines()

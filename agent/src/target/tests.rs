@@ -30,7 +30,7 @@ fn exec(process: u32, parent: u32, comm: &str) -> Process {
 
 #[test]
 fn a_process_of_a_fixture() {
-    let proc = Proc::new();
+    let proc = Proc::make();
     proc.process(
         10,
         3,
@@ -44,7 +44,8 @@ fn a_process_of_a_fixture() {
         "cgroup",
         b"4:memory:/kubepods/x\n0::/a/b\n1:name=systemd:/a/b\n2:cpu:/\n",
     );
-    proc.put(10, "ns/net", b"");
+    proc.put(10, "ns/mnt", b"");
+    std::os::unix::fs::symlink("net:[4026531840]", proc.root.join("10/ns/net")).unwrap();
     let snapshot = Reader::new(&proc.root).read(10).unwrap();
     assert_eq!((snapshot.pid, snapshot.parent, snapshot.start), (10, 3, 99));
     assert_eq!(snapshot.exe.as_deref(), Some("/usr/bin/shop"));
@@ -59,13 +60,13 @@ fn a_process_of_a_fixture() {
     assert_eq!(snapshot.cgroups.len(), 3);
     assert_eq!(snapshot.inner_pid, 7);
     assert_eq!(snapshot.owner.as_deref(), Some("root"));
-    assert_ne!(snapshot.namespaces.net, 0);
+    assert_eq!(snapshot.namespaces.net, 4_026_531_840);
     assert_eq!(snapshot.namespaces.mount, 0);
 }
 
 #[test]
 fn hostile_contents() {
-    let proc = Proc::new();
+    let proc = Proc::make();
     let mut reader = Reader::new(&proc.root);
     for stat in [
         &b""[..],
@@ -195,7 +196,7 @@ fn sleeper() {
 
 #[test]
 fn ids_are_reused() {
-    let proc = Proc::new();
+    let proc = Proc::make();
     let stats = Arc::new(Stats::default());
     let processes = Processes::new(proc.root.clone(), Arc::clone(&stats));
     proc.process(10, 1, 5, "/bin/one", &[b"one"]);
@@ -236,7 +237,7 @@ fn ids_are_reused() {
 }
 
 fn world() -> Proc {
-    let proc = Proc::new();
+    let proc = Proc::make();
     let id = "1fa3efb2c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
     proc.process(1, 0, 1, "/sbin/init", &[b"init"]);
     proc.process(100, 1, 10, "/usr/sbin/nginx", &[b"nginx: master process"]);
@@ -439,7 +440,7 @@ fn exec_changes_the_verdict() {
 
 #[test]
 fn a_loop_of_parents_ends() {
-    let proc = Proc::new();
+    let proc = Proc::make();
     proc.process(10, 11, 1, "/a", &[b"a"]);
     proc.process(11, 10, 1, "/b", &[b"b"]);
     let targets = targets(
@@ -467,7 +468,7 @@ fn listening_ports() {
         );
     }
     assert_eq!(listeners.is_listening(0, u32::MAX, port), None);
-    let proc = Proc::new();
+    let proc = Proc::make();
     let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
     let row = |local: &str, state: &str| {
         format!(
