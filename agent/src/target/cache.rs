@@ -63,6 +63,11 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         self.entries.remove(key).map(|slot| slot.value)
     }
 
+    /// Every value, in no order; no use.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.values().map(|slot| &slot.value)
+    }
+
     /// Entries kept.
     pub fn len(&self) -> usize {
         self.entries.len()

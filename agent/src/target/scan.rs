@@ -219,6 +219,12 @@ impl Targets {
         std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether some process is traced now, or any new one would be: if not, nobody's calls need
+    /// to be looked at.
+    pub fn any_traced(&self) -> bool {
+        self.selector.takes_all() || self.judged().values().any(|j| j.verdict.is_traced())
+    }
+
     /// Whether a connection between these ports is traced.
     pub fn port_selected(&self, local: u16, remote: u16) -> bool {
         self.selector.port_selected(local, remote)
@@ -291,15 +297,10 @@ impl Targets {
 /// be the host's while the agent is in a container.
 fn own_processes(processes: &Processes) -> Vec<u32> {
     let own = std::fs::read_link(processes.proc().join("self")).ok();
-    let mut pid = own
+    let pid = own
         .and_then(|link| link.to_str()?.parse().ok())
         .unwrap_or_else(std::process::id);
-    let mut own = Vec::new();
-    while pid > 1 && own.len() < MAX_ANCESTORS {
-        own.push(pid);
-        pid = processes.get(pid).parent;
-    }
-    own
+    vec![pid]
 }
 
 /// Snapshots kept (about 1 KiB each, 8 KiB at most), verdicts, and generations looked up.
