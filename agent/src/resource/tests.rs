@@ -43,12 +43,13 @@ fn int(resource: &Resource, key: &str) -> Option<i64> {
     }
 }
 
-#[test]
-fn of_a_fixture() {
+const ID: &str = "1fa3efb2c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
+
+/// A machine with one process in a container.
+fn machine() -> Proc {
     let proc = Proc::make();
-    let id = "1fa3efb2c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
     proc.process(1, 0, 1, "/sbin/init", &[b"init"]);
-    let state = format!("1/root/var/lib/docker/containers/{id}/config.v2.json");
+    let state = format!("1/root/var/lib/docker/containers/{ID}/config.v2.json");
     let write = |path: &str, text: &str| {
         let path = proc.root.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -74,7 +75,13 @@ fn of_a_fixture() {
         "/usr/bin/python3.11",
         &[b"python3", b"app.py", b"--password=x"],
     );
-    proc.put(10, "cgroup", format!("0::/docker/{id}\n").as_bytes());
+    proc.put(10, "cgroup", format!("0::/docker/{ID}\n").as_bytes());
+    proc
+}
+
+#[test]
+fn of_a_fixture() {
+    let proc = machine();
     let (_, resources, stats) = resources(&proc.root);
     let resource = resources.observe(10, "python3");
     let mut keys: Vec<&str> = resource.attributes.iter().map(|a| &*a.key).collect();
@@ -92,7 +99,7 @@ fn of_a_fixture() {
         ("process.owner", "root"),
         ("process.runtime.name", "cpython"),
         ("process.runtime.version", "3.11"),
-        ("container.id", id),
+        ("container.id", ID),
         ("container.name", "shop-1"),
         ("container.image.name", "shop"),
         ("host.name", "box"),

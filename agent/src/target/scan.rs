@@ -164,9 +164,9 @@ struct Judged {
 }
 
 impl Targets {
-    /// Judges by `selection`; the agent's own process and those that started it are found here.
+    /// Judges by `selection`; which process is the agent's is found here.
     pub fn new(processes: Arc<Processes>, selection: &Selection, stats: Arc<Stats>) -> Self {
-        let own = own_processes(&processes);
+        let own = own_process(&processes);
         Self {
             selector: Selector::new(selection, own),
             judged: Mutex::new(Cache::new(MAX_VERDICTS)),
@@ -187,6 +187,11 @@ impl Targets {
 
     /// The verdict on a process; made, and put among the changes, when it is asked for first.
     pub fn judge(&self, pid: u32) -> Verdict {
+        self.sighted(pid, "")
+    }
+
+    /// Like [`Self::judge`], with the kernel's name for the process, in case it is gone already.
+    pub fn sighted(&self, pid: u32, comm: &str) -> Verdict {
         if let Some(judged) = self.judged().get(&pid) {
             return judged.verdict;
         }
@@ -198,7 +203,7 @@ impl Targets {
             };
             return self.settle(pid, judged);
         }
-        let snapshot = self.processes.sight(pid, "");
+        let snapshot = self.processes.sight(pid, comm);
         self.weigh(&snapshot)
     }
 
@@ -293,14 +298,11 @@ impl Targets {
     }
 }
 
-/// The agent and its ancestors but the first process, by the ids of the procfs in use, which may
-/// be the host's while the agent is in a container.
-fn own_processes(processes: &Processes) -> Vec<u32> {
+/// The agent's id in the procfs in use, which may be the host's while the agent is in a container.
+fn own_process(processes: &Processes) -> u32 {
     let own = std::fs::read_link(processes.proc().join("self")).ok();
-    let pid = own
-        .and_then(|link| link.to_str()?.parse().ok())
-        .unwrap_or_else(std::process::id);
-    vec![pid]
+    own.and_then(|link| link.to_str()?.parse().ok())
+        .unwrap_or_else(std::process::id)
 }
 
 /// Snapshots kept (about 1 KiB each, 8 KiB at most), verdicts, and generations looked up.
@@ -367,96 +369,63 @@ mod tests {
     fn check(selection: &Selection, expected: &[u32]) {
         let proc = world();
         let targets = targets(&proc, selection);
-        let mut traced: Vec<u32> = targets
-            .scan()
-            .into_iter()
+        let verdicts = targets.scan().into_iter();
+        let mut traced: Vec<u32> = verdicts
             .filter(|(_, v)| v.is_traced())
             .map(|(pid, _)| pid)
             .collect();
         traced.sort_unstable();
         assert_eq!(traced, expected, "{selection:?}");
+        assert_eq!(targets.any_traced(), !expected.is_empty());
         assert_eq!(
             targets.judge(std::process::id()),
             Verdict::Ignored(Reason::Agent)
         );
-        assert_eq!(targets.judge(50), Verdict::Ignored(Reason::Agent));
         assert_eq!(targets.changes().len(), 8);
         assert_eq!(targets.changes().len(), 0);
     }
 
+    fn by(fill: impl FnOnce(&mut Selection)) -> Selection {
+        let mut selection = Selection::default();
+        fill(&mut selection);
+        selection
+    }
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
     #[test]
-    fn selections() {
-        let texts = |texts: &[&str]| {
-            texts
-                .iter()
-                .map(|text| (*text).to_owned())
-                .collect::<Vec<_>>()
-        };
-        let all = Selection::default();
-        check(&all, &[1, 100, 101, 200, 201, 300]);
-        let by = |commands: &[&str]| Selection {
-            commands: texts(commands),
-            ..Selection::default()
-        };
-        check(&by(&["nginx"]), &[100, 101]);
-        check(&by(&["/usr/bin/*"]), &[200, 201]);
-        check(&by(&["*app.py"]), &[200]);
-        check(&by(&["python*", "curl"]), &[200, 201]);
-        check(&by(&["nothing"]), &[]);
+    fn selections_by_command() {
+        let commands = |list: &[&str]| by(|s| s.commands = texts(list));
+        check(&commands(&[]), &[1, 50, 100, 101, 200, 201, 300]);
+        check(&commands(&["nginx"]), &[100, 101]);
+        check(&commands(&["/usr/bin/*"]), &[200, 201]);
+        check(&commands(&["*app.py"]), &[200]);
+        check(&commands(&["python*", "curl"]), &[200, 201]);
+        check(&commands(&["nothing"]), &[]);
         check(
-            &Selection {
-                exclude_commands: texts(&["nginx"]),
-                ..Selection::default()
-            },
-            &[1, 200, 201],
+            &by(|s| s.exclude_commands = texts(&["nginx"])),
+            &[1, 50, 200, 201],
         );
+    }
+
+    #[test]
+    fn selections_by_process_and_place() {
+        check(&by(|s| s.pids = vec![200]), &[200, 201]);
+        check(&by(|s| s.pids = vec![1]), &[1, 50, 100, 101, 200, 201]);
+        let containers = |list: &[&str]| by(|s| s.containers = texts(list));
+        check(&containers(&["1fa3efb2c0ff"]), &[101]);
+        check(&containers(&["1fa3efb2c0"]), &[]);
+        check(&containers(&["1fa*"]), &[101]);
         check(
-            &Selection {
-                pids: vec![200],
-                ..Selection::default()
-            },
-            &[200, 201],
-        );
-        check(
-            &Selection {
-                pids: vec![1],
-                ..Selection::default()
-            },
-            &[1, 100, 101, 200, 201],
-        );
-        check(
-            &Selection {
-                containers: texts(&["1fa3efb2c0ff"]),
-                ..Selection::default()
-            },
-            &[101],
-        );
-        check(
-            &Selection {
-                containers: texts(&["1fa3efb2c0"]),
-                ..Selection::default()
-            },
-            &[],
-        );
-        check(
-            &Selection {
-                containers: texts(&["1fa*"]),
-                ..Selection::default()
-            },
-            &[101],
-        );
-        check(
-            &Selection {
-                cgroups: texts(&["/system.slice/*"]),
-                ..Selection::default()
-            },
+            &by(|s| s.cgroups = texts(&["/system.slice/*"])),
             &[101, 200],
         );
-        let both = Selection {
-            pids: vec![200],
-            commands: texts(&["curl"]),
-            ..Selection::default()
-        };
+        let both = by(|s| {
+            s.pids = vec![200];
+            s.commands = texts(&["curl"]);
+        });
         check(&both, &[201]);
     }
 
@@ -469,7 +438,7 @@ mod tests {
                     exclude_ports: exclude.into(),
                     ..Selection::default()
                 },
-                Vec::new(),
+                0,
             )
         };
         assert!(selector(&[], &[]).port_selected(1, 2));
@@ -532,6 +501,7 @@ mod tests {
         assert_eq!(targets.changes(), expected);
         // Gone at once: the kernel's name is enough.
         assert!(targets.execed(&exec(900, 1, "curl")).is_traced());
+        assert!(targets.sighted(901, "curl").is_traced());
     }
 
     #[test]
