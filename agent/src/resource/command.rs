@@ -90,7 +90,8 @@ fn announces(word: &str, password: bool) -> Next {
     let option = bare
         .strip_prefix('-')
         .is_some_and(|name| !name.contains('=') && is_secret(name));
-    if header || option || (password && bare == "-p") {
+    let attached = password && bare.starts_with("-p") && bare.len() > 2;
+    if header || (option && !attached) || (password && bare == "-p") {
         return Next::Secret;
     }
     Next::Plain

@@ -9,6 +9,8 @@
 //! What the process itself declares in `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` wins over
 //! what is derived, and that over the agent's own `OTEL_RESOURCE_ATTRIBUTES`.
 
+#![forbid(unsafe_code)]
+
 pub mod attributes;
 
 pub mod command;
@@ -80,14 +82,12 @@ impl Resources {
 
     /// Whose a span of this process is: the same `Arc` for the same instance.
     pub fn of(&self, pid: u32) -> Arc<Resource> {
-        let snapshot = self.processes.get(pid);
-        self.made(snapshot).resource
+        self.latest(pid).resource
     }
 
     /// What runs in a process.
     pub fn program(&self, pid: u32) -> Arc<Program> {
-        let snapshot = self.processes.get(pid);
-        self.made(snapshot).program
+        self.latest(pid).program
     }
 
     /// The host all of them are on.
@@ -98,6 +98,15 @@ impl Resources {
     /// Where procfs is.
     pub fn proc(&self) -> &Path {
         self.processes.proc()
+    }
+
+    /// A process may be forgotten while spans of it are still to come.
+    fn latest(&self, pid: u32) -> Made {
+        if let Some(snapshot) = self.processes.known(pid) {
+            return self.made(snapshot);
+        }
+        let made = self.lock().get(&pid).cloned();
+        made.unwrap_or_else(|| self.made(self.processes.get(pid)))
     }
 
     fn made(&self, snapshot: Arc<Snapshot>) -> Made {
@@ -142,3 +151,6 @@ impl Resources {
 }
 
 const MAX_RESOURCES: usize = 4096;
+
+#[cfg(test)]
+mod tests;

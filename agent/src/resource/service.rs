@@ -69,8 +69,10 @@ fn by_command(process: &Snapshot) -> Option<String> {
         "sh" | "bash" | "dash" | "zsh" => script(rest, &["-o", "-O", "--rcfile"], process),
         "beam.smp" => beam(rest),
         "gunicorn" | "uvicorn" | "hypercorn" | "uwsgi" | "celery" => app_server(language, rest),
-        _ if first_is_loader(exe) => script(rest, &["--library-path", "--preload"], process),
-        "busybox" | "toybox" => match first {
+        _ if is_loader(process.exe_name()) => {
+            script(rest, &["--library-path", "--preload"], process)
+        }
+        _ if matches!(exe, "busybox" | "toybox") => match first {
             "busybox" | "toybox" => rest.first().map(|applet| (*applet).to_owned()),
             applet => Some(applet.to_owned()),
         },
@@ -83,7 +85,8 @@ fn executable(process: &Snapshot) -> String {
     let name = process.exe_name();
     let name = name.strip_prefix("memfd:").unwrap_or(name);
     if is_interpreter(name) {
-        return versionless(name).to_owned();
+        let typed = process.argv.first().map_or("", |first| base_name(first));
+        return versionless(if is_interpreter(typed) { typed } else { name }).to_owned();
     }
     match name {
         name if name.starts_with("php-fpm") => "php-fpm".to_owned(),
@@ -365,7 +368,8 @@ fn is_interpreter(name: &str) -> bool {
     INTERPRETERS.contains(&versionless(name))
 }
 
-fn first_is_loader(exe: &str) -> bool {
+/// Programs that run the program their first argument names.
+fn is_loader(exe: &str) -> bool {
     (exe.starts_with("ld-") && exe.contains(".so"))
         || (exe.starts_with("ld-linux") || exe.starts_with("qemu-"))
 }

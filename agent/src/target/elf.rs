@@ -6,8 +6,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use memchr::memmem;
-use object::read::elf::ElfFile64;
-use object::{Endianness, Object, ObjectSection, ReadCache};
+use object::elf::FileHeader64;
+use object::read::elf::{FileHeader, SectionHeader};
+use object::{Endianness, ReadCache};
 
 /// What was found in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,32 +28,53 @@ pub struct Binary {
 /// Reads a file; what is not a 64-bit ELF file says nothing.
 pub fn inspect(file: &File) -> Binary {
     let mut binary = Binary::default();
-    let Ok(copy) = file.try_clone() else {
-        return binary;
-    };
-    let cache = ReadCache::new(copy);
-    let Ok(elf) = ElfFile64::<Endianness, _>::parse(&cache) else {
-        return binary;
-    };
-    for section in elf.sections().take(MAX_SECTIONS) {
-        let Some((offset, size)) = section.file_range() else {
-            continue;
-        };
-        match section.name_bytes() {
-            Ok(b".go.buildinfo") => {
-                let bytes = range(file, offset, size, BUILD_INFO_READ);
-                binary.go = go_version(&bytes, |address| at(&elf, file, address));
+    let sections = sections(file).unwrap_or_default();
+    let mut rodata = None;
+    for section in &sections {
+        match &*section.name {
+            b".go.buildinfo" => {
+                let bytes = range(file, section.offset, section.size, BUILD_INFO_READ);
+                binary.go = go_version(&bytes, |address| at(&sections, file, address));
             }
-            Ok(b".interp") => binary.dynamic = true,
+            b".interp" => binary.dynamic = true,
+            b".rodata" => rodata = Some(section),
             _ => {}
         }
     }
-    if binary.go.is_none()
-        && let Some((offset, size)) = elf.section_by_name(".rodata").and_then(|s| s.file_range())
-    {
-        constants(file, offset, size, &mut binary);
+    if let Some(section) = rodata.filter(|_| binary.go.is_none()) {
+        constants(file, section.offset, section.size, &mut binary);
     }
     binary
+}
+
+struct Section {
+    name: Box<[u8]>,
+    address: u64,
+    offset: u64,
+    size: u64,
+}
+
+/// The section headers alone: `object`'s whole-file view would read symbol tables as well, which
+/// in a hostile file can be as large as it likes. For the same reason the extended form of the
+/// count (more than 65,279 sections) is refused.
+fn sections(file: &File) -> Option<Vec<Section>> {
+    let cache = ReadCache::new(file.try_clone().ok()?);
+    let header = FileHeader64::<Endianness>::parse(&cache).ok()?;
+    let endian = header.endian().ok()?;
+    if header.e_shnum(endian) == 0 {
+        return None;
+    }
+    let table = header.sections(endian, &cache).ok()?;
+    let sections = table.iter().take(MAX_SECTIONS).filter_map(|section| {
+        let (offset, size) = section.file_range(endian)?;
+        Some(Section {
+            name: table.section_name(endian, section).ok()?.into(),
+            address: section.sh_addr(endian),
+            offset,
+            size,
+        })
+    });
+    Some(sections.collect())
 }
 
 /// `.go.buildinfo`: a magic, the pointer's size, flags; from Go 1.18 on the version stands inline
@@ -90,18 +112,15 @@ fn varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 /// Some bytes at an address of the program.
-fn at<'a>(
-    elf: &ElfFile64<'a, Endianness, &'a ReadCache<File>>,
-    file: &File,
-    address: u64,
-) -> Option<Vec<u8>> {
-    elf.sections().take(MAX_SECTIONS).find_map(|section| {
-        let inner = address.checked_sub(section.address())?;
-        let (offset, size) = section.file_range()?;
-        let left = size.checked_sub(inner).filter(|left| *left > 0)?;
+fn at(sections: &[Section], file: &File, address: u64) -> Option<Vec<u8>> {
+    sections.iter().find_map(|section| {
+        let inner = address
+            .checked_sub(section.address)
+            .filter(|_| section.address != 0)?;
+        let left = section.size.checked_sub(inner).filter(|left| *left > 0)?;
         Some(range(
             file,
-            offset.checked_add(inner)?,
+            section.offset.checked_add(inner)?,
             left,
             BUILD_INFO_READ,
         ))
@@ -168,3 +187,72 @@ const BUILD_INFO_READ: usize = 4096;
 const CONSTANTS_READ: u64 = 32 * 1024 * 1024;
 const WINDOW: usize = 256 * 1024;
 const OVERLAP: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_build_information() {
+        let inline = |flags: u8, text: &str| {
+            let mut bytes = b"\xff Go buildinf:\x08".to_vec();
+            bytes.push(flags);
+            bytes.resize(32, 0);
+            bytes.push(text.len() as u8);
+            bytes.extend(text.as_bytes());
+            bytes
+        };
+        let none = |_| None;
+        let check = |bytes: &[u8], expected: Option<&str>| {
+            assert_eq!(go_version(bytes, none).as_deref(), expected);
+        };
+        check(&inline(2, "go1.26.8"), Some("1.26.8"));
+        check(&inline(2, "go1.22.3 X:boringcrypto"), Some("1.22.3"));
+        check(&inline(2, "devel +abc"), Some("devel"));
+        check(b"\xff Go buildinf:", None);
+        check(b"\xff Go buildinf:\x08\x02", None);
+        check(b"", None);
+        for cut in 0..40 {
+            let bytes = inline(2, "go1.26.8");
+            assert_eq!(go_version(&bytes[..cut], none), None, "{cut}");
+        }
+        let pointers = |address| match address {
+            0x1000 => Some([0x2000u64.to_le_bytes(), 6u64.to_le_bytes()].concat()),
+            0x2000 => Some(b"go1.17xyz".to_vec()),
+            _ => None,
+        };
+        let mut bytes = b"\xff Go buildinf:\x08\x00".to_vec();
+        bytes.extend(0x1000u64.to_le_bytes());
+        assert_eq!(go_version(&bytes, pointers).as_deref(), Some("1.17"));
+    }
+
+    #[test]
+    fn this_test_is_made_by_rust() {
+        let own = File::open("/proc/self/exe").unwrap();
+        let binary = inspect(&own);
+        assert!(binary.rust && binary.dynamic && binary.go.is_none());
+    }
+
+    #[test]
+    fn any_file_is_survived() {
+        let path = std::env::temp_dir().join(format!("spantap-elf-{}", std::process::id()));
+        let whole = range(&File::open("/bin/true").unwrap(), 0, 4096, 4096);
+        for step in 0..600usize {
+            let mut bytes = whole.clone();
+            if let Some(byte) = bytes.get_mut(step % 64) {
+                *byte = (step * 37) as u8;
+            }
+            bytes.truncate(step * 7);
+            std::fs::write(&path, &bytes).unwrap();
+            inspect(&File::open(&path).unwrap());
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn products() {
+        let text = b"nginx: \0nginx/x\0nginx/1.22.1 \0";
+        assert_eq!(product(text, "nginx"), Some(("nginx", "1.22.1".into())));
+        assert_eq!(product(b"nginx/1.22", "nginx"), None, "cut off");
+    }
+}

@@ -5,7 +5,7 @@
 //! reading stops at the first that is not: the cost does not grow with the connections.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -83,7 +83,7 @@ impl Listeners {
     }
 }
 
-fn listening(table: impl Read + BufRead, ports: &mut HashSet<u16>) {
+fn listening(table: impl BufRead, ports: &mut HashSet<u16>) {
     let mut lines = String::new();
     for (n, line) in table
         .lines()
@@ -108,3 +108,51 @@ fn listening(table: impl Read + BufRead, ports: &mut HashSet<u16>) {
 const FRESH: Duration = Duration::from_secs(1);
 const MAX_NAMESPACES: usize = 1024;
 const MAX_LINES: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::super::PROC;
+    use super::super::fixture::Proc;
+    use super::*;
+
+    #[test]
+    fn listening_ports() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let six = TcpListener::bind("[::1]:0");
+        let port = listener.local_addr().unwrap().port();
+        let listeners = Listeners::new(PROC);
+        let own = std::process::id();
+        assert_eq!(listeners.is_listening(0, own, port), Some(true));
+        if let Ok(six) = six {
+            assert_eq!(
+                listeners.is_listening(0, own, six.local_addr().unwrap().port()),
+                Some(true)
+            );
+        }
+        assert_eq!(listeners.is_listening(0, u32::MAX, port), None);
+        let proc = Proc::make();
+        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+        let row = |local: &str, state: &str| {
+            format!(
+                "   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 7 1\n"
+            )
+        };
+        let table = [
+            head.to_owned(),
+            row("0100007F:1F90", "0A"),
+            row("0100007F:0050", "01"),
+            row("00000000:0051", "0A"),
+        ]
+        .concat();
+        proc.process(4, 1, 1, "/x", &[b"x"]);
+        proc.put(4, "net/tcp", table.as_bytes());
+        let listeners = Listeners::new(&proc.root);
+        assert_eq!(listeners.ports(9, 4).map(|ports| ports.len()), Some(1));
+        assert_eq!(listeners.is_listening(9, 4, 8080), Some(true));
+        proc.put(4, "net/tcp", b"garbage\n 0: x y 0A\n");
+        assert_eq!(listeners.is_listening(9, 4, 8080), Some(true), "cached");
+        assert_eq!(listeners.ports(10, 4).map(|ports| ports.len()), Some(0));
+    }
+}

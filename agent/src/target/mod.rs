@@ -9,6 +9,8 @@
 //! Every reader takes the path procfs is mounted at, so that an agent in a container can be given
 //! the host's, and tests a tree of their own.
 
+#![forbid(unsafe_code)]
+
 pub mod cache;
 
 pub mod container;
@@ -35,3 +37,9 @@ pub use selection::{Reason, Selector, Verdict};
 
 /// Where procfs is mounted unless told otherwise.
 pub const PROC: &str = "/proc";
+
+#[cfg(test)]
+pub mod fixture;
+
+#[cfg(test)]
+mod tests;

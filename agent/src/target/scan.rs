@@ -50,16 +50,20 @@ impl Processes {
 
     /// What is known of a process, read if nothing is; that it lives is not checked again.
     pub fn get(&self, pid: u32) -> Arc<Snapshot> {
-        if let Some(known) = self.known().get(&pid) {
-            return Arc::clone(&known.snapshot);
-        }
-        self.renew(pid, 0, "")
+        self.known(pid).unwrap_or_else(|| self.renew(pid, 0, ""))
+    }
+
+    /// What is known already.
+    pub fn known(&self, pid: u32) -> Option<Arc<Snapshot>> {
+        self.lock()
+            .get(&pid)
+            .map(|known| Arc::clone(&known.snapshot))
     }
 
     /// A process does something (a connection appears): what is known of it is checked against
     /// the id having been reused, now and then. `comm` serves if it is already gone.
     pub fn sight(&self, pid: u32, comm: &str) -> Arc<Snapshot> {
-        let known = match self.known().get(&pid) {
+        let known = match self.lock().get(&pid) {
             Some(known) if !known.exited && known.checked.elapsed() < CHECK => {
                 return Arc::clone(&known.snapshot);
             }
@@ -69,10 +73,14 @@ impl Processes {
         let Some(known) = known else {
             return self.renew(pid, 0, comm);
         };
-        match self.reader().start(pid) {
+        let start = self.reader().start(pid);
+        match start {
+            None if !known.seen && known.comm.is_empty() && !comm.is_empty() => {
+                self.renew(pid, 0, comm)
+            }
             Some(start) if start != known.start => self.renew(pid, 0, comm),
             _ => {
-                if let Some(entry) = self.known().get(&pid) {
+                if let Some(entry) = self.lock().get(&pid) {
                     entry.checked = Instant::now();
                 }
                 known
@@ -87,10 +95,10 @@ impl Processes {
 
     /// A process ended; what is known of it stays for the spans that are still to come.
     pub fn exited(&self, pid: u32) {
-        if let Some(known) = self.known().get(&pid) {
+        if let Some(known) = self.lock().get(&pid) {
             known.exited = true;
         }
-        self.known().age(&pid);
+        self.lock().age(&pid);
     }
 
     /// Every process there is.
@@ -112,7 +120,7 @@ impl Processes {
             None => {
                 self.stats.target_gone.add(1);
                 let mut snapshot = Snapshot::gone(pid, parent, comm);
-                if let Some(before) = self.known().get(&pid).filter(|known| !known.exited) {
+                if let Some(before) = self.lock().get(&pid).filter(|known| !known.exited) {
                     snapshot.inherit(&before.snapshot);
                 }
                 snapshot
@@ -123,12 +131,12 @@ impl Processes {
             checked: Instant::now(),
             exited: false,
         };
-        let evicted = self.known().insert(pid, known);
+        let evicted = self.lock().insert(pid, known);
         self.stats.target_evicted.add(evicted);
         snapshot
     }
 
-    fn known(&self) -> MutexGuard<'_, Cache<u32, Known>> {
+    fn lock(&self) -> MutexGuard<'_, Cache<u32, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -156,9 +164,9 @@ struct Judged {
 }
 
 impl Targets {
-    /// Judges by `selection`; the agent's own process and those that started it are found here.
+    /// Judges by `selection`; which process is the agent's is found here.
     pub fn new(processes: Arc<Processes>, selection: &Selection, stats: Arc<Stats>) -> Self {
-        let own = own_processes(&processes);
+        let own = own_process(&processes);
         Self {
             selector: Selector::new(selection, own),
             judged: Mutex::new(Cache::new(MAX_VERDICTS)),
@@ -179,6 +187,11 @@ impl Targets {
 
     /// The verdict on a process; made, and put among the changes, when it is asked for first.
     pub fn judge(&self, pid: u32) -> Verdict {
+        self.sighted(pid, "")
+    }
+
+    /// Like [`Self::judge`], with the kernel's name for the process, in case it is gone already.
+    pub fn sighted(&self, pid: u32, comm: &str) -> Verdict {
         if let Some(judged) = self.judged().get(&pid) {
             return judged.verdict;
         }
@@ -190,7 +203,7 @@ impl Targets {
             };
             return self.settle(pid, judged);
         }
-        let snapshot = self.processes.sight(pid, "");
+        let snapshot = self.processes.sight(pid, comm);
         self.weigh(&snapshot)
     }
 
@@ -285,14 +298,11 @@ impl Targets {
     }
 }
 
-/// The agent and its ancestors but the first process, by the ids of the procfs in use, which may
-/// be the host's while the agent is in a container.
-fn own_processes(processes: &Processes) -> Vec<u32> {
+/// The agent's id in the procfs in use, which may be the host's while the agent is in a container.
+fn own_process(processes: &Processes) -> u32 {
     let own = std::fs::read_link(processes.proc().join("self")).ok();
-    let pid = own
-        .and_then(|link| link.to_str()?.parse().ok())
-        .unwrap_or_else(std::process::id);
-    vec![pid]
+    own.and_then(|link| link.to_str()?.parse().ok())
+        .unwrap_or_else(std::process::id)
 }
 
 /// Snapshots kept (about 1 KiB each, 8 KiB at most), verdicts, and generations looked up.
@@ -302,3 +312,210 @@ const MAX_ANCESTORS: usize = 64;
 
 /// A snapshot older than this is checked when its process is sighted.
 const CHECK: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Proc;
+    use super::super::selection::Reason;
+    use super::*;
+
+    fn targets(proc: &Proc, selection: &Selection) -> Targets {
+        let stats = Arc::new(Stats::default());
+        let processes = Arc::new(Processes::new(proc.root.clone(), Arc::clone(&stats)));
+        Targets::new(processes, selection, stats)
+    }
+
+    fn exec(process: u32, parent: u32, comm: &str) -> Process {
+        Process {
+            process,
+            parent,
+            time: 0,
+            comm: comm.into(),
+        }
+    }
+
+    fn world() -> Proc {
+        let proc = Proc::make();
+        let id = "1fa3efb2c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
+        proc.process(1, 0, 1, "/sbin/init", &[b"init"]);
+        proc.process(100, 1, 10, "/usr/sbin/nginx", &[b"nginx: master process"]);
+        proc.process(101, 100, 11, "/usr/sbin/nginx", &[b"nginx: worker process"]);
+        proc.put(
+            101,
+            "cgroup",
+            format!("0::/system.slice/docker-{id}.scope\n").as_bytes(),
+        );
+        proc.process(
+            200,
+            1,
+            12,
+            "/usr/bin/python3.11",
+            &[b"python3", b"/srv/app.py"],
+        );
+        proc.put(200, "cgroup", b"0::/system.slice/app.service\n");
+        proc.process(201, 200, 13, "/usr/bin/curl", &[b"curl", b"http://h/"]);
+        proc.process(300, 2, 14, "", &[]);
+        proc.process(
+            std::process::id(),
+            50,
+            15,
+            "/usr/bin/spantap",
+            &[b"spantap"],
+        );
+        proc.process(50, 1, 16, "/bin/bash", &[b"bash"]);
+        proc
+    }
+
+    fn check(selection: &Selection, expected: &[u32]) {
+        let proc = world();
+        let targets = targets(&proc, selection);
+        let verdicts = targets.scan().into_iter();
+        let mut traced: Vec<u32> = verdicts
+            .filter(|(_, v)| v.is_traced())
+            .map(|(pid, _)| pid)
+            .collect();
+        traced.sort_unstable();
+        assert_eq!(traced, expected, "{selection:?}");
+        assert_eq!(targets.any_traced(), !expected.is_empty());
+        assert_eq!(
+            targets.judge(std::process::id()),
+            Verdict::Ignored(Reason::Agent)
+        );
+        assert_eq!(targets.changes().len(), 8);
+        assert_eq!(targets.changes().len(), 0);
+    }
+
+    fn by(fill: impl FnOnce(&mut Selection)) -> Selection {
+        let mut selection = Selection::default();
+        fill(&mut selection);
+        selection
+    }
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn selections_by_command() {
+        let commands = |list: &[&str]| by(|s| s.commands = texts(list));
+        check(&commands(&[]), &[1, 50, 100, 101, 200, 201, 300]);
+        check(&commands(&["nginx"]), &[100, 101]);
+        check(&commands(&["/usr/bin/*"]), &[200, 201]);
+        check(&commands(&["*app.py"]), &[200]);
+        check(&commands(&["python*", "curl"]), &[200, 201]);
+        check(&commands(&["nothing"]), &[]);
+        check(
+            &by(|s| s.exclude_commands = texts(&["nginx"])),
+            &[1, 50, 200, 201],
+        );
+    }
+
+    #[test]
+    fn selections_by_process_and_place() {
+        check(&by(|s| s.pids = vec![200]), &[200, 201]);
+        check(&by(|s| s.pids = vec![1]), &[1, 50, 100, 101, 200, 201]);
+        let containers = |list: &[&str]| by(|s| s.containers = texts(list));
+        check(&containers(&["1fa3efb2c0ff"]), &[101]);
+        check(&containers(&["1fa3efb2c0"]), &[]);
+        check(&containers(&["1fa*"]), &[101]);
+        check(
+            &by(|s| s.cgroups = texts(&["/system.slice/*"])),
+            &[101, 200],
+        );
+        let both = by(|s| {
+            s.pids = vec![200];
+            s.commands = texts(&["curl"]);
+        });
+        check(&both, &[201]);
+    }
+
+    #[test]
+    fn ports() {
+        let selector = |ports: &[u16], exclude: &[u16]| {
+            Selector::new(
+                &Selection {
+                    ports: ports.into(),
+                    exclude_ports: exclude.into(),
+                    ..Selection::default()
+                },
+                0,
+            )
+        };
+        assert!(selector(&[], &[]).port_selected(1, 2));
+        assert!(selector(&[2], &[]).port_selected(1, 2));
+        assert!(selector(&[1], &[]).port_selected(1, 2));
+        assert!(!selector(&[3], &[]).port_selected(1, 2));
+        assert!(!selector(&[1], &[2]).port_selected(1, 2));
+    }
+
+    #[test]
+    fn descendants_stay_selected() {
+        let proc = world();
+        let targets = targets(
+            &proc,
+            &Selection {
+                pids: vec![200],
+                ..Selection::default()
+            },
+        );
+        assert!(targets.judge(201).is_traced());
+        // The parent ends, the child is adopted by init and calls exec.
+        targets.exited(200);
+        proc.remove(200);
+        proc.process(201, 1, 13, "/usr/bin/wget", &[b"wget"]);
+        assert!(targets.execed(&exec(201, 1, "wget")).is_traced());
+        // Its own child is a descendant too.
+        proc.process(202, 201, 20, "/usr/bin/curl", &[b"curl"]);
+        assert!(targets.judge(202).is_traced());
+        // Another process with its id is not.
+        targets.exited(201);
+        proc.process(201, 1, 99, "/usr/bin/other", &[b"other"]);
+        assert_eq!(
+            targets.execed(&exec(201, 1, "other")),
+            Verdict::Ignored(Reason::Pid)
+        );
+        // A child that is gone already is judged by the parent the kernel named.
+        assert!(targets.execed(&exec(203, 202, "curl")).is_traced());
+        assert_eq!(
+            targets.execed(&exec(204, 1, "curl")),
+            Verdict::Ignored(Reason::Pid)
+        );
+    }
+
+    #[test]
+    fn exec_changes_the_verdict() {
+        let proc = world();
+        let selection = Selection {
+            commands: vec!["curl".into()],
+            ..Selection::default()
+        };
+        let targets = targets(&proc, &selection);
+        assert!(!targets.judge(100).is_traced());
+        proc.process(100, 1, 10, "/usr/bin/curl", &[b"curl"]);
+        assert!(!targets.judge(100).is_traced(), "not before exec is told");
+        assert!(targets.execed(&exec(100, 1, "curl")).is_traced());
+        let expected = [
+            (100, Verdict::Ignored(Reason::Command)),
+            (100, Verdict::Traced),
+        ];
+        assert_eq!(targets.changes(), expected);
+        // Gone at once: the kernel's name is enough.
+        assert!(targets.execed(&exec(900, 1, "curl")).is_traced());
+        assert!(targets.sighted(901, "curl").is_traced());
+    }
+
+    #[test]
+    fn a_loop_of_parents_ends() {
+        let proc = Proc::make();
+        proc.process(10, 11, 1, "/a", &[b"a"]);
+        proc.process(11, 10, 1, "/b", &[b"b"]);
+        let targets = targets(
+            &proc,
+            &Selection {
+                pids: vec![7],
+                ..Selection::default()
+            },
+        );
+        assert_eq!(targets.judge(10), Verdict::Ignored(Reason::Pid));
+    }
+}

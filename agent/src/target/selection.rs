@@ -1,6 +1,7 @@
 //! Whether a process is traced: the configuration's lists, compiled. A process must match one
 //! entry of every list that is not empty, and no exclusion; ports are judged per connection.
-//! The agent itself and the processes that started it are never traced.
+//! The agent itself is never traced; what started it may be, as a test that starts an agent and
+//! then sends the requests would otherwise see nothing.
 
 use crate::config::Selection;
 
@@ -26,7 +27,7 @@ impl Verdict {
 /// Why a process is not traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// It is the agent, or a process that started it.
+    /// It is the agent.
     Agent,
     /// It is a thread of the kernel.
     Kernel,
@@ -46,7 +47,7 @@ impl Reason {
     /// In words, after "not traced: ".
     pub fn name(self) -> &'static str {
         match self {
-            Self::Agent => "the agent itself, or what started it",
+            Self::Agent => "the agent itself",
             Self::Kernel => "a kernel thread",
             Self::Excluded => "excluded by name",
             Self::Pid => "not among the selected processes or their children",
@@ -67,12 +68,12 @@ pub struct Selector {
     exclude_commands: Vec<Glob>,
     ports: Vec<u16>,
     exclude_ports: Vec<u16>,
-    own: Vec<u32>,
+    own: u32,
 }
 
 impl Selector {
-    /// Compiles `selection`; `own` are the agent and its ancestors.
-    pub fn new(selection: &Selection, own: Vec<u32>) -> Self {
+    /// Compiles `selection`; `own` is the agent's process id.
+    pub fn new(selection: &Selection, own: u32) -> Self {
         let Selection {
             pids,
             commands,
@@ -106,7 +107,7 @@ impl Selector {
 
     /// What can be said by the process id alone, before anything is read.
     pub fn judge_pid(&self, pid: u32) -> Option<Verdict> {
-        if self.own.contains(&pid) {
+        if self.own == pid {
             Some(Verdict::Ignored(Reason::Agent))
         } else if self.takes_all() {
             Some(Verdict::Traced)
@@ -136,7 +137,7 @@ impl Selector {
     }
 
     fn refusal(&self, process: &Snapshot, ancestry: impl FnOnce() -> bool) -> Option<Reason> {
-        if self.own.contains(&process.pid) {
+        if self.own == process.pid {
             return Some(Reason::Agent);
         }
         if process.is_kernel() {
