@@ -29,7 +29,11 @@ mod machine {
     pub fn arguments(w: &[u64; WORDS]) -> Arguments {
         // __USER_CS is 0x33; a 32-bit program runs with 0x23.
         let compat = w[10] & 0xffff != 0x33;
-        Arguments { number: w[8] as u32, value: [w[7], w[6], w[5], w[0]], compat }
+        Arguments {
+            number: w[8] as u32,
+            value: [w[7], w[6], w[5], w[0]],
+            compat,
+        }
     }
 
     pub mod call {
@@ -66,7 +70,11 @@ mod machine {
     pub fn arguments(w: &[u64; WORDS]) -> Arguments {
         // PSR_MODE32_BIT is bit 4 of pstate.
         let compat = w[33] & 0x10 != 0;
-        Arguments { number: w[35] as u32, value: [w[34], w[1], w[2], w[3]], compat }
+        Arguments {
+            number: w[35] as u32,
+            value: [w[34], w[1], w[2], w[3]],
+            compat,
+        }
     }
 
     pub mod call {

@@ -123,7 +123,9 @@ pub struct Call {
 /// milliseconds can still be looked up.
 #[inline(always)]
 pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call: Call) -> bool {
-    let Some(scratch) = payload::scratch(call.way.into()) else { return false };
+    let Some(scratch) = payload::scratch(call.way.into()) else {
+        return false;
+    };
     let open = &mut scratch.open;
     *open = Open {
         kind: Kind::Open as u32,
@@ -166,7 +168,12 @@ pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call:
     }
     // SAFETY: the whole record is initialised.
     unsafe {
-        emit::send(id, core::ptr::from_ref(open).cast(), size_of::<Open>() as u64, true)
+        emit::send(
+            id,
+            core::ptr::from_ref(open).cast(),
+            size_of::<Open>() as u64,
+            true,
+        )
     }
 }
 
@@ -250,9 +257,18 @@ pub fn end(connection: &mut Connection, how: u32, errno: u32, time: u64, pid_tgi
     };
     // SAFETY: the whole record is initialised.
     let sent = unsafe {
-        emit::send(connection.id, core::ptr::addr_of!(end).cast(), size_of::<End>() as u64, false)
+        emit::send(
+            connection.id,
+            core::ptr::addr_of!(end).cast(),
+            size_of::<End>() as u64,
+            false,
+        )
     };
-    connection.lost = if sent { 0 } else { connection.lost.wrapping_add(1) };
+    connection.lost = if sent {
+        0
+    } else {
+        connection.lost.wrapping_add(1)
+    };
 }
 
 /// What a result of 0 or less says of the connection: an end, an error that ends it, or nothing.
@@ -305,7 +321,11 @@ pub fn advance(connection: &mut Connection, way: u8, length: u32, position: u32)
             unseen = 0;
         }
         // A position behind or far ahead is a race with another thread of the same socket.
-        if unseen < (1 << 31) { connection.next[way].wrapping_add(unseen.into()) } else { connection.next[way] }
+        if unseen < (1 << 31) {
+            connection.next[way].wrapping_add(unseen.into())
+        } else {
+            connection.next[way]
+        }
     } else {
         connection.next[way]
     };

@@ -23,7 +23,11 @@ pub struct Buffer {
 
 impl Buffer {
     const fn none(missing: u8) -> Self {
-        Self { address: 0, iovecs: 0, missing }
+        Self {
+            address: 0,
+            iovecs: 0,
+            missing,
+        }
     }
 
     /// Finds the buffer of a call that moved bytes over a socket.
@@ -37,12 +41,16 @@ impl Buffer {
         }
         let address = arguments.value[1];
         match arguments.number {
-            call::READ | call::WRITE | call::SENDTO | call::RECVFROM => {
-                Self { address, iovecs: 0, missing: hole::NONE }
-            }
-            call::READV | call::WRITEV | call::PREADV2 | call::PWRITEV2 => {
-                Self { address, iovecs: arguments.value[2], missing: hole::NONE }
-            }
+            call::READ | call::WRITE | call::SENDTO | call::RECVFROM => Self {
+                address,
+                iovecs: 0,
+                missing: hole::NONE,
+            },
+            call::READV | call::WRITEV | call::PREADV2 | call::PWRITEV2 => Self {
+                address,
+                iovecs: arguments.value[2],
+                missing: hole::NONE,
+            },
             call::SENDMSG | call::RECVMSG => Self::message(address),
             // Several messages in one call: only a single one is certain to be the one at hand.
             call::SENDMMSG | call::RECVMMSG if arguments.value[2] == 1 => Self::message(address),
@@ -56,12 +64,20 @@ impl Buffer {
         let mut iov = [0u64; 2];
         // SAFETY: the helper checks the user address and writes only `iov`.
         let failed = unsafe {
-            bpf_probe_read_user(iov.as_mut_ptr().cast(), 16, address.wrapping_add(16) as *const c_void)
+            bpf_probe_read_user(
+                iov.as_mut_ptr().cast(),
+                16,
+                address.wrapping_add(16) as *const c_void,
+            )
         };
         if failed != 0 {
             return Self::none(hole::FAULT);
         }
-        Self { address: iov[0], iovecs: iov[1].max(1), missing: hole::NONE }
+        Self {
+            address: iov[0],
+            iovecs: iov[1].max(1),
+            missing: hole::NONE,
+        }
     }
 }
 
@@ -85,7 +101,9 @@ pub fn deliver(
     offset: u64,
     walker: Walker,
 ) {
-    let Some(scratch) = scratch(call.way.into()) else { return };
+    let Some(scratch) = scratch(call.way.into()) else {
+        return;
+    };
     let buffer = Buffer::of(arguments);
     let way = (call.way & 1) as usize;
     let mut flags = 0;
@@ -104,13 +122,34 @@ pub fn deliver(
         wanted = 0;
     }
     // A walk without bpf_loop is all the old verifiers have patience for: one record then.
-    let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 { 1 } else { PARTS as u32 };
+    let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 {
+        1
+    } else {
+        PARTS as u32
+    };
     let mut from = 0u32;
     for part in 0..PARTS as u32 {
         let last = part + 1 >= parts || from + CHUNK as u32 >= wanted;
-        let length = if last { call.length - from } else { CHUNK as u32 };
-        let piece = Piece { from, length, wanted: wanted.saturating_sub(from), flags };
-        one(connection, scratch, &buffer, (arguments.number, walker), call, offset, &piece);
+        let length = if last {
+            call.length - from
+        } else {
+            CHUNK as u32
+        };
+        let piece = Piece {
+            from,
+            length,
+            wanted: wanted.saturating_sub(from),
+            flags,
+        };
+        one(
+            connection,
+            scratch,
+            &buffer,
+            (arguments.number, walker),
+            call,
+            offset,
+            &piece,
+        );
         if last {
             break;
         }
@@ -129,7 +168,9 @@ pub fn scratch(way: u32) -> Option<&'static mut Scratch> {
     let cpu = unsafe { bpf_get_smp_processor_id() };
     // SAFETY: one slot per CPU and program; a program does not nest in itself (the kernel's
     // per-program recursion guard), so nobody else holds it.
-    SCRATCH.get_ptr_mut(cpu * 2 + (way & 1)).map(|slot| unsafe { &mut *slot })
+    SCRATCH
+        .get_ptr_mut(cpu * 2 + (way & 1))
+        .map(|slot| unsafe { &mut *slot })
 }
 
 #[inline(always)]
@@ -164,7 +205,12 @@ fn one(
     let size = size_of::<Segment>() as u64 + kept;
     // SAFETY: header and payload are one block; its length is bounded by the masks above.
     let sent = unsafe {
-        emit::send(connection.id, core::ptr::from_ref(&scratch.segment).cast(), size, false)
+        emit::send(
+            connection.id,
+            core::ptr::from_ref(&scratch.segment).cast(),
+            size,
+            false,
+        )
     };
     if sent {
         connection.lost = 0;
@@ -357,7 +403,12 @@ fn step(scratch: &mut Scratch, index: u64) -> bool {
         let skip = from.saturating_sub(start);
         let length = (iov[1] - skip).min(wanted - filled);
         walk.filled = filled + length;
-        if !read_user(scratch, filled as u32, length as u32, iov[0].wrapping_add(skip)) {
+        if !read_user(
+            scratch,
+            filled as u32,
+            length as u32,
+            iov[0].wrapping_add(skip),
+        ) {
             scratch.walk.failed = 1;
             return true;
         }

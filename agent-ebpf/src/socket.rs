@@ -49,7 +49,9 @@ fn moved(socket: *mut c_void, result: i32, way: u8) {
     if tgid == global!(OWN) {
         return;
     }
-    let Some(state) = state_of(socket, tgid, result) else { return };
+    let Some(state) = state_of(socket, tgid, result) else {
+        return;
+    };
     if !state.wanted_by(tgid) {
         emit::count(Counter::Unselected, 1);
         return;
@@ -61,7 +63,12 @@ fn moved(socket: *mut c_void, result: i32, way: u8) {
     }
     // SAFETY: the helper checks the socket and gives null for anything but TCP.
     let tcp = Typed(unsafe { bpf_skc_to_tcp_sock(socket) }.cast_const().cast());
-    let call = Call { time, pid_tgid, way, length: result as u32 };
+    let call = Call {
+        time,
+        pid_tgid,
+        way,
+        length: result as u32,
+    };
     let position = if tcp.0.is_null() {
         0
     } else if way == EGRESS {
@@ -124,7 +131,9 @@ fn ended(state: &mut Connection, socket: Typed, result: i32, way: u8, time: u64,
     if state.opened == 0 {
         return;
     }
-    if let Some((how, errno)) = connection::ending(result, way, socket.field(Field::SkState), state.tcp != 0) {
+    if let Some((how, errno)) =
+        connection::ending(result, way, socket.field(Field::SkState), state.tcp != 0)
+    {
         connection::end(state, how, errno, time, pid_tgid);
     }
 }
@@ -138,7 +147,11 @@ fn arguments() -> Arguments {
         let task = bpf_get_current_task_btf();
         let flags: u32 = Typed(task.cast_const().cast()).field(Field::TaskFlags);
         if flags & (PF_KTHREAD | PF_IO_WORKER) != 0 {
-            return Arguments { number: NO_SYSCALL, value: [0; 4], compat: false };
+            return Arguments {
+                number: NO_SYSCALL,
+                value: [0; 4],
+                compat: false,
+            };
         }
         let registers = bpf_task_pt_regs(task) as *const u8;
         let mut words = [0u64; arch::WORDS];
@@ -175,7 +188,9 @@ fn over(socket: *mut c_void, how: u32) {
     // SAFETY: as in `state_of`.
     let state = unsafe {
         let map = core::ptr::addr_of!(CONNECTIONS).cast_mut().cast::<c_void>();
-        bpf_sk_storage_get(map, socket, core::ptr::null_mut(), 0).cast::<Connection>().as_mut()
+        bpf_sk_storage_get(map, socket, core::ptr::null_mut(), 0)
+            .cast::<Connection>()
+            .as_mut()
     };
     if let Some(state) = state {
         connection::over(state, how);

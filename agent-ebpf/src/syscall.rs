@@ -57,9 +57,8 @@ fn after(context: &BtfTracePointContext, walker: Walker) -> i32 {
     }
     for (i, word) in words.iter_mut().enumerate() {
         // SAFETY: as above.
-        *word = unsafe {
-            core::ptr::read_volatile(registers.add(arch::FROM as usize + 8 * i).cast())
-        };
+        *word =
+            unsafe { core::ptr::read_volatile(registers.add(arch::FROM as usize + 8 * i).cast()) };
     }
     let mut arguments = arch::arguments(&words);
     if arguments.compat {
@@ -152,7 +151,13 @@ fn messages(arguments: &mut Arguments, count: i32) -> i32 {
         let mut length = 0u32;
         let at = arguments.value[1].wrapping_add(i * 64 + 56);
         // SAFETY: the helper checks the user address and writes only `length`.
-        unsafe { bpf_probe_read_user(core::ptr::addr_of_mut!(length).cast(), 4, at as *const c_void) };
+        unsafe {
+            bpf_probe_read_user(
+                core::ptr::addr_of_mut!(length).cast(),
+                4,
+                at as *const c_void,
+            )
+        };
         bytes = bytes.wrapping_add(length as i32);
     }
     bytes
@@ -162,7 +167,11 @@ fn messages(arguments: &mut Arguments, count: i32) -> i32 {
 #[inline(always)]
 fn way(arguments: &Arguments) -> u8 {
     match arguments.number {
-        call::READ | call::READV | call::RECVFROM | call::RECVMSG | call::RECVMMSG
+        call::READ
+        | call::READV
+        | call::RECVFROM
+        | call::RECVMSG
+        | call::RECVMMSG
         | call::PREADV2 => INGRESS,
         _ => EGRESS,
     }
@@ -180,10 +189,14 @@ fn moved(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
         }
     }
     let Some((socket, inode)) = found else { return };
-    let Some(tcp) = connection::kind_of(socket) else { return };
+    let Some(tcp) = connection::kind_of(socket) else {
+        return;
+    };
     // SAFETY: no arguments.
     let time = unsafe { bpf_ktime_get_ns() };
-    let Some(state) = state_of(socket, inode, tcp, time, result) else { return };
+    let Some(state) = state_of(socket, inode, tcp, time, result) else {
+        return;
+    };
     if !state.wanted_by((pid_tgid >> 32) as u32) {
         return;
     }
@@ -196,7 +209,12 @@ fn moved(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
         }
         return;
     }
-    let call = Call { time, pid_tgid, way, length: result as u32 };
+    let call = Call {
+        time,
+        pid_tgid,
+        way,
+        length: result as u32,
+    };
     let position = match (tcp, way) {
         (false, _) => 0,
         (true, EGRESS) => socket.field(Field::WriteSeq),
@@ -219,7 +237,13 @@ fn moved(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
 /// Not inlined: it happens once per connection and its record is large.
 #[inline(never)]
 fn introduce(id: u64, socket: Untyped, tcp: bool, call: Call) -> bool {
-    connection::introduce(id, socket, tcp.then_some(socket), Net::untyped(socket), call)
+    connection::introduce(
+        id,
+        socket,
+        tcp.then_some(socket),
+        Net::untyped(socket),
+        call,
+    )
 }
 
 /// The socket behind a descriptor of the current process, and its inode number.
@@ -243,7 +267,10 @@ fn socket_of(fd: u64) -> Option<(Untyped, u32)> {
     }
     let socket = Untyped(file.field::<u64>(Field::FilePrivateData) as *const c_void);
     let sk = socket.field::<u64>(Field::SocketSk);
-    (sk != 0).then_some((Untyped(sk as *const c_void), inode.field::<u64>(Field::InodeIno) as u32))
+    (sk != 0).then_some((
+        Untyped(sk as *const c_void),
+        inode.field::<u64>(Field::InodeIno) as u32,
+    ))
 }
 
 const S_IFMT: u16 = 0o170_000;
@@ -271,7 +298,10 @@ fn state_of(
     }
     // SAFETY: no arguments. Time and CPU name the connection: a CPU makes one a nanosecond at most.
     let id = (time << 8) | u64::from(unsafe { bpf_get_smp_processor_id() } & 0xff);
-    if SOCKETS.insert(key, Connection::new(id, tcp, inode), 0).is_err() {
+    if SOCKETS
+        .insert(key, Connection::new(id, tcp, inode), 0)
+        .is_err()
+    {
         emit::count(Counter::NoState, 1);
         return None;
     }

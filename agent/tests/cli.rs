@@ -26,12 +26,7 @@ fn data_and_diagnostics_go_their_own_ways() {
     for (arguments, code, out, err) in [
         (&["--help"][..], 0, "Examples:", ""),
         (&["--version"], 0, "spantap ", ""),
-        (
-            &["config", "show", "--port", "80"],
-            0,
-            "ports: [80]",
-            "",
-        ),
+        (&["config", "show", "--port", "80"], 0, "ports: [80]", ""),
         (
             &["config", "show", "-o", "json"],
             0,

@@ -46,7 +46,9 @@ pub struct Stage {
 
 impl Stage {
     fn new(name: &str) -> Result<Self> {
-        let folder = agent::target().join("live-cache/runs").join(name.replace("::", "/"));
+        let folder = agent::target()
+            .join("live-cache/runs")
+            .join(name.replace("::", "/"));
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
         }
@@ -79,7 +81,9 @@ impl Stage {
         let spans = self.sink.spans();
         self.judge_spans(known, &spans);
         if !self.score.problems.is_empty() {
-            self.score.problems.push(format!("the agent's last words:\n    {log}"));
+            self.score
+                .problems
+                .push(format!("the agent's last words:\n    {log}"));
         }
         for broken in self.sink.broken() {
             self.problem(format!("the sink refused a request: {broken}"));
@@ -116,20 +120,29 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
         .into_iter()
         .filter(|case| {
             let fits = |word: &&String| {
-                if flag("--exact") { case.name == ***word } else { case.name.contains(word.as_str()) }
+                if flag("--exact") {
+                    case.name == ***word
+                } else {
+                    case.name.contains(word.as_str())
+                }
             };
             words.is_empty() || words.iter().any(fits)
         })
         .collect();
     if flag("--list") {
-        wanted.iter().for_each(|case| println!("{}: test", case.name));
+        wanted
+            .iter()
+            .for_each(|case| println!("{}: test", case.name));
         return ExitCode::SUCCESS;
     }
     if flag("--dry") {
         agent::set_dry();
     }
     if let Err(error) = fit() {
-        println!("{error:#}\n\ntest result: FAILED. 0 passed; {} failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s", wanted.len());
+        println!(
+            "{error:#}\n\ntest result: FAILED. 0 passed; {} failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            wanted.len()
+        );
         return ExitCode::FAILURE;
     }
     run(&wanted, total)
@@ -138,7 +151,10 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
 fn run(cases: &[Case], total: usize) -> ExitCode {
     let begun = Instant::now();
     println!("\nrunning {} tests", cases.len());
-    println!("{:<44} {:>11} {:>7} {:>9} {:>9} {:>7}", "", "spans", "recall", "precision", "parents", "time");
+    println!(
+        "{:<44} {:>11} {:>7} {:>9} {:>9} {:>7}",
+        "", "spans", "recall", "precision", "parents", "time"
+    );
     let mut failed = Vec::new();
     let mut families: BTreeMap<&str, Duration> = BTreeMap::new();
     for case in cases {
@@ -153,7 +169,10 @@ fn run(cases: &[Case], total: usize) -> ExitCode {
     }
     for (name, problems) in &failed {
         println!("\n---- {name} ----");
-        problems.iter().take(MOST_PROBLEMS).for_each(|line| println!("  {line}"));
+        problems
+            .iter()
+            .take(MOST_PROBLEMS)
+            .for_each(|line| println!("  {line}"));
         if problems.len() > MOST_PROBLEMS {
             println!("  … and {} more", problems.len() - MOST_PROBLEMS);
         }
@@ -170,7 +189,11 @@ fn run(cases: &[Case], total: usize) -> ExitCode {
         total - cases.len(),
         begun.elapsed().as_secs_f64()
     );
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn play(case: &Case) -> Score {
@@ -190,7 +213,11 @@ fn play(case: &Case) -> Score {
 }
 
 fn row(name: &str, score: &Score, time: Duration) -> String {
-    let verdict = if score.problems.is_empty() { "ok" } else { "FAILED" };
+    let verdict = if score.problems.is_empty() {
+        "ok"
+    } else {
+        "FAILED"
+    };
     let mut line = format!("{name:<44} ");
     if score.expected() > 0 {
         line += &format!(
@@ -209,7 +236,10 @@ fn row(name: &str, score: &Score, time: Duration) -> String {
 
 /// What no case can do without.
 fn fit() -> Result<()> {
-    ensure!(rustix::process::geteuid().is_root(), "the live tests need root: tracing does");
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the live tests need root: tracing does"
+    );
     agent::binary()?;
     if !Path::new("/usr/bin/setpriv").exists() {
         bail!("no setpriv (Debian package util-linux)");

@@ -212,8 +212,13 @@ async fn accept(listener: tokio::net::TcpListener, state: Arc<State>) {
 async fn serve(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Body>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    let content = head.headers.get("content-type").map(|value| value.as_bytes().to_vec());
-    let grpc = content.as_deref().is_some_and(|c| c.starts_with(b"application/grpc"));
+    let content = head
+        .headers
+        .get("content-type")
+        .map(|value| value.as_bytes().to_vec());
+    let grpc = content
+        .as_deref()
+        .is_some_and(|c| c.starts_with(b"application/grpc"));
     let outcome = if grpc {
         take_grpc(&state, head.headers, &body)
     } else {
@@ -223,7 +228,11 @@ async fn serve(request: Request<Incoming>, state: Arc<State>) -> Result<Response
     if let Err(error) = &outcome {
         state.lock().broken.push(format!("{error:#}"));
     }
-    if grpc { grpc_answer(outcome) } else { http_answer(outcome) }
+    if grpc {
+        grpc_answer(outcome)
+    } else {
+        http_answer(outcome)
+    }
 }
 
 fn take_http(
@@ -254,7 +263,11 @@ fn take_grpc(state: &State, headers: HeaderMap, body: &[u8]) -> Result<bool> {
         message.len()
     );
     let gzip = *flag == 1;
-    let message = if gzip { gunzip(message)? } else { message.to_vec() };
+    let message = if gzip {
+        gunzip(message)?
+    } else {
+        message.to_vec()
+    };
     state.keep(true, headers, gzip, &message)
 }
 

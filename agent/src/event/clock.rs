@@ -14,8 +14,10 @@ pub struct Clock {
 impl Clock {
     /// Takes in a pair of readings made at the same moment, both in nanoseconds.
     pub fn set(&self, monotonic: Nanos, unix: u64) {
-        self.offset
-            .store(unix.wrapping_sub(monotonic).cast_signed(), Ordering::Relaxed);
+        self.offset.store(
+            unix.wrapping_sub(monotonic).cast_signed(),
+            Ordering::Relaxed,
+        );
     }
 
     /// Unix time in nanoseconds of a monotonic reading.

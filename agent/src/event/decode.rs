@@ -9,7 +9,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use agent_ebpf::abi::{self, AF_INET, AF_INET6, AF_UNIX, EGRESS, Kind, Record, end, flag, hole};
+use agent_ebpf::abi::{
+    self, AF_INET, AF_INET6, AF_UNIX, EGRESS, INGRESS, Kind, Record, end, flag, hole,
+};
 
 use super::{
     Address, ConnectionId, Direction, End, Ending, Ends, Event, Execution, Hole, Open, Process,
@@ -173,14 +175,18 @@ impl Positions {
             peer: first(raw.rcv_nxt.wrapping_sub(fin), raw.bytes_received),
         });
         let opening = |way: u8| {
-            if raw.direction == way { u64::from(raw.length) } else { 0 }
+            if raw.direction == way {
+                u64::from(raw.length)
+            } else {
+                0
+            }
         };
         Self {
             role,
             ends,
             base: [
-                sent.wrapping_sub(opening(abi::EGRESS)),
-                received.wrapping_sub(opening(abi::INGRESS)),
+                sent.wrapping_sub(opening(EGRESS)),
+                received.wrapping_sub(opening(INGRESS)),
             ],
         }
     }
@@ -241,7 +247,7 @@ mod tests {
         assert_eq!(client.base, [5_000_000_000, 300]);
         let ends = client.ends.unwrap();
         assert_eq!((ends.own, ends.peer), (0xffff_ff00, 0x1234_5678));
-        let server = open(&raw(false, 400, 200, abi::INGRESS, 50)).unwrap();
+        let server = open(&raw(false, 400, 200, INGRESS, 50)).unwrap();
         assert_eq!(server.role, Some(Role::Server));
         assert_eq!(server.base, [400, 150]);
         assert_eq!(server.ends.unwrap().own, 0xffff_ff00);
@@ -254,7 +260,13 @@ mod tests {
             let bytes: Vec<u8> = (0..length)
                 .map(|i| {
                     seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    if i == 0 { (seed >> 33) as u8 % 6 } else if i < 4 { 0 } else { (seed >> 40) as u8 }
+                    if i == 0 {
+                        (seed >> 33) as u8 % 6
+                    } else if i < 4 {
+                        0
+                    } else {
+                        (seed >> 40) as u8
+                    }
                 })
                 .collect();
             let _ = decode(&bytes);

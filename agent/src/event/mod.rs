@@ -65,8 +65,14 @@ impl Ends {
     pub fn key(self, role: Role) -> StreamKey {
         let Self { own, peer } = self;
         match role {
-            Role::Client => StreamKey { client: own, server: peer },
-            Role::Server => StreamKey { client: peer, server: own },
+            Role::Client => StreamKey {
+                client: own,
+                server: peer,
+            },
+            Role::Server => StreamKey {
+                client: peer,
+                server: own,
+            },
         }
     }
 }

@@ -108,7 +108,11 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
     let mut probe = Probe::load(&config.capture, &kernel)?;
     let processes = Arc::new(Processes::new(PROC, Arc::clone(&stats)));
-    let targets = Targets::new(Arc::clone(&processes), &config.selection, Arc::clone(&stats));
+    let targets = Targets::new(
+        Arc::clone(&processes),
+        &config.selection,
+        Arc::clone(&stats),
+    );
     let shared = Arc::new(Shared {
         control: probe.control(),
         targets: Arc::new(targets),
@@ -197,7 +201,10 @@ fn without_collector(config: &Config) -> Config {
 /// The port of an endpoint on this host.
 fn local_port(endpoint: &str) -> Option<u16> {
     let url = reqwest::Url::parse(endpoint).ok()?;
-    let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']');
+    let host = url
+        .host_str()?
+        .trim_start_matches('[')
+        .trim_end_matches(']');
     let local = host == "localhost"
         || host
             .parse::<std::net::IpAddr>()
@@ -292,7 +299,9 @@ impl Threads {
             let reader = thread::Builder::new()
                 .name(format!("reader-{index}"))
                 .spawn(move || {
-                    let Some(mailbox) = mailboxes.get(index) else { return };
+                    let Some(mailbox) = mailboxes.get(index) else {
+                        return;
+                    };
                     if let Err(error) = reader::run(ring, shard, &shared, mailbox, &wakes) {
                         eprintln!("spantap: reader {index} stopped: {error:#}");
                     }

@@ -51,7 +51,9 @@ impl Mailbox {
         let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         let room = MAILBOX.saturating_sub(facts.len());
         if fresh.len() > room {
-            stats.pipeline_facts_dropped.add((fresh.len() - room) as u64);
+            stats
+                .pipeline_facts_dropped
+                .add((fresh.len() - room) as u64);
             fresh.truncate(room);
         }
         facts.append(fresh);
@@ -117,7 +119,9 @@ pub fn run(
     loop {
         let last = shared.stop.load(Ordering::Acquire);
         let before = clock::monotonic();
-        mailbox.progress.store(before.saturating_sub(IN_FLIGHT), Ordering::Release);
+        mailbox
+            .progress
+            .store(before.saturating_sub(IN_FLIGHT), Ordering::Release);
         reader.renew();
         let records = ring.drain(|record| reader.take(record));
         shared.stats.event_records.add(records);
@@ -175,6 +179,7 @@ impl Reader<'_> {
         };
         match &event {
             Event::Open(open) => {
+                self.shared.targets.sighted(open.process, &open.comm);
                 if !self.wanted(open.process) {
                     return;
                 }
@@ -194,12 +199,22 @@ impl Reader<'_> {
                 return;
             }
         }
-        let Self { shard, facts, commands, .. } = self;
+        let Self {
+            shard,
+            facts,
+            commands,
+            ..
+        } = self;
         shard.take(&event, &mut Out { facts, commands });
     }
 
     fn tick(&mut self, now: Nanos) {
-        let Self { shard, facts, commands, .. } = self;
+        let Self {
+            shard,
+            facts,
+            commands,
+            ..
+        } = self;
         shard.tick(now, &mut Out { facts, commands });
     }
 
@@ -223,7 +238,12 @@ impl Reader<'_> {
     /// Tells the kernel side what was decided.
     fn obey(&mut self) {
         for (process, verdict) in self.shared.targets.changes() {
-            if self.shared.control.judge(process, verdict.is_traced()).is_err() {
+            if self
+                .shared
+                .control
+                .judge(process, verdict.is_traced())
+                .is_err()
+            {
                 self.shared.stats.pipeline_control_failed.add(1);
             }
             if verdict.is_traced() {
@@ -244,4 +264,3 @@ impl Reader<'_> {
 const VERDICTS: usize = 65_536;
 /// Process events that wait for the weaver at most; one that is left out costs a look-up later.
 const ARRIVALS: usize = 65_536;
-

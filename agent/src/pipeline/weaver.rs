@@ -33,12 +33,7 @@ pub struct Weaver {
 
 impl Weaver {
     /// The stages as configured; spans go to `sender`.
-    pub fn new(
-        start: &mut Start,
-        shared: &Shared,
-        clock: Arc<Clock>,
-        sender: Sender,
-    ) -> Self {
+    pub fn new(start: &mut Start, shared: &Shared, clock: Arc<Clock>, sender: Sender) -> Self {
         let config = &start.config;
         let stats = Arc::clone(&shared.stats);
         let settings = Settings::new(&config.propagation);
@@ -88,13 +83,16 @@ impl Weaver {
 
     /// Takes in which processes came and went.
     fn greet(&mut self, shared: &Shared) {
-        let mut arrivals = shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrivals = shared
+            .arrivals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let arrivals = std::mem::take(&mut *arrivals);
         for arrival in arrivals {
             match arrival {
                 Arrival::Process(process) => {
                     self.linker.forget(process);
-                    if shared.resources.program(process).runtime.multiplexes_threads() {
+                    if shared.resources.program(process).multiplexes_threads {
                         self.linker.no_thread_links(process);
                     }
                 }

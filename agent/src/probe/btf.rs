@@ -162,10 +162,9 @@ fn parse_types(mut rest: &[u8]) -> Result<Vec<Type<'_>>> {
         let word = |at| u32_at(rest, at).context("BTF: type cut short");
         let info = word(4)?;
         let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
-        let extra = extra_bytes(kind, count).with_context(|| format!("BTF: unknown kind {kind}"))?;
-        let members = rest
-            .get(12..12 + extra)
-            .context("BTF: members cut short")?;
+        let extra =
+            extra_bytes(kind, count).with_context(|| format!("BTF: unknown kind {kind}"))?;
+        let members = rest.get(12..12 + extra).context("BTF: members cut short")?;
         types.push(Type {
             name: word(0)?,
             kind,
@@ -231,14 +230,42 @@ mod tests {
         let (int, a, b, c, outer) = (name("int"), name("a"), name("b"), name("c"), name("outer"));
         let info = |kind: u32, count: u32| kind << 24 | count;
         let words = [
-            int, info(1, 0), 4, 32, // 1: int
-            0, info(KIND_STRUCT, 1), 4, c, 1, 32, // 2: struct { int c; } at bit 32
-            0, info(KIND_UNION, 1), 4, b, 2, 0, // 3: union { 2 b; }
-            outer, info(KIND_STRUCT, 2), 8, a, 1, 0, 0, 3, 32, // 4: struct outer
+            int,
+            info(1, 0),
+            4,
+            32, // 1: int
+            0,
+            info(KIND_STRUCT, 1),
+            4,
+            c,
+            1,
+            32, // 2: struct { int c; } at bit 32
+            0,
+            info(KIND_UNION, 1),
+            4,
+            b,
+            2,
+            0, // 3: union { 2 b; }
+            outer,
+            info(KIND_STRUCT, 2),
+            8,
+            a,
+            1,
+            0,
+            0,
+            3,
+            32, // 4: struct outer
         ];
         let types: Vec<u8> = words.iter().flat_map(|w: &u32| w.to_ne_bytes()).collect();
         let mut blob = Vec::new();
-        for w in [0x0001_eb9f, 24, 0, types.len() as u32, types.len() as u32, strings.len() as u32] {
+        for w in [
+            0x0001_eb9f,
+            24,
+            0,
+            types.len() as u32,
+            types.len() as u32,
+            strings.len() as u32,
+        ] {
             blob.extend_from_slice(&w.to_ne_bytes());
         }
         blob.extend_from_slice(&types);

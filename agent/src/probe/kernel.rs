@@ -63,8 +63,7 @@ impl Kernel {
             bpf_loop: btf.as_ref().is_some_and(|b| b.has_function("bpf_loop")),
             btf: btf.is_some(),
             lockdown: lockdown(),
-            kprobes: fs::metadata("/sys/kernel/debug/kprobes").is_ok()
-                || symbol("register_kprobe"),
+            kprobes: fs::metadata("/sys/kernel/debug/kprobes").is_ok() || symbol("register_kprobe"),
             missing: missing(),
         }
     }
@@ -120,7 +119,8 @@ impl Kernel {
             ));
         }
         if self.lockdown == "confidentiality" {
-            return error.context("the kernel is locked down (confidentiality): no program may read");
+            return error
+                .context("the kernel is locked down (confidentiality): no program may read");
         }
         error
     }
@@ -242,7 +242,7 @@ fn missing() -> Vec<&'static str> {
     CAPABILITIES
         .iter()
         // SYS_ADMIN stood for BPF and PERFMON before they were split off, and still implies them.
-        .filter(|&&(bit, _)| !has(bit) && !(bit >= 38 && has(CAP_SYS_ADMIN)))
+        .filter(|&&(bit, _)| !(has(bit) || bit >= 38 && has(CAP_SYS_ADMIN)))
         .map(|&(_, name)| name)
         .collect()
 }
@@ -264,7 +264,10 @@ mod tests {
         kernel.btf = true;
         kernel.version = (6, 1);
         kernel.socket_tracepoints = false;
-        assert_eq!(kernel.choose(CapturePath::Auto).unwrap(), CapturePath::Syscall);
+        assert_eq!(
+            kernel.choose(CapturePath::Auto).unwrap(),
+            CapturePath::Syscall
+        );
         let refused = kernel.choose(CapturePath::Socket).unwrap_err().to_string();
         assert!(refused.contains("--capture-path syscall"), "{refused}");
     }

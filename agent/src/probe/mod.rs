@@ -137,7 +137,10 @@ impl Probe {
         (0..self.control.shards)
             .map(|shard| {
                 let name = format!("RING_{shard}");
-                let map = self.ebpf.take_map(&name).with_context(|| format!("{name} is taken"))?;
+                let map = self
+                    .ebpf
+                    .take_map(&name)
+                    .with_context(|| format!("{name} is taken"))?;
                 Ok(Ring::new(RingBuf::try_from(map)?, shard, self.control()))
             })
             .collect()
@@ -264,7 +267,11 @@ impl Control {
     /// # Errors
     /// Where the map is full or the kernel refuses.
     pub fn judge(&self, process: u32, traced: bool) -> Result<()> {
-        let verdict = if traced { verdict::TRACED } else { verdict::IGNORED };
+        let verdict = if traced {
+            verdict::TRACED
+        } else {
+            verdict::IGNORED
+        };
         lock(&self.processes)
             .insert(process, verdict, 0)
             .with_context(|| format!("tell the kernel side of process {process}"))?;
@@ -302,9 +309,7 @@ impl Control {
     }
 
     fn ask_wake(&self, shard: u32) -> Result<()> {
-        lock(&self.wake)
-            .set(shard, 1, 0)
-            .context("ask to be woken")
+        lock(&self.wake).set(shard, 1, 0).context("ask to be woken")
     }
 
     fn raise_epoch(&self) -> Result<()> {

@@ -40,7 +40,9 @@ pub fn load(settings: &Settings<'_>, btf: Option<&Btf>) -> Result<Ebpf> {
     }
     let own = std::process::id();
     let cpus = u32::try_from(possible_cpus()?).context("number of CPUs")?;
-    let ring = (settings.capture.ring_bytes / settings.shards).next_power_of_two().max(PAGE);
+    let ring = (settings.capture.ring_bytes / settings.shards)
+        .next_power_of_two()
+        .max(PAGE);
     let size = |index: u32| if index < settings.shards { ring } else { PAGE };
     let sockets = if settings.fallback {
         u32::try_from(settings.capture.max_connections).unwrap_or(u32::MAX)

@@ -36,7 +36,11 @@ impl Ring {
             take(&record);
             records += 1;
         }
-        self.quiet = if records == 0 { self.quiet.saturating_add(1) } else { 0 };
+        self.quiet = if records == 0 {
+            self.quiet.saturating_add(1)
+        } else {
+            0
+        };
         records
     }
 

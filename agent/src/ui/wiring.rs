@@ -21,7 +21,9 @@ pub fn report() -> Result<Report> {
     let able = kernel.missing.is_empty()
         && kernel.btf
         && kernel.version >= (5, 10)
-        && trials.iter().any(|trial| trial.path.is_some() && trial.error.is_none());
+        && trials
+            .iter()
+            .any(|trial| trial.path.is_some() && trial.error.is_none());
     rows.extend(trials.into_iter().map(tried));
     rows.push(in_use(&kernel));
     Ok(Report { able, rows })
@@ -50,14 +52,24 @@ fn privileges(kernel: &Kernel) -> Row {
         return row("privileges", State::Ok, "all that is needed", "");
     }
     let detail = format!("missing {}", kernel.missing.join(", "));
-    row("privileges", State::Missing, detail, "run as root, or grant these capabilities")
+    row(
+        "privileges",
+        State::Missing,
+        detail,
+        "run as root, or grant these capabilities",
+    )
 }
 
 fn btf(kernel: &Kernel) -> Row {
     let absent = kernel.absent_fields();
     if !kernel.btf {
         let detail = "no /sys/kernel/btf/vmlinux: offsets of kernel fields are unknown";
-        row("BTF", State::Missing, detail, "a kernel with CONFIG_DEBUG_INFO_BTF")
+        row(
+            "BTF",
+            State::Missing,
+            detail,
+            "a kernel with CONFIG_DEBUG_INFO_BTF",
+        )
     } else if absent.is_empty() {
         row("BTF", State::Ok, "every kernel field was found", "")
     } else {
@@ -88,7 +100,11 @@ fn tried(trial: Trial) -> Row {
     match trial.error {
         None => row(trial.feature, State::Ok, trial.detail, ""),
         Some(error) => {
-            let state = if trial.replaced { State::Degraded } else { State::Missing };
+            let state = if trial.replaced {
+                State::Degraded
+            } else {
+                State::Missing
+            };
             row(trial.feature, state, error, trial.remedy)
         }
     }
