@@ -4,6 +4,7 @@
 # One CPU: client, server and agent share it, so the sum of all three is what is measured.
 set -eu
 spantap=${SPANTAP_BIN:?the agent to measure}
+unset SPANTAP_BIN # the agent reads SPANTAP_* as its own settings
 folder=$(mktemp -d)
 seq 150 >"$folder/index.html"
 port=18090

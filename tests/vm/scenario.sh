@@ -4,6 +4,7 @@
 #   SPANTAP_BIN=target/release/spantap bash tests/vm/scenario.sh
 set -u
 spantap=${SPANTAP_BIN:?the agent to test}
+unset SPANTAP_BIN # the agent reads SPANTAP_* as its own settings
 requests=5 port=18099
 folder=$(mktemp -d) || exit 1
 failed=0

@@ -4,68 +4,25 @@
 use super::code::Code;
 use super::{Finding, Source};
 
-/// Which modules of the agent each module may name. `pipeline` and `ui`, where the stages meet, the
-/// crate root and `main` may name all; they have no line here.
-const MAY_NAME: &[(&str, &[&str])] = &[
-    ("config", &[]),
-    ("stats", &[]),
-    ("event", &[]),
+/// The data's way: each stage may name those before it.
+const WAY: &[&str] = &[
+    "event",
+    "connection",
+    "protocol",
+    "exchange",
+    "trace",
+    "span",
+    "policy",
+    "export",
+    "store",
+];
+/// Beside the way, where it touches the world: what each may name.
+const BESIDE: &[(&str, &[&str])] = &[
     ("target", &["event"]),
     ("probe", &["target", "event"]),
-    ("connection", &["event"]),
-    ("protocol", &["event", "connection"]),
-    ("exchange", &["event", "connection", "protocol"]),
-    ("trace", &["event", "connection", "protocol", "exchange"]),
-    ("resource", &["target", "event", "protocol"]),
-    (
-        "span",
-        &[
-            "event",
-            "connection",
-            "protocol",
-            "exchange",
-            "trace",
-            "resource",
-        ],
-    ),
-    (
-        "policy",
-        &[
-            "event",
-            "connection",
-            "protocol",
-            "exchange",
-            "trace",
-            "resource",
-            "span",
-        ],
-    ),
-    (
-        "export",
-        &[
-            "event",
-            "connection",
-            "protocol",
-            "exchange",
-            "trace",
-            "resource",
-            "span",
-            "policy",
-        ],
-    ),
-    (
-        "store",
-        &[
-            "event",
-            "connection",
-            "protocol",
-            "exchange",
-            "trace",
-            "resource",
-            "span",
-            "policy",
-        ],
-    ),
+    ("resource", &["target", "event", "protocol", "span"]),
+    ("config", &[]),
+    ("stats", &[]),
 ];
 /// What every module may name.
 const COMMON: &[&str] = &["config", "stats"];
@@ -77,16 +34,12 @@ pub fn order(source: &Source, code: &Code) -> Vec<Finding> {
     let Some(own) = stage(&source.path).filter(|_| !source.is_test()) else {
         return Vec::new();
     };
-    let Some((_, allowed)) = MAY_NAME.iter().find(|(name, _)| *name == own) else {
-        return if MEET.contains(&own) {
-            Vec::new()
-        } else {
-            vec![source.finding(
-                1,
-                "order",
-                format!("the module {own} has no place in the data's way"),
-            )]
-        };
+    if MEET.contains(&own) {
+        return Vec::new();
+    }
+    let Some(allowed) = allowed(own) else {
+        let text = format!("the module {own} has no place in the data's way");
+        return vec![source.finding(1, "order", text)];
     };
     let mut findings = Vec::new();
     for (line, word, after) in code.words().take_while(|(line, _, _)| *line < code.tests) {
@@ -99,12 +52,13 @@ pub fn order(source: &Source, code: &Code) -> Vec<Finding> {
             _ => continue,
         };
         for name in named(path) {
-            let known = MAY_NAME.iter().any(|(other, _)| *other == name) || MEET.contains(&name);
-            if known && name != own && !allowed.contains(&name) && !COMMON.contains(&name) {
+            let known = MEET.contains(&name) || self::allowed(name).is_some();
+            let fine = name == own || allowed.contains(&name) || COMMON.contains(&name);
+            if known && !fine {
                 findings.push(source.finding(
                     line,
                     "order",
-                    format!("{own} names {name}, which comes later"),
+                    format!("{own} names {name}, which is not before it on the data's way"),
                 ));
             }
         }
@@ -130,6 +84,15 @@ pub fn aya(source: &Source, code: &Code) -> Vec<Finding> {
         source.finding(line, "aya", format!("{word} is named outside its home"))
     })
     .collect()
+}
+
+/// What a module may name; None for a module that is not known here.
+fn allowed(module: &str) -> Option<&'static [&'static str]> {
+    let beside = BESIDE.iter().find(|(name, _)| *name == module);
+    let stage = || WAY.iter().position(|name| *name == module);
+    beside
+        .map(|(_, allowed)| *allowed)
+        .or_else(|| WAY.get(..stage()?))
 }
 
 /// The module of the agent that a file belongs to.

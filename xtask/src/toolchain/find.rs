@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 /// The release of bpf-linker we build and test with.
 pub const LINKER_VERSION: &str = "0.13.0";
 /// The environment variable that narrows the choice: `rustup`, `packages`, or unset for both.
-pub const CHOICE: &str = "SPANTAP_TOOLCHAIN";
+pub const CHOICE: &str = "XTASK_TOOLCHAIN";
 /// Oldest compiler, (1, minor), that the kernel side is written for.
 pub const OLDEST: u32 = 90;
 
