@@ -172,6 +172,11 @@ impl Agent {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// The file it went to.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
     /// The last lines of it.
     pub fn tail(&self) -> String {
         self.program.tail()

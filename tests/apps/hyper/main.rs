@@ -93,6 +93,8 @@ fn pieces(size: usize) -> Body {
 }
 
 async fn client(base: &str) -> Result<()> {
+    // The workspace's reqwest comes without a choice of cryptography, and will not start without.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
