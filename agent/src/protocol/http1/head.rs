@@ -100,8 +100,11 @@ const LOOK: usize = 1024;
 /// Longest method that is recognised; WebDAV's and UPnP's longest have 17.
 const MAX_METHOD: usize = 32;
 
-/// Whether bytes begin like a request or a response of HTTP/1.
+/// Whether bytes begin like a request or a response of HTTP/1, empty lines left out.
 pub(super) fn sniff(bytes: &[u8]) -> Verdict {
+    let blank = |b: &u8| matches!(b, b'\r' | b'\n');
+    let blanks = bytes.iter().take(LOOK).take_while(|b| blank(b)).count();
+    let bytes = bytes.get(blanks..).unwrap_or_default();
     match response_line(bytes) {
         Verdict::Not => request_line(bytes),
         verdict => verdict,
@@ -110,17 +113,23 @@ pub(super) fn sniff(bytes: &[u8]) -> Verdict {
 
 /// `HTTP/1.x nnn` (RFC 9112, 4).
 fn response_line(bytes: &[u8]) -> Verdict {
-    const SHAPE: &[u8; 12] = b"HTTP/1.d ddd";
-    for (&byte, &shape) in bytes.iter().zip(SHAPE) {
-        let fits = match shape {
-            b'd' => byte.is_ascii_digit(),
-            _ => byte == shape,
-        };
-        if !fits {
-            return Verdict::Not;
-        }
+    const NAME: &[u8] = b"HTTP/1.";
+    let (name, rest) = bytes.split_at_checked(NAME.len()).unwrap_or((bytes, &[]));
+    if !NAME.starts_with(name) {
+        return Verdict::Not;
     }
-    match bytes.get(SHAPE.len()) {
+    let Some((minor, rest)) = rest.split_first() else {
+        return Verdict::More;
+    };
+    let blanks = rest.iter().take(LOOK).take_while(|&&b| b == b' ').count();
+    if !minor.is_ascii_digit() || (blanks == 0 && !rest.is_empty()) {
+        return Verdict::Not;
+    }
+    let code = rest.get(blanks..).unwrap_or_default();
+    if !code.iter().take(3).all(u8::is_ascii_digit) {
+        return Verdict::Not;
+    }
+    match code.get(3) {
         Some(b' ' | b'\r' | b'\n') => Verdict::Is(Flow::Response),
         Some(_) => Verdict::Not,
         None => Verdict::More,
