@@ -60,6 +60,9 @@ impl Declared {
                 _ => {}
             }
         }
+        if head.obscure {
+            declared.suspect("length or coding that is no header");
+        }
         if declared.chunked > 1 {
             declared.suspect("chunked twice");
         }

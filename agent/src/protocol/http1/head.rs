@@ -200,6 +200,9 @@ pub(super) struct Head<'h> {
     /// Minor version: 0 or 1.
     pub(super) minor: u8,
     pub(super) headers: &'h [Header<'h>],
+    /// Whether a line that declares a length or a coding was left out as no header: another reader
+    /// may read it.
+    pub(super) obscure: bool,
 }
 
 impl<'h> Head<'h> {
@@ -230,6 +233,8 @@ pub(super) fn request<R>(
         Ok(read(Head {
             first,
             minor: parsed.version.unwrap_or(1),
+            obscure: lines != parsed.headers.len().saturating_add(1)
+                && obscure(&repaired, parsed.headers),
             headers: parsed.headers,
         }))
     })
@@ -254,9 +259,32 @@ pub(super) fn response<R>(
         Ok(read(Head {
             first,
             minor: parsed.version.unwrap_or(1),
+            obscure: lines != parsed.headers.len().saturating_add(1)
+                && obscure(head, parsed.headers),
             headers: parsed.headers,
         }))
     })
+}
+
+/// Whether more lines begin like a declaration of the body's end than were read as headers.
+fn obscure(head: &[u8], headers: &[Header<'_>]) -> bool {
+    let declares = |line: &[u8]| {
+        [&b"content-length"[..], b"transfer-encoding"]
+            .into_iter()
+            .any(|name| {
+                line.get(..name.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(name))
+            })
+    };
+    let lines = head.split(|&b| b == b'\n').skip(1);
+    let written = lines
+        .filter(|line| declares(line.trim_ascii_start()))
+        .count();
+    let read = headers
+        .iter()
+        .filter(|h| declares(h.name.as_bytes()))
+        .count();
+    written != read
 }
 
 /// Gives `parse` room for the headers of that many lines.
