@@ -321,6 +321,22 @@ impl Stream {
         self.bytes.get(..self.window).unwrap_or_default()
     }
 
+    /// The captured bytes at the position up to the next turn, the first hole or the end, and
+    /// whether one of the first two is there: then no byte will be added to them.
+    pub fn turn_window(&self) -> (&[u8], bool) {
+        let window = self.window();
+        for run in self.runs.iter().skip(1) {
+            if run.hole.is_some() {
+                break;
+            }
+            if run.turn {
+                let length = size(run.start.saturating_sub(self.position));
+                return (window.get(..length).unwrap_or(window), true);
+            }
+        }
+        (window, self.is_cut())
+    }
+
     /// Whether a hole follows the window at once: no byte will be added to it.
     pub fn is_cut(&self) -> bool {
         self.holes > 0

@@ -202,7 +202,8 @@ impl Undecided {
         let stream = streams.get(direction);
         while let Some(front) = stream.front() {
             if front.turn && front.hole.is_none() {
-                match recognise(stream.window()) {
+                let (bytes, cut) = stream.turn_window();
+                match recognise(bytes) {
                     Found::Mine(protocol, flow) => {
                         let asks = match flow {
                             Flow::Request => direction,
@@ -215,7 +216,7 @@ impl Undecided {
                         let parser = protocol.parser(setup);
                         return Decision::Speak(Speaking { parser, asks });
                     }
-                    Found::Perhaps if !stream.is_cut() => {
+                    Found::Perhaps if !cut => {
                         let waiting = stream.held() as u64;
                         return if self.looked.saturating_add(waiting) > limit {
                             Decision::Refuse

@@ -52,6 +52,7 @@ impl Protocol for Http1 {
             request: Side::default(),
             response: Side::default(),
             order: Order::default(),
+            continued: None,
             refused: 0,
             left: false,
         })
@@ -74,6 +75,8 @@ struct Dialogue {
     request: Side,
     response: Side,
     order: Order<Asked>,
+    /// The request that was given leave to send its body (100).
+    continued: Option<u64>,
     /// Turns in a row that began like no message.
     refused: u32,
     left: bool,
@@ -155,14 +158,18 @@ impl Dialogue {
     fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
         while let Some(front) = feed.stream.front() {
             if front.turn && front.hole.is_none() {
-                match head::sniff(feed.stream.window()) {
+                let (bytes, cut) = feed.stream.turn_window();
+                match head::sniff(bytes) {
                     Verdict::Is(found) if found == flow => {
                         self.refused = 0;
                         feed.stream.take_missing();
+                        if flow == Flow::Response {
+                            self.order.resume();
+                        }
                         self.side(flow).state = State::Head(Scan::default());
                         return true;
                     }
-                    Verdict::More if !feed.stream.is_cut() => return false,
+                    Verdict::More if !cut => return false,
                     _ => {
                         self.refused = self.refused.saturating_add(1);
                         if self.refused > MAX_REFUSED {
@@ -173,6 +180,8 @@ impl Dialogue {
                     }
                 }
             }
+            // What is passed over may have been messages.
+            self.unsettle(flow, None, feed);
             feed.stream.skip_front();
         }
         feed.stream.take_missing();
@@ -305,13 +314,14 @@ impl Dialogue {
         length: usize,
         feed: &mut Feed<'_>,
     ) {
-        if feed.stream.front().is_some_and(|front| front.turn) {
+        let turn = feed.stream.front().is_some_and(|front| front.turn);
+        if turn {
             self.settle(feed);
         }
         let start = feed.stream.mark(0);
         feed.stream.skip(length as u64);
         let end = feed.stream.last();
-        let number = self.order.ask(asked);
+        let number = self.order.ask(asked, turn);
         if number.is_none() {
             feed.stats.exchange_too_deep.add(1);
         }
@@ -414,6 +424,9 @@ impl Dialogue {
         let at = feed.stream.mark(0);
         feed.stream.skip(length as u64);
         if let Some((number, _)) = first {
+            if code == 100 {
+                self.continued = Some(number);
+            }
             feed.out
                 .push(message(Flow::Response, number, at, Part::Interim(code)));
         }
@@ -445,29 +458,43 @@ impl Dialogue {
         }
     }
 
-    /// In a body that may be over: ends it if this turn begins like the next message.
+    /// In a body that may be over: ends it if the next message begins here.
     fn turn(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
         let number = self.side(flow).number;
         let waits = self.order.waits(number);
+        let leave = waits && self.continued == Some(number);
         let State::Body(body) = &mut self.side(flow).state else {
             return false;
         };
-        // A sender that waits for leave to send a body gives it up only after a final answer.
-        let may_end = !(waits && matches!(body, Body::Expected(_)));
-        match head::sniff(feed.stream.window()) {
-            Verdict::Is(found) if found == flow && may_end => {
-                let clean = !matches!(body, Body::Expected(_));
-                let finish = body.cut(feed.stream, clean);
-                let at = feed.stream.last();
-                self.finish(flow, finish, at, feed);
-                true
+        let expected = matches!(body, Body::Expected(_));
+        let begins = feed
+            .stream
+            .front()
+            .is_some_and(|f| f.turn && f.hole.is_none());
+        let (bytes, cut) = feed.stream.turn_window();
+        let verdict = head::sniff(bytes);
+        let ends = match verdict {
+            // No body is sent after a final answer; if it is after all, the next turn is found.
+            _ if expected && !waits => true,
+            _ if !begins => false,
+            // A sender with leave to send its body does so.
+            _ if expected && leave => false,
+            Verdict::Is(found) => found == flow,
+            Verdict::More if !cut => return false,
+            _ => false,
+        };
+        if ends {
+            let finish = body.cut(feed.stream, !expected);
+            let at = feed.stream.last();
+            self.finish(flow, finish, at, feed);
+            if verdict != Verdict::Is(flow) {
+                self.unsettle(flow, None, feed);
+                self.side(flow).state = State::Seek;
             }
-            Verdict::More if may_end && !feed.stream.is_cut() => false,
-            _ => {
-                body.accept_turn(feed.stream);
-                true
-            }
+        } else {
+            body.accept_turn(feed.stream);
         }
+        true
     }
 
     /// A message is over.

@@ -25,7 +25,8 @@ pub struct Order<T> {
 
 #[derive(Debug)]
 enum Slot<T> {
-    Asked(u64, T),
+    /// Its number, what is to be known of it, and whether it began a turn.
+    Asked(u64, T, bool),
     /// An unknown number of requests was not seen.
     Unknown,
 }
@@ -48,35 +49,38 @@ impl<T: Copy> Order<T> {
         number
     }
 
-    /// A request waits from now on; `None` when too many do (its answer will go unpaired).
-    pub fn ask(&mut self, with: T) -> Option<u64> {
+    /// A request waits from now on; `None` when too many do (its answer will go unpaired). `turn`:
+    /// bytes went the other way just before it.
+    pub fn ask(&mut self, with: T, turn: bool) -> Option<u64> {
         if self.waiting.len() >= MAX_WAITING {
             self.lose_asks();
             return None;
         }
         let number = self.unpaired();
-        self.waiting.push_back(Slot::Asked(number, with));
+        self.waiting.push_back(Slot::Asked(number, with, turn));
         Some(number)
     }
 
     /// The request that the next response answers.
     pub fn first(&self) -> Option<(u64, T)> {
         match self.waiting.front() {
-            Some(Slot::Asked(number, with)) if !self.answers_lost => Some((*number, *with)),
+            Some(Slot::Asked(number, with, _)) if !self.answers_lost => Some((*number, *with)),
             _ => None,
         }
     }
 
-    /// Whether the request of this number waits.
+    /// Whether the request of this number waits, its response not among those that were lost.
     pub fn waits(&self, number: u64) -> bool {
-        self.waiting
-            .iter()
-            .any(|slot| matches!(slot, Slot::Asked(n, _) if *n == number))
+        !self.answers_lost
+            && self
+                .waiting
+                .iter()
+                .any(|slot| matches!(slot, Slot::Asked(n, ..) if *n == number))
     }
 
     /// The response to this request is over.
     pub fn answered(&mut self, number: u64) {
-        if matches!(self.waiting.front(), Some(Slot::Asked(n, _)) if *n == number) {
+        if matches!(self.waiting.front(), Some(Slot::Asked(n, ..)) if *n == number) {
             self.waiting.pop_front();
         }
     }
@@ -89,17 +93,30 @@ impl<T: Copy> Order<T> {
     }
 
     /// An unknown number of responses may be missing: gives up all that wait, but for the one whose
-    /// response is under way.
+    /// response is under way and a last one that began a turn: its response cannot be among them
+    /// if the next one to be seen begins a turn too ([`Order::resume`]).
     pub fn lose_answers(&mut self, under_way: Option<u64>, mut abandon: impl FnMut(u64)) {
         self.answers_lost = true;
+        let last = self.next.wrapping_sub(1);
         self.waiting.retain(|slot| match slot {
-            Slot::Asked(number, _) if Some(*number) == under_way => true,
-            Slot::Asked(number, _) => {
+            Slot::Asked(number, ..) if Some(*number) == under_way => true,
+            Slot::Asked(number, _, true) if *number == last => true,
+            Slot::Asked(number, ..) => {
                 abandon(*number);
                 false
             }
             Slot::Unknown => true,
         });
+    }
+
+    /// A response begins a turn: it answers the one request that waits, if that began one too,
+    /// since what was lost came before that.
+    pub fn resume(&mut self) {
+        if self.waiting.len() == 1
+            && let Some(Slot::Asked(_, _, true)) = self.waiting.front()
+        {
+            self.answers_lost = false;
+        }
     }
 
     /// Nobody can be waiting now: if anything was lost, gives up those that seem to, and starts anew.
@@ -110,7 +127,7 @@ impl<T: Copy> Order<T> {
         }
         self.answers_lost = false;
         for slot in self.waiting.drain(..) {
-            if let Slot::Asked(number, _) = slot {
+            if let Slot::Asked(number, ..) = slot {
                 abandon(number);
             }
         }
@@ -124,8 +141,8 @@ mod tests {
     #[test]
     fn order_pairs() {
         let mut order = Order::default();
-        let a = order.ask('a').expect("room");
-        let b = order.ask('b').expect("room");
+        let a = order.ask('a', false).expect("room");
+        let b = order.ask('b', false).expect("room");
         assert_eq!(order.first(), Some((a, 'a')));
         order.answered(a);
         assert!(!order.waits(a));
@@ -135,40 +152,52 @@ mod tests {
     #[test]
     fn an_unknown_request_shields_those_after_it() {
         let mut order = Order::default();
-        let a = order.ask('a').expect("room");
+        let a = order.ask('a', false).expect("room");
         order.lose_asks();
-        let c = order.ask('c').expect("room");
+        let c = order.ask('c', false).expect("room");
         order.answered(a);
         assert_eq!(order.first(), None);
         let mut abandoned = Vec::new();
         order.settle(|n| abandoned.push(n));
         assert_eq!(abandoned, [c]);
-        let d = order.ask('d').expect("room");
+        let d = order.ask('d', false).expect("room");
         assert_eq!(order.first(), Some((d, 'd')));
     }
 
     #[test]
     fn lost_answers_spare_the_one_under_way() {
         let mut order = Order::default();
-        let a = order.ask('a').expect("room");
-        let b = order.ask('b').expect("room");
+        let a = order.ask('a', false).expect("room");
+        let b = order.ask('b', false).expect("room");
         let mut abandoned = Vec::new();
         order.lose_answers(Some(a), |n| abandoned.push(n));
         assert_eq!(abandoned, [b]);
         assert_eq!(order.first(), None);
         order.answered(a);
         order.settle(|_| panic!("nobody is left"));
-        let c = order.ask('c').expect("room");
+        let c = order.ask('c', false).expect("room");
         assert_eq!(order.first(), Some((c, 'c')));
+    }
+
+    #[test]
+    fn a_turn_on_both_sides_pairs_again() {
+        let mut order = Order::default();
+        order.ask('a', true).expect("room");
+        let b = order.ask('b', true).expect("room");
+        let mut abandoned = 0;
+        order.lose_answers(None, |_| abandoned += 1);
+        assert_eq!((abandoned, order.first()), (1, None));
+        order.resume();
+        assert_eq!(order.first(), Some((b, 'b')));
     }
 
     #[test]
     fn pipelining_has_a_limit() {
         let mut order = Order::default();
         for _ in 0..MAX_WAITING {
-            assert!(order.ask(()).is_some());
+            assert!(order.ask((), false).is_some());
         }
-        assert!(order.ask(()).is_none());
-        assert!(order.ask(()).is_none());
+        assert!(order.ask((), false).is_none());
+        assert!(order.ask((), false).is_none());
     }
 }

@@ -60,6 +60,9 @@ impl Declared {
                 _ => {}
             }
         }
+        if head.obscure {
+            declared.suspect("length or coding that is no header");
+        }
         if declared.chunked > 1 {
             declared.suspect("chunked twice");
         }
@@ -213,7 +216,8 @@ pub(super) enum Step {
     Done(Finish, Mark),
     /// A byte that tells its framing is missing or wrong.
     Lost,
-    /// At the first byte of a turn: does the next message begin here?
+    /// At the first byte of a turn, or of a body that may not be sent: does the next message begin
+    /// here?
     Turn,
 }
 
@@ -240,18 +244,8 @@ impl Body {
                 Step::Done(finish(*n, true, true), stream.last())
             }
             Self::Length(_) => Step::More,
-            Self::Expected(n) => {
-                let Some(front) = stream.front() else {
-                    return Step::More;
-                };
-                if front.turn && front.hole.is_none() {
-                    return Step::Turn;
-                }
-                let n = *n;
-                stream.skip(n);
-                *self = Self::Length(n);
-                self.advance(stream)
-            }
+            Self::Expected(_) if stream.is_empty() => Step::More,
+            Self::Expected(_) => Step::Turn,
             Self::Chunked(chunks) => chunks.advance(stream),
             Self::Close { .. } => {
                 stream.skip(stream.end().saturating_sub(stream.position()));

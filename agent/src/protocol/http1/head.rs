@@ -100,8 +100,11 @@ const LOOK: usize = 1024;
 /// Longest method that is recognised; WebDAV's and UPnP's longest have 17.
 const MAX_METHOD: usize = 32;
 
-/// Whether bytes begin like a request or a response of HTTP/1.
+/// Whether bytes begin like a request or a response of HTTP/1, empty lines left out.
 pub(super) fn sniff(bytes: &[u8]) -> Verdict {
+    let blank = |b: &u8| matches!(b, b'\r' | b'\n');
+    let blanks = bytes.iter().take(LOOK).take_while(|b| blank(b)).count();
+    let bytes = bytes.get(blanks..).unwrap_or_default();
     match response_line(bytes) {
         Verdict::Not => request_line(bytes),
         verdict => verdict,
@@ -110,17 +113,23 @@ pub(super) fn sniff(bytes: &[u8]) -> Verdict {
 
 /// `HTTP/1.x nnn` (RFC 9112, 4).
 fn response_line(bytes: &[u8]) -> Verdict {
-    const SHAPE: &[u8; 12] = b"HTTP/1.d ddd";
-    for (&byte, &shape) in bytes.iter().zip(SHAPE) {
-        let fits = match shape {
-            b'd' => byte.is_ascii_digit(),
-            _ => byte == shape,
-        };
-        if !fits {
-            return Verdict::Not;
-        }
+    const NAME: &[u8] = b"HTTP/1.";
+    let (name, rest) = bytes.split_at_checked(NAME.len()).unwrap_or((bytes, &[]));
+    if !NAME.starts_with(name) {
+        return Verdict::Not;
     }
-    match bytes.get(SHAPE.len()) {
+    let Some((minor, rest)) = rest.split_first() else {
+        return Verdict::More;
+    };
+    let blanks = rest.iter().take(LOOK).take_while(|&&b| b == b' ').count();
+    if !minor.is_ascii_digit() || (blanks == 0 && !rest.is_empty()) {
+        return Verdict::Not;
+    }
+    let code = rest.get(blanks..).unwrap_or_default();
+    if !code.iter().take(3).all(u8::is_ascii_digit) {
+        return Verdict::Not;
+    }
+    match code.get(3) {
         Some(b' ' | b'\r' | b'\n') => Verdict::Is(Flow::Response),
         Some(_) => Verdict::Not,
         None => Verdict::More,
@@ -191,6 +200,9 @@ pub(super) struct Head<'h> {
     /// Minor version: 0 or 1.
     pub(super) minor: u8,
     pub(super) headers: &'h [Header<'h>],
+    /// Whether a line that declares a length or a coding was left out as no header: another reader
+    /// may read it.
+    pub(super) obscure: bool,
 }
 
 impl<'h> Head<'h> {
@@ -221,6 +233,8 @@ pub(super) fn request<R>(
         Ok(read(Head {
             first,
             minor: parsed.version.unwrap_or(1),
+            obscure: lines != parsed.headers.len().saturating_add(1)
+                && obscure(&repaired, parsed.headers),
             headers: parsed.headers,
         }))
     })
@@ -245,9 +259,32 @@ pub(super) fn response<R>(
         Ok(read(Head {
             first,
             minor: parsed.version.unwrap_or(1),
+            obscure: lines != parsed.headers.len().saturating_add(1)
+                && obscure(head, parsed.headers),
             headers: parsed.headers,
         }))
     })
+}
+
+/// Whether more lines begin like a declaration of the body's end than were read as headers.
+fn obscure(head: &[u8], headers: &[Header<'_>]) -> bool {
+    let declares = |line: &[u8]| {
+        [&b"content-length"[..], b"transfer-encoding"]
+            .into_iter()
+            .any(|name| {
+                line.get(..name.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(name))
+            })
+    };
+    let lines = head.split(|&b| b == b'\n').skip(1);
+    let written = lines
+        .filter(|line| declares(line.trim_ascii_start()))
+        .count();
+    let read = headers
+        .iter()
+        .filter(|h| declares(h.name.as_bytes()))
+        .count();
+    written != read
 }
 
 /// Gives `parse` room for the headers of that many lines.
