@@ -11,11 +11,13 @@ failed=0
 
 fail() { echo "scenario: FAILED: $1"; failed=1; }
 
-# Waits until a command succeeds, at most 60 s.
+# Waits until a command succeeds, while process $1 lives, at most 60 s.
 until_true() {
-    for _ in $(seq 600); do
+    local process=$1 deadline=$((SECONDS + 60))
+    shift
+    while [ $SECONDS -lt $deadline ] && kill -0 "$process" 2>/dev/null; do
         "$@" >/dev/null 2>&1 && return 0
-        sleep 0.1
+        sleep 0.2
     done
     return 1
 }
@@ -24,11 +26,15 @@ listens() { (: <>"/dev/tcp/127.0.0.1/$port"); }
 seq 100 >"$folder/index.html"
 python3 -m http.server --bind 127.0.0.1 --directory "$folder" "$port" >"$folder/server.log" 2>&1 &
 server=$!
-until_true listens || fail "the server does not start: $(cat "$folder/server.log")"
+until_true "$server" listens || fail "the server does not start: $(cat "$folder/server.log")"
 
 "$spantap" agent --export json --port "$port" >"$folder/spans" 2>"$folder/agent.log" &
 agent=$!
-until_true grep -Eqi 'tracing|ready' "$folder/agent.log" || fail "the agent does not start"
+if ! until_true "$agent" grep -Eqi 'tracing|ready' "$folder/agent.log"; then
+    cat "$folder/agent.log"
+    fail "the agent does not start"
+    exit 1
+fi
 
 for number in $(seq "$requests"); do
     code=$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$port/index.html?n=$number")

@@ -163,6 +163,16 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     Ok(command)
 }
 
+/// A command, with root rights if so asked, that ends when this process does, however it does.
+pub fn tied(program: impl AsRef<OsStr>, root: bool) -> Result<Command> {
+    let mut command = match root {
+        true => as_root("setpriv")?,
+        false => Command::new("setpriv"),
+    };
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+    Ok(command)
+}
+
 /// Whether this process runs as root.
 pub fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -257,17 +257,17 @@ impl Server {
                         .replace("ROOT", &root)
                         .replace("PORT", &port.to_string()),
                 )?;
-                let mut command = Command::new("/usr/sbin/nginx");
+                let mut command = shell::tied("/usr/sbin/nginx", false)?;
                 command.arg("-c").arg(&file).arg("-p").arg(&folder);
                 command
             }
             Kind::Node => {
-                let mut command = Command::new("node");
+                let mut command = shell::tied("node", false)?;
                 command.args(["-e", NODE, &port.to_string()]);
                 command
             }
             Kind::Python => {
-                let mut command = Command::new("python3");
+                let mut command = shell::tied("python3", false)?;
                 command
                     .args(["-c", PYTHON, &port.to_string()])
                     .current_dir(&folder);
@@ -323,7 +323,7 @@ impl Agent {
         if !shell::is_root() {
             bail!("benchmarks with the agent need root: run this command as root");
         }
-        let mut command = Command::new(spantap);
+        let mut command = shell::tied(spantap, false)?;
         command
             .args(arguments)
             .stdin(Stdio::null())

@@ -125,7 +125,7 @@ impl Guest {
 
     fn qemu(&self, kernel: &kernel::Kernel, initramfs: &Path, folder: &Path) -> Result<Command> {
         let memory = self.memory;
-        let mut command = shell::as_root("qemu-system-x86_64")?;
+        let mut command = shell::tied("qemu-system-x86_64", true)?;
         // Never KVM: nested it may hang the machine, and instructions could not be counted.
         if self.icount {
             command.args(["-accel", "tcg,thread=single", "-smp", "1"]);
@@ -188,7 +188,7 @@ pub fn virtiofsd() -> Option<PathBuf> {
 fn serve_files(folder: &Path) -> Result<Child> {
     let program = virtiofsd().context("no virtiofsd")?;
     let socket = folder.join("files");
-    let mut command = shell::as_root(&program)?;
+    let mut command = shell::tied(&program, true)?;
     command.arg(option("--socket-path=", socket.clone()));
     if program == Path::new(VIRTIOFSD[0]) {
         command.args([
