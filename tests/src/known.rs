@@ -126,7 +126,11 @@ pub struct Known {
     pub server: Option<Party>,
     /// Where its trace comes from.
     pub origin: Origin,
-    /// `error.type` on the client's span, and on the server's.
+    /// Whether its URL names another place than the one connected to (proxies), so that ports and
+    /// addresses are not judged.
+    pub elsewhere: bool,
+    /// `error.type` on the client's span, and on the server's: a value, `*` for any, `?` for any
+    /// or none.
     pub errors: [Option<String>; 2],
     /// No span may be shorter.
     pub least: Duration,
@@ -151,6 +155,7 @@ impl Known {
             client: None,
             server: None,
             origin: Origin::Root,
+            elsewhere: false,
             errors: [error(400), error(500)],
             least: Duration::ZERO,
             window: (0, u64::MAX),
