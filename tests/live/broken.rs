@@ -137,7 +137,7 @@ fn smuggle(stage: &mut Stage, mut duo: Duo, lines: &str, before: &str) -> Result
         stage.check(mine.len() == 1, || format!("{} {kind:?} spans, want 1", mine.len()));
         for span in mine {
             stage.check(span.target() == target, || format!("a span for {}", span.target()));
-            let flagged = span.attributes.keys().any(|key| key.starts_with("spantap."))
+            let flagged = span.attributes.keys().any(|key| crate::is_flag(key))
                 || !span.events.is_empty();
             stage.check(flagged, || format!("not flagged: {}", span.line()));
         }

@@ -5,11 +5,18 @@
 mod broken;
 mod clients;
 mod duo;
+mod io;
 mod programs;
 mod servers;
 mod shapes;
 
 fn main() -> std::process::ExitCode {
-    let families = [servers::cases(), clients::cases(), shapes::cases()];
+    let families = [servers::cases(), clients::cases(), shapes::cases(), io::cases()];
     spantap_tests::run::main(families.into_iter().flatten().collect())
+}
+
+/// Whether an attribute says something of a span's own making: bytes that were not seen, shapes
+/// that can be read two ways. Links have attributes of this kind on every span.
+fn is_flag(key: &str) -> bool {
+    key.starts_with("spantap.") && !key.starts_with("spantap.link.")
 }

@@ -15,6 +15,8 @@ use spantap_tests::Party;
 pub const DRIVER: &str = env!("CARGO_BIN_EXE_live-driver");
 /// The server and client on hyper and reqwest.
 pub const HYPER: &str = env!("CARGO_BIN_EXE_live-hyper");
+/// The program that uses sockets in every way.
+pub const SOCKETS: &str = env!("CARGO_BIN_EXE_live-sockets");
 
 /// A server.
 pub struct Server {
