@@ -4,14 +4,25 @@
 
 mod broken;
 mod clients;
+mod context;
 mod duo;
 mod io;
+mod policy;
 mod programs;
+mod robust;
 mod servers;
 mod shapes;
 
 fn main() -> std::process::ExitCode {
-    let families = [servers::cases(), clients::cases(), shapes::cases(), io::cases()];
+    let families = [
+        servers::cases(),
+        clients::cases(),
+        shapes::cases(),
+        io::cases(),
+        context::cases(),
+        policy::cases(),
+        robust::cases(),
+    ];
     spantap_tests::run::main(families.into_iter().flatten().collect())
 }
 

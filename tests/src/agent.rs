@@ -56,6 +56,19 @@ impl Setup {
         Self::command(name, folder, &["agent"])
     }
 
+    /// `spantap agent --pid` with its own pid, whatever else is selected.
+    pub fn selecting_itself(name: &str, folder: &Path) -> Result<Self> {
+        let words = ["-c".as_ref(), "exec \"$0\" agent --pid $$ \"$@\"".as_ref()];
+        let setup = program::Setup::new(name, folder, "sh")
+            .args::<&std::ffi::OsStr>(words)
+            .arg(binary()?)
+            .env("OTEL_BSP_SCHEDULE_DELAY", "200");
+        Ok(Self {
+            setup,
+            log: folder.join(format!("{name}.log")),
+        })
+    }
+
     /// Any of its commands.
     pub fn command(name: &str, folder: &Path, words: &[&str]) -> Result<Self> {
         let setup = program::Setup::new(name, folder, binary()?)
@@ -120,7 +133,8 @@ impl Setup {
     pub fn start(mut self) -> Result<Agent> {
         if dry() {
             let words = ["-c", "echo ready; trap 'exit 0' TERM INT; while :; do sleep 1 & wait; done"];
-            self.setup = program::Setup::new("agent", self.folder(), "sh").args(words);
+            let name = self.log.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            self.setup = program::Setup::new(&name, self.folder(), "sh").args(words);
         }
         let begun = Instant::now();
         let mut agent = Agent {
