@@ -26,8 +26,9 @@ fn main() -> std::process::ExitCode {
     spantap_tests::run::main(families.into_iter().flatten().collect())
 }
 
-/// Whether an attribute says something of a span's own making: bytes that were not seen, shapes
-/// that can be read two ways. Links have attributes of this kind on every span.
+/// Whether an attribute says that a span's bytes were not all seen, or can be read two ways.
 fn is_flag(key: &str) -> bool {
-    key.starts_with("spantap.") && !key.starts_with("spantap.link.")
+    ["spantap.missing.", "spantap.complete", "spantap.suspicious", "spantap.malformed"]
+        .iter()
+        .any(|prefix| key.starts_with(prefix))
 }

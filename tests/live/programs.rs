@@ -26,6 +26,8 @@ pub struct Server {
     pub service: &'static str,
     /// Whether it serves files only.
     pub files: bool,
+    /// Whether it may answer a POST before it has read the body.
+    pub early: bool,
     /// What it is asked.
     pub mix: fn() -> Vec<Ask>,
     /// How it is started on a port, to answer these.
@@ -41,6 +43,7 @@ const fn server(
         name,
         service,
         files: false,
+        early: false,
         mix: application,
         setup,
     }
@@ -48,7 +51,10 @@ const fn server(
 
 /// All of them.
 pub const SERVERS: &[Server] = &[
-    server("nginx", "nginx", nginx),
+    Server {
+        early: true,
+        ..server("nginx", "nginx", nginx)
+    },
     Server {
         files: true,
         mix: || files(200),

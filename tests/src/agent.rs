@@ -145,7 +145,7 @@ impl Setup {
         let mut ended = None;
         let ready = process::until("the agent is ready", Duration::from_secs(15), || {
             ended = agent.program.child().try_wait().ok().flatten();
-            ended.is_some() || agent.log().lines().any(|line| line.contains("ready"))
+            ended.is_some() || agent.log().lines().any(says_ready)
         });
         if let Some(status) = ended {
             bail!("the agent ended at once ({status}):\n    {}", agent.program.tail());
@@ -214,6 +214,11 @@ impl Agent {
         self.program.wait(Duration::from_secs(5))?;
         Ok(())
     }
+}
+
+/// The line that says that everything is attached.
+fn says_ready(line: &str) -> bool {
+    line.contains("ready") || line.starts_with("spantap: tracing")
 }
 
 static DRY: AtomicBool = AtomicBool::new(false);
