@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use spantap_tests::agent::Capture;
-use spantap_tests::install::{self, debian, tool};
+use spantap_tests::install::{debian, tool};
 use spantap_tests::known::{Known, Size, application, ask, closing, drive, now, number};
 use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;

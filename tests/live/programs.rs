@@ -15,6 +15,8 @@ use spantap_tests::program::Setup;
 pub const DRIVER: &str = env!("CARGO_BIN_EXE_live-driver");
 /// The server and client on hyper and reqwest.
 pub const HYPER: &str = env!("CARGO_BIN_EXE_live-hyper");
+/// The program that uses sockets in every way.
+pub const SOCKETS: &str = env!("CARGO_BIN_EXE_live-sockets");
 
 /// A server.
 pub struct Server {
@@ -24,6 +26,8 @@ pub struct Server {
     pub service: &'static str,
     /// Whether it serves files only.
     pub files: bool,
+    /// Whether it may answer a POST before it has read the body.
+    pub early: bool,
     /// What it is asked.
     pub mix: fn() -> Vec<Ask>,
     /// How it is started on a port, to answer these.
@@ -39,6 +43,7 @@ const fn server(
         name,
         service,
         files: false,
+        early: false,
         mix: application,
         setup,
     }
@@ -46,7 +51,10 @@ const fn server(
 
 /// All of them.
 pub const SERVERS: &[Server] = &[
-    server("nginx", "nginx", nginx),
+    Server {
+        early: true,
+        ..server("nginx", "nginx", nginx)
+    },
     Server {
         files: true,
         mix: || files(200),

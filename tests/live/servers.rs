@@ -4,7 +4,7 @@
 use anyhow::Result;
 use spantap_tests::agent::Capture;
 use spantap_tests::driver::Plain;
-use spantap_tests::known::{Ask, application, ask, closing, drive, few, number};
+use spantap_tests::known::{Ask, Known, Size, application, ask, closing, drive, few, number};
 use spantap_tests::process::free_port;
 use spantap_tests::{Case, Driver, Party, Stage};
 
@@ -19,21 +19,13 @@ pub fn cases() -> Vec<Case> {
                 let when = if before { "before" } else { "after" };
                 let name = format!("servers::{}::{}::{when}", server.name, capture.name());
                 cases.push(Case::new(name, move |stage| {
-                    if before {
-                        older(stage, server, capture)
-                    } else {
-                        younger(stage, server, capture)
-                    }
+                    if before { older(stage, server, capture) } else { younger(stage, server, capture) }
                 }));
             }
         }
     }
-    cases.push(Case::new("servers::nginx-proxy::before", |stage| {
-        proxy(stage, true)
-    }));
-    cases.push(Case::new("servers::nginx-proxy::after", |stage| {
-        proxy(stage, false)
-    }));
+    cases.push(Case::new("servers::nginx-proxy::before", |stage| proxy(stage, true)));
+    cases.push(Case::new("servers::nginx-proxy::after", |stage| proxy(stage, false)));
     cases
 }
 
@@ -46,11 +38,7 @@ struct Plan {
 
 impl Plan {
     fn new(server: &Server) -> Self {
-        let mut new = if server.files {
-            vec![ask("GET", &format!("/bytes/9/{}", number()), 200)]
-        } else {
-            few()
-        };
+        let mut new = if server.files { vec![ask("GET", &format!("/bytes/9/{}", number()), 200)] } else { few() };
         new.extend(closing());
         Self {
             warm: vec![ask("GET", &format!("/bytes/1024/{}", number()), 200)],
@@ -64,13 +52,20 @@ impl Plan {
     }
 }
 
+/// A POST that may be answered before its body is read.
+fn early(one: &mut Known) {
+    one.sent = match one.sent {
+        Size::Exact(size) if one.method == "POST" && size > 0 => Size::Maybe(size),
+        Size::Framed(..) => Size::Unknown,
+        other => other,
+    };
+}
+
 /// Program, connection and its first request are older than the agent.
 fn older(stage: &mut Stage, server: &Server, capture: Capture) -> Result<()> {
     let plan = Plan::new(server);
     let port = free_port()?;
-    let program = (server.setup)(&stage.folder, port, &plan.all())?
-        .port(port)
-        .start()?;
+    let program = (server.setup)(&stage.folder, port, &plan.all())?.port(port).start()?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
     let client = Party::new("driver", &[driver.pid()]);
     let mut plain = Plain::new(&mut driver, port)?;
@@ -79,13 +74,10 @@ fn older(stage: &mut Stage, server: &Server, capture: Capture) -> Result<()> {
     let served = Party::new(server.service, &program.pids());
     let mut known = drive(&plan.old, &mut plain, port, Some(&client), Some(&served))?;
     plain.end()?;
-    known.extend(drive(
-        &plan.new,
-        &mut plain,
-        port,
-        Some(&client),
-        Some(&served),
-    )?);
+    known.extend(drive(&plan.new, &mut plain, port, Some(&client), Some(&served))?);
+    if server.early {
+        known.iter_mut().for_each(early);
+    }
     stage.judge(agent, &known).map(drop)
 }
 
@@ -94,12 +86,7 @@ fn younger(stage: &mut Stage, server: &Server, capture: Capture) -> Result<()> {
     let plan = Plan::new(server);
     let port = free_port()?;
     let setup = (server.setup)(&stage.folder, port, &plan.all())?.port(port);
-    let agent = stage
-        .agent()?
-        .ports(&[port])
-        .grpc()
-        .capture(capture)
-        .start()?;
+    let agent = stage.agent()?.ports(&[port]).grpc().capture(capture).start()?;
     let program = setup.start()?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
     let client = Party::new("driver", &[driver.pid()]);
@@ -107,13 +94,10 @@ fn younger(stage: &mut Stage, server: &Server, capture: Capture) -> Result<()> {
     let served = Party::new(server.service, &program.pids());
     let mut known = drive(&plan.old, &mut plain, port, Some(&client), Some(&served))?;
     plain.end()?;
-    known.extend(drive(
-        &plan.new,
-        &mut plain,
-        port,
-        Some(&client),
-        Some(&served),
-    )?);
+    known.extend(drive(&plan.new, &mut plain, port, Some(&client), Some(&served))?);
+    if server.early {
+        known.iter_mut().for_each(early);
+    }
     stage.judge(agent, &known).map(drop)
 }
 
@@ -121,9 +105,7 @@ fn younger(stage: &mut Stage, server: &Server, capture: Capture) -> Result<()> {
 fn proxy(stage: &mut Stage, before: bool) -> Result<()> {
     let (port, behind) = (free_port()?, free_port()?);
     let setup = crate::programs::nginx_proxy(&stage.folder, port, behind)?.port(port);
-    let upstream = crate::programs::go_server(&stage.folder, behind)?
-        .port(behind)
-        .start()?;
+    let upstream = crate::programs::go_server(&stage.folder, behind)?.port(behind).start()?;
     let mut agent = None;
     if !before {
         agent = Some(stage.agent()?.ports(&[port, behind]).start()?);
@@ -141,17 +123,8 @@ fn proxy(stage: &mut Stage, before: bool) -> Result<()> {
     };
     let front = Party::new("nginx", &nginx.pids());
     let back = Party::new("go-app", &upstream.pids());
-    let mut known = drive(
-        &application(),
-        &mut plain,
-        port,
-        Some(&client),
-        Some(&front),
-    )?;
-    let second: Vec<_> = known
-        .iter()
-        .map(|one| crate::programs::passed_on(one, behind, &front, &back))
-        .collect();
+    let mut known = drive(&application(), &mut plain, port, Some(&client), Some(&front))?;
+    let second: Vec<_> = known.iter().map(|one| crate::programs::passed_on(one, behind, &front, &back)).collect();
     known.extend(second);
     stage.judge(agent, &known).map(drop)
 }

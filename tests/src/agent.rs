@@ -56,6 +56,19 @@ impl Setup {
         Self::command(name, folder, &["agent"])
     }
 
+    /// `spantap agent --pid` with its own pid, whatever else is selected.
+    pub fn selecting_itself(name: &str, folder: &Path) -> Result<Self> {
+        let words = ["-c".as_ref(), "exec \"$0\" agent --pid $$ \"$@\"".as_ref()];
+        let setup = program::Setup::new(name, folder, "sh")
+            .args::<&std::ffi::OsStr>(words)
+            .arg(binary()?)
+            .env("OTEL_BSP_SCHEDULE_DELAY", "200");
+        Ok(Self {
+            setup,
+            log: folder.join(format!("{name}.log")),
+        })
+    }
+
     /// Any of its commands.
     pub fn command(name: &str, folder: &Path, words: &[&str]) -> Result<Self> {
         let setup = program::Setup::new(name, folder, binary()?)
@@ -82,18 +95,14 @@ impl Setup {
     /// Traces what uses these ports.
     #[must_use]
     pub fn ports(self, ports: &[u16]) -> Self {
-        let words = ports
-            .iter()
-            .flat_map(|port| ["--port".into(), port.to_string()]);
+        let words = ports.iter().flat_map(|port| ["--port".into(), port.to_string()]);
         self.args(words)
     }
 
     /// Traces these processes and what they start.
     #[must_use]
     pub fn pids(self, pids: &[u32]) -> Self {
-        let words = pids
-            .iter()
-            .flat_map(|pid| ["--pid".into(), pid.to_string()]);
+        let words = pids.iter().flat_map(|pid| ["--pid".into(), pid.to_string()]);
         self.args(words)
     }
 
@@ -123,11 +132,9 @@ impl Setup {
     /// Starts it and waits until it says that it is ready.
     pub fn start(mut self) -> Result<Agent> {
         if dry() {
-            let words = [
-                "-c",
-                "echo ready; trap 'exit 0' TERM INT; while :; do sleep 1 & wait; done",
-            ];
-            self.setup = program::Setup::new("agent", self.folder(), "sh").args(words);
+            let words = ["-c", "echo ready; trap 'exit 0' TERM INT; while :; do sleep 1 & wait; done"];
+            let name = self.log.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            self.setup = program::Setup::new(&name, self.folder(), "sh").args(words);
         }
         let begun = Instant::now();
         let mut agent = Agent {
@@ -138,13 +145,10 @@ impl Setup {
         let mut ended = None;
         let ready = process::until("the agent is ready", Duration::from_secs(15), || {
             ended = agent.program.child().try_wait().ok().flatten();
-            ended.is_some() || agent.log().lines().any(|line| line.contains("ready"))
+            ended.is_some() || agent.log().lines().any(says_ready)
         });
         if let Some(status) = ended {
-            bail!(
-                "the agent ended at once ({status}):\n    {}",
-                agent.program.tail()
-            );
+            bail!("the agent ended at once ({status}):\n    {}", agent.program.tail());
         }
         ready.with_context(|| agent.program.tail())?;
         agent.ready_after = begun.elapsed();
@@ -212,6 +216,11 @@ impl Agent {
     }
 }
 
+/// The line that says that everything is attached.
+fn says_ready(line: &str) -> bool {
+    line.contains("ready") || line.starts_with("spantap: tracing")
+}
+
 static DRY: AtomicBool = AtomicBool::new(false);
 
 /// From now on no agent is started.
@@ -231,11 +240,7 @@ pub fn binary() -> Result<PathBuf> {
     }
     if let Some(path) = std::env::var_os("SPANTAP_BIN") {
         let path = PathBuf::from(path);
-        ensure!(
-            path.is_file(),
-            "SPANTAP_BIN={}: no such file",
-            path.display()
-        );
+        ensure!(path.is_file(), "SPANTAP_BIN={}: no such file", path.display());
         return Ok(fs::canonicalize(path)?);
     }
     let path = target().join("release/spantap");

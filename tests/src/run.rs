@@ -209,6 +209,10 @@ fn run(cases: &[Case], total: usize) -> ExitCode {
     for (family, time) in families {
         println!("{family:<20} {:>7.1} s", time.as_secs_f64());
     }
+    if agent::dry() {
+        println!("\ndry run: {} of {} cases did as asked; nothing was traced", cases.len() - failed.len(), cases.len());
+        return if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     println!(
         "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
         if failed.is_empty() { "ok" } else { "FAILED" },

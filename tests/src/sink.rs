@@ -309,3 +309,79 @@ fn grpc_answer(outcome: Result<bool>) -> Result<Response<Body>> {
         .header("content-type", "application/grpc")
         .body(body.map_frame(|frame: Frame<Bytes>| frame).boxed())?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as Sent};
+
+    use super::*;
+
+    fn message() -> Vec<u8> {
+        let span = Sent {
+            trace_id: vec![1; 16],
+            span_id: vec![2; 8],
+            name: "GET".into(),
+            kind: 3,
+            ..Sent::default()
+        };
+        let scoped = ScopeSpans {
+            spans: vec![span],
+            ..ScopeSpans::default()
+        };
+        let group = ResourceSpans {
+            scope_spans: vec![scoped],
+            ..ResourceSpans::default()
+        };
+        let request = ExportTraceServiceRequest {
+            resource_spans: vec![group],
+        };
+        request.encode_to_vec()
+    }
+
+    fn post(sink: &Sink, head: &str, body: &[u8]) -> String {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", sink.port())).expect("connect");
+        let length = body.len();
+        let head = format!("POST /v1/traces HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n");
+        stream.write_all(&[head.as_bytes(), body].concat()).expect("write");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("read");
+        answer
+    }
+
+    const PROTOBUF: &str = "Content-Type: application/x-protobuf\r\n";
+
+    #[test]
+    fn keeps_what_it_is_sent() {
+        let sink = Sink::start().expect("start");
+        let answer = post(&sink, PROTOBUF, &message());
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(sink.wait(1, Duration::from_secs(5)));
+        let spans = sink.spans();
+        assert_eq!(spans[0].name, "GET");
+        assert_eq!(spans[0].trace, "01".repeat(16));
+        assert_eq!(spans[0].kind, crate::Kind::Client);
+    }
+
+    #[test]
+    fn takes_gzip() {
+        let sink = Sink::start().expect("start");
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(&message()).expect("pack");
+        let packed = packer.finish().expect("pack");
+        post(&sink, &format!("{PROTOBUF}Content-Encoding: gzip\r\n"), &packed);
+        assert_eq!(sink.count(), 1);
+        assert!(sink.arrivals()[0].gzip);
+    }
+
+    #[test]
+    fn refuses_when_told_to_and_what_is_not_otlp() {
+        let sink = Sink::start().expect("start");
+        sink.refuse(1);
+        assert!(post(&sink, PROTOBUF, &message()).starts_with("HTTP/1.1 503"));
+        assert_eq!(sink.count(), 0);
+        assert!(post(&sink, "Content-Type: text/plain\r\n", b"x").starts_with("HTTP/1.1 400"));
+        assert_eq!(sink.broken().len(), 1);
+    }
+}
