@@ -48,20 +48,26 @@ pub fn cases() -> Vec<Case> {
     for capture in [Capture::Socket, Capture::Syscall] {
         let path = capture.name();
         for (form, seen) in FORMS {
-            cases.push(Case::new(format!("io::{form}::serve::{path}"), move |stage| {
-                serve(stage, form, seen, capture)
-            }));
-            cases.push(Case::new(format!("io::{form}::ask::{path}"), move |stage| {
-                asks(stage, form, seen, capture)
-            }));
+            cases.push(Case::new(
+                format!("io::{form}::serve::{path}"),
+                move |stage| serve(stage, form, seen, capture),
+            ));
+            cases.push(Case::new(
+                format!("io::{form}::ask::{path}"),
+                move |stage| asks(stage, form, seen, capture),
+            ));
         }
         for owner in ["fork", "pass", "exec"] {
             cases.push(Case::new(format!("io::{owner}::{path}"), move |stage| {
                 serve(stage, owner, Seen::Whole, capture)
             }));
         }
-        cases.push(Case::new(format!("io::reuse::{path}"), move |stage| reuse(stage, capture)));
-        cases.push(Case::new(format!("io::unix::{path}"), move |stage| unix(stage, capture)));
+        cases.push(Case::new(format!("io::reuse::{path}"), move |stage| {
+            reuse(stage, capture)
+        }));
+        cases.push(Case::new(format!("io::unix::{path}"), move |stage| {
+            unix(stage, capture)
+        }));
     }
     cases
 }
@@ -111,7 +117,8 @@ fn asks(stage: &mut Stage, form: &str, seen: Seen, capture: Capture) -> Result<(
     let port = free_port()?;
     let server = go_server(&stage.folder, port)?.port(port).start()?;
     let serving = Party::new("go-app", &server.pids());
-    let setup = Setup::new("sockets", &stage.folder, SOCKETS).args(["ask", form, &port.to_string()]);
+    let setup =
+        Setup::new("sockets", &stage.folder, SOCKETS).args(["ask", form, &port.to_string()]);
     let mut client = Client::start(setup)?;
     drive(&warm(), &mut client, port, None, None)?;
     let agent = stage.agent()?.ports(&[port]).capture(capture).start()?;
@@ -128,15 +135,30 @@ fn asks(stage: &mut Stage, form: &str, seen: Seen, capture: Capture) -> Result<(
 /// Bodies sent without a buffer are holes of known length, and the spans of the side that sent
 /// them say so.
 fn flagged(stage: &mut Stage, known: &[Known], spans: &[Span], kind: Kind) {
-    let prefix = if kind == Kind::Server { "/bytes/" } else { "/upload/" };
-    for one in known.iter().filter(|one| one.target.starts_with(prefix) && one.method != "HEAD") {
-        let key = if kind == Kind::Server { "http.response.body.size" } else { "http.request.body.size" };
-        let span = spans.iter().find(|span| span.kind == kind && span.target() == one.target);
+    let prefix = if kind == Kind::Server {
+        "/bytes/"
+    } else {
+        "/upload/"
+    };
+    for one in known
+        .iter()
+        .filter(|one| one.target.starts_with(prefix) && one.method != "HEAD")
+    {
+        let key = if kind == Kind::Server {
+            "http.response.body.size"
+        } else {
+            "http.request.body.size"
+        };
+        let span = spans
+            .iter()
+            .find(|span| span.kind == kind && span.target() == one.target);
         let Some(span) = span.filter(|span| span.int(key).unwrap_or_default() > 0) else {
             continue;
         };
         let says = span.attributes.keys().any(|key| crate::is_flag(key));
-        stage.check(says, || format!("says nothing of the hole: {}", span.line()));
+        stage.check(says, || {
+            format!("says nothing of the hole: {}", span.line())
+        });
     }
 }
 
@@ -162,23 +184,36 @@ fn unix(stage: &mut Stage, capture: Capture) -> Result<()> {
     // The path of a socket is short, the case's folder is not.
     let path = format!("/tmp/live-sockets-{}-{}", std::process::id(), number());
     let address = format!("unix:{path}");
-    let server = Setup::new("server", &stage.folder, SOCKETS).args(["serve", "rw", &address]).start()?;
-    until("the socket is there", std::time::Duration::from_secs(5), || {
-        std::path::Path::new(&path).exists()
-    })?;
+    let server = Setup::new("server", &stage.folder, SOCKETS)
+        .args(["serve", "rw", &address])
+        .start()?;
+    until(
+        "the socket is there",
+        std::time::Duration::from_secs(5),
+        || std::path::Path::new(&path).exists(),
+    )?;
     let setup = Setup::new("client", &stage.folder, SOCKETS).args(["ask", "rw", &address]);
     let mut client = Client::start(setup)?;
     let first = client.ask(&warm()[0])?;
     ensure!(first.status == 200, "status {}", first.status);
-    let agent = stage.agent()?.pids(&[server.pid(), client.pid()]).capture(capture).start()?;
-    let sides = [Party::new("live-sockets", &[client.pid()]), Party::new("live-sockets", &server.pids())];
+    let agent = stage
+        .agent()?
+        .pids(&[server.pid(), client.pid()])
+        .capture(capture)
+        .start()?;
+    let sides = [
+        Party::new("live-sockets", &[client.pid()]),
+        Party::new("live-sockets", &server.pids()),
+    ];
     let mut known = drive(&mix(), &mut client, 0, Some(&sides[0]), Some(&sides[1]))?;
     known.iter_mut().for_each(|one| one.elsewhere = true);
     std::fs::remove_file(&path)?;
     let spans = stage.judge(agent, &known)?;
     for span in &spans {
         let transport = span.text("network.transport");
-        stage.check(transport.as_deref() == Some("unix"), || format!("network.transport {transport:?}"));
+        stage.check(transport.as_deref() == Some("unix"), || {
+            format!("network.transport {transport:?}")
+        });
     }
     Ok(())
 }

@@ -343,8 +343,12 @@ mod tests {
     fn post(sink: &Sink, head: &str, body: &[u8]) -> String {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", sink.port())).expect("connect");
         let length = body.len();
-        let head = format!("POST /v1/traces HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n");
-        stream.write_all(&[head.as_bytes(), body].concat()).expect("write");
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n"
+        );
+        stream
+            .write_all(&[head.as_bytes(), body].concat())
+            .expect("write");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("read");
         answer
@@ -370,7 +374,11 @@ mod tests {
         let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packer.write_all(&message()).expect("pack");
         let packed = packer.finish().expect("pack");
-        post(&sink, &format!("{PROTOBUF}Content-Encoding: gzip\r\n"), &packed);
+        post(
+            &sink,
+            &format!("{PROTOBUF}Content-Encoding: gzip\r\n"),
+            &packed,
+        );
         assert_eq!(sink.count(), 1);
         assert!(sink.arrivals()[0].gzip);
     }

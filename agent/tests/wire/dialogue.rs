@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use spantap::config::Config;
 use spantap::event::{
-    Address, ConnectionId, Direction, End, Ending, Event, Execution, Hole, Open, Role, Segment,
-    StreamKey,
+    Address, ConnectionId, Direction, End, Ending, Ends, Event, Execution, Hole, Open, Role,
+    Segment,
 };
 use spantap::exchange::{Exchange, Fact, Outcome};
 use spantap::pipeline::shard::{Out, Shard};
@@ -348,10 +348,7 @@ fn run(steps: &[Step], role: Role) -> Vec<Seen> {
         local: address(1),
         remote: address(2),
         role: None,
-        key: Some(StreamKey {
-            client: 1,
-            server: 2,
-        }),
+        ends: Some(Ends { own: 1, peer: 2 }),
         base: [0, 0],
         netns: 0,
     };

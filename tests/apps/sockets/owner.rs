@@ -100,7 +100,12 @@ fn pass(worker: &UnixStream, socket: &OwnedFd) -> Result<()> {
     let mut control = SendAncillaryBuffer::new(&mut space);
     let sockets = [socket.as_fd()];
     control.push(SendAncillaryMessage::ScmRights(&sockets));
-    sendmsg(worker, &[IoSlice::new(b"1")], &mut control, SendFlags::empty())?;
+    sendmsg(
+        worker,
+        &[IoSlice::new(b"1")],
+        &mut control,
+        SendFlags::empty(),
+    )?;
     Ok(())
 }
 
