@@ -4,8 +4,10 @@
 
 mod broken;
 mod clients;
+mod collector;
 mod context;
 mod duo;
+mod export;
 mod io;
 mod policy;
 mod programs;
@@ -22,6 +24,8 @@ fn main() -> std::process::ExitCode {
         context::cases(),
         policy::cases(),
         robust::cases(),
+        export::cases(),
+        collector::cases(),
     ];
     spantap_tests::run::main(families.into_iter().flatten().collect())
 }
