@@ -121,23 +121,7 @@ fn curl(stage: &mut Stage, capture: Capture) -> Result<()> {
         &serving,
     ));
 
-    for (method, words, status) in [
-        ("POST", vec!["--data-binary", "0123456789"], 201),
-        (
-            "PUT",
-            vec![
-                "-X",
-                "PUT",
-                "--data-binary",
-                "0123456789",
-                "-H",
-                "Transfer-Encoding: chunked",
-            ],
-            201,
-        ),
-        ("HEAD", vec!["--head"], 200),
-        ("DELETE", vec!["-X", "DELETE"], 204),
-    ] {
+    for &(method, words, status) in METHODS {
         let target = match method {
             "HEAD" => format!("/bytes/99/{}", number()),
             "DELETE" => format!("/item/{}", number()),
@@ -166,6 +150,25 @@ fn curl(stage: &mut Stage, capture: Capture) -> Result<()> {
     }
     stage.judge(agent, &known).map(drop)
 }
+
+/// What curl asks one process each: method, its words, the status that comes back.
+const METHODS: &[(&str, &[&str], u16)] = &[
+    ("POST", &["--data-binary", "0123456789"], 201),
+    (
+        "PUT",
+        &[
+            "-X",
+            "PUT",
+            "--data-binary",
+            "0123456789",
+            "-H",
+            "Transfer-Encoding: chunked",
+        ],
+        201,
+    ),
+    ("HEAD", &["--head"], 200),
+    ("DELETE", &["-X", "DELETE"], 204),
+];
 
 fn wget(stage: &mut Stage, capture: Capture) -> Result<()> {
     let wget = tool("wget", &["wget"])?;

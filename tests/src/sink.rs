@@ -224,7 +224,8 @@ fn acceptor(certificates: &Certificates, mutual: bool) -> Result<TlsAcceptor> {
     let builder = if mutual {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(authority)?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build()?;
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build()?;
         builder.with_client_cert_verifier(verifier)
     } else {
         builder.with_no_client_auth()
@@ -234,11 +235,7 @@ fn acceptor(certificates: &Certificates, mutual: bool) -> Result<TlsAcceptor> {
     Ok(Arc::new(config).into())
 }
 
-async fn accept(
-    listener: tokio::net::TcpListener,
-    state: Arc<State>,
-    tls: Option<TlsAcceptor>,
-) {
+async fn accept(listener: tokio::net::TcpListener, state: Arc<State>, tls: Option<TlsAcceptor>) {
     while let Ok((stream, _)) = listener.accept().await {
         let (state, tls) = (state.clone(), tls.clone());
         tokio::spawn(async move {
