@@ -36,10 +36,20 @@ pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
 }
 
-/// The cargo that runs us.
+/// The cargo that runs us, without what it told us about ourselves: some build scripts (ring's) run
+/// again when these variables change, so a build from here and one by hand would undo each other.
 pub fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand);
+    for (name, _) in env::vars_os() {
+        let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "LD_LIBRARY_PATH"];
+        if ours
+            .iter()
+            .any(|start| name.to_string_lossy().starts_with(start))
+        {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

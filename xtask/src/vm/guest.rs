@@ -29,6 +29,8 @@ pub struct Guest {
     pub limit: Duration,
     /// Variables the command gets.
     pub env: Vec<(String, String)>,
+    /// Whether its standard output is passed on, and not only kept.
+    pub shown: bool,
 }
 
 /// How a guest ended.
@@ -36,7 +38,7 @@ pub struct Guest {
 pub struct Ended {
     /// The command's exit code.
     pub code: u8,
-    /// What it wrote to its standard output, which was passed on too.
+    /// What it wrote to its standard output.
     pub output: String,
     /// From start to power-off.
     pub time: Duration,
@@ -51,6 +53,7 @@ impl Guest {
             memory: 2048,
             limit: Duration::from_secs(300),
             env: Vec::new(),
+            shown: true,
         }
     }
 
@@ -64,7 +67,7 @@ impl Guest {
         say(format!("vm: booting {}", kernel.release));
         let start = Instant::now();
         let mut files = Daemon(serve_files(&folder.path)?);
-        let stdout = listen(&folder.path, "stdout", Some(std::io::stdout()))?;
+        let stdout = listen(&folder.path, "stdout", self.shown.then(std::io::stdout))?;
         let stderr = listen(&folder.path, "stderr", Some(std::io::stderr()))?;
         let status = listen(&folder.path, "status", None::<std::io::Sink>)?;
         let mut qemu = self.qemu(&kernel, &initramfs, &folder.path)?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use serde_json::Value;
 
 pub use guest::Guest;
 
@@ -86,6 +87,7 @@ pub fn matrix(kernels: &[&str]) -> Result<Count> {
     for kernel in kernels {
         let mut guest = Guest::new(kernel);
         guest.env = vec![("SPANTAP_BIN".to_owned(), agent.display().to_string())];
+        guest.shown = false;
         let result = guest.run(MATRIX).and_then(|ended| judge(kernel, &ended));
         match result {
             Ok(()) => count.passed += 1,
@@ -100,22 +102,34 @@ pub fn matrix(kernels: &[&str]) -> Result<Count> {
 
 /// The doctor must say, in JSON, that this kernel can be traced; then the scenario must agree.
 fn judge(kernel: &str, ended: &guest::Ended) -> Result<()> {
-    let (doctor, _) = ended
+    let (doctor, scenario) = ended
         .output
         .split_once(MARK)
-        .context("the doctor never came to an end")?;
-    let report: serde_json::Value =
-        serde_json::from_str(doctor).context("spantap doctor -o json is not JSON")?;
-    if report.get("able").and_then(serde_json::Value::as_bool) != Some(true) {
+        .with_context(|| format!("the doctor never came to an end: {}", ended.output))?;
+    let report: Value = serde_json::from_str(doctor).context("spantap doctor -o json")?;
+    for row in report
+        .get("rows")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let word = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+        println!(
+            "doctor: {}: {}: {}",
+            word("feature"),
+            word("state"),
+            word("detail")
+        );
+    }
+    print!("{scenario}");
+    if report.get("able").and_then(Value::as_bool) != Some(true) {
         bail!("spantap doctor says that this kernel cannot be traced");
     }
     if ended.code != 0 {
         bail!("the scenario exited with {}", ended.code);
     }
-    say(format!(
-        "vm: {kernel}: passed, {:.1} s",
-        ended.time.as_secs_f64()
-    ));
+    let seconds = ended.time.as_secs_f64();
+    say(format!("vm: {kernel}: passed, {seconds:.1} s"));
     Ok(())
 }
 
