@@ -272,7 +272,7 @@ fn absolute(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let spans = duo.judge(stage)?;
     for span in &spans {
         let address = span.text("server.address");
-        stage.check(address.as_deref() == Some("example.test"), || format!("server.address {address:?}"));
+        stage.check(address.as_deref() == Some("example.test"), || format!("server.address {address:?}: {}", span.line()));
     }
     Ok(())
 }
