@@ -339,3 +339,132 @@ const SLACK: u64 = 20_000_000;
 const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::known::Size;
+    use crate::span::Attributes;
+
+    fn known() -> Known {
+        let mut known = Known::new("GET", "/bytes/5/100001", Some(404), 80);
+        known = known.between(&Party::new("asker", &[1]), &Party::new("answerer", &[2]));
+        known.received = Size::Exact(5);
+        known
+    }
+
+    fn attributes(pairs: &[(&str, serde_json::Value)]) -> Attributes {
+        pairs.iter().map(|(key, value)| ((*key).to_string(), value.clone())).collect()
+    }
+
+    fn span(kind: Kind, pid: u32, service: &str, id: char) -> Span {
+        let mut span = Span {
+            trace: "a".repeat(32),
+            id: id.to_string().repeat(16),
+            parent: None,
+            state: String::new(),
+            flags: 1,
+            kind,
+            name: "GET".into(),
+            start: 10,
+            end: 20,
+            error: kind == Kind::Client,
+            ok: false,
+            message: String::new(),
+            attributes: attributes(&[
+                ("http.request.method", "GET".into()),
+                ("http.response.status_code", 404.into()),
+                ("http.response.body.size", 5.into()),
+                ("network.protocol.version", "1.1".into()),
+                ("network.peer.port", 80.into()),
+                ("server.address", "127.0.0.1".into()),
+                ("server.port", 80.into()),
+            ]),
+            resource: attributes(&[
+                ("service.name", service.into()),
+                ("service.instance.id", "x".into()),
+                ("telemetry.sdk.name", "x".into()),
+                ("host.name", "x".into()),
+                ("process.pid", pid.into()),
+            ]),
+            schema: "https://opentelemetry.io/schemas/1.40.0".into(),
+            scope: String::new(),
+            events: Vec::new(),
+            links: Vec::new(),
+            repeated: Vec::new(),
+        };
+        let more = if kind == Kind::Server {
+            attributes(&[
+                ("url.path", "/bytes/5/100001".into()),
+                ("url.scheme", "http".into()),
+                ("client.address", "127.0.0.1".into()),
+            ])
+        } else {
+            attributes(&[
+                ("url.full", "http://127.0.0.1:80/bytes/5/100001".into()),
+                ("error.type", "404".into()),
+            ])
+        };
+        span.attributes.extend(more);
+        span
+    }
+
+    fn pair() -> Vec<Span> {
+        let client = span(Kind::Client, 1, "asker", 'b');
+        let mut server = span(Kind::Server, 2, "answerer", 'c');
+        server.parent = Some(client.id.clone());
+        vec![client, server]
+    }
+
+    fn problems(spans: &[Span]) -> Vec<String> {
+        judge(&[known()], spans).0.problems
+    }
+
+    #[test]
+    fn a_right_pair_is_right() {
+        let spans = pair();
+        let (score, pairs) = judge(&[known()], &spans);
+        assert_eq!(score.problems, Vec::<String>::new());
+        assert_eq!((score.server, score.client, score.parents), ((1, 1), (1, 1), (2, 2)));
+        assert!(pairs[0].client.is_some() && pairs[0].server.is_some());
+    }
+
+    #[test]
+    fn a_missing_span_and_one_too_many_are_seen() {
+        let mut spans = pair();
+        let server = spans.pop();
+        assert_eq!(problems(&spans), ["missing: server span of GET /bytes/5/100001"]);
+        spans.extend(server.clone());
+        spans.extend(server);
+        let (score, _) = judge(&[known()], &spans);
+        assert_eq!((score.surplus, score.problems.len()), (1, 1));
+        assert!(score.precision() < 100.0 && score.recall() >= 100.0);
+    }
+
+    #[test]
+    fn each_wrong_field_is_seen() {
+        type Spoil = fn(&mut Vec<Span>);
+        let spoils: [(&str, Spoil); 11] = [
+            ("status_code", |s| drop(s[0].attributes.insert("http.response.status_code".into(), 200.into()))),
+            ("status_code", |s| drop(s[0].attributes.insert("http.response.status_code".into(), "404".into()))),
+            ("error.type", |s| drop(s[1].attributes.insert("error.type".into(), "404".into()))),
+            ("status is error", |s| s[1].error = true),
+            ("body.size", |s| drop(s[1].attributes.remove("http.response.body.size"))),
+            ("parent", |s| s[1].parent = None),
+            ("parent", |s| s[1].trace = "d".repeat(32)),
+            ("process.pid", |s| drop(s[1].resource.insert("process.pid".into(), 3.into()))),
+            ("service.name", |s| drop(s[1].resource.insert("service.name".into(), "x".into()))),
+            ("before it starts", |s| s[1].end = 5),
+            ("http.route", |s| {
+                s[1].name = "GET /bytes/5/100001".into();
+                s[1].attributes.insert("http.route".into(), "/bytes/5/100001".into());
+            }),
+        ];
+        for (word, spoil) in spoils {
+            let mut spans = pair();
+            spoil(&mut spans);
+            let problems = problems(&spans);
+            assert!(problems.len() == 1 && problems[0].contains(word), "{word}: {problems:?}");
+        }
+    }
+}
