@@ -63,12 +63,12 @@ pub struct Open {
     pub local_port: u16,
     /// Remote port, host order.
     pub remote_port: u16,
-    /// [`role`] as the kernel side saw it.
-    pub role: u8,
-    /// `TCP_*` state at this moment.
+    /// `TCP_*` state at this moment (`include/net/tcp_states.h`).
     pub state: u8,
-    /// Bit 0: the TCP counters below are filled.
+    /// 1 where the TCP counters below are filled.
     pub has_counters: u8,
+    /// [`EGRESS`] or [`INGRESS`]: the way of the call that opened this record.
+    pub direction: u8,
     /// Unused.
     pub pad: u8,
     /// tcp_sock.write_seq, after the call that opened this record.
@@ -81,7 +81,7 @@ pub struct Open {
     pub snd_nxt: u32,
     /// tcp_sock.rcv_nxt.
     pub rcv_nxt: u32,
-    /// Length of that call, by [`EGRESS`] or [`INGRESS`] in `direction`.
+    /// Bytes that call moved.
     pub length: u32,
     /// tcp_sock.bytes_acked.
     pub bytes_acked: u64,
@@ -91,24 +91,10 @@ pub struct Open {
     pub bytes_sent: u64,
     /// tcp_sock.bytes_retrans.
     pub bytes_retrans: u64,
-    /// Direction of the call that opened this record.
-    pub direction: u32,
-    /// Unused.
-    pub pad2: u32,
     /// task_struct.comm of the thread that used it.
     pub comm: [u8; 16],
 }
-const _: () = assert!(size_of::<Open>() == 168);
-
-/// Who called connect, as far as the kernel side knows.
-pub mod role {
-    /// Older than the agent.
-    pub const UNKNOWN: u8 = 0;
-    /// This end connected.
-    pub const CLIENT: u8 = 1;
-    /// This end accepted.
-    pub const SERVER: u8 = 2;
-}
+const _: () = assert!(size_of::<Open>() == 160);
 
 /// Bytes that one call moved on one connection in one direction.
 #[derive(Clone, Copy, Debug)]
@@ -272,90 +258,95 @@ pub mod verdict {
     pub const IGNORED: u32 = 2;
 }
 
-/// Offsets of kernel fields, resolved from BTF in user space and handed over before load.
-/// A field that the running kernel does not have is [`Offsets::ABSENT`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Offsets {
-    /// task_struct.flags
-    pub task_flags: u32,
-    /// task_struct.files
-    pub task_files: u32,
-    /// task_struct.tgid
-    pub task_tgid: u32,
-    /// task_struct.pid
-    pub task_pid: u32,
-    /// task_struct.real_parent
-    pub task_real_parent: u32,
-    /// task_struct.comm
-    pub task_comm: u32,
-    /// files_struct.fdt
-    pub files_fdt: u32,
-    /// fdtable.max_fds
-    pub fdtable_max_fds: u32,
-    /// fdtable.fd
-    pub fdtable_fd: u32,
-    /// file.f_inode
-    pub file_inode: u32,
-    /// file.private_data
-    pub file_private_data: u32,
-    /// inode.i_mode
-    pub inode_mode: u32,
-    /// inode.i_ino
-    pub inode_ino: u32,
-    /// socket.sk
-    pub socket_sk: u32,
-    /// socket.type
-    pub socket_type: u32,
-    /// sock.sk_protocol
-    pub sk_protocol: u32,
-    /// sock.sk_type
-    pub sk_type: u32,
-    /// sock.sk_socket
-    pub sk_socket: u32,
-    /// sock_common.skc_family
-    pub skc_family: u32,
-    /// sock_common.skc_state
-    pub skc_state: u32,
-    /// sock_common.skc_daddr
-    pub skc_daddr: u32,
-    /// sock_common.skc_rcv_saddr
-    pub skc_rcv_saddr: u32,
-    /// sock_common.skc_dport
-    pub skc_dport: u32,
-    /// sock_common.skc_num
-    pub skc_num: u32,
-    /// sock_common.skc_v6_daddr
-    pub skc_v6_daddr: u32,
-    /// sock_common.skc_v6_rcv_saddr
-    pub skc_v6_rcv_saddr: u32,
-    /// sock_common.skc_net (a possible_net_t: one pointer)
-    pub skc_net: u32,
-    /// net.ns.inum
-    pub net_inum: u32,
-    /// tcp_sock.write_seq
-    pub write_seq: u32,
-    /// tcp_sock.copied_seq
-    pub copied_seq: u32,
-    /// tcp_sock.snd_una
-    pub snd_una: u32,
-    /// tcp_sock.snd_nxt
-    pub snd_nxt: u32,
-    /// tcp_sock.rcv_nxt
-    pub rcv_nxt: u32,
-    /// tcp_sock.bytes_acked
-    pub bytes_acked: u32,
-    /// tcp_sock.bytes_received
-    pub bytes_received: u32,
-    /// tcp_sock.bytes_sent
-    pub bytes_sent: u32,
-    /// tcp_sock.bytes_retrans
-    pub bytes_retrans: u32,
-    /// unix_sock.peer
-    pub unix_peer: u32,
+macro_rules! fields {
+    ($($variant:ident = $structure:literal . $member:literal,)+) => {
+        /// Fields of kernel structures that the programs read. Their offsets are resolved from the
+        /// running kernel's BTF in user space and handed over before load, by this index.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Field { $(
+            #[doc = concat!($structure, ".", $member)]
+            $variant,
+        )+ }
+
+        /// (structure, member) of each [`Field`], in order.
+        pub const FIELDS: &[(&str, &str)] = &[$(($structure, $member),)+];
+    };
 }
 
-impl Offsets {
-    /// No such field on this kernel.
-    pub const ABSENT: u32 = u32::MAX;
+fields! {
+    TaskFlags = "task_struct"."flags",
+    TaskFiles = "task_struct"."files",
+    TaskTgid = "task_struct"."tgid",
+    TaskPid = "task_struct"."pid",
+    TaskParent = "task_struct"."real_parent",
+    TaskComm = "task_struct"."comm",
+    FilesFdt = "files_struct"."fdt",
+    FdtableMaxFds = "fdtable"."max_fds",
+    FdtableFd = "fdtable"."fd",
+    FileInode = "file"."f_inode",
+    FilePrivateData = "file"."private_data",
+    InodeMode = "inode"."i_mode",
+    InodeIno = "inode"."i_ino",
+    SocketSk = "socket"."sk",
+    SkProtocol = "sock"."sk_protocol",
+    SkType = "sock"."sk_type",
+    SkFamily = "sock_common"."skc_family",
+    SkState = "sock_common"."skc_state",
+    SkRemote4 = "sock_common"."skc_daddr",
+    SkLocal4 = "sock_common"."skc_rcv_saddr",
+    SkRemotePort = "sock_common"."skc_dport",
+    SkLocalPort = "sock_common"."skc_num",
+    SkRemote6 = "sock_common"."skc_v6_daddr",
+    SkLocal6 = "sock_common"."skc_v6_rcv_saddr",
+    SkNet = "sock_common"."skc_net",
+    NetInum = "net"."ns.inum",
+    WriteSeq = "tcp_sock"."write_seq",
+    CopiedSeq = "tcp_sock"."copied_seq",
+    SndUna = "tcp_sock"."snd_una",
+    SndNxt = "tcp_sock"."snd_nxt",
+    RcvNxt = "tcp_sock"."rcv_nxt",
+    BytesAcked = "tcp_sock"."bytes_acked",
+    BytesReceived = "tcp_sock"."bytes_received",
+    BytesSent = "tcp_sock"."bytes_sent",
+    BytesRetrans = "tcp_sock"."bytes_retrans",
+    UnixPeer = "unix_sock"."peer",
+}
+
+/// [`Field`]s there are.
+pub const FIELD_COUNT: usize = FIELDS.len();
+/// The offset of a field that the running kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// A record as bytes from a ring.
+pub trait Record: Copy {
+    /// Reads the record at the start of `bytes`, and what follows it; `None` if they are too few.
+    fn read(bytes: &[u8]) -> Option<(Self, &[u8])>;
+}
+
+macro_rules! records {
+    ($($record:ty),+) => { $(
+        impl Record for $record {
+            fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+                let (head, rest) = bytes.split_at_checked(size_of::<Self>())?;
+                // SAFETY: as many bytes as the record has, all integers: any pattern is one.
+                Some((unsafe { head.as_ptr().cast::<Self>().read_unaligned() }, rest))
+            }
+        }
+    )+ };
+}
+
+records!(Open, Segment, End, Process);
+
+/// What the first four bytes of a record say it is.
+pub fn kind(bytes: &[u8]) -> Option<Kind> {
+    let (word, _) = bytes.split_at_checked(4)?;
+    Some(match u32::from_ne_bytes(word.try_into().ok()?) {
+        1 => Kind::Open,
+        2 => Kind::Segment,
+        3 => Kind::End,
+        4 => Kind::Exec,
+        5 => Kind::Exit,
+        _ => return None,
+    })
 }

@@ -1,6 +1,40 @@
 //! The kernel side of spantap: programs and maps. Built for the bpf target by agent/build.rs; on
 //! any other target it is an empty program, so that the whole workspace builds with stock tools.
+//!
+//! A program filters, reads and emits; it knows sockets and bytes, and no protocol.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod arch;
+#[cfg(target_arch = "bpf")]
+mod connection;
+#[cfg(target_arch = "bpf")]
+mod emit;
+#[cfg(target_arch = "bpf")]
+mod kernel;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod payload;
+#[cfg(target_arch = "bpf")]
+mod process;
+#[cfg(target_arch = "bpf")]
+mod socket;
+#[cfg(target_arch = "bpf")]
+mod syscall;
+
+/// Tracing helpers are for GPL-compatible programs: this one is Apache-2.0 or GPL-2.0.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: the verifier refuses a program that could come here.
+    unsafe { core::hint::unreachable_unchecked() }
+}
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -1,4 +1,11 @@
 //! Messages become exchanges: a request, its response, and when each began and ended.
+//!
+//! [`Exchanges`] holds the open ones of one connection. A request's head opens an exchange, its
+//! response's last byte closes it; so do the end of the connection, silence, an upgrade, and the
+//! parser's word that its response cannot be known any more.
+//!
+//! Never true here: that an exchange is opened by a response, closed twice or not at all, or ends
+//! before it started.
 
 use std::sync::Arc;
 
@@ -6,7 +13,13 @@ use smallvec::SmallVec;
 
 use crate::connection::Mark;
 use crate::event::{Address, ConnectionId, Ending, Nanos, Role, StreamKey};
-use crate::protocol::{Carrier, Fault, Finish, Request, Response};
+use crate::protocol::{Carrier, Fault, Finish, Flow, Message, Pairing, Part, Request, Response};
+use crate::stats::Stats;
+
+/// Most exchanges open at once on one connection; past that the oldest is abandoned.
+pub const MAX_OPEN: usize = 256;
+/// Most faults kept of one exchange; equal causes are summed up first.
+pub const MAX_FAULTS: usize = 8;
 
 /// What is known of the connection an exchange happened on; shared by all of them.
 #[derive(Clone, Debug)]
@@ -111,3 +124,220 @@ pub enum Fact {
     /// It ended.
     Closed(Box<Exchange>),
 }
+
+/// The open exchanges of one connection, oldest first.
+#[derive(Debug, Default)]
+pub struct Exchanges {
+    open: SmallVec<[(Pairing, Box<Exchange>); 1]>,
+    /// The first thing that ended part of the connection, and when.
+    ending: Option<(Ending, Nanos)>,
+}
+
+/// What [`Exchanges`] needs of its surroundings.
+#[derive(Debug)]
+pub struct Sink<'a> {
+    /// Gives ids.
+    pub ids: &'a mut Ids,
+    /// Where facts go.
+    pub facts: &'a mut Vec<Fact>,
+    /// Counters.
+    pub stats: &'a Stats,
+}
+
+/// Gives exchange ids, distinct among all shards of one agent.
+#[derive(Debug)]
+pub struct Ids(u64);
+
+impl Ids {
+    /// Ids of the shard with this number.
+    pub fn new(shard: u16) -> Self {
+        Self(u64::from(shard) << 48)
+    }
+
+    fn next(&mut self) -> ExchangeId {
+        self.0 = self.0.wrapping_add(1);
+        ExchangeId(self.0)
+    }
+}
+
+impl Exchanges {
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Takes what a parser found on the connection of `peer`.
+    pub fn take(&mut self, message: Message, peer: &Arc<Peer>, sink: &mut Sink<'_>) {
+        let Message {
+            flow,
+            pairing,
+            at,
+            part,
+        } = message;
+        if let Part::Request(request, head) = part {
+            return self.start(pairing, request, (at, head), peer, sink);
+        }
+        let Some(index) = self.open.iter().position(|(open, _)| *open == pairing) else {
+            if let Part::Response(_) = part {
+                sink.stats.exchange_unasked.add(1);
+            }
+            return;
+        };
+        let Some((_, exchange)) = self.open.get_mut(index) else {
+            return;
+        };
+        match part {
+            Part::Response(response) => {
+                exchange.response = Some(response);
+                exchange.response_start = Some(at);
+            }
+            Part::Finish(finish) if flow == Flow::Request => {
+                exchange.request_end = Some((at, finish));
+            }
+            Part::Finish(finish) => {
+                exchange.response_end = Some((at, finish));
+                if finish.whole {
+                    self.close(index, Outcome::Complete, at.time, sink);
+                }
+            }
+            Part::Fault(fault) => exchange.blame(fault),
+            Part::Upgrade => self.close(index, Outcome::Upgraded, at.time, sink),
+            Part::Abandon => self.close(index, Outcome::Abandoned, at.time, sink),
+            Part::Interim(_) | Part::Request(..) => {}
+        }
+    }
+
+    fn start(
+        &mut self,
+        pairing: Pairing,
+        request: Box<Request>,
+        (start, head): (Mark, Mark),
+        peer: &Arc<Peer>,
+        sink: &mut Sink<'_>,
+    ) {
+        if self.open.len() >= MAX_OPEN {
+            sink.stats.exchange_too_deep.add(1);
+            self.close(0, Outcome::Abandoned, start.time, sink);
+        }
+        let id = sink.ids.next();
+        let key = peer.key.map(|stream| MessageKey {
+            stream,
+            offset: start.offset,
+            number: match pairing {
+                Pairing::Order(_) => 0,
+                Pairing::Number(number) => number,
+            },
+        });
+        sink.stats.exchange_opened.add(1);
+        sink.facts.push(Fact::Opened(Box::new(Opened {
+            id,
+            peer: Arc::clone(peer),
+            start,
+            head,
+            key,
+            carrier: request.carrier.clone(),
+        })));
+        let exchange = Box::new(Exchange {
+            id,
+            peer: Arc::clone(peer),
+            key,
+            request,
+            response: None,
+            start,
+            request_end: None,
+            response_start: None,
+            response_end: None,
+            end: start.time,
+            outcome: Outcome::Abandoned,
+            faults: SmallVec::new(),
+        });
+        self.open.push((pairing, exchange));
+    }
+
+    /// Something of the connection ended; `over`: no response can come any more.
+    pub fn end(&mut self, ending: Ending, time: Nanos, over: bool, sink: &mut Sink<'_>) {
+        let (cause, first) = *self.ending.get_or_insert((ending, time));
+        if !over {
+            return;
+        }
+        // What a peer's end of sending leads to shows only later; what this end did, it did then.
+        let time = match cause {
+            Ending::Local | Ending::Error(_) => first,
+            Ending::Eof | Ending::Gone => time,
+        };
+        self.close_all(Outcome::Broken(cause), time, sink);
+    }
+
+    /// Nothing has moved for the time-out: closes those without a response.
+    pub fn time_out(&mut self, now: Nanos, sink: &mut Sink<'_>) {
+        let mut index = 0;
+        while let Some((_, exchange)) = self.open.get(index) {
+            if exchange.response.is_none() {
+                self.close(index, Outcome::TimedOut, now, sink);
+            } else {
+                index = index.saturating_add(1);
+            }
+        }
+    }
+
+    /// The connection is followed no more.
+    pub fn abandon(&mut self, now: Nanos, sink: &mut Sink<'_>) {
+        self.close_all(Outcome::Abandoned, now, sink);
+    }
+
+    fn close_all(&mut self, outcome: Outcome, time: Nanos, sink: &mut Sink<'_>) {
+        while !self.open.is_empty() {
+            self.close(0, outcome, time, sink);
+        }
+    }
+
+    fn close(&mut self, index: usize, outcome: Outcome, time: Nanos, sink: &mut Sink<'_>) {
+        if index >= self.open.len() {
+            return;
+        }
+        let (_, mut exchange) = self.open.remove(index);
+        exchange.outcome = outcome;
+        exchange.end = time.max(exchange.latest());
+        let counter = match outcome {
+            Outcome::Complete => &sink.stats.exchange_complete,
+            Outcome::Broken(_) => &sink.stats.exchange_broken,
+            Outcome::TimedOut => &sink.stats.exchange_timed_out,
+            Outcome::Upgraded => &sink.stats.exchange_upgraded,
+            Outcome::Abandoned => &sink.stats.exchange_abandoned,
+        };
+        counter.add(1);
+        sink.facts.push(Fact::Closed(exchange));
+    }
+}
+
+impl Exchange {
+    /// The latest moment its response, or else its request, is known by.
+    fn latest(&self) -> Nanos {
+        let response = self
+            .response_end
+            .map(|(mark, _)| mark)
+            .or(self.response_start);
+        let request = self.request_end.map(|(mark, _)| mark);
+        let mark = response.or(request).unwrap_or(self.start);
+        mark.time.max(self.start.time)
+    }
+
+    fn blame(&mut self, fault: Fault) {
+        if let Fault::Missing { cause, bytes } = &fault {
+            for known in &mut self.faults {
+                if let Fault::Missing { cause: c, bytes: b } = known
+                    && c == cause
+                {
+                    *b = b.saturating_add(*bytes);
+                    return;
+                }
+            }
+        }
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(fault);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,11 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Takes `n` away: for gauges only.
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
     /// Replaces the value: for gauges and for counters that the kernel keeps.
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
@@ -45,4 +50,158 @@ counters! {
     event_records = "event.records",
     /// Records that could not be decoded.
     event_malformed = "event.malformed",
+    /// Payload bytes the kernel side delivered.
+    kernel_bytes = "kernel.bytes",
+    /// Records refused by a full ring.
+    kernel_ring_full = "kernel.ring_full",
+    /// Payloads that could not be read from the process.
+    kernel_faults = "kernel.faults",
+    /// Payload bytes left out by the copy budget.
+    kernel_budgeted_bytes = "kernel.budgeted_bytes",
+    /// Times a muted connection was looked at again.
+    kernel_muted = "kernel.muted",
+    /// Calls by processes that are not selected.
+    kernel_unselected = "kernel.unselected",
+    /// Calls by 32-bit programs, which are not read.
+    kernel_compat = "kernel.compat",
+    /// Calls without a user buffer: sendfile, splice, io_uring.
+    kernel_no_buffer = "kernel.no_buffer",
+    /// Connections that the kernel side had no room for.
+    kernel_no_state = "kernel.no_state",
+    /// Facts dropped because the weaver did not keep up.
+    pipeline_facts_dropped = "pipeline.facts_dropped",
+    /// Verdicts or mutes that could not be told to the kernel side.
+    pipeline_control_failed = "pipeline.control_failed",
+    /// Spans not sampled.
+    pipeline_unsampled = "pipeline.unsampled",
+    /// Spans that passed policy.
+    pipeline_spans = "pipeline.spans",
+    /// Exchanges given out without a parent.
+    trace_roots = "trace.roots",
+    /// Parents found in a header.
+    trace_by_header = "trace.by_header",
+    /// Parents found by the message's name on both ends.
+    trace_by_stream_key = "trace.by_stream_key",
+    /// Parents found by the serving thread.
+    trace_by_thread = "trace.by_thread",
+    /// Thread links taken back before they were given out.
+    trace_links_dropped = "trace.links_dropped",
+    /// Processes found to share their threads between requests.
+    trace_threads_off = "trace.threads_off",
+    /// Exchanges forgotten early for lack of room.
+    trace_evicted = "trace.evicted",
+    /// Exchanges whose head was not announced.
+    trace_unopened = "trace.unopened",
+    /// Chains cut because they closed on themselves or were too deep.
+    trace_cycles = "trace.cycles",
+    /// Contexts refused: wrong length, separator or digit. Counted on each side that is seen.
+    trace_refused_shape = "trace.refused_shape",
+    /// Contexts refused: version ff.
+    trace_refused_version = "trace.refused_version",
+    /// Contexts refused: trace id of zeros.
+    trace_refused_trace_id = "trace.refused_trace_id",
+    /// Contexts refused: span id of zeros.
+    trace_refused_span_id = "trace.refused_span_id",
+    /// Contexts refused: more than one traceparent.
+    trace_refused_many = "trace.refused_many",
+    /// tracestate values refused.
+    trace_refused_state = "trace.refused_state",
+    /// B3 contexts refused: incomplete.
+    trace_refused_incomplete = "trace.refused_incomplete",
+    /// Spans without a route, because their service has too many.
+    span_routes_capped = "span.routes_capped",
+    /// Spans left out by the rate limit.
+    policy_rate_limited = "policy.rate_limited",
+    /// Services whose rate was forgotten early for lack of room.
+    policy_rate_evicted = "policy.rate_evicted",
+    /// Texts with something redacted.
+    policy_redacted = "policy.redacted",
+    /// Texts cut to their length limit.
+    policy_truncated = "policy.truncated",
+    /// Attributes left out by the count limit.
+    policy_attributes_dropped = "policy.attributes_dropped",
+    /// Events left out by the count limit.
+    policy_events_dropped = "policy.events_dropped",
+    /// Spans handed to exporters, once for each; always the sum of the sent, refused, failed, dropped and waiting ones.
+    export_queued = "export.queued",
+    /// Spans that arrived.
+    export_sent = "export.sent",
+    /// Spans the receiver left out of a batch it took (OTLP partial success).
+    export_rejected = "export.rejected",
+    /// Spans of batches the receiver refused for good.
+    export_failed_refused = "export.failed_refused",
+    /// Spans that could not be written or encoded here.
+    export_failed_local = "export.failed_local",
+    /// Oldest spans dropped because a queue was full.
+    export_dropped_full = "export.dropped_full",
+    /// Spans left when the time for the last flush was over, or made after it.
+    export_dropped_shutdown = "export.dropped_shutdown",
+    /// Attempts that found no receiver or a busy one, to be made again.
+    export_retries = "export.retries",
+    /// Spans waiting in queues or on their way.
+    export_queue_depth = "export.queue_depth",
+    /// Processes read from procfs.
+    target_snapshots = "target.snapshots",
+    /// Processes gone before procfs could be read: known by the kernel's name only.
+    target_gone = "target.gone",
+    /// Snapshots and verdicts dropped for room.
+    target_evicted = "target.evicted",
+    /// Resources made.
+    resource_made = "resource.made",
+    /// Resources dropped for room.
+    resource_evicted = "resource.evicted",
+    /// OTEL_RESOURCE_ATTRIBUTES of a traced process that could not be read.
+    resource_malformed = "resource.malformed",
+    /// Records of a connection lost in the kernel's rings, as the next record of it says.
+    connection_lost_records = "connection.lost_records",
+    /// Bytes of streams missing because their records were lost.
+    connection_lost_bytes = "connection.lost_bytes",
+    /// Bytes of streams moved by calls the kernel side does not see.
+    connection_unseen_bytes = "connection.unseen_bytes",
+    /// Bytes seen twice; the second time is left out.
+    connection_overlapping_bytes = "connection.overlapping_bytes",
+    /// Captured bytes thrown away because a stream held too many.
+    connection_overflow_bytes = "connection.overflow_bytes",
+    /// Segments that had to share their time with a neighbour because a stream held too many.
+    connection_runs_merged = "connection.runs_merged",
+    /// Records of connections that never were introduced.
+    connection_unknown = "connection.unknown",
+    /// Connections given up because the table was full.
+    connection_evicted = "connection.evicted",
+    /// Connections left alone because of their port.
+    connection_unselected = "connection.unselected",
+    /// Connections left alone because no protocol knows them.
+    protocol_unrecognised = "protocol.unrecognised",
+    /// Connections left alone because they stopped speaking their protocol.
+    protocol_given_up = "protocol.given_up",
+    /// Connections left alone because they changed to another protocol (101, CONNECT).
+    protocol_upgraded = "protocol.upgraded",
+    /// Messages whose bytes made no sense.
+    protocol_malformed = "protocol.malformed",
+    /// Messages whose head was longer than is read.
+    protocol_head_too_long = "protocol.head_too_long",
+    /// Heads or framing that a hole cut.
+    protocol_cut = "protocol.cut",
+    /// Times a stream was skipped to the next recognisable message.
+    protocol_resynced = "protocol.resynced",
+    /// Requests shaped as in request smuggling.
+    protocol_suspicious = "protocol.suspicious",
+    /// Texts cut to the length that is kept.
+    protocol_text_cut = "protocol.text_cut",
+    /// Exchanges opened.
+    exchange_opened = "exchange.opened",
+    /// Exchanges that ended whole.
+    exchange_complete = "exchange.complete",
+    /// Exchanges cut by the end of their connection.
+    exchange_broken = "exchange.broken",
+    /// Exchanges that timed out.
+    exchange_timed_out = "exchange.timed_out",
+    /// Exchanges that ended in another protocol.
+    exchange_upgraded = "exchange.upgraded",
+    /// Exchanges given up, their end unknown.
+    exchange_abandoned = "exchange.abandoned",
+    /// Responses whose request was not seen.
+    exchange_unasked = "exchange.unasked",
+    /// Requests past the depth of pipelining that is followed.
+    exchange_too_deep = "exchange.too_deep",
 }

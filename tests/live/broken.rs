@@ -2,9 +2,9 @@
 //! and heads made to be read two ways.
 
 use anyhow::Result;
+use spantap_tests::Stage;
 use spantap_tests::known::Size;
 use spantap_tests::span::{Kind, Span};
-use spantap_tests::Stage;
 
 use crate::duo::Duo;
 use crate::shapes::{ok, path};
@@ -27,7 +27,10 @@ fn reset(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let head = duo.head("GET", &target, "");
     duo.client.send(ends.0, &head)?;
     duo.server.until(ends.1, "\r\n\r\n")?;
-    duo.server.send(ends.1, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nonly this")?;
+    duo.server.send(
+        ends.1,
+        "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nonly this",
+    )?;
     duo.client.until(ends.0, "only this")?;
     duo.server.reset(ends.1)?;
     duo.client.eof(ends.0)?;
@@ -44,7 +47,10 @@ fn closed(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let head = duo.head("GET", &target, "");
     duo.client.send(ends.0, &head)?;
     duo.server.until(ends.1, "\r\n\r\n")?;
-    duo.server.send(ends.1, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nonly this")?;
+    duo.server.send(
+        ends.1,
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nonly this",
+    )?;
     duo.server.close(ends.1)?;
     duo.client.eof(ends.0)?;
     duo.client.close(ends.0)?;
@@ -94,7 +100,10 @@ fn half_request(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     duo.client.send(ends.0, &format!("{head}ten bytes."))?;
     duo.client.shut(ends.0)?;
     duo.server.eof(ends.1)?;
-    duo.server.send(ends.1, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")?;
+    duo.server.send(
+        ends.1,
+        "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+    )?;
     duo.client.read(ends.0, "POST")?;
     duo.client.close(ends.0)?;
     duo.server.close(ends.1)?;
@@ -134,11 +143,15 @@ fn smuggle(stage: &mut Stage, mut duo: Duo, lines: &str, before: &str) -> Result
     let spans = duo.receive(stage, 2)?;
     for kind in [Kind::Client, Kind::Server] {
         let mine: Vec<&Span> = spans.iter().filter(|span| span.kind == kind).collect();
-        stage.check(mine.len() == 1, || format!("{} {kind:?} spans, want 1", mine.len()));
+        stage.check(mine.len() == 1, || {
+            format!("{} {kind:?} spans, want 1", mine.len())
+        });
         for span in mine {
-            stage.check(span.target() == target, || format!("a span for {}", span.target()));
-            let flagged = span.attributes.keys().any(|key| crate::is_flag(key))
-                || !span.events.is_empty();
+            stage.check(span.target() == target, || {
+                format!("a span for {}", span.target())
+            });
+            let flagged =
+                span.attributes.keys().any(|key| crate::is_flag(key)) || !span.events.is_empty();
             stage.check(flagged, || format!("not flagged: {}", span.line()));
         }
     }
@@ -149,7 +162,8 @@ fn smuggle(stage: &mut Stage, mut duo: Duo, lines: &str, before: &str) -> Result
 fn garbage(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let ends = duo.connect()?;
     duo.plain(ends, &path())?;
-    duo.server.send(ends.1, &"\u{1}\u{2}nonsense\r\n".repeat(50))?;
+    duo.server
+        .send(ends.1, &"\u{1}\u{2}nonsense\r\n".repeat(50))?;
     duo.server.close(ends.1)?;
     duo.client.eof(ends.0)?;
     duo.client.close(ends.0)?;

@@ -21,11 +21,14 @@ pub fn cases() -> Vec<Case> {
         let short = protocol.split('/').next().unwrap_or_default();
         for security in [Security::None, Security::Tls, Security::Mutual] {
             let name = format!("collector::{}::{short}", security.name());
-            cases.push(Case::new(name, move |stage| through(stage, protocol, security)));
+            cases.push(Case::new(name, move |stage| {
+                through(stage, protocol, security)
+            }));
         }
-        cases.push(Case::new(format!("collector::away-30-s::{short}"), move |stage| {
-            away(stage, protocol)
-        }));
+        cases.push(Case::new(
+            format!("collector::away-30-s::{short}"),
+            move |stage| away(stage, protocol),
+        ));
     }
     cases
 }
@@ -114,8 +117,15 @@ service:
     }
 
     fn endpoint(&self, protocol: &str, security: Security) -> String {
-        let scheme = if security == Security::None { "http" } else { "https" };
-        format!("{scheme}://localhost:{}", self.ports[usize::from(protocol == "grpc")])
+        let scheme = if security == Security::None {
+            "http"
+        } else {
+            "https"
+        };
+        format!(
+            "{scheme}://localhost:{}",
+            self.ports[usize::from(protocol == "grpc")]
+        )
     }
 }
 
@@ -134,8 +144,14 @@ fn through(stage: &mut Stage, protocol: &str, security: Security) -> Result<()> 
     }
     if mutual {
         setup = setup
-            .env("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &certificates.client.to_string_lossy())
-            .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", &certificates.client_key.to_string_lossy());
+            .env(
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+                &certificates.client.to_string_lossy(),
+            )
+            .env(
+                "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+                &certificates.client_key.to_string_lossy(),
+            );
     }
     let agent = setup.start()?;
     let known = traffic.make(50)?;
@@ -148,7 +164,9 @@ fn away(stage: &mut Stage, protocol: &str) -> Result<()> {
     let mut running = collector.start(stage)?;
     let mut traffic = Traffic::start(stage)?;
     let endpoint = collector.endpoint(protocol, Security::None);
-    let agent = agent_to(stage, &endpoint, protocol)?.ports(&[traffic.port]).start()?;
+    let agent = agent_to(stage, &endpoint, protocol)?
+        .ports(&[traffic.port])
+        .start()?;
     let mut known = traffic.make(20)?;
     if !agent::dry() {
         stage.sink.wait(40, Duration::from_secs(8));
@@ -161,6 +179,8 @@ fn away(stage: &mut Stage, protocol: &str) -> Result<()> {
     let _running = collector.start(stage)?;
     known.extend(traffic.make(20)?);
     let seconds = if agent::dry() { 0 } else { 60 };
-    stage.sink.wait(known.len() * 2, Duration::from_secs(seconds));
+    stage
+        .sink
+        .wait(known.len() * 2, Duration::from_secs(seconds));
     stage.judge(agent, &known).map(drop)
 }

@@ -22,10 +22,14 @@ pub fn cases() -> Vec<Case> {
         ("sync", &["--workers", "1"][..]),
         ("gthread", &["--threads", "4", "--keep-alive", "75"]),
     ] {
-        cases.push(Case::new(format!("context::flask-{name}"), move |s| flask(s, words)));
+        cases.push(Case::new(format!("context::flask-{name}"), move |s| {
+            flask(s, words)
+        }));
     }
     for name in ["express", "node-http", "aiohttp", "go"] {
-        cases.push(Case::new(format!("context::{name}"), move |s| right_or_none(s, name)));
+        cases.push(Case::new(format!("context::{name}"), move |s| {
+            right_or_none(s, name)
+        }));
     }
     cases
 }
@@ -36,7 +40,10 @@ const PARENT: &str = "00f067aa0ba902b7";
 /// A small request with these headers.
 fn with(headers: &[(&str, String)]) -> Ask {
     Ask {
-        headers: headers.iter().map(|(name, value)| ((*name).into(), value.clone())).collect(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| ((*name).into(), value.clone()))
+            .collect(),
         ..ask("GET", &format!("/bytes/10/{}", number()), 200)
     }
 }
@@ -46,7 +53,10 @@ fn make(stage: &mut Stage, asks: &[(Ask, Origin)]) -> Result<Vec<Span>> {
     let port = free_port()?;
     let server = go_server(&stage.folder, port)?.port(port).start()?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
-    let parties = [Party::new("driver", &[driver.pid()]), Party::new("go-app", &server.pids())];
+    let parties = [
+        Party::new("driver", &[driver.pid()]),
+        Party::new("go-app", &server.pids()),
+    ];
     let agent = stage.agent()?.ports(&[port]).start()?;
     let mut plain = Plain::new(&mut driver, port)?;
     let mut known = Vec::new();
@@ -64,12 +74,24 @@ fn carried(stage: &mut Stage) -> Result<()> {
     let short = "a3ce929d0e0e4736";
     let padded = Origin::Carried(format!("{:0>32}", short), PARENT.into());
     let asks = [
-        (with(&[("traceparent", format!("00-{TRACE}-{PARENT}-01"))]), from.clone()),
-        (with(&[("Traceparent", format!("00-{TRACE}-{PARENT}-03"))]), from.clone()),
+        (
+            with(&[("traceparent", format!("00-{TRACE}-{PARENT}-01"))]),
+            from.clone(),
+        ),
+        (
+            with(&[("Traceparent", format!("00-{TRACE}-{PARENT}-03"))]),
+            from.clone(),
+        ),
         // A later version may say more.
-        (with(&[("traceparent", format!("01-{TRACE}-{PARENT}-01-more"))]), from.clone()),
+        (
+            with(&[("traceparent", format!("01-{TRACE}-{PARENT}-01-more"))]),
+            from.clone(),
+        ),
         (with(&[("b3", format!("{TRACE}-{PARENT}-1"))]), from.clone()),
-        (with(&[("b3", format!("{TRACE}-{PARENT}-1-05e3ac9a4f6e3b90"))]), from.clone()),
+        (
+            with(&[("b3", format!("{TRACE}-{PARENT}-1-05e3ac9a4f6e3b90"))]),
+            from.clone(),
+        ),
         (with(&[("b3", format!("{short}-{PARENT}-1"))]), padded),
         (
             with(&[
@@ -105,11 +127,20 @@ fn malformed(stage: &mut Stage) -> Result<()> {
         format!("00_{TRACE}_{PARENT}_01"),
         "nonsense".into(),
     ];
-    let mut asks: Vec<_> = values.into_iter().map(|v| (with(&[("traceparent", v)]), Origin::Root)).collect();
+    let mut asks: Vec<_> = values
+        .into_iter()
+        .map(|v| (with(&[("traceparent", v)]), Origin::Root))
+        .collect();
     // Two of them are one too many.
     let one = format!("00-{TRACE}-{PARENT}-01");
-    asks.push((with(&[("traceparent", one.clone()), ("traceparent", one)]), Origin::Root));
-    asks.push((with(&[("b3", format!("{TRACE}-{}-1", &zero[..16]))]), Origin::Root));
+    asks.push((
+        with(&[("traceparent", one.clone()), ("traceparent", one)]),
+        Origin::Root,
+    ));
+    asks.push((
+        with(&[("b3", format!("{TRACE}-{}-1", &zero[..16]))]),
+        Origin::Root,
+    ));
     let spans = make(stage, &asks)?;
     for span in spans.iter().filter(|span| span.trace == TRACE) {
         stage.problem(format!("took a malformed context: {}", span.line()));
@@ -122,7 +153,10 @@ fn unsampled(stage: &mut Stage) -> Result<()> {
     let port = free_port()?;
     let server = go_server(&stage.folder, port)?.port(port).start()?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
-    let parties = [Party::new("driver", &[driver.pid()]), Party::new("go-app", &server.pids())];
+    let parties = [
+        Party::new("driver", &[driver.pid()]),
+        Party::new("go-app", &server.pids()),
+    ];
     let agent = stage.agent()?.ports(&[port]).start()?;
     let mut plain = Plain::new(&mut driver, port)?;
     let quiet = [
@@ -131,7 +165,13 @@ fn unsampled(stage: &mut Stage) -> Result<()> {
         with(&[("b3", format!("{TRACE}-{PARENT}-0"))]),
     ];
     drive(&quiet, &mut plain, port, None, None)?;
-    let known = drive(&[with(&[])], &mut plain, port, Some(&parties[0]), Some(&parties[1]))?;
+    let known = drive(
+        &[with(&[])],
+        &mut plain,
+        port,
+        Some(&parties[0]),
+        Some(&parties[1]),
+    )?;
     stage.judge(agent, &known).map(drop)
 }
 
@@ -150,7 +190,9 @@ fn tracestate(stage: &mut Stage) -> Result<()> {
     let spans = make(stage, &asks)?;
     for span in &spans {
         let want = if span.trace == TRACE { state } else { "" };
-        stage.check(span.state == want, || format!("tracestate {:?}, want {want:?}", span.state));
+        stage.check(span.state == want, || {
+            format!("tracestate {:?}, want {want:?}", span.state)
+        });
     }
     Ok(())
 }
@@ -174,7 +216,11 @@ impl Chain {
             .args(["server", &ports[1].to_string()])
             .port(ports[1])
             .start()?;
-        let front = setup(&stage.folder, ports[0], &format!("http://127.0.0.1:{}", ports[1]))?;
+        let front = setup(
+            &stage.folder,
+            ports[0],
+            &format!("http://127.0.0.1:{}", ports[1]),
+        )?;
         let front = front.port(ports[0]).start()?;
         Ok(Self {
             front,
@@ -198,7 +244,10 @@ impl Chain {
             for number in &numbers {
                 let connection = driver.open(port)?;
                 let host = format!("Host: 127.0.0.1:{port}\r\nConnection: close");
-                driver.send(connection, &format!("GET /call/{number} HTTP/1.1\r\n{host}\r\n\r\n"))?;
+                driver.send(
+                    connection,
+                    &format!("GET /call/{number} HTTP/1.1\r\n{host}\r\n\r\n"),
+                )?;
                 open.push(connection);
             }
             for connection in open {
@@ -208,7 +257,8 @@ impl Chain {
             }
             for number in numbers {
                 let mut first = Known::new("GET", &format!("/call/{number}"), Some(200), port);
-                let mut second = Known::new("GET", &format!("/bytes/10/{number}"), Some(200), behind);
+                let mut second =
+                    Known::new("GET", &format!("/bytes/10/{number}"), Some(200), behind);
                 first = first.between(&asking, &front);
                 second = second.between(&front, &back);
                 second.origin = Origin::Any;
@@ -224,7 +274,13 @@ impl Chain {
 
 /// For each call made while serving: the span of the request that was served, and the call's.
 fn causes(spans: &[Span]) -> Vec<(&Span, &Span)> {
-    let number = |span: &Span| span.target().rsplit('/').next().unwrap_or_default().to_string();
+    let number = |span: &Span| {
+        span.target()
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_string()
+    };
     let serving = |span: &&Span| span.kind == Kind::Server && span.target().starts_with("/call/");
     let mut pairs = Vec::new();
     for server in spans.iter().filter(serving) {
@@ -248,10 +304,14 @@ fn flask(stage: &mut Stage, words: &'static [&'static str]) -> Result<()> {
     let known = chain.calls(&mut driver, 6)?;
     let spans = stage.judge(agent, &known)?;
     let pairs = causes(&spans);
-    stage.check(pairs.len() == 24, || format!("{} of 24 calls found", pairs.len()));
+    stage.check(pairs.len() == 24, || {
+        format!("{} of 24 calls found", pairs.len())
+    });
     for (server, client) in pairs {
         let fine = client.parent.as_ref() == Some(&server.id) && client.trace == server.trace;
-        stage.check(fine, || format!("not the child of the request served: {}", client.line()));
+        stage.check(fine, || {
+            format!("not the child of the request served: {}", client.line())
+        });
     }
     Ok(())
 }
@@ -259,8 +319,12 @@ fn flask(stage: &mut Stage, words: &'static [&'static str]) -> Result<()> {
 /// Where one thread serves many at once, a call has the right parent or none.
 fn right_or_none(stage: &mut Stage, name: &'static str) -> Result<()> {
     let chain = match name {
-        "express" => Chain::start(stage, "express", |f, port, peer| programs::node(f, "express.js", port, peer)),
-        "node-http" => Chain::start(stage, "http", |f, port, peer| programs::node(f, "http.js", port, peer)),
+        "express" => Chain::start(stage, "express", |f, port, peer| {
+            programs::node(f, "express.js", port, peer)
+        }),
+        "node-http" => Chain::start(stage, "http", |f, port, peer| {
+            programs::node(f, "http.js", port, peer)
+        }),
         "aiohttp" => Chain::start(stage, "aio_server", programs::aiohttp),
         _ => Chain::start(stage, "go-app", programs::go_calling),
     }?;
@@ -269,7 +333,9 @@ fn right_or_none(stage: &mut Stage, name: &'static str) -> Result<()> {
     let known = chain.calls(&mut driver, 6)?;
     let spans = stage.judge(agent, &known)?;
     let pairs = causes(&spans);
-    stage.check(pairs.len() == 24, || format!("{} of 24 calls found", pairs.len()));
+    stage.check(pairs.len() == 24, || {
+        format!("{} of 24 calls found", pairs.len())
+    });
     for (server, client) in pairs {
         let fine = client.parent.is_none()
             || (client.parent.as_ref() == Some(&server.id) && client.trace == server.trace);

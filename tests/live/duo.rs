@@ -71,7 +71,10 @@ impl Duo {
 
     /// `METHOD TARGET HTTP/1.1`, Host, further lines, and the end of the head.
     pub fn head(&self, method: &str, target: &str, lines: &str) -> String {
-        format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{lines}\r\n", self.port)
+        format!(
+            "{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{lines}\r\n",
+            self.port
+        )
     }
 
     /// What is now known: a request and its status.
@@ -89,9 +92,14 @@ impl Duo {
         let head = self.head("GET", target, "");
         self.client.send(ends.0, &head)?;
         self.server.until(ends.1, "\r\n\r\n")?;
-        self.server.send(ends.1, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")?;
+        self.server
+            .send(ends.1, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")?;
         let response = self.client.read(ends.0, "GET")?;
-        ensure!(response.answer.status == 200, "status {}", response.answer.status);
+        ensure!(
+            response.answer.status == 200,
+            "status {}",
+            response.answer.status
+        );
         self.know("GET", target, Some(200)).received = Size::Exact(5);
         Ok(())
     }

@@ -19,7 +19,9 @@ pub fn cases() -> Vec<Case> {
     for protocol in ["http/protobuf", "grpc"] {
         let short = protocol.split('/').next().unwrap_or_default();
         let mut add = |name: &str, body: fn(&mut Stage, &'static str) -> Result<()>| {
-            cases.push(Case::new(format!("export::{name}::{short}"), move |s| body(s, protocol)));
+            cases.push(Case::new(format!("export::{name}::{short}"), move |s| {
+                body(s, protocol)
+            }));
         };
         add("gzip-and-headers", dressed);
         add("tls", |stage, protocol| secure(stage, protocol, false));
@@ -57,10 +59,17 @@ impl Traffic {
             Party::new("driver", &[self.driver.pid()]),
             Party::new("go-app", &self.server.pids()),
         ];
-        let asks: Vec<Ask> =
-            (0..count).map(|_| ask("GET", &format!("/bytes/10/{}", number()), 200)).collect();
+        let asks: Vec<Ask> = (0..count)
+            .map(|_| ask("GET", &format!("/bytes/10/{}", number()), 200))
+            .collect();
         let mut plain = Plain::new(&mut self.driver, self.port)?;
-        drive(&asks, &mut plain, self.port, Some(&sides[0]), Some(&sides[1]))
+        drive(
+            &asks,
+            &mut plain,
+            self.port,
+            Some(&sides[0]),
+            Some(&sides[1]),
+        )
     }
 }
 
@@ -76,16 +85,26 @@ fn dressed(stage: &mut Stage, protocol: &str) -> Result<()> {
     let agent = agent_to(stage, &stage.sink.endpoint(), protocol)?
         .ports(&[traffic.port])
         .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
-        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=blue%20sky,x-other=1")
+        .env(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "x-tenant=blue%20sky,x-other=1",
+        )
         .start()?;
     let known = traffic.make(20)?;
     stage.judge(agent, &known)?;
     for arrival in stage.sink.arrivals() {
         stage.check(arrival.gzip, || "a request was not compressed".into());
-        stage.check(arrival.grpc == (protocol == "grpc"), || "came by the other transport".into());
+        stage.check(arrival.grpc == (protocol == "grpc"), || {
+            "came by the other transport".into()
+        });
         for (name, want) in [("x-tenant", "blue sky"), ("x-other", "1")] {
-            let got = arrival.headers.get(name).map(|value| value.as_bytes().to_vec());
-            stage.check(got.as_deref() == Some(want.as_bytes()), || format!("{name} is {got:?}"));
+            let got = arrival
+                .headers
+                .get(name)
+                .map(|value| value.as_bytes().to_vec());
+            stage.check(got.as_deref() == Some(want.as_bytes()), || {
+                format!("{name} is {got:?}")
+            });
         }
     }
     Ok(())
@@ -97,11 +116,20 @@ fn secure(stage: &mut Stage, protocol: &str, mutual: bool) -> Result<()> {
     let mut traffic = Traffic::start(stage)?;
     let mut setup = agent_to(stage, &stage.sink.endpoint(), protocol)?
         .ports(&[traffic.port])
-        .env("OTEL_EXPORTER_OTLP_CERTIFICATE", &certificates.authority.to_string_lossy());
+        .env(
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            &certificates.authority.to_string_lossy(),
+        );
     if mutual {
         setup = setup
-            .env("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &certificates.client.to_string_lossy())
-            .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", &certificates.client_key.to_string_lossy());
+            .env(
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+                &certificates.client.to_string_lossy(),
+            )
+            .env(
+                "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+                &certificates.client_key.to_string_lossy(),
+            );
     }
     let agent = setup.start()?;
     let known = traffic.make(20)?;
@@ -118,7 +146,10 @@ fn wrong_authority(stage: &mut Stage, protocol: &str) -> Result<()> {
     let mut traffic = Traffic::start(stage)?;
     let agent = agent_to(stage, &stage.sink.endpoint(), protocol)?
         .ports(&[traffic.port])
-        .env("OTEL_EXPORTER_OTLP_CERTIFICATE", &ours.authority.to_string_lossy())
+        .env(
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            &ours.authority.to_string_lossy(),
+        )
         .env("OTEL_BSP_EXPORT_TIMEOUT", "1500")
         .env("OTEL_EXPORTER_OTLP_TIMEOUT", "1500")
         .start()?;
@@ -129,20 +160,33 @@ fn wrong_authority(stage: &mut Stage, protocol: &str) -> Result<()> {
     let count = stage.sink.count();
     stage.check(count == 0, || format!("{count} spans arrived"));
     let log = std::fs::read_to_string(log)?.to_lowercase();
-    stage.check(log.contains("certificate"), || format!("the agent says nothing of it: {log}"));
+    stage.check(log.contains("certificate"), || {
+        format!("the agent says nothing of it: {log}")
+    });
     Ok(())
 }
 
 /// A busy backend is asked again: nothing is lost, nothing comes twice.
 fn refused(stage: &mut Stage, protocol: &str) -> Result<()> {
     let mut traffic = Traffic::start(stage)?;
-    let agent = agent_to(stage, &stage.sink.endpoint(), protocol)?.ports(&[traffic.port]).start()?;
+    let agent = agent_to(stage, &stage.sink.endpoint(), protocol)?
+        .ports(&[traffic.port])
+        .start()?;
     stage.sink.refuse(2);
     let known = traffic.make(20)?;
-    stage.sink.wait(40, Duration::from_secs(if agent::dry() { 0 } else { 15 }));
+    stage
+        .sink
+        .wait(40, Duration::from_secs(if agent::dry() { 0 } else { 15 }));
     stage.judge(agent, &known)?;
-    let refused = stage.sink.arrivals().iter().filter(|arrival| arrival.refused).count();
-    stage.check(refused == 2, || format!("{refused} requests were refused, not 2"));
+    let refused = stage
+        .sink
+        .arrivals()
+        .iter()
+        .filter(|arrival| arrival.refused)
+        .count();
+    stage.check(refused == 2, || {
+        format!("{refused} requests were refused, not 2")
+    });
     Ok(())
 }
 
@@ -151,14 +195,19 @@ fn nobody(stage: &mut Stage, protocol: &str) -> Result<()> {
     let port = free_port()?;
     let mut traffic = Traffic::start(stage)?;
     let endpoint = format!("http://127.0.0.1:{port}");
-    let agent = agent_to(stage, &endpoint, protocol)?.ports(&[traffic.port]).start()?;
+    let agent = agent_to(stage, &endpoint, protocol)?
+        .ports(&[traffic.port])
+        .start()?;
     let mut known = Vec::new();
     for _ in 0..8 {
         known.extend(traffic.make(25)?);
         std::thread::sleep(Duration::from_millis(if agent::dry() { 0 } else { 1000 }));
     }
     stage.sink = Sink::on(port)?;
-    stage.sink.wait(known.len() * 2, Duration::from_secs(if agent::dry() { 0 } else { 40 }));
+    stage.sink.wait(
+        known.len() * 2,
+        Duration::from_secs(if agent::dry() { 0 } else { 40 }),
+    );
     stage.judge(agent, &known).map(drop)
 }
 
@@ -184,16 +233,27 @@ fn overflow(stage: &mut Stage, protocol: &str) -> Result<()> {
         return Ok(());
     }
     stage.sink.wait(QUEUE, Duration::from_secs(40));
-    stage.sink.settle(Duration::from_secs(1), Duration::from_secs(5));
+    stage
+        .sink
+        .settle(Duration::from_secs(1), Duration::from_secs(5));
     let log = agent.log_path().to_path_buf();
     agent.stop()?;
     let spans = stage.sink.spans();
     let most = QUEUE + 2 * 50;
-    ensure!((QUEUE..=most).contains(&spans.len()), "{} spans of a queue of {QUEUE}", spans.len());
+    ensure!(
+        (QUEUE..=most).contains(&spans.len()),
+        "{} spans of a queue of {QUEUE}",
+        spans.len()
+    );
     // Each request has two, so the queue's worth is the last 50 requests; some room at the edge.
     for one in known.iter().rev().take(QUEUE / 2 - 5) {
-        let count = spans.iter().filter(|span| span.target() == one.target).count();
-        stage.check(count == 2, || format!("{count} spans left of the recent {}", one.target));
+        let count = spans
+            .iter()
+            .filter(|span| span.target() == one.target)
+            .count();
+        stage.check(count == 2, || {
+            format!("{count} spans left of the recent {}", one.target)
+        });
     }
     let log = std::fs::read_to_string(log)?;
     let counted = log.contains("lost") && !log.contains(" 0 lost");

@@ -57,8 +57,12 @@ pub fn cases() -> Vec<Case> {
                 owned(stage, owner, capture)
             }));
         }
-        cases.push(Case::new(format!("io::reuse::{path}"), move |stage| reuse(stage, capture)));
-        cases.push(Case::new(format!("io::unix::{path}"), move |stage| unix(stage, capture)));
+        cases.push(Case::new(format!("io::reuse::{path}"), move |stage| {
+            reuse(stage, capture)
+        }));
+        cases.push(Case::new(format!("io::unix::{path}"), move |stage| {
+            unix(stage, capture)
+        }));
     }
     cases
 }
@@ -122,11 +126,21 @@ fn both(stage: &mut Stage, form: &str, seen: Seen, capture: Capture) -> Result<(
     let served = shown(Party::new("live-sockets", &[serving.program.pid()]));
     let mut plain = Plain::new(&mut serving.driver, first)?;
     drive(&warm(), &mut plain, first, None, None)?;
-    let agent = stage.agent()?.ports(&[first, port]).capture(capture).start()?;
+    let agent = stage
+        .agent()?
+        .ports(&[first, port])
+        .capture(capture)
+        .start()?;
     let mut known = drive(&mix(), &mut plain, first, Some(&asking), served.as_ref())?;
     let asking = shown(Party::new("live-sockets", &[client.pid()]));
     let count = known.len();
-    known.extend(drive(&mix(), &mut client, port, asking.as_ref(), Some(&answering))?);
+    known.extend(drive(
+        &mix(),
+        &mut client,
+        port,
+        asking.as_ref(),
+        Some(&answering),
+    )?);
     let spans = stage.judge(agent, &known)?;
     if seen == Seen::Heads {
         flagged(stage, &known[..count], &spans, Kind::Server);
@@ -151,15 +165,30 @@ fn owned(stage: &mut Stage, owner: &str, capture: Capture) -> Result<()> {
 /// Bodies sent without a buffer are holes of known length, and the spans of the side that sent
 /// them say so.
 fn flagged(stage: &mut Stage, known: &[Known], spans: &[Span], kind: Kind) {
-    let prefix = if kind == Kind::Server { "/bytes/" } else { "/upload/" };
-    for one in known.iter().filter(|one| one.target.starts_with(prefix) && one.method != "HEAD") {
-        let key = if kind == Kind::Server { "http.response.body.size" } else { "http.request.body.size" };
-        let span = spans.iter().find(|span| span.kind == kind && span.target() == one.target);
+    let prefix = if kind == Kind::Server {
+        "/bytes/"
+    } else {
+        "/upload/"
+    };
+    for one in known
+        .iter()
+        .filter(|one| one.target.starts_with(prefix) && one.method != "HEAD")
+    {
+        let key = if kind == Kind::Server {
+            "http.response.body.size"
+        } else {
+            "http.request.body.size"
+        };
+        let span = spans
+            .iter()
+            .find(|span| span.kind == kind && span.target() == one.target);
         let Some(span) = span.filter(|span| span.int(key).unwrap_or_default() > 0) else {
             continue;
         };
         let says = span.attributes.keys().any(|key| crate::is_flag(key));
-        stage.check(says, || format!("says nothing of the hole: {}", span.line()));
+        stage.check(says, || {
+            format!("says nothing of the hole: {}", span.line())
+        });
     }
 }
 
@@ -180,23 +209,36 @@ fn unix(stage: &mut Stage, capture: Capture) -> Result<()> {
     // The path of a socket is short, the case's folder is not.
     let path = format!("/tmp/live-sockets-{}-{}", std::process::id(), number());
     let address = format!("unix:{path}");
-    let server = Setup::new("server", &stage.folder, SOCKETS).args(["serve", "rw", &address]).start()?;
-    until("the socket is there", std::time::Duration::from_secs(5), || {
-        std::path::Path::new(&path).exists()
-    })?;
+    let server = Setup::new("server", &stage.folder, SOCKETS)
+        .args(["serve", "rw", &address])
+        .start()?;
+    until(
+        "the socket is there",
+        std::time::Duration::from_secs(5),
+        || std::path::Path::new(&path).exists(),
+    )?;
     let setup = Setup::new("client", &stage.folder, SOCKETS).args(["ask", "rw", &address]);
     let mut client = Client::start(setup)?;
     let first = client.ask(&warm()[0])?;
     ensure!(first.status == 200, "status {}", first.status);
-    let agent = stage.agent()?.pids(&[server.pid(), client.pid()]).capture(capture).start()?;
-    let sides = [Party::new("live-sockets", &[client.pid()]), Party::new("live-sockets", &server.pids())];
+    let agent = stage
+        .agent()?
+        .pids(&[server.pid(), client.pid()])
+        .capture(capture)
+        .start()?;
+    let sides = [
+        Party::new("live-sockets", &[client.pid()]),
+        Party::new("live-sockets", &server.pids()),
+    ];
     let mut known = drive(&mix(), &mut client, 0, Some(&sides[0]), Some(&sides[1]))?;
     known.iter_mut().for_each(|one| one.elsewhere = true);
     std::fs::remove_file(&path)?;
     let spans = stage.judge(agent, &known)?;
     for span in &spans {
         let transport = span.text("network.transport");
-        stage.check(transport.as_deref() == Some("unix"), || format!("network.transport {transport:?}"));
+        stage.check(transport.as_deref() == Some("unix"), || {
+            format!("network.transport {transport:?}")
+        });
     }
     Ok(())
 }

@@ -32,7 +32,12 @@ fn main() -> std::process::ExitCode {
 
 /// Whether an attribute says that a span's bytes were not all seen, or can be read two ways.
 fn is_flag(key: &str) -> bool {
-    ["spantap.missing.", "spantap.complete", "spantap.suspicious", "spantap.malformed"]
-        .iter()
-        .any(|prefix| key.starts_with(prefix))
+    [
+        "spantap.missing.",
+        "spantap.complete",
+        "spantap.suspicious",
+        "spantap.malformed",
+    ]
+    .iter()
+    .any(|prefix| key.starts_with(prefix))
 }

@@ -48,7 +48,9 @@ fn redaction(stage: &mut Stage) -> Result<()> {
     };
     drive(&[secret], &mut plain, port, None, None)?;
     let spans = stage.receive(agent, 2)?;
-    stage.check(spans.len() == 2, || format!("{} spans, want 2", spans.len()));
+    stage.check(spans.len() == 2, || {
+        format!("{} spans, want 2", spans.len())
+    });
     for span in &spans {
         let dump = span.dump();
         for secret in ["s3cr3t", "jane.doe", "4111111111111111"] {
@@ -72,7 +74,9 @@ fn sampled(stage: &mut Stage, variables: &[(&str, &str)], count: usize) -> Resul
         setup = setup.env(key, value);
     }
     let agent = setup.start()?;
-    let asks: Vec<Ask> = (0..count).map(|_| ask("GET", &format!("/bytes/10/{}", number()), 200)).collect();
+    let asks: Vec<Ask> = (0..count)
+        .map(|_| ask("GET", &format!("/bytes/10/{}", number()), 200))
+        .collect();
     drive(&asks, &mut Plain::new(&mut driver, port)?, port, None, None)?;
     stage.receive(agent, 0)
 }
@@ -80,7 +84,10 @@ fn sampled(stage: &mut Stage, variables: &[(&str, &str)], count: usize) -> Resul
 /// Half of the traces, each whole.
 fn ratio(stage: &mut Stage) -> Result<()> {
     const COUNT: usize = 400;
-    let variables = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.5")];
+    let variables = [
+        ("OTEL_TRACES_SAMPLER", "traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+    ];
     let spans = sampled(stage, &variables, COUNT)?;
     let mut traces: BTreeMap<&str, Vec<Kind>> = BTreeMap::new();
     for span in &spans {
@@ -88,7 +95,9 @@ fn ratio(stage: &mut Stage) -> Result<()> {
     }
     // Six standard deviations of a fair coin.
     let fine = (140..=260).contains(&traces.len());
-    stage.check(fine, || format!("{} of {COUNT} traces at a ratio of 0.5", traces.len()));
+    stage.check(fine, || {
+        format!("{} of {COUNT} traces at a ratio of 0.5", traces.len())
+    });
     let halves = traces.values().filter(|kinds| kinds.len() != 2).count();
     stage.check(halves == 0, || format!("{halves} traces are not whole"));
     Ok(())
@@ -100,13 +109,19 @@ fn limits(stage: &mut Stage) -> Result<()> {
         ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "6"),
     ];
     let spans = sampled(stage, &variables, 3)?;
-    stage.check(spans.len() == 6, || format!("{} spans, want 6", spans.len()));
+    stage.check(spans.len() == 6, || {
+        format!("{} spans, want 6", spans.len())
+    });
     for span in &spans {
         let count = span.attributes.len();
-        stage.check(count <= 5, || format!("{count} attributes, at most 5 allowed"));
+        stage.check(count <= 5, || {
+            format!("{count} attributes, at most 5 allowed")
+        });
         for (key, value) in &span.attributes {
             let length = value.as_str().map_or(0, |text| text.chars().count());
-            stage.check(length <= 6, || format!("{key} is {value}, at most 6 characters allowed"));
+            stage.check(length <= 6, || {
+                format!("{key} is {value}, at most 6 characters allowed")
+            });
         }
     }
     Ok(())
@@ -116,18 +131,34 @@ fn limits(stage: &mut Stage) -> Result<()> {
 fn resource(stage: &mut Stage) -> Result<()> {
     let port = free_port()?;
     let server = go_server(&stage.folder, port)?
-        .env("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop,service.version=1.2.3,deployment.environment.name=test%20bed")
+        .env(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "service.name=shop,service.version=1.2.3,deployment.environment.name=test%20bed",
+        )
         .port(port)
         .start()?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
-    let parties = [Party::new("driver", &[driver.pid()]), Party::new("shop", &[server.pid()])];
+    let parties = [
+        Party::new("driver", &[driver.pid()]),
+        Party::new("shop", &[server.pid()]),
+    ];
     let agent = stage.agent()?.ports(&[port]).start()?;
     let mut plain = Plain::new(&mut driver, port)?;
-    let known = drive(&few(), &mut plain, port, Some(&parties[0]), Some(&parties[1]))?;
+    let known = drive(
+        &few(),
+        &mut plain,
+        port,
+        Some(&parties[0]),
+        Some(&parties[1]),
+    )?;
     let spans = stage.judge(agent, &known)?;
-    let instances: std::collections::BTreeSet<_> =
-        spans.iter().filter_map(|span| span.resource_text("service.instance.id")).collect();
-    stage.check(instances.len() == 2, || format!("service instances {instances:?}, want 2"));
+    let instances: std::collections::BTreeSet<_> = spans
+        .iter()
+        .filter_map(|span| span.resource_text("service.instance.id"))
+        .collect();
+    stage.check(instances.len() == 2, || {
+        format!("service instances {instances:?}, want 2")
+    });
     for span in spans.iter().filter(|span| span.kind == Kind::Server) {
         for (key, want) in [
             ("service.version", "1.2.3"),
@@ -136,11 +167,20 @@ fn resource(stage: &mut Stage) -> Result<()> {
             ("os.type", "linux"),
         ] {
             let got = span.resource_text(key);
-            stage.check(got.as_deref() == Some(want), || format!("{key} is {got:?}, want {want:?}"));
+            stage.check(got.as_deref() == Some(want), || {
+                format!("{key} is {got:?}, want {want:?}")
+            });
         }
     }
-    let groups = stage.sink.arrivals().iter().map(|arrival| arrival.resources).max();
-    stage.check(groups == Some(2), || format!("two services came in requests of {groups:?} resources"));
+    let groups = stage
+        .sink
+        .arrivals()
+        .iter()
+        .map(|arrival| arrival.resources)
+        .max();
+    stage.check(groups == Some(2), || {
+        format!("two services came in requests of {groups:?} resources")
+    });
     Ok(())
 }
 
@@ -156,7 +196,9 @@ enum By {
 fn select(stage: &mut Stage, by: By) -> Result<()> {
     let ports = [free_port()?, free_port()?];
     let chosen = go_server(&stage.folder, ports[0])?.port(ports[0]).start()?;
-    let other = crate::programs::aiohttp(&stage.folder, ports[1], "")?.port(ports[1]).start()?;
+    let other = crate::programs::aiohttp(&stage.folder, ports[1], "")?
+        .port(ports[1])
+        .start()?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
     let setup = stage.agent()?;
     let agent = match by {
@@ -169,8 +211,20 @@ fn select(stage: &mut Stage, by: By) -> Result<()> {
     let serving = Party::new("go-app", &[chosen.pid()]);
     let asking = Party::new("driver", &[driver.pid()]);
     let asking = matches!(by, By::Port).then_some(&asking);
-    let known = drive(&few(), &mut Plain::new(&mut driver, ports[0])?, ports[0], asking, Some(&serving))?;
-    drive(&few(), &mut Plain::new(&mut driver, ports[1])?, ports[1], None, None)?;
+    let known = drive(
+        &few(),
+        &mut Plain::new(&mut driver, ports[0])?,
+        ports[0],
+        asking,
+        Some(&serving),
+    )?;
+    drive(
+        &few(),
+        &mut Plain::new(&mut driver, ports[1])?,
+        ports[1],
+        None,
+        None,
+    )?;
     stage.judge(agent, &known)?;
     drop(other);
     Ok(())
@@ -188,18 +242,30 @@ pub fn run_command(stage: &mut Stage) -> Result<()> {
         Ok(setup.run(Duration::from_secs(20))?.code)
     };
     let fine = run(stage, &["curl", "-s", "-o", "/dev/null", &url])?;
-    stage.check(fine == Some(0), || format!("curl's exit code came out as {fine:?}"));
+    stage.check(fine == Some(0), || {
+        format!("curl's exit code came out as {fine:?}")
+    });
     let child = format!("curl -s -o /dev/null {url}; exit 7");
     let seven = run(stage, &["sh", "-c", &child])?;
-    stage.check(seven == Some(7), || format!("exit code 7 came out as {seven:?}"));
+    stage.check(seven == Some(7), || {
+        format!("exit code 7 came out as {seven:?}")
+    });
     let killed = run(stage, &["sh", "-c", "kill -TERM $$"])?;
-    stage.check(killed == Some(143), || format!("death by SIGTERM came out as {killed:?}, not 143"));
+    stage.check(killed == Some(143), || {
+        format!("death by SIGTERM came out as {killed:?}, not 143")
+    });
     let absent = run(stage, &["/no/such/program"])?;
-    stage.check(absent == Some(127), || format!("no such program came out as {absent:?}, not 127"));
+    stage.check(absent == Some(127), || {
+        format!("no such program came out as {absent:?}, not 127")
+    });
     if agent::dry() {
         return Ok(());
     }
-    ensure!(stage.sink.wait(2, Duration::from_secs(5)), "{} of 2 spans", stage.sink.count());
+    ensure!(
+        stage.sink.wait(2, Duration::from_secs(5)),
+        "{} of 2 spans",
+        stage.sink.count()
+    );
     let mut one = Known::new("GET", &target, Some(200), port);
     one.client = Some(Party::new("curl", &[]));
     (one.origin, one.received) = (Origin::Root, Size::Exact(10));

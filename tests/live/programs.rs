@@ -6,10 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
+use spantap_tests::Party;
 use spantap_tests::install::{self, debian};
 use spantap_tests::known::{Ask, Known, Origin, Size, application, ask, number, put};
 use spantap_tests::program::Setup;
-use spantap_tests::Party;
 
 /// The harness's own peer.
 pub const DRIVER: &str = env!("CARGO_BIN_EXE_live-driver");
@@ -74,18 +74,35 @@ pub const SERVERS: &[Server] = &[
         gunicorn(folder, port, "gunicorn-sync", &["--workers", "2"])
     }),
     server("gunicorn-gthread", "gunicorn-gthread", |folder, port, _| {
-        gunicorn(folder, port, "gunicorn-gthread", &["--threads", "4", "--keep-alive", "75"])
+        gunicorn(
+            folder,
+            port,
+            "gunicorn-gthread",
+            &["--threads", "4", "--keep-alive", "75"],
+        )
     }),
-    server("aiohttp", "aio_server", |folder, port, _| aiohttp(folder, port, "")),
-    server("node-http", "http", |folder, port, _| node(folder, "http.js", port, "")),
-    server("express", "express", |folder, port, _| node(folder, "express.js", port, "")),
+    server("aiohttp", "aio_server", |folder, port, _| {
+        aiohttp(folder, port, "")
+    }),
+    server("node-http", "http", |folder, port, _| {
+        node(folder, "http.js", port, "")
+    }),
+    server("express", "express", |folder, port, _| {
+        node(folder, "express.js", port, "")
+    }),
     server("go", "go-app", |folder, port, _| go_server(folder, port)),
     server("jdk", "jdk-server", |folder, port, _| {
         let classes = install::java()?.display().to_string();
         java(folder, "jdk-server", &classes, "JdkServer", port)
     }),
     server("jetty", "jetty-server", |folder, port, _| {
-        java(folder, "jetty-server", &install::jetty()?, "JettyServer", port)
+        java(
+            folder,
+            "jetty-server",
+            &install::jetty()?,
+            "JettyServer",
+            port,
+        )
     }),
     server("hyper", "live-hyper", |folder, port, _| {
         Ok(Setup::new("hyper", folder, HYPER).args(["server", &port.to_string()]))
@@ -119,23 +136,35 @@ const fn client(
 
 /// All of them.
 pub const CLIENTS: &[ClientProgram] = &[
-    client("requests", "client_requests", |folder, base| python_client(folder, "client_requests.py", base)),
-    client("aiohttp", "client_aiohttp", |folder, base| python_client(folder, "client_aiohttp.py", base)),
-    client("node-http", "client", |folder, base| node_client(folder, "http", base)),
+    client("requests", "client_requests", |folder, base| {
+        python_client(folder, "client_requests.py", base)
+    }),
+    client("aiohttp", "client_aiohttp", |folder, base| {
+        python_client(folder, "client_aiohttp.py", base)
+    }),
+    client("node-http", "client", |folder, base| {
+        node_client(folder, "http", base)
+    }),
     ClientProgram {
         closes: false,
-        ..client("node-fetch", "client", |folder, base| node_client(folder, "fetch", base))
+        ..client("node-fetch", "client", |folder, base| {
+            node_client(folder, "fetch", base)
+        })
     },
     client("go", "go-app", |folder, base| {
         Ok(Setup::new("go-client", folder, install::go()?).args(["client", base]))
     }),
     ClientProgram {
         closes: false,
-        ..client("jdk", "jdk-client", |folder, base| jdk_client(folder, base, "1.1"))
+        ..client("jdk", "jdk-client", |folder, base| {
+            jdk_client(folder, base, "1.1")
+        })
     },
     ClientProgram {
         closes: false,
-        ..client("jdk-h2c", "jdk-client", |folder, base| jdk_client(folder, base, ""))
+        ..client("jdk-h2c", "jdk-client", |folder, base| {
+            jdk_client(folder, base, "")
+        })
     },
     client("reqwest", "live-hyper", |folder, base| {
         Ok(Setup::new("reqwest", folder, HYPER).args(["client", base]))
@@ -151,7 +180,11 @@ fn files(post: u16) -> Vec<Ask> {
     all.push(ask("HEAD", &format!("/bytes/1024/{}", number()), 200));
     all.push(ask("GET", &format!("/missing/{}", number()), 404));
     all.push(ask("GET", &format!("/folder/{}", number()), 301));
-    all.push(ask("GET", &format!("/bytes/7/{}?page=2&sort=up", number()), 200));
+    all.push(ask(
+        "GET",
+        &format!("/bytes/7/{}?page=2&sort=up", number()),
+        200,
+    ));
     all.push(put("POST", &format!("/bytes/5/{}", number()), 0, post));
     all
 }
@@ -183,7 +216,8 @@ fn nginx(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
     let root = www(folder, asks)?;
     let mut places = String::new();
     for status in [200, 201, 404, 500] {
-        places += &format!("location /status/{status}/ {{ return {status} \"status {status}\\n\"; }}\n");
+        places +=
+            &format!("location /status/{status}/ {{ return {status} \"status {status}\\n\"; }}\n");
     }
     let server = format!(
         "server {{
@@ -247,7 +281,9 @@ fn nginx_with(folder: &Path, server: &str) -> Result<Setup> {
     fs::write(&file, text)?;
     let nginx = debian("nginx", &["nginx"])?;
     let setup = Setup::new("nginx", folder, nginx.file("usr/sbin/nginx")?);
-    Ok(setup.env("LD_LIBRARY_PATH", nginx.libraries()).args(["-c".as_ref(), file.as_os_str()]))
+    Ok(setup
+        .env("LD_LIBRARY_PATH", nginx.libraries())
+        .args(["-c".as_ref(), file.as_os_str()]))
 }
 
 fn lighttpd(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
@@ -265,9 +301,17 @@ fn lighttpd(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
     fs::write(&file, text)?;
     let lighttpd = debian("lighttpd", &["lighttpd"])?;
     let modules = lighttpd.file("usr/lib/lighttpd")?;
-    Ok(Setup::new("lighttpd", folder, lighttpd.file("usr/sbin/lighttpd")?)
-        .env("LD_LIBRARY_PATH", lighttpd.libraries())
-        .args(["-D".as_ref(), "-f".as_ref(), file.as_os_str(), "-m".as_ref(), modules.as_os_str()]))
+    Ok(
+        Setup::new("lighttpd", folder, lighttpd.file("usr/sbin/lighttpd")?)
+            .env("LD_LIBRARY_PATH", lighttpd.libraries())
+            .args([
+                "-D".as_ref(),
+                "-f".as_ref(),
+                file.as_os_str(),
+                "-m".as_ref(),
+                modules.as_os_str(),
+            ]),
+    )
 }
 
 fn apache(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
@@ -307,11 +351,21 @@ fn apache(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
 
 fn python_http(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
     let root = www(folder, asks)?;
-    let words = ["-m", "http.server", "--bind", "127.0.0.1", "--protocol", "HTTP/1.1", "--directory"];
-    Ok(Setup::new("python-http", folder, install::python()?.join("python"))
-        .env("OTEL_SERVICE_NAME", "python-http")
-        .args(words)
-        .args([root, port.to_string()]))
+    let words = [
+        "-m",
+        "http.server",
+        "--bind",
+        "127.0.0.1",
+        "--protocol",
+        "HTTP/1.1",
+        "--directory",
+    ];
+    Ok(
+        Setup::new("python-http", folder, install::python()?.join("python"))
+            .env("OTEL_SERVICE_NAME", "python-http")
+            .args(words)
+            .args([root, port.to_string()]),
+    )
 }
 
 fn gunicorn(folder: &Path, port: u16, name: &str, words: &[&str]) -> Result<Setup> {
@@ -322,28 +376,43 @@ fn gunicorn(folder: &Path, port: u16, name: &str, words: &[&str]) -> Result<Setu
 pub fn flask(folder: &Path, port: u16, name: &str, words: &[&str], peer: &str) -> Result<Setup> {
     let (file, _) = install::app("python/flask_app.py")?;
     let place = file.parent().unwrap_or(folder);
-    Ok(Setup::new(name, folder, install::python()?.join("gunicorn"))
-        .env("OTEL_SERVICE_NAME", name)
-        .env("PEER", peer)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .args(["--bind", &format!("127.0.0.1:{port}"), "--worker-tmp-dir", "/dev/shm"])
-        .args(["--no-control-socket", "--chdir".as_ref(), &place.to_string_lossy().into_owned()])
-        .args(words)
-        .arg("flask_app:app"))
+    Ok(
+        Setup::new(name, folder, install::python()?.join("gunicorn"))
+            .env("OTEL_SERVICE_NAME", name)
+            .env("PEER", peer)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .args([
+                "--bind",
+                &format!("127.0.0.1:{port}"),
+                "--worker-tmp-dir",
+                "/dev/shm",
+            ])
+            .args([
+                "--no-control-socket",
+                "--chdir".as_ref(),
+                &place.to_string_lossy().into_owned(),
+            ])
+            .args(words)
+            .arg("flask_app:app"),
+    )
 }
 
 /// A server on aiohttp.
 pub fn aiohttp(folder: &Path, port: u16, peer: &str) -> Result<Setup> {
     let (file, _) = install::app("python/aio_server.py")?;
-    Ok(Setup::new("aiohttp", folder, install::python()?.join("python"))
-        .arg(file)
-        .args([&port.to_string(), peer]))
+    Ok(
+        Setup::new("aiohttp", folder, install::python()?.join("python"))
+            .arg(file)
+            .args([&port.to_string(), peer]),
+    )
 }
 
 /// One of Node's scripts as a server.
 pub fn node(folder: &Path, script: &str, port: u16, peer: &str) -> Result<Setup> {
     let place = install::node()?;
-    Ok(Setup::new("node", folder, "node").arg(place.join(script)).args([&port.to_string(), peer]))
+    Ok(Setup::new("node", folder, "node")
+        .arg(place.join(script))
+        .args([&port.to_string(), peer]))
 }
 
 /// A server on Go's net/http.
@@ -359,25 +428,52 @@ pub fn go_calling(folder: &Path, port: u16, peer: &str) -> Result<Setup> {
 fn java(folder: &Path, name: &str, path: &str, class: &str, port: u16) -> Result<Setup> {
     Ok(Setup::new(name, folder, "java")
         .env("OTEL_SERVICE_NAME", name)
-        .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", path, class])
+        .args([
+            "-Xmx256m",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+            "-cp",
+            path,
+            class,
+        ])
         .arg(port.to_string()))
 }
 
 fn python_client(folder: &Path, script: &str, base: &str) -> Result<Setup> {
     let (file, _) = install::app(&format!("python/{script}"))?;
-    Ok(Setup::new("python-client", folder, install::python()?.join("python")).arg(file).arg(base))
+    Ok(
+        Setup::new("python-client", folder, install::python()?.join("python"))
+            .arg(file)
+            .arg(base),
+    )
 }
 
 fn node_client(folder: &Path, kind: &str, base: &str) -> Result<Setup> {
     let script = install::node()?.join("client.js");
-    Ok(Setup::new("node-client", folder, "node").arg(script).args([kind, base]))
+    Ok(Setup::new("node-client", folder, "node")
+        .arg(script)
+        .args([kind, base]))
 }
 
 fn jdk_client(folder: &Path, base: &str, version: &str) -> Result<Setup> {
     let classes = install::java()?.display().to_string();
-    let words = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", &classes, "JdkClient", base];
-    let setup = Setup::new("jdk-client", folder, "java").env("OTEL_SERVICE_NAME", "jdk-client").args(words);
-    Ok(if version.is_empty() { setup } else { setup.arg(version) })
+    let words = [
+        "-Xmx256m",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
+        "-cp",
+        &classes,
+        "JdkClient",
+        base,
+    ];
+    let setup = Setup::new("jdk-client", folder, "java")
+        .env("OTEL_SERVICE_NAME", "jdk-client")
+        .args(words);
+    Ok(if version.is_empty() {
+        setup
+    } else {
+        setup.arg(version)
+    })
 }
 
 /// The exchange between a proxy and what is behind it, made of the one in front of it.

@@ -19,8 +19,12 @@ use crate::programs::{DRIVER, go_server};
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("robust::kill-leaves-nothing", |stage| gone(stage, None)),
-        Case::new("robust::term-leaves-nothing", |stage| gone(stage, Some(Signal::TERM))),
-        Case::new("robust::ctrl-c-leaves-nothing", |stage| gone(stage, Some(Signal::INT))),
+        Case::new("robust::term-leaves-nothing", |stage| {
+            gone(stage, Some(Signal::TERM))
+        }),
+        Case::new("robust::ctrl-c-leaves-nothing", |stage| {
+            gone(stage, Some(Signal::INT))
+        }),
         Case::new("robust::term-flushes", flush),
         Case::new("robust::restart-in-traffic", restart),
         Case::new("robust::two-agents", two),
@@ -65,11 +69,16 @@ fn gone(stage: &mut Stage, signal: Option<Signal>) -> Result<()> {
     let agent = stage.agent()?.ports(&[pair.port]).start()?;
     drive(&few(), &mut plain, pair.port, None, None)?;
     let held = agent.bpf()?;
-    stage.check(!held.programs.is_empty(), || format!("the agent holds no program: {held:?}"));
+    stage.check(!held.programs.is_empty(), || {
+        format!("the agent holds no program: {held:?}")
+    });
     let left = || left(&tool, &stage.folder, &held);
     if !agent::dry() {
         let now = left()?;
-        ensure!(now.programs == held.programs, "bpftool does not see what the agent holds: {now:?}");
+        ensure!(
+            now.programs == held.programs,
+            "bpftool does not see what the agent holds: {now:?}"
+        );
     }
     match signal {
         None => agent.kill()?,
@@ -88,7 +97,11 @@ fn gone(stage: &mut Stage, signal: Option<Signal>) -> Result<()> {
 }
 
 /// Which of these the kernel still has, by bpftool's lists.
-fn left(tool: &spantap_tests::install::Debian, folder: &std::path::Path, held: &Bpf) -> Result<Bpf> {
+fn left(
+    tool: &spantap_tests::install::Debian,
+    folder: &std::path::Path,
+    held: &Bpf,
+) -> Result<Bpf> {
     let list = |kind: &str| -> Result<BTreeSet<u32>> {
         let ran = Setup::new("bpftool", folder, tool.file("usr/sbin/bpftool")?)
             .env("LD_LIBRARY_PATH", tool.libraries())
@@ -96,11 +109,19 @@ fn left(tool: &spantap_tests::install::Debian, folder: &std::path::Path, held: &
             .run(Duration::from_secs(10))?;
         ensure!(ran.code == Some(0), "bpftool: {ran:?}");
         let all: serde_json::Value = serde_json::from_str(&ran.output).context("bpftool's list")?;
-        let ids = all.as_array().into_iter().flatten().filter_map(|one| one["id"].as_u64());
+        let ids = all
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|one| one["id"].as_u64());
         Ok(ids.filter_map(|id| u32::try_from(id).ok()).collect())
     };
     Ok(Bpf {
-        programs: held.programs.intersection(&list("prog")?).copied().collect(),
+        programs: held
+            .programs
+            .intersection(&list("prog")?)
+            .copied()
+            .collect(),
         maps: held.maps.intersection(&list("map")?).copied().collect(),
         links: held.links.intersection(&list("link")?).copied().collect(),
     })
@@ -112,7 +133,9 @@ fn flush(stage: &mut Stage) -> Result<()> {
     let [asking, serving] = pair.parties();
     let setup = stage.agent()?.ports(&[pair.port]);
     let agent = setup.env("OTEL_BSP_SCHEDULE_DELAY", "60000").start()?;
-    let asks: Vec<Ask> = (0..50).map(|_| ask("GET", &format!("/bytes/10/{}", number()), 200)).collect();
+    let asks: Vec<Ask> = (0..50)
+        .map(|_| ask("GET", &format!("/bytes/10/{}", number()), 200))
+        .collect();
     let mut plain = Plain::new(&mut pair.driver, pair.port)?;
     let known = drive(&asks, &mut plain, pair.port, Some(&asking), Some(&serving))?;
     agent.stop()?;
@@ -140,11 +163,18 @@ fn restart(stage: &mut Stage) -> Result<()> {
     first.kill()?;
     drive(&few(), &mut plain, pair.port, None, None)?;
     // While ab still runs, the second agent meets connections in mid-message.
-    let second = stage.agent()?.ports(&[pair.port]).env("OTEL_BSP_MAX_QUEUE_SIZE", "262144").start()?;
+    let second = stage
+        .agent()?
+        .ports(&[pair.port])
+        .env("OTEL_BSP_MAX_QUEUE_SIZE", "262144")
+        .start()?;
     let known = drive(&few(), &mut plain, pair.port, Some(&asking), Some(&serving))?;
     load.wait(Duration::from_secs(60))?;
     let output = load.tail();
-    ensure!(output.contains("Failed requests:        0") || load_fine(&stage.folder)?, "ab: {output}");
+    ensure!(
+        output.contains("Failed requests:        0") || load_fine(&stage.folder)?,
+        "ab: {output}"
+    );
     let spans: Vec<_> = stage.receive(second, 0)?;
     let mine: Vec<_> = spans
         .into_iter()
@@ -158,7 +188,9 @@ fn restart(stage: &mut Stage) -> Result<()> {
 
 fn load_fine(folder: &std::path::Path) -> Result<bool> {
     let text = std::fs::read_to_string(folder.join("ab.log"))?;
-    let line = text.lines().find(|line| line.starts_with("Failed requests:"));
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("Failed requests:"));
     Ok(line.is_some_and(|line| line.ends_with(" 0")))
 }
 
@@ -168,7 +200,10 @@ fn two(stage: &mut Stage) -> Result<()> {
     let [asking, serving] = pair.parties();
     let other = Sink::start()?;
     let start = |name: &str, sink: &Sink| -> Result<Agent> {
-        agent::Setup::new(name, &stage.folder)?.to(sink).ports(&[pair.port]).start()
+        agent::Setup::new(name, &stage.folder)?
+            .to(sink)
+            .ports(&[pair.port])
+            .start()
     };
     let (first, second) = (start("first", &stage.sink)?, start("second", &other)?);
     let mut plain = Plain::new(&mut pair.driver, pair.port)?;
@@ -191,7 +226,11 @@ fn two(stage: &mut Stage) -> Result<()> {
 fn prompt(stage: &mut Stage) -> Result<()> {
     let mut pair = Pair::start(stage)?;
     let [asking, serving] = pair.parties();
-    let agent = stage.agent()?.ports(&[pair.port]).env("OTEL_BSP_SCHEDULE_DELAY", "5000").start()?;
+    let agent = stage
+        .agent()?
+        .ports(&[pair.port])
+        .env("OTEL_BSP_SCHEDULE_DELAY", "5000")
+        .start()?;
     let ready = agent.ready_after;
     let mut plain = Plain::new(&mut pair.driver, pair.port)?;
     let one = [ask("GET", &format!("/bytes/10/{}", number()), 200)];
@@ -200,8 +239,12 @@ fn prompt(stage: &mut Stage) -> Result<()> {
     if !agent::dry() {
         let came = stage.sink.wait(2, Duration::from_secs(8));
         let waited = begun.elapsed();
-        stage.check(came && waited < Duration::from_millis(1300), || format!("a lone span took {waited:?}"));
-        stage.check(ready < Duration::from_secs(3), || format!("ready only after {ready:?}"));
+        stage.check(came && waited < Duration::from_millis(1300), || {
+            format!("a lone span took {waited:?}")
+        });
+        stage.check(ready < Duration::from_secs(3), || {
+            format!("ready only after {ready:?}")
+        });
     }
     stage.judge(agent, &known).map(drop)
 }
@@ -216,7 +259,10 @@ fn own_traffic(stage: &mut Stage) -> Result<()> {
         .start()?;
     let mut plain = Plain::new(&mut pair.driver, pair.port)?;
     let mut known = drive(&few(), &mut plain, pair.port, Some(&asking), None)?;
-    stage.sink.wait(known.len(), Duration::from_secs(if agent::dry() { 0 } else { 8 }));
+    stage.sink.wait(
+        known.len(),
+        Duration::from_secs(if agent::dry() { 0 } else { 8 }),
+    );
     // A second batch, so that the first one's export is over and done with.
     known.extend(drive(&few(), &mut plain, pair.port, Some(&asking), None)?);
     stage.judge(agent, &known).map(drop)
@@ -230,17 +276,29 @@ fn json(stage: &mut Stage) -> Result<()> {
     let mut plain = Plain::new(&mut pair.driver, pair.port)?;
     let known = drive(&few(), &mut plain, pair.port, None, None)?;
     let objects = |agent: &Agent| -> Vec<String> {
-        agent.log().lines().filter(|line| line.starts_with('{')).map(String::from).collect()
+        agent
+            .log()
+            .lines()
+            .filter(|line| line.starts_with('{'))
+            .map(String::from)
+            .collect()
     };
     let waited = until("all spans are printed", Duration::from_secs(5), || {
         agent::dry() || objects(&agent).len() >= known.len() * 2
     });
     let lines = objects(&agent);
     agent.stop()?;
-    stage.check(waited.is_ok() && lines.len() == known.len() * 2, || format!("{} lines", lines.len()));
+    stage.check(waited.is_ok() && lines.len() == known.len() * 2, || {
+        format!("{} lines", lines.len())
+    });
     for one in &known {
-        let count = lines.iter().filter(|line| line.contains(&one.target)).count();
-        stage.check(count == 2, || format!("{count} lines speak of {}", one.target));
+        let count = lines
+            .iter()
+            .filter(|line| line.contains(&one.target))
+            .count();
+        stage.check(count == 2, || {
+            format!("{count} lines speak of {}", one.target)
+        });
     }
     for line in &lines {
         let fine = serde_json::from_str::<serde_json::Value>(line).is_ok_and(|v| v.is_object());
@@ -259,13 +317,23 @@ fn unprivileged(stage: &mut Stage) -> Result<()> {
     std::fs::copy(agent::binary()?, &copy)?;
     let ran = Setup::new("nobody", std::path::Path::new(&stage.folder), "setpriv")
         .inside(std::path::Path::new("/"))
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"])
+        .args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+        ])
         .arg(&copy)
         .args(["agent", "--export", "json"])
         .run(Duration::from_secs(10));
     std::fs::remove_file(&copy)?;
     let ran = ran?;
-    stage.check(ran.code.is_some_and(|code| code != 0), || format!("exit code {:?}", ran.code));
-    stage.check(ran.errors.contains("CAP_"), || format!("names no capability: {}", ran.errors));
+    stage.check(ran.code.is_some_and(|code| code != 0), || {
+        format!("exit code {:?}", ran.code)
+    });
+    stage.check(ran.errors.contains("CAP_"), || {
+        format!("names no capability: {}", ran.errors)
+    });
     Ok(())
 }

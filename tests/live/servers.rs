@@ -20,13 +20,21 @@ pub fn cases() -> Vec<Case> {
                 let when = if before { "before" } else { "after" };
                 let name = format!("servers::{}::{}::{when}", server.name, capture.name());
                 cases.push(Case::new(name, move |stage| {
-                    if before { older(stage, server, capture) } else { younger(stage, server, capture) }
+                    if before {
+                        older(stage, server, capture)
+                    } else {
+                        younger(stage, server, capture)
+                    }
                 }));
             }
         }
     }
-    cases.push(Case::new("servers::nginx-proxy::before", |stage| proxy(stage, true)));
-    cases.push(Case::new("servers::nginx-proxy::after", |stage| proxy(stage, false)));
+    cases.push(Case::new("servers::nginx-proxy::before", |stage| {
+        proxy(stage, true)
+    }));
+    cases.push(Case::new("servers::nginx-proxy::after", |stage| {
+        proxy(stage, false)
+    }));
     cases
 }
 
@@ -39,7 +47,11 @@ struct Plan {
 
 impl Plan {
     fn new(server: &Server) -> Self {
-        let mut new = if server.files { vec![ask("GET", &format!("/bytes/9/{}", number()), 200)] } else { few() };
+        let mut new = if server.files {
+            vec![ask("GET", &format!("/bytes/9/{}", number()), 200)]
+        } else {
+            few()
+        };
         new.extend(closing());
         Self {
             warm: vec![ask("GET", &format!("/bytes/1024/{}", number()), 200)],
@@ -66,7 +78,9 @@ fn early(one: &mut Known) {
 fn older(stage: &mut Stage, server: &Server, capture: Capture) -> Result<()> {
     let plan = Plan::new(server);
     let port = free_port()?;
-    let program = (server.setup)(&stage.folder, port, &plan.all())?.port(port).start()?;
+    let program = (server.setup)(&stage.folder, port, &plan.all())?
+        .port(port)
+        .start()?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
     let mut plain = Plain::new(&mut driver, port)?;
     drive(&plan.warm, &mut plain, port, None, None)?;
@@ -80,7 +94,12 @@ fn younger(stage: &mut Stage, server: &Server, capture: Capture) -> Result<()> {
     let plan = Plan::new(server);
     let port = free_port()?;
     let setup = (server.setup)(&stage.folder, port, &plan.all())?.port(port);
-    let agent = stage.agent()?.ports(&[port]).grpc().capture(capture).start()?;
+    let agent = stage
+        .agent()?
+        .ports(&[port])
+        .grpc()
+        .capture(capture)
+        .start()?;
     let program = setup.start()?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
     let mut plain = Plain::new(&mut driver, port)?;
@@ -115,7 +134,9 @@ fn follow(
 fn proxy(stage: &mut Stage, before: bool) -> Result<()> {
     let (port, behind) = (free_port()?, free_port()?);
     let setup = crate::programs::nginx_proxy(&stage.folder, port, behind)?.port(port);
-    let upstream = crate::programs::go_server(&stage.folder, behind)?.port(behind).start()?;
+    let upstream = crate::programs::go_server(&stage.folder, behind)?
+        .port(behind)
+        .start()?;
     let mut agent = None;
     if !before {
         agent = Some(stage.agent()?.ports(&[port, behind]).start()?);
@@ -133,8 +154,17 @@ fn proxy(stage: &mut Stage, before: bool) -> Result<()> {
     };
     let front = Party::new("nginx", &nginx.pids());
     let back = Party::new("go-app", &upstream.pids());
-    let mut known = drive(&application(), &mut plain, port, Some(&client), Some(&front))?;
-    let second: Vec<_> = known.iter().map(|one| crate::programs::passed_on(one, behind, &front, &back)).collect();
+    let mut known = drive(
+        &application(),
+        &mut plain,
+        port,
+        Some(&client),
+        Some(&front),
+    )?;
+    let second: Vec<_> = known
+        .iter()
+        .map(|one| crate::programs::passed_on(one, behind, &front, &back))
+        .collect();
     known.extend(second);
     stage.judge(agent, &known).map(drop)
 }

@@ -37,10 +37,13 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, shape) in shapes.into_iter().chain(crate::broken::SHAPES) {
         for capture in [Capture::Socket, Capture::Syscall] {
-            cases.push(Case::new(format!("shapes::{name}::{}", capture.name()), move |stage| {
-                let duo = Duo::start(stage, capture)?;
-                shape(stage, duo)
-            }));
+            cases.push(Case::new(
+                format!("shapes::{name}::{}", capture.name()),
+                move |stage| {
+                    let duo = Duo::start(stage, capture)?;
+                    shape(stage, duo)
+                },
+            ));
         }
     }
     cases.push(Case::new("shapes::ipv6", |stage| {
@@ -64,7 +67,10 @@ pub fn path() -> String {
 
 /// A response with that much of a body.
 pub fn ok(size: usize) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n{}", "y".repeat(size))
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n{}",
+        "y".repeat(size)
+    )
 }
 
 fn pipelining(stage: &mut Stage, mut duo: Duo) -> Result<()> {
@@ -88,7 +94,8 @@ fn split_heads(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     for cut in cuts {
         let target = path();
         let head = duo.head("POST", &target, "Content-Length: 9\r\n");
-        duo.client.send_split(ends.0, &format!("{head}some body"), cut, 8)?;
+        duo.client
+            .send_split(ends.0, &format!("{head}some body"), cut, 8)?;
         duo.server.take(ends.1, head.len() as u64 + 9)?;
         duo.server.send_split(ends.1, &ok(30), cut, 8)?;
         duo.client.read(ends.0, "POST")?;
@@ -102,10 +109,12 @@ fn every_byte(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let ends = duo.connect()?;
     let target = path();
     let head = duo.head("GET", &target, "Accept: */*\r\n");
-    duo.client.send_split(ends.0, &head, &vec![1; head.len()], 1)?;
+    duo.client
+        .send_split(ends.0, &head, &vec![1; head.len()], 1)?;
     duo.server.until(ends.1, "\r\n\r\n")?;
     let answer = ok(3);
-    duo.server.send_split(ends.1, &answer, &vec![1; answer.len()], 1)?;
+    duo.server
+        .send_split(ends.1, &answer, &vec![1; answer.len()], 1)?;
     duo.client.read(ends.0, "GET")?;
     duo.know("GET", &target, Some(200)).received = Size::Exact(3);
     duo.judge(stage).map(drop)
@@ -119,7 +128,10 @@ fn large_head(stage: &mut Stage, mut duo: Duo) -> Result<()> {
         let head = duo.head("GET", &target, &big);
         duo.client.send_split(ends.0, &head, cuts, 5)?;
         duo.server.until(ends.1, "\r\n\r\n")?;
-        duo.server.send(ends.1, &format!("HTTP/1.1 200 OK\r\n{big}Content-Length: 2\r\n\r\nyy"))?;
+        duo.server.send(
+            ends.1,
+            &format!("HTTP/1.1 200 OK\r\n{big}Content-Length: 2\r\n\r\nyy"),
+        )?;
         duo.client.read(ends.0, "GET")?;
         duo.know("GET", &target, Some(200)).received = Size::Exact(2);
     }
@@ -130,14 +142,19 @@ fn hundred_continue(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let ends = duo.connect()?;
     for _ in 0..2 {
         let target = path();
-        let head = duo.head("PUT", &target, "Content-Length: 5000\r\nExpect: 100-continue\r\n");
+        let head = duo.head(
+            "PUT",
+            &target,
+            "Content-Length: 5000\r\nExpect: 100-continue\r\n",
+        );
         duo.client.send(ends.0, &head)?;
         duo.server.until(ends.1, "\r\n\r\n")?;
         duo.server.send(ends.1, "HTTP/1.1 100 Continue\r\n\r\n")?;
         duo.client.until(ends.0, "\r\n\r\n")?;
         duo.client.fill(ends.0, 5000)?;
         duo.server.take(ends.1, 5000)?;
-        duo.server.send(ends.1, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")?;
+        duo.server
+            .send(ends.1, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")?;
         duo.client.read(ends.0, "PUT")?;
         let one = duo.know("PUT", &target, Some(201));
         (one.sent, one.received) = (Size::Exact(5000), Size::Exact(0));
@@ -151,10 +168,16 @@ fn early_hints(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let head = duo.head("GET", &target, "");
     duo.client.send(ends.0, &head)?;
     duo.server.until(ends.1, "\r\n\r\n")?;
-    duo.server.send(ends.1, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
-    duo.server.send(ends.1, &format!("HTTP/1.1 102 Processing\r\n\r\n{}", ok(4)))?;
+    duo.server
+        .send(ends.1, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
+    duo.server
+        .send(ends.1, &format!("HTTP/1.1 102 Processing\r\n\r\n{}", ok(4)))?;
     let response = duo.client.read(ends.0, "GET")?;
-    ensure!(response.interim == [103, 102], "interim {:?}", response.interim);
+    ensure!(
+        response.interim == [103, 102],
+        "interim {:?}",
+        response.interim
+    );
     duo.know("GET", &target, Some(200)).received = Size::Exact(4);
     duo.judge(stage).map(drop)
 }
@@ -167,7 +190,8 @@ fn early_refusal(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     duo.client.send(ends.0, &head)?;
     duo.client.fill(ends.0, 3000)?;
     duo.server.until(ends.1, "\r\n\r\n")?;
-    let refusal = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nno!\n";
+    let refusal =
+        "HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nno!\n";
     duo.server.send(ends.1, refusal)?;
     duo.server.shut(ends.1)?;
     duo.client.read(ends.0, "POST")?;
@@ -187,8 +211,13 @@ fn without_bodies(stage: &mut Stage, mut duo: Duo) -> Result<()> {
         let head = duo.head(method, &target, "");
         duo.client.send(ends.0, &head)?;
         duo.server.until(ends.1, "\r\n\r\n")?;
-        let length = if status == 204 { "" } else { "Content-Length: 512\r\n" };
-        duo.server.send(ends.1, &format!("HTTP/1.1 {status} Word\r\n{length}\r\n"))?;
+        let length = if status == 204 {
+            ""
+        } else {
+            "Content-Length: 512\r\n"
+        };
+        duo.server
+            .send(ends.1, &format!("HTTP/1.1 {status} Word\r\n{length}\r\n"))?;
         duo.client.read(ends.0, method)?;
         duo.know(method, &target, Some(status)).received = Size::Exact(0);
     }
@@ -200,8 +229,17 @@ fn trailers(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let ends = duo.connect()?;
     let target = path();
     let body = "5;name=value\r\nhello\r\n1F \r\n0123456789012345678901234567890\r\n0;end\r\nX-Sum: 1\r\nX-Two: 2\r\n\r\n";
-    let head = duo.head("POST", &target, "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n");
-    duo.client.send_split(ends.0, &format!("{head}{body}"), &[head.len() + 1, 3, 9, 7], 4)?;
+    let head = duo.head(
+        "POST",
+        &target,
+        "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n",
+    );
+    duo.client.send_split(
+        ends.0,
+        &format!("{head}{body}"),
+        &[head.len() + 1, 3, 9, 7],
+        4,
+    )?;
     duo.server.take(ends.1, (head.len() + body.len()) as u64)?;
     let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
     duo.server.send_split(ends.1, &answer, &[50, 3, 9, 7], 4)?;
@@ -220,13 +258,17 @@ fn lenient(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let head = duo.head("GET", &first, "X-Fold: one\r\n two\r\n\tthree\r\n");
     duo.client.send(ends.0, &head)?;
     duo.server.until(ends.1, "\r\n\r\n")?;
-    duo.server.send(ends.1, "HTTP/1.1 200 OK\r\nX-Fold: one\r\n two\r\nContent-Length: 2\r\n\r\nyy")?;
+    duo.server.send(
+        ends.1,
+        "HTTP/1.1 200 OK\r\nX-Fold: one\r\n two\r\nContent-Length: 2\r\n\r\nyy",
+    )?;
     duo.client.read(ends.0, "GET")?;
     duo.know("GET", &first, Some(200)).received = Size::Exact(2);
     let head = format!("GET {second} HTTP/1.1\nHost: 127.0.0.1:{}\n\n", duo.port);
     duo.client.send(ends.0, &head)?;
     duo.server.until(ends.1, "\n\n")?;
-    duo.server.send(ends.1, "HTTP/1.1 200 OK\nContent-Length: 3\n\nyyy")?;
+    duo.server
+        .send(ends.1, "HTTP/1.1 200 OK\nContent-Length: 3\n\nyyy")?;
     duo.client.until(ends.0, "\n\nyyy")?;
     duo.know("GET", &second, Some(200)).received = Size::Exact(3);
     duo.judge(stage).map(drop)
@@ -237,9 +279,11 @@ fn version_10(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let ends = duo.connect()?;
     let target = path();
     let host = format!("Host: 127.0.0.1:{}", duo.port);
-    duo.client.send(ends.0, &format!("GET {target} HTTP/1.0\r\n{host}\r\n\r\n"))?;
+    duo.client
+        .send(ends.0, &format!("GET {target} HTTP/1.0\r\n{host}\r\n\r\n"))?;
     duo.server.until(ends.1, "\r\n\r\n")?;
-    duo.server.send(ends.1, "HTTP/1.0 200 OK\r\n\r\nuntil the end")?;
+    duo.server
+        .send(ends.1, "HTTP/1.0 200 OK\r\n\r\nuntil the end")?;
     duo.server.close(ends.1)?;
     duo.client.read(ends.0, "GET")?;
     duo.client.close(ends.0)?;
@@ -251,7 +295,10 @@ fn version_10(stage: &mut Stage, mut duo: Duo) -> Result<()> {
         let head = format!("GET {target} HTTP/1.0\r\n{host}\r\nConnection: keep-alive\r\n\r\n");
         duo.client.send(ends.0, &head)?;
         duo.server.until(ends.1, "\r\n\r\n")?;
-        duo.server.send(ends.1, "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\ny")?;
+        duo.server.send(
+            ends.1,
+            "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\ny",
+        )?;
         duo.client.read(ends.0, "GET")?;
         let one = duo.know("GET", &target, Some(200));
         (one.version, one.received) = ("1.0", Size::Exact(1));
@@ -272,7 +319,9 @@ fn absolute(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let spans = duo.judge(stage)?;
     for span in &spans {
         let address = span.text("server.address");
-        stage.check(address.as_deref() == Some("example.test"), || format!("server.address {address:?}: {}", span.line()));
+        stage.check(address.as_deref() == Some("example.test"), || {
+            format!("server.address {address:?}: {}", span.line())
+        });
     }
     Ok(())
 }
@@ -298,7 +347,8 @@ fn slow(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     duo.client.send(ends.0, &head)?;
     duo.server.until(ends.1, "\r\n\r\n")?;
     duo.server.pause(150)?;
-    duo.server.send(ends.1, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nfour")?;
+    duo.server
+        .send(ends.1, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nfour")?;
     duo.server.pause(150)?;
     duo.server.send(ends.1, "four")?;
     duo.client.read(ends.0, "GET")?;
@@ -346,7 +396,9 @@ fn both(stage: &mut Stage, spans: &[Span], method: &str, status: i64) {
                 && span.int("http.response.status_code") == Some(status)
         });
         let count = count.count();
-        stage.check(count == 1, || format!("{count} {kind:?} spans {method} {status}"));
+        stage.check(count == 1, || {
+            format!("{count} {kind:?} spans {method} {status}")
+        });
     }
     let lines: Vec<String> = spans.iter().map(Span::line).collect();
     stage.check(spans.len() == 2, || format!("spans: {lines:?}"));
@@ -355,9 +407,13 @@ fn both(stage: &mut Stage, spans: &[Span], method: &str, status: i64) {
 /// What goes through a tunnel is nobody's request.
 fn connect(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let ends = duo.connect()?;
-    duo.client.send(ends.0, "CONNECT example.test:443 HTTP/1.1\r\nHost: example.test:443\r\n\r\n")?;
+    duo.client.send(
+        ends.0,
+        "CONNECT example.test:443 HTTP/1.1\r\nHost: example.test:443\r\n\r\n",
+    )?;
     duo.server.until(ends.1, "\r\n\r\n")?;
-    duo.server.send(ends.1, "HTTP/1.1 200 Connection established\r\n\r\n")?;
+    duo.server
+        .send(ends.1, "HTTP/1.1 200 Connection established\r\n\r\n")?;
     duo.client.until(ends.0, "\r\n\r\n")?;
     tunnel(&mut duo, ends)?;
     let spans = duo.receive(stage, 2)?;
@@ -368,10 +424,15 @@ fn connect(stage: &mut Stage, mut duo: Duo) -> Result<()> {
 fn upgrade(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let ends = duo.connect()?;
     let target = path();
-    let head = duo.head("GET", &target, "Connection: Upgrade\r\nUpgrade: websocket\r\n");
+    let head = duo.head(
+        "GET",
+        &target,
+        "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+    );
     duo.client.send(ends.0, &head)?;
     duo.server.until(ends.1, "\r\n\r\n")?;
-    let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let answer =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     duo.server.send(ends.1, answer)?;
     duo.client.read(ends.0, "GET")?;
     tunnel(&mut duo, ends)?;
@@ -394,7 +455,8 @@ fn asterisk(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let head = duo.head("OPTIONS", "*", "");
     duo.client.send(ends.0, &head)?;
     duo.server.until(ends.1, "\r\n\r\n")?;
-    duo.server.send(ends.1, "HTTP/1.1 204 No Content\r\nAllow: GET\r\n\r\n")?;
+    duo.server
+        .send(ends.1, "HTTP/1.1 204 No Content\r\nAllow: GET\r\n\r\n")?;
     duo.client.read(ends.0, "OPTIONS")?;
     let spans = duo.receive(stage, 2)?;
     both(stage, &spans, "OPTIONS", 204);

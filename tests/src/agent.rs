@@ -95,14 +95,18 @@ impl Setup {
     /// Traces what uses these ports.
     #[must_use]
     pub fn ports(self, ports: &[u16]) -> Self {
-        let words = ports.iter().flat_map(|port| ["--port".into(), port.to_string()]);
+        let words = ports
+            .iter()
+            .flat_map(|port| ["--port".into(), port.to_string()]);
         self.args(words)
     }
 
     /// Traces these processes and what they start.
     #[must_use]
     pub fn pids(self, pids: &[u32]) -> Self {
-        let words = pids.iter().flat_map(|pid| ["--pid".into(), pid.to_string()]);
+        let words = pids
+            .iter()
+            .flat_map(|pid| ["--pid".into(), pid.to_string()]);
         self.args(words)
     }
 
@@ -132,8 +136,16 @@ impl Setup {
     /// Starts it and waits until it says that it is ready.
     pub fn start(mut self) -> Result<Agent> {
         if dry() {
-            let words = ["-c", "echo ready; trap 'exit 0' TERM INT; while :; do sleep 1 & wait; done"];
-            let name = self.log.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let words = [
+                "-c",
+                "echo ready; trap 'exit 0' TERM INT; while :; do sleep 1 & wait; done",
+            ];
+            let name = self
+                .log
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             self.setup = program::Setup::new(&name, self.folder(), "sh").args(words);
         }
         let begun = Instant::now();
@@ -148,7 +160,10 @@ impl Setup {
             ended.is_some() || agent.log().lines().any(says_ready)
         });
         if let Some(status) = ended {
-            bail!("the agent ended at once ({status}):\n    {}", agent.program.tail());
+            bail!(
+                "the agent ended at once ({status}):\n    {}",
+                agent.program.tail()
+            );
         }
         ready.with_context(|| agent.program.tail())?;
         agent.ready_after = begun.elapsed();
@@ -240,7 +255,11 @@ pub fn binary() -> Result<PathBuf> {
     }
     if let Some(path) = std::env::var_os("SPANTAP_BIN") {
         let path = PathBuf::from(path);
-        ensure!(path.is_file(), "SPANTAP_BIN={}: no such file", path.display());
+        ensure!(
+            path.is_file(),
+            "SPANTAP_BIN={}: no such file",
+            path.display()
+        );
         return Ok(fs::canonicalize(path)?);
     }
     let path = target().join("release/spantap");

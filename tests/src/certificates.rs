@@ -25,7 +25,9 @@ impl Certificates {
     pub fn make(folder: &Path, name: &str) -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         let write = |kind: &str, text: &str| -> Result<PathBuf> {
             let file = folder.join(format!("{name}-{kind}.pem"));

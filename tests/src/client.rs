@@ -75,7 +75,11 @@ impl Asks for Client {
         let mut words = vec![ask.method.clone(), ask.target.clone(), body];
         words.extend(ask.chunked.then(|| "chunked".into()));
         words.extend(ask.close.then(|| "close".into()));
-        words.extend(ask.headers.iter().map(|(name, value)| format!("{name}: {value}")));
+        words.extend(
+            ask.headers
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}")),
+        );
         self.tell(&words.join("\t"))?;
         let line = self.line()?;
         let mut words = line.split(' ').map(str::parse);

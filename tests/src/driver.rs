@@ -68,7 +68,10 @@ impl Driver {
     /// Listens on an address.
     pub fn listen_at(&mut self, address: &str) -> Result<(u64, u16)> {
         let answer = self.command(&json!(["listen", 0, address]))?;
-        Ok((number(&answer, "id")?, u16::try_from(number(&answer, "port")?)?))
+        Ok((
+            number(&answer, "id")?,
+            u16::try_from(number(&answer, "port")?)?,
+        ))
     }
 
     /// Accepts the next connection.
@@ -111,7 +114,8 @@ impl Driver {
 
     /// The same, without waiting for its end: `finish` does.
     pub fn begin_fill(&mut self, connection: Connection, count: u64) -> Result<()> {
-        self.client.tell(&json!(["fill", connection, count]).to_string())
+        self.client
+            .tell(&json!(["fill", connection, count]).to_string())
     }
 
     /// Waits for what was begun.
@@ -178,13 +182,15 @@ impl Driver {
     fn adopt(&mut self, command: &Value) -> Result<Connection> {
         let answer = self.command(command)?;
         let id = number(&answer, "id")?;
-        self.ports.insert(id, u16::try_from(number(&answer, "port")?)?);
+        self.ports
+            .insert(id, u16::try_from(number(&answer, "port")?)?);
         Ok(id)
     }
 
     fn command(&mut self, command: &Value) -> Result<Value> {
         self.client.tell(&command.to_string())?;
-        self.answer().with_context(|| format!("the driver was told {command}"))
+        self.answer()
+            .with_context(|| format!("the driver was told {command}"))
     }
 
     fn answer(&mut self) -> Result<Value> {
@@ -197,7 +203,9 @@ impl Driver {
 }
 
 fn number(answer: &Value, key: &str) -> Result<u64> {
-    answer[key].as_u64().with_context(|| format!("no {key} in {answer}"))
+    answer[key]
+        .as_u64()
+        .with_context(|| format!("no {key} in {answer}"))
 }
 
 /// A driver as a plain client of one server: one connection, opened anew after each close.
@@ -289,7 +297,10 @@ impl Asks for Plain<'_> {
 
 /// A head, and the sizes of the body's pieces.
 fn request(ask: &Ask, address: &str) -> (String, Vec<u64>) {
-    let mut head = format!("{} {} HTTP/1.1\r\nHost: {address}\r\n", ask.method, ask.target);
+    let mut head = format!(
+        "{} {} HTTP/1.1\r\nHost: {address}\r\n",
+        ask.method, ask.target
+    );
     head.push_str("User-Agent: live-driver/1\r\n");
     for (name, value) in &ask.headers {
         head.push_str(&format!("{name}: {value}\r\n"));

@@ -56,7 +56,11 @@ impl Score {
 
 #[expect(clippy::cast_precision_loss, reason = "counts of spans are small")]
 fn percent(part: usize, whole: usize) -> f64 {
-    if whole == 0 { 100.0 } else { part as f64 * 100.0 / whole as f64 }
+    if whole == 0 {
+        100.0
+    } else {
+        part as f64 * 100.0 / whole as f64
+    }
 }
 
 /// The spans of one exchange, once found.
@@ -75,15 +79,23 @@ pub fn judge<'a>(known: &[Known], spans: &'a [Span]) -> (Score, Vec<Pair<'a>>) {
     let mut pairs = Vec::new();
     for one in known {
         let pair = Pair {
-            client: one.client.as_ref().and_then(|p| pool.take(Kind::Client, one, p)),
-            server: one.server.as_ref().and_then(|p| pool.take(Kind::Server, one, p)),
+            client: one
+                .client
+                .as_ref()
+                .and_then(|p| pool.take(Kind::Client, one, p)),
+            server: one
+                .server
+                .as_ref()
+                .and_then(|p| pool.take(Kind::Server, one, p)),
         };
         count(&mut score, one, pair);
         pairs.push(pair);
     }
     let surplus = pool.left();
     score.surplus = surplus.len();
-    let lines = surplus.iter().map(|span| format!("surplus: {}", span.line()));
+    let lines = surplus
+        .iter()
+        .map(|span| format!("surplus: {}", span.line()));
     score.problems.extend(lines);
     (score, pairs)
 }
@@ -108,7 +120,10 @@ impl<'a> Pool<'a> {
         let fit = |span: &&Span| {
             let process = span.pid().is_some_and(|pid| party.pids.contains(&pid));
             let method = span.text("http.request.method").as_deref() == Some(known.method.as_str());
-            (u32::from(process) + u32::from(method), u64::MAX - span.start)
+            (
+                u32::from(process) + u32::from(method),
+                u64::MAX - span.start,
+            )
         };
         let (at, _) = list.iter().enumerate().max_by_key(|(_, span)| fit(span))?;
         Some(list.remove(at))
@@ -129,12 +144,16 @@ fn count(score: &mut Score, known: &Known, pair: Pair<'_>) {
         let Some(party) = party else { continue };
         counts.0 += 1;
         let Some(span) = span else {
-            score.problems.push(format!("missing: {side} span of {what}"));
+            score
+                .problems
+                .push(format!("missing: {side} span of {what}"));
             continue;
         };
         counts.1 += 1;
         let faults = faults(known, span, party);
-        let lines = faults.into_iter().map(|fault| format!("{what}, {side}: {fault}"));
+        let lines = faults
+            .into_iter()
+            .map(|fault| format!("{what}, {side}: {fault}"));
         score.problems.extend(lines);
     }
     parents(score, known, pair, &what);
@@ -154,7 +173,11 @@ fn parents(score: &mut Score, known: &Known, pair: Pair<'_>, what: &str) {
         }
     };
     if let Some(span) = pair.client.or(pair.server) {
-        let side = if pair.client.is_some() { "client" } else { "server" };
+        let side = if pair.client.is_some() {
+            "client"
+        } else {
+            "server"
+        };
         match &known.origin {
             Origin::Root => check(span, span.parent.is_none(), side, "none"),
             Origin::Carried(trace, parent) => {
@@ -169,10 +192,16 @@ fn parents(score: &mut Score, known: &Known, pair: Pair<'_>, what: &str) {
         server: Some(server),
     } = pair
     {
-        let carried = matches!(&known.origin, Origin::Carried(_, id) if server.parent.as_ref() == Some(id));
+        let carried =
+            matches!(&known.origin, Origin::Carried(_, id) if server.parent.as_ref() == Some(id));
         let linked = server.parent.as_ref() == Some(&client.id) || carried;
         let fine = linked && server.trace == client.trace;
-        check(server, fine, "server", &format!("{} in {}", client.id, client.trace));
+        check(
+            server,
+            fine,
+            "server",
+            &format!("{} in {}", client.id, client.trace),
+        );
     }
 }
 
@@ -205,7 +234,9 @@ impl Wrong<'_> {
     /// An attribute must be there and say this.
     fn text(&mut self, key: &str, want: &str) {
         let got = self.span.text(key);
-        self.expect(got.as_deref() == Some(want), || format!("{key} is {got:?}, want {want:?}"));
+        self.expect(got.as_deref() == Some(want), || {
+            format!("{key} is {got:?}, want {want:?}")
+        });
     }
 
     /// An integer attribute must be there and say this.
@@ -225,31 +256,43 @@ impl Wrong<'_> {
         let id = |text: &str, length| text.len() == length && text.bytes().any(|b| b != b'0');
         self.expect(id(&span.trace, 32), || format!("trace id {:?}", span.trace));
         self.expect(id(&span.id, 16), || format!("span id {:?}", span.id));
-        self.expect(span.repeated.is_empty(), || format!("twice: {:?}", span.repeated));
+        self.expect(span.repeated.is_empty(), || {
+            format!("twice: {:?}", span.repeated)
+        });
         let schema = span.schema.starts_with("https://opentelemetry.io/schemas/");
         self.expect(schema, || format!("schema URL {:?}", span.schema));
         let pid = span.pid();
         let known = party.pids.is_empty() || pid.is_some_and(|pid| party.pids.contains(&pid));
-        self.expect(known, || format!("process.pid {pid:?}, want one of {:?}", party.pids));
+        self.expect(known, || {
+            format!("process.pid {pid:?}, want one of {:?}", party.pids)
+        });
         let service = span.service();
         let fine = party.service.is_empty() || service == party.service;
-        self.expect(fine, || format!("service.name {service:?}, want {:?}", party.service));
+        self.expect(fine, || {
+            format!("service.name {service:?}, want {:?}", party.service)
+        });
         for key in ["service.instance.id", "telemetry.sdk.name", "host.name"] {
-            let there = span.resource_text(key).is_some_and(|value| !value.is_empty());
+            let there = span
+                .resource_text(key)
+                .is_some_and(|value| !value.is_empty());
             self.expect(there, || format!("no {key} in the resource"));
         }
     }
 
     fn time(&mut self, known: &Known) {
         let (start, end) = (self.span.start, self.span.end);
-        self.expect(start <= end, || format!("ends {} ns before it starts", start - end));
+        self.expect(start <= end, || {
+            format!("ends {} ns before it starts", start - end)
+        });
         let early = known.window.0.saturating_sub(start);
         self.expect(early < SLACK, || format!("starts {early} ns too early"));
         let late = end.saturating_sub(known.window.1);
         self.expect(late < SLACK, || format!("ends {late} ns too late"));
         let lasted = Duration::from_nanos(end.saturating_sub(start));
         let least = known.least;
-        self.expect(lasted >= least, || format!("lasts {lasted:?}, not {least:?}"));
+        self.expect(lasted >= least, || {
+            format!("lasts {lasted:?}, not {least:?}")
+        });
     }
 
     fn exchange(&mut self, known: &Known) {
@@ -278,11 +321,18 @@ impl Wrong<'_> {
         let open = error.as_deref() == Some("?");
         let fine = open || span.error == error.is_some();
         self.expect(fine, || format!("status is error: {}", span.error));
-        self.expect(!span.ok, || "status is Ok, which instrumentation leaves unset".into());
-        let sizes = [("http.request.body.size", known.sent), ("http.response.body.size", known.received)];
+        self.expect(!span.ok, || {
+            "status is Ok, which instrumentation leaves unset".into()
+        });
+        let sizes = [
+            ("http.request.body.size", known.sent),
+            ("http.response.body.size", known.received),
+        ];
         for (key, want) in sizes {
             let got = span.int(key);
-            self.expect(want.fits(got), || format!("{key} is {got:?}, want {want:?}"));
+            self.expect(want.fits(got), || {
+                format!("{key} is {got:?}, want {want:?}")
+            });
         }
         self.text("network.protocol.version", known.version);
     }
@@ -318,16 +368,28 @@ impl Wrong<'_> {
             Some("_OTHER") | None => "HTTP".to_string(),
             Some(method) => method.to_string(),
         };
-        let key = if span.kind == Kind::Server { "http.route" } else { "url.template" };
+        let key = if span.kind == Kind::Server {
+            "http.route"
+        } else {
+            "url.template"
+        };
         let route = span.text(key);
-        let want = route.as_ref().map_or_else(|| method.clone(), |route| format!("{method} {route}"));
-        self.expect(span.name == want, || format!("name is {:?}, want {want:?}", span.name));
+        let want = route
+            .as_ref()
+            .map_or_else(|| method.clone(), |route| format!("{method} {route}"));
+        self.expect(span.name == want, || {
+            format!("name is {:?}, want {want:?}", span.name)
+        });
         if span.kind == Kind::Client {
             self.absent("http.route");
         }
         if let Some(route) = route {
-            let number = route.split('/').any(|part| part.parse::<u64>().is_ok_and(|n| n > 9999));
-            self.expect(route.starts_with('/') && !number, || format!("{key} is {route:?}"));
+            let number = route
+                .split('/')
+                .any(|part| part.parse::<u64>().is_ok_and(|n| n > 9999));
+            self.expect(route.starts_with('/') && !number, || {
+                format!("{key} is {route:?}")
+            });
         }
     }
 }
@@ -354,7 +416,10 @@ mod tests {
     }
 
     fn attributes(pairs: &[(&str, serde_json::Value)]) -> Attributes {
-        pairs.iter().map(|(key, value)| ((*key).to_string(), value.clone())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_string(), value.clone()))
+            .collect()
     }
 
     fn span(kind: Kind, pid: u32, service: &str, id: char) -> Span {
@@ -425,7 +490,10 @@ mod tests {
         let spans = pair();
         let (score, pairs) = judge(&[known()], &spans);
         assert_eq!(score.problems, Vec::<String>::new());
-        assert_eq!((score.server, score.client, score.parents), ((1, 1), (1, 1), (2, 2)));
+        assert_eq!(
+            (score.server, score.client, score.parents),
+            ((1, 1), (1, 1), (2, 2))
+        );
         assert!(pairs[0].client.is_some() && pairs[0].server.is_some());
     }
 
@@ -433,7 +501,10 @@ mod tests {
     fn a_missing_span_and_one_too_many_are_seen() {
         let mut spans = pair();
         let server = spans.pop();
-        assert_eq!(problems(&spans), ["missing: server span of GET /bytes/5/100001"]);
+        assert_eq!(
+            problems(&spans),
+            ["missing: server span of GET /bytes/5/100001"]
+        );
         spans.extend(server.clone());
         spans.extend(server);
         let (score, _) = judge(&[known()], &spans);
@@ -445,26 +516,48 @@ mod tests {
     fn each_wrong_field_is_seen() {
         type Spoil = fn(&mut Vec<Span>);
         let spoils: [(&str, Spoil); 11] = [
-            ("status_code", |s| drop(s[0].attributes.insert("http.response.status_code".into(), 200.into()))),
-            ("status_code", |s| drop(s[0].attributes.insert("http.response.status_code".into(), "404".into()))),
-            ("error.type", |s| drop(s[1].attributes.insert("error.type".into(), "404".into()))),
+            ("status_code", |s| {
+                drop(
+                    s[0].attributes
+                        .insert("http.response.status_code".into(), 200.into()),
+                )
+            }),
+            ("status_code", |s| {
+                drop(
+                    s[0].attributes
+                        .insert("http.response.status_code".into(), "404".into()),
+                )
+            }),
+            ("error.type", |s| {
+                drop(s[1].attributes.insert("error.type".into(), "404".into()))
+            }),
             ("status is error", |s| s[1].error = true),
-            ("body.size", |s| drop(s[1].attributes.remove("http.response.body.size"))),
+            ("body.size", |s| {
+                drop(s[1].attributes.remove("http.response.body.size"))
+            }),
             ("parent", |s| s[1].parent = None),
             ("parent", |s| s[1].trace = "d".repeat(32)),
-            ("process.pid", |s| drop(s[1].resource.insert("process.pid".into(), 3.into()))),
-            ("service.name", |s| drop(s[1].resource.insert("service.name".into(), "x".into()))),
+            ("process.pid", |s| {
+                drop(s[1].resource.insert("process.pid".into(), 3.into()))
+            }),
+            ("service.name", |s| {
+                drop(s[1].resource.insert("service.name".into(), "x".into()))
+            }),
             ("before it starts", |s| s[1].end = 5),
             ("http.route", |s| {
                 s[1].name = "GET /bytes/5/100001".into();
-                s[1].attributes.insert("http.route".into(), "/bytes/5/100001".into());
+                s[1].attributes
+                    .insert("http.route".into(), "/bytes/5/100001".into());
             }),
         ];
         for (word, spoil) in spoils {
             let mut spans = pair();
             spoil(&mut spans);
             let problems = problems(&spans);
-            assert!(problems.len() == 1 && problems[0].contains(word), "{word}: {problems:?}");
+            assert!(
+                problems.len() == 1 && problems[0].contains(word),
+                "{word}: {problems:?}"
+            );
         }
     }
 }

@@ -180,7 +180,9 @@ impl Known {
 
 /// Unix time now, nanoseconds.
 pub fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -287,9 +289,17 @@ pub fn application() -> Vec<Ask> {
     }
     all.push(ask("DELETE", &format!("/item/{}", number()), 204));
     for status in [200, 201, 204, 301, 404, 500] {
-        all.push(ask("GET", &format!("/status/{status}/{}", number()), status));
+        all.push(ask(
+            "GET",
+            &format!("/status/{status}/{}", number()),
+            status,
+        ));
     }
-    all.push(ask("GET", &format!("/bytes/7/{}?page=2&sort=up", number()), 200));
+    all.push(ask(
+        "GET",
+        &format!("/bytes/7/{}?page=2&sort=up", number()),
+        200,
+    ));
     all
 }
 

@@ -96,7 +96,10 @@ impl Setup {
     pub fn start_piped(mut self) -> Result<Program> {
         let log = self.folder.join(format!("{}.log", self.name));
         let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
+        self.command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(file);
         self.launch(log)
     }
 
@@ -119,7 +122,10 @@ impl Setup {
 
     fn launch(mut self, log: PathBuf) -> Result<Program> {
         self.command.process_group(0);
-        let child = self.command.spawn().with_context(|| format!("start {}", self.name))?;
+        let child = self
+            .command
+            .spawn()
+            .with_context(|| format!("start {}", self.name))?;
         let mut program = Program {
             name: self.name,
             child,
@@ -213,7 +219,11 @@ impl Program {
             ended.is_some() || process::listening(port)
         });
         if let Some(status) = ended {
-            bail!("{} ended at once ({status}):\n    {}", self.name, self.tail());
+            bail!(
+                "{} ended at once ({status}):\n    {}",
+                self.name,
+                self.tail()
+            );
         }
         waited.with_context(|| format!("{} on port {port}:\n    {}", self.name, self.tail()))
     }

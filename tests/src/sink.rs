@@ -224,7 +224,8 @@ fn acceptor(certificates: &Certificates, mutual: bool) -> Result<TlsAcceptor> {
     let builder = if mutual {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(authority)?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build()?;
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build()?;
         builder.with_client_cert_verifier(verifier)
     } else {
         builder.with_no_client_auth()
@@ -234,11 +235,7 @@ fn acceptor(certificates: &Certificates, mutual: bool) -> Result<TlsAcceptor> {
     Ok(Arc::new(config).into())
 }
 
-async fn accept(
-    listener: tokio::net::TcpListener,
-    state: Arc<State>,
-    tls: Option<TlsAcceptor>,
-) {
+async fn accept(listener: tokio::net::TcpListener, state: Arc<State>, tls: Option<TlsAcceptor>) {
     while let Ok((stream, _)) = listener.accept().await {
         let (state, tls) = (state.clone(), tls.clone());
         tokio::spawn(async move {
@@ -268,8 +265,13 @@ where
 async fn serve(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Body>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    let content = head.headers.get("content-type").map(|value| value.as_bytes().to_vec());
-    let grpc = content.as_deref().is_some_and(|c| c.starts_with(b"application/grpc"));
+    let content = head
+        .headers
+        .get("content-type")
+        .map(|value| value.as_bytes().to_vec());
+    let grpc = content
+        .as_deref()
+        .is_some_and(|c| c.starts_with(b"application/grpc"));
     let outcome = if grpc {
         take_grpc(&state, head.headers, &body)
     } else {
@@ -279,7 +281,11 @@ async fn serve(request: Request<Incoming>, state: Arc<State>) -> Result<Response
     if let Err(error) = &outcome {
         state.lock().broken.push(format!("{error:#}"));
     }
-    if grpc { grpc_answer(outcome) } else { http_answer(outcome) }
+    if grpc {
+        grpc_answer(outcome)
+    } else {
+        http_answer(outcome)
+    }
 }
 
 fn take_http(
@@ -310,7 +316,11 @@ fn take_grpc(state: &State, headers: HeaderMap, body: &[u8]) -> Result<bool> {
         message.len()
     );
     let gzip = *flag == 1;
-    let message = if gzip { gunzip(message)? } else { message.to_vec() };
+    let message = if gzip {
+        gunzip(message)?
+    } else {
+        message.to_vec()
+    };
     state.keep(true, headers, gzip, &message)
 }
 
@@ -386,8 +396,12 @@ mod tests {
     fn post(sink: &Sink, head: &str, body: &[u8]) -> String {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", sink.port())).expect("connect");
         let length = body.len();
-        let head = format!("POST /v1/traces HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n");
-        stream.write_all(&[head.as_bytes(), body].concat()).expect("write");
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n"
+        );
+        stream
+            .write_all(&[head.as_bytes(), body].concat())
+            .expect("write");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("read");
         answer
@@ -413,7 +427,11 @@ mod tests {
         let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packer.write_all(&message()).expect("pack");
         let packed = packer.finish().expect("pack");
-        post(&sink, &format!("{PROTOBUF}Content-Encoding: gzip\r\n"), &packed);
+        post(
+            &sink,
+            &format!("{PROTOBUF}Content-Encoding: gzip\r\n"),
+            &packed,
+        );
         assert_eq!(sink.count(), 1);
         assert!(sink.arrivals()[0].gzip);
     }

@@ -123,8 +123,11 @@ impl Span {
             };
         }
         let full = self.text("url.full").unwrap_or_default();
-        let rest = full.split_once("://").map_or(full.as_str(), |(_, rest)| rest);
-        rest.find('/').map_or_else(|| "/".into(), |at| rest[at..].to_string())
+        let rest = full
+            .split_once("://")
+            .map_or(full.as_str(), |(_, rest)| rest);
+        rest.find('/')
+            .map_or_else(|| "/".into(), |at| rest[at..].to_string())
     }
 
     /// Everything in one string, to look for what must never be in it.

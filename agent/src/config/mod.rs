@@ -1,5 +1,20 @@
 //! The resolved configuration: plain values, no `Option` that means "default". Flags, environment
-//! and file are read once ([`resolve`]); after that nothing here changes. Any stage may name it.
+//! and file are read once ([`resolve()`]); after that nothing here changes. Any stage may name it.
+
+pub mod cli;
+pub mod docs;
+pub mod env;
+pub mod file;
+pub mod form;
+mod near;
+mod otlp;
+mod pairs;
+mod resolve;
+pub mod setting;
+mod table;
+
+pub use resolve::{Error, Flags, Resolved, load, resolve};
+pub use table::SETTINGS;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -249,7 +264,7 @@ pub struct Otlp {
     pub headers: Vec<(String, String)>,
     /// gzip the bodies.
     pub gzip: bool,
-    /// Longest one export may take, retries included.
+    /// Longest one attempt may take (OTEL_EXPORTER_OTLP_TIMEOUT).
     pub timeout: Duration,
     /// PEM file with the certificates to trust.
     pub certificate: Option<PathBuf>,
@@ -270,8 +285,20 @@ pub struct Export {
     pub batch_size: usize,
     /// OTEL_BSP_SCHEDULE_DELAY: longest a span waits for company.
     pub schedule_delay: Duration,
-    /// OTEL_BSP_EXPORT_TIMEOUT.
+    /// OTEL_BSP_EXPORT_TIMEOUT: longest a batch is retried while others wait behind it.
     pub export_timeout: Duration,
+    /// Where the agent's own counters go; None is nowhere (no OTLP, or OTEL_METRICS_EXPORTER=none).
+    pub metrics: Option<Metrics>,
+}
+
+/// The agent's own counters as OTLP metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// OTEL_EXPORTER_OTLP_*, with OTEL_EXPORTER_OTLP_METRICS_* before it; the endpoint of
+    /// http/protobuf with its `/v1/metrics`.
+    pub otlp: Otlp,
+    /// OTEL_METRIC_EXPORT_INTERVAL (60 s).
+    pub interval: Duration,
 }
 
 impl Default for Export {
@@ -282,6 +309,10 @@ impl Default for Export {
             batch_size: 512,
             schedule_delay: Duration::from_secs(5),
             export_timeout: Duration::from_secs(30),
+            metrics: None,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,18 @@
 //! Segments of one socket become two gapless byte streams with every hole marked.
+//!
+//! [`Table`] holds what is known of each connection end, and whatever the later stages keep about
+//! it (`S`), so that a segment costs one look-up. It is bounded: a full table gives up the
+//! connection that was used least recently, as the hand of a clock finds it.
+//!
+//! Never true here: that bytes are interpreted, or that a connection is forgotten uncounted.
 
 pub mod stream;
 
-use crate::event::{Execution, Nanos};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::event::{ConnectionId, Direction, Execution, Nanos, Open};
+use stream::Stream;
 
 /// Where and by whom a byte was moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,4 +23,268 @@ pub struct Mark {
     pub offset: u64,
     /// Who moved it.
     pub execution: Execution,
+}
+
+/// Both directions of a connection.
+#[derive(Debug)]
+pub struct Streams {
+    /// Sent by the process.
+    pub egress: Stream,
+    /// Received by the process.
+    pub ingress: Stream,
+}
+
+impl Streams {
+    /// The stream of a direction.
+    pub fn get(&mut self, direction: Direction) -> &mut Stream {
+        match direction {
+            Direction::Egress => &mut self.egress,
+            Direction::Ingress => &mut self.ingress,
+        }
+    }
+}
+
+/// A connection end that is followed.
+#[derive(Debug)]
+pub struct Connection<S> {
+    /// How it was introduced.
+    pub open: Open,
+    /// Its bytes.
+    pub streams: Streams,
+    /// When something last happened on it.
+    pub active: Nanos,
+    /// What the later stages keep about it.
+    pub state: S,
+}
+
+impl<S> Connection<S> {
+    /// A connection about which nothing but its introduction is known.
+    pub fn new(open: Open, state: S) -> Self {
+        let [egress, ingress] = open.base;
+        Self {
+            streams: Streams {
+                egress: Stream::new(egress),
+                ingress: Stream::new(ingress),
+            },
+            active: open.time,
+            open,
+            state,
+        }
+    }
+
+    /// Absolute offset of the kernel side's offset 0.
+    pub fn base(&self, direction: Direction) -> u64 {
+        let [egress, ingress] = self.open.base;
+        match direction {
+            Direction::Egress => egress,
+            Direction::Ingress => ingress,
+        }
+    }
+}
+
+/// What the table holds of one connection end.
+#[derive(Debug)]
+pub enum Entry<S> {
+    /// Followed.
+    Followed(Box<Connection<S>>),
+    /// Known and left alone: what still arrives of it is dropped.
+    Left,
+}
+
+/// All connection ends of one shard.
+#[derive(Debug)]
+pub struct Table<S> {
+    index: HashMap<ConnectionId, usize, BuildHasherDefault<IdHasher>>,
+    slots: Vec<Slot<S>>,
+    free: Vec<usize>,
+    hand: usize,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Slot<S> {
+    id: ConnectionId,
+    /// Used since the hand last came by.
+    used: bool,
+    entry: Option<Entry<S>>,
+}
+
+impl<S> Table<S> {
+    /// A table of at most `capacity` connections (at least one).
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            index: HashMap::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            hand: 0,
+            capacity: capacity.max(1),
+        }
+    }
+
+    /// How many connections it holds.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// The connection of that name.
+    pub fn get(&mut self, id: ConnectionId) -> Option<&mut Entry<S>> {
+        let slot = self.slots.get_mut(*self.index.get(&id)?)?;
+        slot.used = true;
+        slot.entry.as_mut()
+    }
+
+    /// Adds a connection, or replaces the one of that name; returns what had to go for it.
+    pub fn insert(
+        &mut self,
+        id: ConnectionId,
+        entry: Entry<S>,
+    ) -> Option<(ConnectionId, Entry<S>)> {
+        let fresh = Slot {
+            id,
+            used: true,
+            entry: Some(entry),
+        };
+        if let Some(slot) = self.index.get(&id).and_then(|&at| self.slots.get_mut(at)) {
+            let old = std::mem::replace(slot, fresh);
+            return old.entry.map(|entry| (id, entry));
+        }
+        let evicted = (self.index.len() >= self.capacity)
+            .then(|| self.evict())
+            .flatten();
+        let free = self.free.pop();
+        match free.and_then(|at| self.slots.get_mut(at).map(|slot| (at, slot))) {
+            Some((at, slot)) => {
+                *slot = fresh;
+                self.index.insert(id, at);
+            }
+            None => {
+                self.index.insert(id, self.slots.len());
+                self.slots.push(fresh);
+            }
+        }
+        evicted
+    }
+
+    /// Takes a connection out.
+    pub fn remove(&mut self, id: ConnectionId) -> Option<Entry<S>> {
+        let at = self.index.remove(&id)?;
+        self.free.push(at);
+        self.slots.get_mut(at)?.entry.take()
+    }
+
+    /// Takes out the first connection not used since the hand last came by it.
+    fn evict(&mut self) -> Option<(ConnectionId, Entry<S>)> {
+        let rounds = self.slots.len().saturating_mul(2);
+        for _ in 0..rounds {
+            self.hand = match self.hand.saturating_add(1) {
+                next if next < self.slots.len() => next,
+                _ => 0,
+            };
+            let Some(slot) = self.slots.get_mut(self.hand) else {
+                continue;
+            };
+            if slot.entry.is_none() {
+                continue;
+            }
+            if slot.used {
+                slot.used = false;
+                continue;
+            }
+            let id = slot.id;
+            return self.remove(id).map(|entry| (id, entry));
+        }
+        None
+    }
+
+    /// Every connection that is followed.
+    pub fn followed(&mut self) -> impl Iterator<Item = (ConnectionId, &mut Connection<S>)> {
+        self.slots
+            .iter_mut()
+            .filter_map(|slot| match &mut slot.entry {
+                Some(Entry::Followed(connection)) => Some((slot.id, &mut **connection)),
+                _ => None,
+            })
+    }
+}
+
+/// Spreads connection ids, which the kernel counts up: no attacker chooses them.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        // Fibonacci hashing: 2^64 divided by the golden ratio; the table looks at the top bits too.
+        let spread = (self.0 ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = spread ^ (spread >> 32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Address;
+
+    fn open(id: u64) -> Open {
+        Open {
+            connection: ConnectionId(id),
+            time: 0,
+            process: 1,
+            comm: String::new(),
+            local: Address::Unix(None),
+            remote: Address::Unix(None),
+            role: None,
+            ends: None,
+            base: [0, 0],
+            netns: 0,
+        }
+    }
+
+    fn entry(id: u64) -> Entry<u64> {
+        Entry::Followed(Box::new(Connection::new(open(id), id)))
+    }
+
+    #[test]
+    fn a_full_table_gives_up_one_that_was_not_used() {
+        let mut table = Table::new(3);
+        for id in 0..3 {
+            assert!(table.insert(ConnectionId(id), entry(id)).is_none());
+        }
+        // The first eviction clears every mark; those used after it survive the next one.
+        let (first, _) = table.insert(ConnectionId(3), entry(3)).expect("one goes");
+        let kept: Vec<u64> = (0..4).filter(|&id| id != first.0).collect();
+        let [spared, ..] = kept[..] else {
+            panic!("three are left")
+        };
+        table.get(ConnectionId(spared));
+        let (second, _) = table.insert(ConnectionId(4), entry(4)).expect("one goes");
+        assert_ne!(second.0, spared);
+        assert_eq!(table.len(), 3);
+    }
+
+    #[test]
+    fn slots_are_used_again() {
+        let mut table = Table::new(8);
+        for id in 0..1000 {
+            table.insert(ConnectionId(id), entry(id));
+            assert!(table.remove(ConnectionId(id)).is_some());
+        }
+        assert!(table.is_empty());
+        assert_eq!(table.slots.len(), 1);
+        assert_eq!(table.followed().count(), 0);
+    }
 }

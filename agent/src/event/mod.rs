@@ -1,5 +1,8 @@
 //! Ring-buffer records as typed events. Decoding is total: any bytes give an event or `None`.
 
+pub mod clock;
+pub mod decode;
+
 use std::net::SocketAddr;
 
 /// CLOCK_MONOTONIC, nanoseconds.
@@ -48,6 +51,32 @@ pub struct StreamKey {
     pub server: u64,
 }
 
+/// The two halves of a [`StreamKey`], before it is known who connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ends {
+    /// This end's.
+    pub own: u64,
+    /// The other's.
+    pub peer: u64,
+}
+
+impl Ends {
+    /// The connection's name, seen from an end of this role.
+    pub fn key(self, role: Role) -> StreamKey {
+        let Self { own, peer } = self;
+        match role {
+            Role::Client => StreamKey {
+                client: own,
+                server: peer,
+            },
+            Role::Server => StreamKey {
+                client: peer,
+                server: own,
+            },
+        }
+    }
+}
+
 /// An address of one end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
@@ -74,8 +103,9 @@ pub struct Open {
     pub remote: Address,
     /// Who connected, where known.
     pub role: Option<Role>,
-    /// The connection's name on both ends, where it could be derived.
-    pub key: Option<StreamKey>,
+    /// What names this end and the other: the first data byte's TCP sequence numbers, or a unix
+    /// socket pair's addresses. With the role they make a [`StreamKey`].
+    pub ends: Option<Ends>,
     /// Absolute stream offset of the kernel side's offset 0, egress then ingress.
     pub base: [u64; 2],
     /// Inode of the network namespace; 0 when unknown.

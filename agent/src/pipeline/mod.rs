@@ -1,1 +1,333 @@
-//! pipeline
+//! The only place where the stages meet: threads, bounded hand-overs, and the order of starting
+//! and stopping. A reader thread per ring carries records to facts ([`reader`], [`shard`]); one
+//! weaver thread carries facts to spans ([`weaver`]); exporters are tasks of a small runtime.
+
+pub mod reader;
+pub mod shard;
+pub mod weaver;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use agent_ebpf::abi::Counter;
+use anyhow::{Context as _, Result};
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, watch};
+
+use crate::config::{Config, Exporter};
+use crate::event::clock::Clock;
+use crate::export::Exporters;
+use crate::probe::kernel::Kernel;
+use crate::probe::{Control, Probe, clock};
+use crate::resource::Resources;
+use crate::span::Span;
+use crate::stats::Stats;
+use crate::target::{PROC, Processes, Targets};
+use reader::{Mailbox, Shared};
+use shard::Shard;
+use weaver::Weaver;
+
+/// Gets every finished span, after policy. Called on the pipeline's way: it does not block. Dropped
+/// by the time [`run`] returns, as whoever prints waits for that.
+pub type OnSpan = Box<dyn FnMut(&Span) + Send>;
+
+/// What the pipeline is started with.
+pub struct Start {
+    /// The resolved configuration.
+    pub config: Arc<Config>,
+    /// Who wants to see the spans, besides the exporters in the configuration.
+    pub on_span: Option<OnSpan>,
+    /// Called once when everything is attached: from then on nothing is missed.
+    pub ready: Box<dyn FnOnce() + Send>,
+    /// Becomes true when it is time to flush, detach and return.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What is said at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Spans that left.
+    pub spans: u64,
+    /// What was lost, where and how often; only what was.
+    pub losses: Vec<Loss>,
+}
+
+impl Summary {
+    /// All losses together.
+    pub fn lost(&self) -> u64 {
+        self.losses.iter().map(|loss| loss.count).sum()
+    }
+}
+
+/// One way of losing something, and how often it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The counter's name, `stage.what`.
+    pub what: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// A privilege or a kernel feature that is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unable {
+    /// What is missing: `CAP_BPF`, `BTF`, a kernel version.
+    pub missing: String,
+    /// How to get it.
+    pub remedy: String,
+}
+
+impl fmt::Display for Unable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "missing {}: {}", self.missing, self.remedy)
+    }
+}
+
+impl std::error::Error for Unable {}
+
+/// Runs the pipeline until `stop`; blocks.
+///
+/// # Errors
+/// [`Unable`] where a privilege or kernel feature is missing; otherwise what went wrong.
+pub fn run(mut start: Start) -> Result<Summary> {
+    let kernel = Kernel::look();
+    able(&kernel)?;
+    let config = Arc::new(without_collector(&start.config));
+    let stats = Arc::new(Stats::default());
+    let clock = Arc::new(Clock::default());
+    set(&clock);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .thread_name("export")
+        .build()
+        .context("start the exporters' runtime")?;
+    let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
+    let mut probe = Probe::load(&config.capture, &kernel)?;
+    let processes = Arc::new(Processes::new(PROC, Arc::clone(&stats)));
+    let targets = Targets::new(
+        Arc::clone(&processes),
+        &config.selection,
+        Arc::clone(&stats),
+    );
+    let shared = Arc::new(Shared {
+        control: probe.control(),
+        targets: Arc::new(targets),
+        stats: Arc::clone(&stats),
+        stop: AtomicBool::new(false),
+        interval: config.capture.drain,
+        generation: AtomicU64::new(0),
+        changed: Notify::new(),
+        resources: Resources::new(processes, config.resource.clone(), Arc::clone(&stats)),
+        arrivals: Mutex::default(),
+    });
+    let weaver = Weaver::new(&mut start, &shared, Arc::clone(&clock), exporters.sender());
+    // Verdicts on who is there already reach the kernel side with the readers' first drain.
+    shared.targets.scan();
+    let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
+    probe.set_hot(shared.targets.any_traced())?;
+    (start.ready)();
+    let reason = runtime.block_on(attend(&mut start.stop, &exporters, &shared, &mut || {
+        set(&clock);
+        count(&shared.control, &stats)?;
+        probe.flush_log();
+        probe.set_hot(shared.targets.any_traced())
+    }));
+    // Nothing is attached any more while the rest is flushed.
+    let detached = probe.set_hot(false);
+    threads.stop(&shared);
+    count(&shared.control, &stats)?;
+    finish(runtime, exporters);
+    reason.and(detached)?;
+    Ok(summary(&stats))
+}
+
+/// Until it is time to stop: looks after things four times a second.
+async fn attend(
+    stop: &mut watch::Receiver<bool>,
+    exporters: &Exporters,
+    shared: &Shared,
+    look: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
+    let mut ticks = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = exporters.gone() => return Ok(()),
+            _ = ticks.tick() => look()?,
+            () = shared.changed.notified() => look()?,
+        }
+    }
+}
+
+const LOOK: Duration = Duration::from_millis(250);
+/// Longest the last spans take to leave.
+const FLUSH: Duration = Duration::from_secs(5);
+
+fn finish(runtime: Runtime, exporters: Exporters) {
+    runtime.block_on(exporters.shutdown(FLUSH));
+    // A reader that stopped reading our output can hold a write for ever.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+}
+
+fn able(kernel: &Kernel) -> Result<()> {
+    if kernel.missing.is_empty() {
+        return Ok(());
+    }
+    Err(Unable {
+        missing: kernel.missing.join(", "),
+        remedy: "run spantap as root, or give it these capabilities (spantap doctor tells more)"
+            .into(),
+    }
+    .into())
+}
+
+/// The Collector that spans go to is not traced, on this host, by the port it listens on.
+fn without_collector(config: &Config) -> Config {
+    let mut config = config.clone();
+    for exporter in &config.export.exporters {
+        if let Exporter::Otlp(otlp) = exporter
+            && let Some(port) = local_port(&otlp.endpoint)
+        {
+            config.selection.exclude_ports.push(port);
+        }
+    }
+    config
+}
+
+/// The port of an endpoint on this host.
+fn local_port(endpoint: &str) -> Option<u16> {
+    let url = reqwest::Url::parse(endpoint).ok()?;
+    let host = url
+        .host_str()?
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    let local = host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
+    local.then(|| url.port_or_known_default()).flatten()
+}
+
+fn set(clock: &Clock) {
+    let (monotonic, unix) = clock::pair();
+    clock.set(monotonic, unix);
+}
+
+/// Brings the kernel side's counters into ours.
+fn count(control: &Control, stats: &Stats) -> Result<()> {
+    let sums = control.counters()?;
+    let sum = |counter| Control::counter(&sums, counter);
+    stats.kernel_bytes.set(sum(Counter::Bytes));
+    stats.kernel_ring_full.set(sum(Counter::RingFull));
+    stats.kernel_faults.set(sum(Counter::Faults));
+    stats.kernel_budgeted_bytes.set(sum(Counter::Budgeted));
+    stats.kernel_muted.set(sum(Counter::Muted));
+    stats.kernel_unselected.set(sum(Counter::Unselected));
+    stats.kernel_compat.set(sum(Counter::Compat));
+    stats.kernel_no_buffer.set(sum(Counter::NoBuffer));
+    stats.kernel_no_state.set(sum(Counter::NoState));
+    Ok(())
+}
+
+/// Counters of things that were there and did not become a span.
+const LOSSES: &[&str] = &[
+    "event.malformed",
+    "kernel.ring_full",
+    "kernel.no_state",
+    "pipeline.facts_dropped",
+    "policy.rate_limited",
+    "export.rejected",
+    "export.failed_refused",
+    "export.failed_local",
+    "export.dropped_full",
+    "export.dropped_shutdown",
+];
+
+fn summary(stats: &Stats) -> Summary {
+    let losses = stats
+        .read()
+        .into_iter()
+        .filter(|&(name, _, count)| count > 0 && LOSSES.contains(&name))
+        .map(|(name, _, count)| Loss {
+            what: name.to_owned(),
+            count,
+        })
+        .collect();
+    Summary {
+        spans: stats.pipeline_spans.get(),
+        losses,
+    }
+}
+
+/// The threads, in the order they are stopped in.
+struct Threads {
+    readers: Vec<thread::JoinHandle<()>>,
+    weaver: thread::JoinHandle<()>,
+    done: Arc<AtomicBool>,
+}
+
+impl Threads {
+    fn start(
+        probe: &mut Probe,
+        config: &Arc<Config>,
+        shared: &Arc<Shared>,
+        weaver: Weaver,
+    ) -> Result<Self> {
+        let rings = probe.rings()?;
+        let connections = config.capture.max_connections.div_ceil(rings.len().max(1));
+        let mailboxes: Arc<[Mailbox]> = rings.iter().map(|_| Mailbox::default()).collect();
+        let done = Arc::new(AtomicBool::new(false));
+        let weaver = {
+            let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
+            let done = Arc::clone(&done);
+            thread::Builder::new()
+                .name("weaver".into())
+                .spawn(move || weaver.run(&shared, &mailboxes, &done))
+                .context("start the weaver's thread")?
+        };
+        let mut readers = Vec::new();
+        for (index, ring) in rings.into_iter().enumerate() {
+            let number = u16::try_from(index).context("number of rings")?;
+            let (config, stats) = (Arc::clone(config), Arc::clone(&shared.stats));
+            let shard = Shard::new(number, connections, config, stats);
+            let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
+            let wakes = weaver.thread().clone();
+            let reader = thread::Builder::new()
+                .name(format!("reader-{index}"))
+                .spawn(move || {
+                    let Some(mailbox) = mailboxes.get(index) else {
+                        return;
+                    };
+                    if let Err(error) = reader::run(ring, shard, &shared, mailbox, &wakes) {
+                        eprintln!("spantap: reader {index} stopped: {error:#}");
+                    }
+                })
+                .context("start a reader's thread")?;
+            readers.push(reader);
+        }
+        Ok(Self {
+            readers,
+            weaver,
+            done,
+        })
+    }
+
+    /// Readers drain a last time, then the weaver gives out what is left.
+    fn stop(self, shared: &Shared) {
+        shared.stop.store(true, Ordering::Release);
+        for reader in self.readers {
+            if reader.join().is_err() {
+                eprintln!("spantap: a reader ended abnormally");
+            }
+        }
+        self.done.store(true, Ordering::Release);
+        self.weaver.thread().unpark();
+        if self.weaver.join().is_err() {
+            eprintln!("spantap: the weaver ended abnormally");
+        }
+    }
+}

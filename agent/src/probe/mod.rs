@@ -1,1 +1,338 @@
-//! probe
+//! The kernel side, loaded and attached. The only stage that names `aya`, and the only one with
+//! unsafe code. Nothing it does outlives the process: no pin, no link that the kernel keeps.
+
+#![allow(unsafe_code, reason = "system calls and kernel memory meet here")]
+
+pub mod btf;
+pub mod clock;
+pub mod kernel;
+pub mod object;
+pub mod ring;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use agent_ebpf::abi::{COUNTERS, Counter, verdict};
+use anyhow::{Context as _, Result, anyhow};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::{BtfTracePoint, Program, RawTracePoint};
+use aya::{Btf, Ebpf};
+use aya_log::EbpfLogger;
+
+use crate::config::{Capture, CapturePath};
+use crate::event::ConnectionId;
+use kernel::Kernel;
+use ring::Ring;
+
+/// The kernel side of one agent.
+pub struct Probe {
+    ebpf: Ebpf,
+    path: CapturePath,
+    programs: Programs,
+    control: Arc<Control>,
+    hot: bool,
+    logger: Option<EbpfLogger<Diagnostics>>,
+}
+
+/// Programs of a path: (program, tracepoint).
+type Programs = &'static [(&'static str, &'static str)];
+
+/// Who comes and goes: rare, attached as long as the agent runs.
+const PROCESS: Programs = &[
+    ("executed", "sched_process_exec"),
+    ("exited", "sched_process_exit"),
+];
+/// The primary path.
+const SOCKET: Programs = &[
+    ("sent", "sock_send_length"),
+    ("received", "sock_recv_length"),
+    ("state_changed", "inet_sock_set_state"),
+    ("destroyed", "tcp_destroy_sock"),
+];
+/// The fall-back path.
+const SYSCALL: Programs = &[
+    ("returned", "sys_exit"),
+    ("state_changed_fallback", "inet_sock_set_state"),
+    ("destroyed_fallback", "tcp_destroy_sock"),
+];
+
+/// The same for kernels without bpf_loop.
+const SYSCALL_OLD: Programs = &[
+    ("returned_old", "sys_exit"),
+    ("state_changed_fallback", "inet_sock_set_state"),
+    ("destroyed_fallback", "tcp_destroy_sock"),
+];
+
+/// Tens of megabytes once parsed: read when programs are loaded, and not kept.
+fn read_btf() -> Result<Btf> {
+    Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")
+}
+
+/// Before 5.11 maps count against RLIMIT_MEMLOCK. Where it may not be raised, the map that does not
+/// fit says so itself.
+fn raise_memlock() {
+    let all = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: reads only `all`.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
+}
+
+/// Programs of one capture path.
+fn programs(path: CapturePath, kernel: &Kernel) -> Programs {
+    match path {
+        CapturePath::Syscall if !kernel.bpf_loop => SYSCALL_OLD,
+        CapturePath::Syscall => SYSCALL,
+        CapturePath::Socket | CapturePath::Auto => SOCKET,
+    }
+}
+
+impl Probe {
+    /// Loads everything the chosen path needs and attaches what follows processes. No traffic is
+    /// seen before [`set_hot`](Self::set_hot).
+    ///
+    /// # Errors
+    /// Where the kernel lacks or refuses something; the message says what, and how to get it.
+    pub fn load(capture: &Capture, kernel: &Kernel) -> Result<Self> {
+        let path = kernel.choose(capture.path)?;
+        raise_memlock();
+        let shards = shards();
+        let settings = object::Settings {
+            offsets: &kernel.offsets,
+            shards,
+            fallback: path == CapturePath::Syscall,
+            capture,
+        };
+        let btf = read_btf()?;
+        let mut ebpf = object::load(&settings, Some(&btf)).map_err(|e| kernel.explain(e))?;
+        // An object whose programs have nothing to say has no log map: no error.
+        let logger = EbpfLogger::init_with_logger(&mut ebpf, Diagnostics).ok();
+        let control = Arc::new(Control::take(&mut ebpf, shards)?);
+        let mut probe = Self {
+            ebpf,
+            path,
+            programs: programs(path, kernel),
+            control,
+            hot: false,
+            logger,
+        };
+        for &(program, tracepoint) in PROCESS.iter().chain(programs(path, kernel)) {
+            probe
+                .load_program(program, tracepoint, &btf)
+                .map_err(|e| kernel.explain(e))?;
+        }
+        for &(program, tracepoint) in PROCESS {
+            probe.attach(program, tracepoint)?;
+        }
+        Ok(probe)
+    }
+
+    /// Passes on what the kernel side has to say to people.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// The path in use.
+    pub fn path(&self) -> CapturePath {
+        self.path
+    }
+
+    /// What may be changed while it runs, from any thread.
+    pub fn control(&self) -> Arc<Control> {
+        Arc::clone(&self.control)
+    }
+
+    /// The rings, one reader each; to be taken once.
+    ///
+    /// # Errors
+    /// Where they were taken before.
+    pub fn rings(&mut self) -> Result<Vec<Ring>> {
+        (0..self.control.shards)
+            .map(|shard| {
+                let name = format!("RING_{shard}");
+                let map = self
+                    .ebpf
+                    .take_map(&name)
+                    .with_context(|| format!("{name} is taken"))?;
+                Ok(Ring::new(RingBuf::try_from(map)?, shard, self.control()))
+            })
+            .collect()
+    }
+
+    /// Attaches or detaches what sees traffic: with nothing selected no hot path pays anything.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn set_hot(&mut self, hot: bool) -> Result<()> {
+        if self.hot == hot {
+            return Ok(());
+        }
+        for &(program, tracepoint) in self.programs {
+            if hot {
+                self.attach(program, tracepoint)?;
+            } else {
+                self.detach(program)?;
+            }
+        }
+        self.hot = hot;
+        Ok(())
+    }
+
+    fn program(&mut self, name: &str) -> Result<&mut Program> {
+        self.ebpf
+            .program_mut(name)
+            .with_context(|| format!("the kernel side has no program {name}"))
+    }
+
+    fn load_program(&mut self, name: &str, tracepoint: &str, btf: &Btf) -> Result<()> {
+        match self.program(name)? {
+            Program::BtfTracePoint(p) => p.load(tracepoint, btf),
+            Program::RawTracePoint(p) => p.load(),
+            other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
+        }
+        .with_context(|| format!("load {name} for {tracepoint}"))
+    }
+
+    fn attach(&mut self, name: &str, tracepoint: &str) -> Result<()> {
+        match self.program(name)? {
+            Program::BtfTracePoint(p) => p.attach().map(drop),
+            Program::RawTracePoint(p) => p.attach(tracepoint).map(drop),
+            other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
+        }
+        .with_context(|| format!("attach {name} to {tracepoint}"))
+    }
+
+    /// Programs detach when they are unloaded; they are loaded again so that they can come back.
+    fn detach(&mut self, name: &'static str) -> Result<()> {
+        let tracepoint = self
+            .programs
+            .iter()
+            .find(|(program, _)| *program == name)
+            .map_or("", |(_, tracepoint)| tracepoint);
+        match self.program(name)? {
+            Program::BtfTracePoint(p) => BtfTracePoint::unload(p),
+            Program::RawTracePoint(p) => RawTracePoint::unload(p),
+            other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
+        }
+        .with_context(|| format!("detach {name}"))?;
+        self.load_program(name, tracepoint, &read_btf()?)
+    }
+}
+
+/// Diagnostics of the kernel side, for people: on stderr, never data.
+struct Diagnostics;
+
+impl log::Log for Diagnostics {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            eprintln!("spantap: kernel side: {}", record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Rings, and so reader threads: one a CPU, at most four.
+fn shards() -> u32 {
+    match std::thread::available_parallelism().map_or(1, usize::from) {
+        1 => 1,
+        2 | 3 => 2,
+        _ => 4,
+    }
+}
+
+/// The maps that user space writes while the kernel side runs.
+pub struct Control {
+    shards: u32,
+    processes: Mutex<HashMap<MapData, u32, u32>>,
+    muted: Mutex<HashMap<MapData, u64, u8>>,
+    epoch: Mutex<Array<MapData, u32>>,
+    wake: Mutex<Array<MapData, u32>>,
+    statistics: Mutex<PerCpuArray<MapData, u64>>,
+}
+
+impl Control {
+    fn take(ebpf: &mut Ebpf, shards: u32) -> Result<Self> {
+        let mut map = |name: &'static str| {
+            ebpf.take_map(name)
+                .with_context(|| format!("the kernel side has no map {name}"))
+        };
+        Ok(Self {
+            shards,
+            processes: Mutex::new(HashMap::try_from(map("PROCESSES")?)?),
+            muted: Mutex::new(HashMap::try_from(map("MUTED")?)?),
+            epoch: Mutex::new(Array::try_from(map("EPOCH")?)?),
+            wake: Mutex::new(Array::try_from(map("WAKE")?)?),
+            statistics: Mutex::new(PerCpuArray::try_from(map("STATISTICS")?)?),
+        })
+    }
+
+    /// Tells the kernel side whether a process is traced.
+    ///
+    /// # Errors
+    /// Where the map is full or the kernel refuses.
+    pub fn judge(&self, process: u32, traced: bool) -> Result<()> {
+        let verdict = if traced {
+            verdict::TRACED
+        } else {
+            verdict::IGNORED
+        };
+        lock(&self.processes)
+            .insert(process, verdict, 0)
+            .with_context(|| format!("tell the kernel side of process {process}"))?;
+        self.raise_epoch()
+    }
+
+    /// No more bytes of this connection.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn mute(&self, connection: ConnectionId) -> Result<()> {
+        lock(&self.muted)
+            .insert(connection.0, 1, 0)
+            .context("mute a connection")?;
+        self.raise_epoch()
+    }
+
+    /// What the kernel side counted, by [`Counter`], summed over CPUs.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn counters(&self) -> Result<[u64; COUNTERS as usize]> {
+        let map = lock(&self.statistics);
+        let mut sums = [0u64; COUNTERS as usize];
+        for (slot, sum) in sums.iter_mut().enumerate() {
+            let values = map.get(&u32::try_from(slot)?, 0).context("read counters")?;
+            *sum = values.iter().sum();
+        }
+        Ok(sums)
+    }
+
+    /// One of [`Control::counters`].
+    pub fn counter(sums: &[u64; COUNTERS as usize], counter: Counter) -> u64 {
+        sums.get(counter as usize).copied().unwrap_or(0)
+    }
+
+    fn ask_wake(&self, shard: u32) -> Result<()> {
+        lock(&self.wake).set(shard, 1, 0).context("ask to be woken")
+    }
+
+    fn raise_epoch(&self) -> Result<()> {
+        const OURS: u32 = 1;
+        let mut epoch = lock(&self.epoch);
+        let now = epoch.get(&OURS, 0).context("read the epoch")?;
+        epoch
+            .set(OURS, now.wrapping_add(1), 0)
+            .context("raise the epoch")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

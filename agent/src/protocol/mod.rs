@@ -1,11 +1,108 @@
 //! A byte stream becomes messages. One protocol is one file and one line of the registry.
+//!
+//! A [`Protocol`] recognises itself in the first bytes of a turn, by content and never by port, and
+//! makes a [`Parser`] for a connection. The parser reads both directions of that connection, since
+//! a response cannot be read without its request; [`conversation`] feeds it.
+//!
+//! Never true here: that a clock is read, that bytes are kept after they were read, or that a
+//! parser invents a message after a hole: it waits for the next turn that begins like one.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::config::Config;
 use crate::connection::Mark;
-use crate::event::Hole;
+use crate::connection::stream::Stream;
+use crate::event::{Hole, Role};
+use crate::stats::Stats;
+
+pub mod conversation;
+pub mod http;
+pub mod order;
+
+/// Declares the protocols: each line makes the module and its entry in [`ALL`], in sniffing order.
+macro_rules! registry {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        $($(#[doc = $doc])+ pub mod $name;)+
+
+        /// Every protocol, in the order in which they are asked whether bytes are theirs.
+        pub static ALL: &[&dyn Protocol] = &[$($name::PROTOCOL),+];
+    };
+}
+
+registry! {
+    /// HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112).
+    http1,
+}
+
+/// One protocol.
+pub trait Protocol: Sync {
+    /// Its name in the registry, in [`Request::protocol`] and in `docs`.
+    fn name(&self) -> &'static str;
+
+    /// Whether a turn that begins with `bytes` is one of its messages. Looks at a bounded number of
+    /// bytes, since it is asked again when more have come.
+    fn sniff(&self, bytes: &[u8]) -> Verdict;
+
+    /// Makes the parser of one connection.
+    fn parser(&self, setup: Setup) -> Box<dyn Parser>;
+}
+
+/// What a protocol says of a turn's first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Mine, and this half of the dialogue.
+    Is(Flow),
+    /// Perhaps: more bytes are needed.
+    More,
+    /// Not mine, whatever follows.
+    Not,
+}
+
+/// What a parser is told when it is made.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Which side of the dialogue this end is.
+    pub role: Role,
+    /// The configuration.
+    pub config: Arc<Config>,
+}
+
+/// What a parser reads from and writes to.
+#[derive(Debug)]
+pub struct Feed<'a> {
+    /// The flow's bytes.
+    pub stream: &'a mut Stream,
+    /// Where findings go.
+    pub out: &'a mut Vec<Message>,
+    /// Where losses are counted.
+    pub stats: &'a Stats,
+}
+
+/// Whether a parser still has a use for the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Status {
+    /// It has.
+    Stay,
+    /// It has not: what follows is not its protocol.
+    Leave,
+}
+
+/// The state of one connection that speaks a protocol. Total: any bytes, in any portions, with any
+/// holes, end without a panic and in time that grows with their number.
+pub trait Parser: Send + std::fmt::Debug {
+    /// Reads what has come of one flow, as far as it can.
+    fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status;
+
+    /// The flow is over: `clean` when its sender ended it, false when the connection broke.
+    fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>);
+
+    /// Nothing has come for a while: ends what can only be seen to have ended by silence.
+    fn quiet(&mut self, flow: Flow, feed: &mut Feed<'_>);
+}
 
 /// Which half of the dialogue a stream carries, whatever side we watch it from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,11 +140,12 @@ pub struct Attribute {
 /// Attributes in the order they were found; no key twice.
 pub type Attributes = Vec<Attribute>;
 
-/// What pairs a response with its request.
+/// What pairs a response with its request: equal values on one connection belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pairing {
-    /// The order on the connection (HTTP/1).
-    Order,
+    /// The order on the connection (HTTP/1), as the parser counted it ([`order`]); the number means
+    /// nothing outside this agent.
+    Order(u64),
     /// A number the protocol gives both (HTTP/2 stream, correlation id).
     Number(u64),
 }
@@ -101,7 +199,7 @@ pub struct Response {
 /// The last byte of a message has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finish {
-    /// Bytes of body, as on the wire after the head.
+    /// Bytes of body as transferred, without the framing of chunks.
     pub body: u64,
     /// False where the end or the size was inferred (after a hole, or by the next message's start).
     pub exact: bool,
@@ -128,8 +226,8 @@ pub enum Fault {
 /// What a parser found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
-    /// A request's head is whole; `at` is its first byte.
-    Request(Box<Request>),
+    /// A request's head is whole; `at` is its first byte, the mark here that of its last.
+    Request(Box<Request>, Mark),
     /// The final response's head is whole; `at` is its first byte.
     Response(Box<Response>),
     /// An interim response (HTTP 1xx), by its code.
@@ -140,6 +238,8 @@ pub enum Part {
     Fault(Fault),
     /// From here on the connection speaks something else (101, CONNECT): nothing more will come.
     Upgrade,
+    /// The request's response cannot be told from others any more (bytes are missing).
+    Abandon,
 }
 
 /// One finding of a parser in one flow of one connection.
@@ -153,4 +253,30 @@ pub struct Message {
     pub at: Mark,
     /// What was found.
     pub part: Part,
+}
+
+impl Attribute {
+    /// An attribute with a text that is known beforehand.
+    pub const fn fixed(key: &'static str, value: &'static str) -> Self {
+        Self {
+            key: Cow::Borrowed(key),
+            value: Value::Str(Cow::Borrowed(value)),
+        }
+    }
+
+    /// An attribute with a text.
+    pub fn text(key: &'static str, value: String) -> Self {
+        Self {
+            key: Cow::Borrowed(key),
+            value: Value::Str(Cow::Owned(value)),
+        }
+    }
+
+    /// An attribute with a number.
+    pub const fn int(key: &'static str, value: i64) -> Self {
+        Self {
+            key: Cow::Borrowed(key),
+            value: Value::Int(value),
+        }
+    }
 }

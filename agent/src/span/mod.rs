@@ -1,10 +1,16 @@
 //! A linked exchange becomes an OpenTelemetry span.
 
+mod build;
+pub mod route;
+pub mod semconv;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::protocol::Attributes;
 use crate::trace::{Link, Parent, SpanId, TraceId};
+
+pub use build::Builder;
 
 /// OpenTelemetry span kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,1 +1,45 @@
-//! target
+//! Which processes are traced, and what each of them is: everything here is read from procfs, is
+//! bounded, and takes a process that goes away half-way for the normal case it is.
+//!
+//! ```text
+//! exec, exit, first record ─▶ Processes (one Snapshot per process) ─▶ Targets (Verdict)
+//!                                              └─▶ resource (who a span belongs to)
+//! ```
+//!
+//! Every reader takes the path procfs is mounted at, so that an agent in a container can be given
+//! the host's, and tests a tree of their own.
+
+#![forbid(unsafe_code)]
+
+pub mod cache;
+
+pub mod container;
+
+pub mod elf;
+
+pub mod files;
+
+pub mod glob;
+
+pub mod listen;
+
+pub mod process;
+
+pub mod runtime;
+
+pub mod scan;
+
+pub mod selection;
+
+pub use process::Snapshot;
+pub use scan::{Processes, Targets};
+pub use selection::{Reason, Selector, Verdict};
+
+/// Where procfs is mounted unless told otherwise.
+pub const PROC: &str = "/proc";
+
+#[cfg(test)]
+pub mod fixture;
+
+#[cfg(test)]
+mod tests;

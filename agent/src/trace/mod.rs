@@ -1,8 +1,28 @@
 //! Gives each exchange its trace and its parent, with the evidence; or none.
+//!
+//! [`linker::Linker`] is fed the facts of all shards and gives [`Linked`] exchanges. Evidence, in
+//! order: a header the application sent ([`context`], `b3`), the message's name on both ends of
+//! its connection, the thread that was serving when a call was made (`threads`). A wrong parent is
+//! worse than none: what is not exact makes a root.
+
+mod b3;
+pub mod context;
+pub mod ids;
+pub mod linker;
+mod place;
+mod table;
+#[cfg(test)]
+mod tests;
+mod threads;
 
 use std::borrow::Cow;
 
+use crate::event::Nanos;
 use crate::exchange::Exchange;
+
+pub use context::{RANDOM, SAMPLED};
+pub use ids::Ids;
+pub use linker::{Linker, Settings};
 
 /// 16 bytes, not all zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,4 +99,6 @@ pub struct Linked {
     pub state: Option<Box<str>>,
     /// Related spans.
     pub links: Vec<Link>,
+    /// When its parent began, where the parent is on this host: the span never begins before.
+    pub not_before: Option<Nanos>,
 }

@@ -1,5 +1,76 @@
-//! ui
+//! The commands: what a person types, and what comes back. Data goes to standard output,
+//! everything else to standard error; exit codes are in [`exit`]. Where commands meet the stages is
+//! [`wiring`] and nowhere else.
+
+mod agent;
+mod completions;
+pub mod doctor;
+pub mod exit;
+mod filter;
+mod output;
+mod run;
+mod settings;
+mod signals;
+mod watch;
+pub mod wiring;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+
+use crate::config::cli::{Cli, Color, Command, SettingFlags};
+use crate::config::{self, Resolved, env};
+
 /// Runs the command line.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help asked for is data and goes to stdout; a reader that is gone is no failure.
+            let _ = error.print();
+            return exit::code(error.exit_code());
+        }
+    };
+    match dispatch(cli) {
+        Ok(code) => exit::code(code),
+        Err(error) => {
+            eprintln!("spantap: {error:#}");
+            exit::code(exit::of(&error))
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<i32> {
+    match cli.command {
+        Command::Agent(args) => agent::run(&args, cli.color),
+        Command::Watch(args) => watch::run(&args, cli.color),
+        Command::Run(args) => run::run(&args, cli.color),
+        Command::Doctor(args) => doctor::run(&args, cli.color),
+        Command::Config(command) => settings::run(command),
+        Command::Completions { shell } => completions::completions(shell),
+        Command::Man { dir } => completions::manual(dir.as_deref()),
+        Command::ExecWhenTold { gate, command } => run::exec_when_told(&gate, &command),
+    }
+}
+
+/// Resolves the settings and says what was odd about them.
+fn resolved(flags: &SettingFlags) -> Result<Resolved> {
+    let resolved = config::load(&flags.0, &env::Process)?;
+    for warning in &resolved.warnings {
+        eprintln!("spantap: warning: {warning}");
+    }
+    Ok(resolved)
+}
+
+/// Whether to colour what goes to a terminal or elsewhere.
+fn colored(choice: Color, terminal: bool) -> bool {
+    match choice {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            terminal && !refused
+        }
+    }
 }

@@ -140,7 +140,11 @@ impl Link {
     fn take(&mut self, count: u64) -> Result<Value> {
         let count = usize::try_from(count)?;
         while self.rest.len() < count {
-            ensure!(self.more()?, "the peer closed after {} bytes", self.rest.len());
+            ensure!(
+                self.more()?,
+                "the peer closed after {} bytes",
+                self.rest.len()
+            );
         }
         self.rest.drain(..count);
         Ok(json!({ "bytes": count }))
@@ -182,10 +186,13 @@ impl Link {
             }
             let none = method == "HEAD" || matches!(status, 101 | 204 | 304);
             let (body, wire) = if none { (0, 0) } else { self.body(&head)? };
-            let closes = header(&head, "connection").is_some_and(|v| v.eq_ignore_ascii_case("close"))
+            let closes = header(&head, "connection")
+                .is_some_and(|v| v.eq_ignore_ascii_case("close"))
                 || (head.starts_with("HTTP/1.0") && header(&head, "connection").is_none());
-            return Ok(json!({ "status": status, "body": body, "wire": wire, "close": closes,
-                "interim": interim, "head": head }));
+            return Ok(
+                json!({ "status": status, "body": body, "wire": wire, "close": closes,
+                "interim": interim, "head": head }),
+            );
         }
     }
 
@@ -235,7 +242,9 @@ impl Link {
 }
 
 fn find(bytes: &[u8], marker: &[u8]) -> Option<usize> {
-    bytes.windows(marker.len()).position(|window| window == marker)
+    bytes
+        .windows(marker.len())
+        .position(|window| window == marker)
 }
 
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {

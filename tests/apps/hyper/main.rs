@@ -44,20 +44,32 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>> {
     let path = request.uri().path().to_string();
     let mut parts = path.split('/').skip(1);
     let word = parts.next().unwrap_or_default().to_string();
-    let number: usize = parts.next().and_then(|part| part.parse().ok()).unwrap_or_default();
+    let number: usize = parts
+        .next()
+        .and_then(|part| part.parse().ok())
+        .unwrap_or_default();
     let response = Response::builder();
     Ok(match word.as_str() {
         "bytes" => response.body(full("x".repeat(number)))?,
         "chunked" => response.body(pieces(number))?,
         "upload" => {
             let count = request.into_body().collect().await?.to_bytes().len();
-            response.status(201).body(full(format!("received {count}\n")))?
+            response
+                .status(201)
+                .body(full(format!("received {count}\n")))?
         }
         "item" => response.status(204).body(full(String::new()))?,
         "status" => {
             let status = u16::try_from(number)?;
-            let text = if status == 204 { String::new() } else { format!("status {status}\n") };
-            response.status(status).header("location", "/bytes/0/1").body(full(text))?
+            let text = if status == 204 {
+                String::new()
+            } else {
+                format!("status {status}\n")
+            };
+            response
+                .status(status)
+                .header("location", "/bytes/0/1")
+                .body(full(text))?
         }
         "slow" => {
             tokio::time::sleep(Duration::from_millis(number as u64)).await;
@@ -73,7 +85,9 @@ fn full(text: String) -> Body {
 
 /// A body of unknown length, hence chunked.
 fn pieces(size: usize) -> Body {
-    let halves = [size / 2, size - size / 2].into_iter().filter(|half| *half > 0);
+    let halves = [size / 2, size - size / 2]
+        .into_iter()
+        .filter(|half| *half > 0);
     let frames = halves.map(|half| Ok(Frame::data(Bytes::from("x".repeat(half)))));
     StreamBody::new(futures_util::stream::iter(frames.collect::<Vec<_>>())).boxed()
 }

@@ -58,7 +58,10 @@ impl Form {
             "nonblocking" => Form::Nonblocking,
             "dup" => Form::Dup,
             "threads" => Form::Threads,
-            _ => match word.strip_prefix("vec-").and_then(|count| count.parse().ok()) {
+            _ => match word
+                .strip_prefix("vec-")
+                .and_then(|count| count.parse().ok())
+            {
                 Some(count) => Form::Vector(count),
                 None => bail!("{word}: no such form"),
             },
@@ -156,7 +159,11 @@ impl Mover {
 
     fn ring_receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let length = u32::try_from(into.len()).unwrap_or(u32::MAX);
-        let entry = opcode::Recv::new(types::Fd(self.socket.as_raw_fd()), into.as_mut_ptr(), length);
+        let entry = opcode::Recv::new(
+            types::Fd(self.socket.as_raw_fd()),
+            into.as_mut_ptr(),
+            length,
+        );
         self.submit(&entry.build())
     }
 
@@ -173,7 +180,10 @@ impl Mover {
         // SAFETY: the entry's buffer is borrowed by the caller until its completion is taken below.
         unsafe { ring.submission().push(entry) }.map_err(io::Error::other)?;
         ring.submit_and_wait(1)?;
-        let done = ring.completion().next().map_or(-libc::EIO, |done| done.result());
+        let done = ring
+            .completion()
+            .next()
+            .map_or(-libc::EIO, |done| done.result());
         usize::try_from(done).map_err(|_| io::Error::from_raw_os_error(-done))
     }
 }
@@ -208,9 +218,13 @@ fn again(fd: RawFd, events: i16, mut call: impl FnMut() -> io::Result<usize>) ->
 fn threads(fd: RawFd, head: &[u8], body: usize) -> io::Result<()> {
     std::thread::scope(|scope| {
         let first = scope.spawn(|| parts(head, |rest| write(fd, rest)));
-        first.join().map_err(|_| io::Error::other("a thread panicked"))??;
+        first
+            .join()
+            .map_err(|_| io::Error::other("a thread panicked"))??;
         let second = scope.spawn(|| parts(&b"x".repeat(body), |rest| write(fd, rest)));
-        second.join().map_err(|_| io::Error::other("a thread panicked"))?
+        second
+            .join()
+            .map_err(|_| io::Error::other("a thread panicked"))?
     })
 }
 
@@ -307,7 +321,11 @@ fn batch(at: *mut u8, length: usize) -> (Vec<Vec<libc::iovec>>, Vec<libc::mmsghd
 
 /// What the first so many messages moved; they are whole but for the last.
 fn moved(headers: &[libc::mmsghdr], count: usize) -> usize {
-    headers.iter().take(count).map(|header| header.msg_len as usize).sum()
+    headers
+        .iter()
+        .take(count)
+        .map(|header| header.msg_len as usize)
+        .sum()
 }
 
 /// Receives one or more messages. A stream fills each but the last, so the bytes are together

@@ -65,7 +65,10 @@ pub fn answer(socket: OwnedFd, form: Form) -> Result<()> {
 fn decide(path: &str) -> (u16, usize) {
     let mut parts = path.split('/').skip(1);
     let word = parts.next().unwrap_or_default();
-    let number: usize = parts.next().and_then(|part| part.parse().ok()).unwrap_or_default();
+    let number: usize = parts
+        .next()
+        .and_then(|part| part.parse().ok())
+        .unwrap_or_default();
     match word {
         "bytes" => (200, number),
         "upload" => (201, 9),
@@ -96,7 +99,11 @@ fn ask(form: &str, address: &str) -> Result<()> {
         );
         link.send(head.as_bytes(), ask.body.unwrap_or_default())?;
         let head = link.head()?.context("the server closed")?;
-        let size = if ask.method == "HEAD" { 0 } else { link.body(&head)? };
+        let size = if ask.method == "HEAD" {
+            0
+        } else {
+            link.body(&head)?
+        };
         println!("{} {size}", head.status);
     }
     Ok(())

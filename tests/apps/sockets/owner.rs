@@ -67,7 +67,8 @@ fn child(what: impl FnOnce() -> Result<()>) -> Result<()> {
     // if nothing had happened.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()).context("fork"),
-        0 => std::process::exit(i32::from(what().is_err())),
+        // SAFETY: ends the child at once, as a forked child should: the parent's buffers are not its.
+        0 => unsafe { libc::_exit(i32::from(what().is_err())) },
         _ => Ok(()),
     }
 }
@@ -100,7 +101,12 @@ fn pass(worker: &UnixStream, socket: &OwnedFd) -> Result<()> {
     let mut control = SendAncillaryBuffer::new(&mut space);
     let sockets = [socket.as_fd()];
     control.push(SendAncillaryMessage::ScmRights(&sockets));
-    sendmsg(worker, &[IoSlice::new(b"1")], &mut control, SendFlags::empty())?;
+    sendmsg(
+        worker,
+        &[IoSlice::new(b"1")],
+        &mut control,
+        SendFlags::empty(),
+    )?;
     Ok(())
 }
 

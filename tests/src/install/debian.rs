@@ -36,7 +36,10 @@ pub fn debian(name: &str, packages: &[&str]) -> Result<Debian> {
 }
 
 fn unpack(folder: &Path, packages: &[&str]) -> Result<()> {
-    ensure!(find("apt-get").is_some(), "{packages:?} come from Debian's packages: no apt-get here");
+    ensure!(
+        find("apt-get").is_some(),
+        "{packages:?} come from Debian's packages: no apt-get here"
+    );
     update();
     let plan = Step::new("apt-get")
         .args(["--simulate", "install", "--no-install-recommends"])
@@ -47,7 +50,8 @@ fn unpack(folder: &Path, packages: &[&str]) -> Result<()> {
         let (name, rest) = line.strip_prefix("Inst ")?.split_once(' ')?;
         rest.starts_with('(').then_some(name)
     });
-    let wanted: std::collections::BTreeSet<&str> = missing.chain(packages.iter().copied()).collect();
+    let wanted: std::collections::BTreeSet<&str> =
+        missing.chain(packages.iter().copied()).collect();
     Step::new("apt-get")
         .args(["--quiet", "download"])
         .args(wanted)
@@ -57,7 +61,9 @@ fn unpack(folder: &Path, packages: &[&str]) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let file = entry?.path();
         if file.extension().is_some_and(|extension| extension == "deb") {
-            Step::new("dpkg-deb").args(["-x".as_ref(), file.as_os_str(), root.as_os_str()]).run()?;
+            Step::new("dpkg-deb")
+                .args(["-x".as_ref(), file.as_os_str(), root.as_os_str()])
+                .run()?;
             std::fs::remove_file(file)?;
         }
     }
@@ -69,7 +75,10 @@ pub fn tool(name: &str, packages: &[&str]) -> Result<PathBuf> {
     if let Some(path) = find(name) {
         return Ok(path);
     }
-    ensure!(find("apt-get").is_some(), "no {name} on PATH, and no apt-get to install it with");
+    ensure!(
+        find("apt-get").is_some(),
+        "no {name} on PATH, and no apt-get to install it with"
+    );
     update();
     eprintln!("  Installing {} (Debian packages)", packages.join(" "));
     Step::new("apt-get")

@@ -13,7 +13,8 @@ pub fn python() -> Result<PathBuf> {
     let (file, requirements) = app("python/requirements.txt")?;
     let python = tool("python3", &["python3", "python3-venv"])?;
     let folder = cached("python", &requirements, |folder| {
-        let environment = || Step::new(&python).args(["-m".as_ref(), "venv".as_ref(), folder.as_os_str()]);
+        let environment =
+            || Step::new(&python).args(["-m".as_ref(), "venv".as_ref(), folder.as_os_str()]);
         if environment().run().is_err() {
             // Debian splits this off.
             Step::new("apt-get")
@@ -23,7 +24,12 @@ pub fn python() -> Result<PathBuf> {
             environment().run()?;
         }
         let pip = folder.join("bin/pip");
-        let words = ["install", "--quiet", "--disable-pip-version-check", "--requirement"];
+        let words = [
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--requirement",
+        ];
         Step::new(pip).args(words).args([&file]).run().map(drop)
     })?;
     Ok(folder.join("bin"))
@@ -33,7 +39,10 @@ pub fn python() -> Result<PathBuf> {
 pub fn node() -> Result<PathBuf> {
     tool("node", &["nodejs"])?;
     let (package, mut key) = app("node/package.json")?;
-    let scripts = package.parent().context("a file is in a folder")?.to_path_buf();
+    let scripts = package
+        .parent()
+        .context("a file is in a folder")?
+        .to_path_buf();
     for name in ["http.js", "express.js", "client.js"] {
         key += &app(&format!("node/{name}"))?.1;
     }
@@ -41,9 +50,18 @@ pub fn node() -> Result<PathBuf> {
         let npm = tool("npm", &["npm"])?;
         for entry in fs::read_dir(&scripts)? {
             let file = entry?.path();
-            fs::copy(&file, folder.join(file.file_name().context("a file has a name")?))?;
+            fs::copy(
+                &file,
+                folder.join(file.file_name().context("a file has a name")?),
+            )?;
         }
-        let words = ["install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"];
+        let words = [
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--no-package-lock",
+        ];
         Step::new(npm).args(words).inside(folder).run().map(drop)
     })
 }
@@ -87,7 +105,12 @@ pub fn jetty() -> Result<String> {
         fs::copy(&pom, folder.join("pom.xml"))?;
         let output = format!("-DoutputDirectory={}", folder.join("lib").display());
         Step::new(maven)
-            .args(["--quiet", "--batch-mode", "dependency:copy-dependencies", &output])
+            .args([
+                "--quiet",
+                "--batch-mode",
+                "dependency:copy-dependencies",
+                &output,
+            ])
             .inside(folder)
             .run()?;
         compile(folder, &[file], Some(&folder.join("lib/*")))
@@ -118,7 +141,10 @@ pub fn collector() -> Result<PathBuf> {
     let go = tool("go", &["golang-go"])?;
     let folder = cached("collector", &key, |folder| {
         let builder = format!("go.opentelemetry.io/collector/cmd/builder@{version}");
-        Step::new(&go).args(["install", &builder]).env("GOBIN", folder).run()?;
+        Step::new(&go)
+            .args(["install", &builder])
+            .env("GOBIN", folder)
+            .run()?;
         fs::copy(&manifest, folder.join("manifest.yaml"))?;
         Step::new(folder.join("builder"))
             .args(["--config", "manifest.yaml"])

@@ -43,7 +43,10 @@ fn cached(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Resu
     eprintln!("     Getting {name}");
     make(&folder).with_context(|| format!("get {name}"))?;
     File::create(done)?;
-    eprintln!("         Got {name} in {:.1} s", begun.elapsed().as_secs_f64());
+    eprintln!(
+        "         Got {name} in {:.1} s",
+        begun.elapsed().as_secs_f64()
+    );
     Ok(folder)
 }
 
@@ -74,7 +77,10 @@ impl Step {
 
     /// Its stdout.
     fn run(mut self) -> Result<String> {
-        let output = self.0.output().with_context(|| format!("run {:?}", self.0))?;
+        let output = self
+            .0
+            .output()
+            .with_context(|| format!("run {:?}", self.0))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
@@ -97,7 +103,9 @@ pub fn find(name: &str) -> Option<PathBuf> {
 
 /// A file of `apps/`, and what it says.
 pub fn app(path: &str) -> Result<(PathBuf, String)> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("apps").join(path);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("apps")
+        .join(path);
     let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
     Ok((file, text))
 }

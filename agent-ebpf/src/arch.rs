@@ -1,0 +1,98 @@
+//! Saved user registers and system call numbers of the two architectures.
+//!
+//! x86-64: `struct pt_regs` in arch/x86/include/asm/ptrace.h; arm64: arch/arm64/include/asm/ptrace.h.
+
+/// What a system call was asked: its number and first four arguments.
+#[derive(Clone, Copy)]
+pub struct Arguments {
+    /// Number, or [`agent_ebpf::abi::NO_SYSCALL`].
+    pub number: u32,
+    /// Arguments 1 to 4. The first may be stale on arm64 for calls that returned in its register.
+    pub value: [u64; 4],
+    /// Made by a 32-bit program: numbers and structures differ.
+    pub compat: bool,
+}
+
+#[cfg(not(bpf_target_arch = "aarch64"))]
+mod machine {
+    use super::Arguments;
+
+    /// Offset of the call's number (orig_rax).
+    pub const NUMBER: u32 = 120;
+    /// First byte of pt_regs that is read.
+    pub const FROM: u32 = 56;
+    /// Words: r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs.
+    pub const WORDS: usize = 11;
+
+    /// From those words.
+    #[inline(always)]
+    pub fn arguments(w: &[u64; WORDS]) -> Arguments {
+        // __USER_CS is 0x33; a 32-bit program runs with 0x23.
+        let compat = w[10] & 0xffff != 0x33;
+        Arguments {
+            number: w[8] as u32,
+            value: [w[7], w[6], w[5], w[0]],
+            compat,
+        }
+    }
+
+    pub mod call {
+        pub const READ: u32 = 0;
+        pub const WRITE: u32 = 1;
+        pub const READV: u32 = 19;
+        pub const WRITEV: u32 = 20;
+        pub const SENDFILE: u32 = 40;
+        pub const SENDTO: u32 = 44;
+        pub const RECVFROM: u32 = 45;
+        pub const SENDMSG: u32 = 46;
+        pub const RECVMSG: u32 = 47;
+        pub const SPLICE: u32 = 275;
+        pub const RECVMMSG: u32 = 299;
+        pub const SENDMMSG: u32 = 307;
+        pub const PREADV2: u32 = 327;
+        pub const PWRITEV2: u32 = 328;
+    }
+}
+
+#[cfg(bpf_target_arch = "aarch64")]
+mod machine {
+    use super::Arguments;
+
+    /// Offset of the call's number (syscallno).
+    pub const NUMBER: u32 = 280;
+    /// From regs[0].
+    pub const FROM: u32 = 0;
+    /// regs[0..31], sp, pc, pstate, orig_x0, syscallno.
+    pub const WORDS: usize = 36;
+
+    /// From those words.
+    #[inline(always)]
+    pub fn arguments(w: &[u64; WORDS]) -> Arguments {
+        // PSR_MODE32_BIT is bit 4 of pstate.
+        let compat = w[33] & 0x10 != 0;
+        Arguments {
+            number: w[35] as u32,
+            value: [w[34], w[1], w[2], w[3]],
+            compat,
+        }
+    }
+
+    pub mod call {
+        pub const READ: u32 = 63;
+        pub const WRITE: u32 = 64;
+        pub const READV: u32 = 65;
+        pub const WRITEV: u32 = 66;
+        pub const SENDFILE: u32 = 71;
+        pub const SPLICE: u32 = 76;
+        pub const SENDTO: u32 = 206;
+        pub const RECVFROM: u32 = 207;
+        pub const SENDMSG: u32 = 211;
+        pub const RECVMSG: u32 = 212;
+        pub const RECVMMSG: u32 = 243;
+        pub const SENDMMSG: u32 = 269;
+        pub const PREADV2: u32 = 286;
+        pub const PWRITEV2: u32 = 287;
+    }
+}
+
+pub use machine::{FROM, NUMBER, WORDS, arguments, call};

@@ -1,0 +1,337 @@
+//! What the kernel side keeps of a connection, and the record that introduces it to user space.
+
+use agent_ebpf::abi::{
+    AF_INET, AF_INET6, AF_UNIX, Counter, EGRESS, End, Field, INGRESS, Kind, Open, end, verdict,
+};
+use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns};
+
+use crate::emit;
+use crate::kernel::{Pointer, Typed, Untyped};
+use crate::maps::{EPOCH, MUTED, PROCESSES};
+use crate::payload;
+
+/// State of one socket. Two threads may touch it at once; what that can spoil is a budget or a
+/// turn mark, never an offset of a direction that one thread uses at a time.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Connection {
+    /// Its name in every record.
+    pub id: u64,
+    /// Epoch and process of the last judgement, so that maps are asked only when one changed.
+    pub judged: u64,
+    /// Offset of the next byte, by direction.
+    pub next: [u64; 2],
+    /// Low 32 bits of the kernel's own position, by direction (write_seq, copied_seq).
+    pub sequence: [u32; 2],
+    /// Bytes that may still be copied of the message under way, by direction.
+    pub left: [u32; 2],
+    /// Records lost since one came through.
+    pub lost: u32,
+    /// Inode of the socket (fall-back path: tells a reused address).
+    pub inode: u32,
+    /// Way of the last bytes; 2 before any.
+    pub way: u8,
+    /// 1 once user space knows it.
+    pub opened: u8,
+    /// 1 for TCP.
+    pub tcp: u8,
+    /// 1 where its bytes are wanted.
+    pub wanted: u8,
+    /// Unused.
+    pub pad: u32,
+}
+
+impl Connection {
+    /// A connection nobody saw yet.
+    #[inline(always)]
+    pub const fn new(id: u64, tcp: bool, inode: u32) -> Self {
+        Self {
+            id,
+            judged: u64::MAX,
+            next: [0; 2],
+            sequence: [0; 2],
+            left: [0; 2],
+            lost: 0,
+            inode,
+            way: 2,
+            opened: 0,
+            tcp: tcp as u8,
+            wanted: 0,
+            pad: 0,
+        }
+    }
+
+    /// Whether bytes that this process moves here are wanted.
+    #[inline(always)]
+    pub fn wanted_by(&mut self, tgid: u32) -> bool {
+        let stamp = (u64::from(epoch()) << 32) | u64::from(tgid);
+        if self.judged != stamp {
+            self.judged = stamp;
+            // SAFETY: the value is only tested for presence.
+            let muted = unsafe { MUTED.get(&self.id) }.is_some();
+            self.wanted = (!muted && process_wanted(tgid)) as u8;
+            if muted {
+                emit::count(Counter::Muted, 1);
+            }
+        }
+        self.wanted != 0
+    }
+}
+
+#[inline(always)]
+fn epoch() -> u32 {
+    let kernel = EPOCH.get(0).copied().unwrap_or(0);
+    kernel.wrapping_add(EPOCH.get(1).copied().unwrap_or(0))
+}
+
+/// Whether a process is traced, or not judged yet.
+#[inline(always)]
+pub fn process_wanted(tgid: u32) -> bool {
+    // SAFETY: a u32 read once; a concurrent update gives the old or the new verdict.
+    unsafe { PROCESSES.get(&tgid) }.is_none_or(|found| *found == verdict::TRACED)
+}
+
+/// Whether a socket is of a kind that is traced: TCP or a unix stream. `Some(true)` for TCP.
+#[inline(always)]
+pub fn kind_of<P: Pointer>(socket: P) -> Option<bool> {
+    let family: u16 = socket.field(Field::SkFamily);
+    let stream = socket.field::<u16>(Field::SkType) == SOCK_STREAM;
+    if (family == AF_INET || family == AF_INET6) && stream {
+        return (socket.field::<u16>(Field::SkProtocol) == IPPROTO_TCP).then_some(true);
+    }
+    (family == AF_UNIX && stream).then_some(false)
+}
+
+const SOCK_STREAM: u16 = 1;
+const IPPROTO_TCP: u16 = 6;
+
+/// The call during which a connection is introduced.
+#[derive(Clone, Copy)]
+pub struct Call {
+    /// Its time.
+    pub time: u64,
+    /// Process and thread, as bpf_get_current_pid_tgid gives them.
+    pub pid_tgid: u64,
+    /// [`EGRESS`] or [`INGRESS`].
+    pub way: u8,
+    /// Bytes moved.
+    pub length: u32,
+}
+
+/// Tells user space of a connection: who talks to whom and the kernel's counters. `tcp` is the
+/// same socket with TCP's fields in reach. The reader is woken, so that a process that lives only
+/// milliseconds can still be looked up.
+#[inline(always)]
+pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call: Call) -> bool {
+    let Some(scratch) = payload::scratch(call.way.into()) else {
+        return false;
+    };
+    let open = &mut scratch.open;
+    *open = Open {
+        kind: Kind::Open as u32,
+        tgid: (call.pid_tgid >> 32) as u32,
+        connection: id,
+        time: call.time,
+        socket: socket.address(),
+        peer: 0,
+        netns: net.0,
+        family: socket.field(Field::SkFamily),
+        protocol: 0,
+        local: [0; 16],
+        remote: [0; 16],
+        local_port: 0,
+        remote_port: 0,
+        state: socket.field(Field::SkState),
+        has_counters: 0,
+        direction: call.way,
+        pad: 0,
+        write_seq: 0,
+        copied_seq: 0,
+        snd_una: 0,
+        snd_nxt: 0,
+        rcv_nxt: 0,
+        length: call.length,
+        bytes_acked: 0,
+        bytes_received: 0,
+        bytes_sent: 0,
+        bytes_retrans: 0,
+        comm: [0; 16],
+    };
+    // SAFETY: the helper writes at most the 16 bytes it is given.
+    unsafe { bpf_get_current_comm(open.comm.as_mut_ptr().cast(), 16) };
+    if open.family == AF_UNIX {
+        open.peer = Untyped(socket.address() as *const _).field(Field::UnixPeer);
+    }
+    if let Some(tcp) = tcp {
+        addresses(open, socket);
+        counters(open, tcp);
+    }
+    // SAFETY: the whole record is initialised.
+    unsafe {
+        emit::send(
+            id,
+            core::ptr::from_ref(open).cast(),
+            size_of::<Open>() as u64,
+            true,
+        )
+    }
+}
+
+/// Network namespace inode of a socket; read apart, as it follows a pointer.
+#[derive(Clone, Copy)]
+pub struct Net(pub u32);
+
+impl Net {
+    /// For a typed socket.
+    #[inline(always)]
+    pub fn typed(socket: Typed) -> Self {
+        let net: *const core::ffi::c_void = socket.0;
+        let net = Untyped(net).field::<u64>(Field::SkNet);
+        Self(Untyped(net as *const _).field(Field::NetInum))
+    }
+
+    /// For an untyped one.
+    #[inline(always)]
+    pub fn untyped(socket: Untyped) -> Self {
+        Self(Untyped(socket.field::<u64>(Field::SkNet) as *const _).field(Field::NetInum))
+    }
+}
+
+/// Takes TCP's position in the way opposite to the opening call, so that bytes that move there
+/// unseen before the first call show as a hole.
+#[inline(always)]
+pub fn remember<P: Pointer>(connection: &mut Connection, tcp: P, way: u8) {
+    if way == EGRESS {
+        connection.sequence[INGRESS as usize] = tcp.field(Field::CopiedSeq);
+    } else {
+        connection.sequence[EGRESS as usize] = tcp.field(Field::WriteSeq);
+    }
+}
+
+#[inline(always)]
+fn addresses<P: Pointer>(open: &mut Open, socket: P) {
+    open.protocol = IPPROTO_TCP;
+    open.local_port = socket.field(Field::SkLocalPort);
+    open.remote_port = u16::from_be(socket.field(Field::SkRemotePort));
+    if open.family == AF_INET6 {
+        open.local = words(socket.field(Field::SkLocal6));
+        open.remote = words(socket.field(Field::SkRemote6));
+    } else {
+        open.local = words([socket.field::<u32>(Field::SkLocal4).into(), 0]);
+        open.remote = words([socket.field::<u32>(Field::SkRemote4).into(), 0]);
+    }
+}
+
+#[inline(always)]
+fn words(words: [u64; 2]) -> [u8; 16] {
+    // SAFETY: plain bytes either way.
+    unsafe { core::mem::transmute(words) }
+}
+
+#[inline(always)]
+fn counters<P: Pointer>(open: &mut Open, tcp: P) {
+    open.has_counters = 1;
+    open.write_seq = tcp.field(Field::WriteSeq);
+    open.copied_seq = tcp.field(Field::CopiedSeq);
+    open.snd_una = tcp.field(Field::SndUna);
+    open.bytes_acked = tcp.field(Field::BytesAcked);
+    open.snd_nxt = tcp.field(Field::SndNxt);
+    open.bytes_sent = tcp.field(Field::BytesSent);
+    open.bytes_retrans = tcp.field(Field::BytesRetrans);
+    open.rcv_nxt = tcp.field(Field::RcvNxt);
+    open.bytes_received = tcp.field(Field::BytesReceived);
+}
+
+/// Tells user space that a direction or a connection ended.
+#[inline(always)]
+pub fn end(connection: &mut Connection, how: u32, errno: u32, time: u64, pid_tgid: u64) {
+    let end = End {
+        kind: Kind::End as u32,
+        how,
+        connection: connection.id,
+        time,
+        errno,
+        lost: connection.lost,
+        tgid: (pid_tgid >> 32) as u32,
+        tid: pid_tgid as u32,
+    };
+    // SAFETY: the whole record is initialised.
+    let sent = unsafe {
+        emit::send(
+            connection.id,
+            core::ptr::addr_of!(end).cast(),
+            size_of::<End>() as u64,
+            false,
+        )
+    };
+    connection.lost = if sent {
+        0
+    } else {
+        connection.lost.wrapping_add(1)
+    };
+}
+
+/// What a result of 0 or less says of the connection: an end, an error that ends it, or nothing.
+#[inline(always)]
+pub fn ending(result: i32, way: u8, state: u8, tcp: bool) -> Option<(u32, u32)> {
+    match result {
+        // A receive of nothing on an established connection was asked for nothing.
+        0 if way == INGRESS && !(tcp && state == TCP_ESTABLISHED) => Some((end::EOF, 0)),
+        ECONNRESET | EPIPE | ETIMEDOUT | EHOSTUNREACH => Some((end::ERROR, result.unsigned_abs())),
+        _ => None,
+    }
+}
+
+const TCP_ESTABLISHED: u8 = 1;
+const EPIPE: i32 = -32;
+const ECONNRESET: i32 = -104;
+const ETIMEDOUT: i32 = -110;
+const EHOSTUNREACH: i32 = -113;
+
+/// Tells the end of a connection that user space knows, from wherever the kernel ends it.
+#[inline(always)]
+pub fn over(connection: &mut Connection, how: u32) {
+    if connection.opened != 0 && connection.wanted != 0 {
+        // SAFETY: no arguments. The task is whoever made the packet arrive: not said.
+        let time = unsafe { bpf_ktime_get_ns() };
+        end(connection, how, 0, time, 0);
+    }
+}
+
+/// Whether a TCP state is one that this end enters by closing or shutting down for sending.
+#[inline(always)]
+pub fn closing(state: i32) -> bool {
+    state == TCP_FIN_WAIT1 || state == TCP_LAST_ACK
+}
+
+const TCP_FIN_WAIT1: i32 = 4;
+const TCP_LAST_ACK: i32 = 9;
+
+/// Offset of the first byte of a call that moved `length` bytes, and the bytes that were moved
+/// before it unseen. TCP's own position decides; it moves by itself where we see no call (splice).
+#[inline(always)]
+pub fn advance(connection: &mut Connection, way: u8, length: u32, position: u32) -> u64 {
+    let way = (way & 1) as usize;
+    let start = if connection.tcp != 0 && connection.sequence[way] != 0 {
+        // 0 stands for "no position yet": a real position of 0 only costs one check of one call.
+        let moved = position.wrapping_sub(connection.sequence[way]);
+        let mut unseen = moved.wrapping_sub(length);
+        if unseen == 1 {
+            // A FIN takes a number of its own and is no byte.
+            unseen = 0;
+        }
+        // A position behind or far ahead is a race with another thread of the same socket.
+        if unseen < (1 << 31) {
+            connection.next[way].wrapping_add(unseen.into())
+        } else {
+            connection.next[way]
+        }
+    } else {
+        connection.next[way]
+    };
+    connection.sequence[way] = position;
+    connection.next[way] = start.wrapping_add(length.into());
+    start
+}
+
+const _: () = assert!(EGRESS == 0 && INGRESS == 1);

@@ -1,0 +1,83 @@
+//! Kernel memory by BTF offsets. On kernels that give programs typed pointers a field is a plain
+//! load that the verifier checks; elsewhere it is a probe read. A field the kernel lacks reads 0.
+
+use agent_ebpf::abi::{ABSENT, Field};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use core::ffi::c_void;
+
+/// How fields of a pointer may be read.
+pub trait Pointer: Copy {
+    /// The address as a number, for identity.
+    fn address(self) -> u64;
+    /// Reads a field.
+    fn field<T: Copy + Default>(self, field: Field) -> T;
+}
+
+/// A pointer the verifier knows the type of (tp_btf arguments, bpf_skc_to_tcp_sock).
+#[derive(Clone, Copy)]
+pub struct Typed(pub *const c_void);
+
+/// A pointer that is only a number to the verifier.
+#[derive(Clone, Copy)]
+pub struct Untyped(pub *const c_void);
+
+impl Pointer for Typed {
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn field<T: Copy + Default>(self, field: Field) -> T {
+        let offset = offset(field);
+        if offset == ABSENT {
+            return T::default();
+        }
+        // SAFETY: the verifier has checked type and offset.
+        unsafe { core::ptr::read_volatile(self.0.byte_add(offset as usize).cast()) }
+    }
+}
+
+impl Pointer for Untyped {
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn field<T: Copy + Default>(self, field: Field) -> T {
+        let offset = offset(field);
+        if offset == ABSENT {
+            return T::default();
+        }
+        read(self.0, offset)
+    }
+}
+
+/// Reads kernel memory that may not be there; 0 then.
+#[inline(always)]
+pub fn read<T: Copy + Default>(base: *const c_void, offset: u32) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper checks the address and writes only `value`.
+    unsafe {
+        bpf_probe_read_kernel(
+            core::ptr::addr_of_mut!(value).cast(),
+            size_of::<T>() as u32,
+            base.byte_add(offset as usize),
+        );
+    }
+    value
+}
+
+/// Offset of a field on this kernel.
+#[inline(always)]
+pub fn offset(field: Field) -> u32 {
+    // SAFETY: `field` is within the table by construction; volatile, as the loader rewrites it.
+    unsafe {
+        core::ptr::read_volatile(
+            core::ptr::addr_of!(crate::maps::OFFSETS)
+                .cast::<u32>()
+                .add(field as usize),
+        )
+    }
+}

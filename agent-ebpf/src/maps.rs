@@ -1,0 +1,87 @@
+//! Every map and global, with its size and why. Sizes marked "set at load" are placeholders that
+//! the loader replaces (agent/src/probe/object.rs).
+
+use agent_ebpf::abi::{CHUNK, COUNTERS, FIELD_COUNT, Open, Segment};
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+
+use crate::connection::Connection;
+use crate::payload::Walk;
+
+/// Process id of the agent: its own traffic is dropped before anything else.
+#[unsafe(no_mangle)]
+pub static OWN: u32 = 0;
+/// Field offsets, by `abi::Field`.
+#[unsafe(no_mangle)]
+pub static OFFSETS: [u32; FIELD_COUNT] = [0; FIELD_COUNT];
+/// Rings in use, a power of two, at most 4.
+#[unsafe(no_mangle)]
+pub static SHARDS: u32 = 1;
+/// Bytes copied of one message before only lengths and tails are.
+#[unsafe(no_mangle)]
+pub static MESSAGE_BYTES: u32 = 65_536;
+
+/// Reads a global so that the compiler cannot fold the placeholder in.
+macro_rules! global {
+    ($name:ident) => {
+        // SAFETY: a static of a Copy type; volatile, as the loader rewrites it before load.
+        unsafe { core::ptr::read_volatile(core::ptr::addr_of!($crate::maps::$name)) }
+    };
+}
+pub(crate) use global;
+
+/// What is known of a socket (kernels with sk_storage in tracing programs); lives and dies with it.
+#[btf_map]
+pub static CONNECTIONS: SkStorage<Connection> = SkStorage::new();
+/// The same on the fall-back path, by the socket's address; size set at load.
+#[map]
+pub static SOCKETS: LruHashMap<u64, Connection> = LruHashMap::with_max_entries(1, 0);
+/// Process → `abi::verdict`; written by user space, as large as pid_max commonly is. Preallocated:
+/// before 6.1 the kernel warns of tracing programs that allocate (kernel/bpf/verifier.c, 5.10).
+#[map]
+pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
+/// Connections nobody can parse; written by user space.
+#[map]
+pub static MUTED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
+/// Their sum is raised whenever PROCESSES or MUTED changed, so that connections look again. Slot 0
+/// is raised by the kernel side, slot 1 by user space: neither can undo the other's.
+#[map]
+pub static EPOCH: Array<u32> = Array::with_max_entries(2, 0);
+/// One slot a ring: 1 while its reader sleeps and wants to be woken by the next record.
+#[map]
+pub static WAKE: Array<u32> = Array::with_max_entries(4, 0);
+/// Losses and volumes, by `abi::Counter`.
+#[map]
+pub static STATISTICS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// Where a record is put together: header, then up to twice a chunk, so that a bounded position
+/// plus a bounded length stays inside.
+#[repr(C)]
+pub struct Scratch {
+    /// A walk over iovecs. Here and not on the stack, so that the verifier forgets what it knows of
+    /// its numbers and sees that one step is like the next.
+    pub walk: Walk,
+    /// A connection's introduction: too large for the stack of a deep program.
+    pub open: Open,
+    /// Header.
+    pub segment: Segment,
+    /// Payload and tail.
+    pub payload: [u8; 2 * CHUNK],
+}
+/// Two per CPU (one a direction, as the two programs may nest); size set at load.
+#[map]
+pub static SCRATCH: Array<Scratch> = Array::with_max_entries(2, 0);
+
+/// The rings; sizes set at load, those past SHARDS as small as can be.
+#[map]
+pub static RING_0: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// Second ring.
+#[map]
+pub static RING_1: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// Third ring.
+#[map]
+pub static RING_2: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// Fourth ring.
+#[map]
+pub static RING_3: RingBuf = RingBuf::with_byte_size(4096, 0);

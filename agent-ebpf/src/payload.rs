@@ -1,0 +1,425 @@
+//! From a completed call to its records: which user buffer held the bytes, how many of them the
+//! budget allows, and the copy. Reads user memory only; what cannot be read becomes a hole.
+
+use agent_ebpf::abi::{CHUNK, Counter, Kind, NO_SYSCALL, PARTS, Segment, TAIL, flag, hole};
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_loop, bpf_probe_read_user};
+use core::ffi::c_void;
+
+use crate::arch::{Arguments, call};
+use crate::connection::{Call, Connection};
+use crate::emit;
+use crate::maps::{SCRATCH, Scratch, global};
+
+/// Where a call's bytes are in user memory.
+#[derive(Clone, Copy)]
+pub struct Buffer {
+    /// The bytes themselves, or the first iovec.
+    address: u64,
+    /// Number of iovecs; 0 where `address` is the bytes.
+    iovecs: u64,
+    /// Why there is no buffer, one of `abi::hole`.
+    missing: u8,
+}
+
+impl Buffer {
+    const fn none(missing: u8) -> Self {
+        Self {
+            address: 0,
+            iovecs: 0,
+            missing,
+        }
+    }
+
+    /// Finds the buffer of a call that moved bytes over a socket.
+    #[inline(always)]
+    pub fn of(arguments: &Arguments) -> Self {
+        if arguments.number == NO_SYSCALL {
+            return Self::none(hole::NO_BUFFER);
+        }
+        if arguments.compat {
+            return Self::none(hole::COMPAT);
+        }
+        let address = arguments.value[1];
+        match arguments.number {
+            call::READ | call::WRITE | call::SENDTO | call::RECVFROM => Self {
+                address,
+                iovecs: 0,
+                missing: hole::NONE,
+            },
+            call::READV | call::WRITEV | call::PREADV2 | call::PWRITEV2 => Self {
+                address,
+                iovecs: arguments.value[2],
+                missing: hole::NONE,
+            },
+            call::SENDMSG | call::RECVMSG => Self::message(address),
+            // Several messages in one call: only a single one is certain to be the one at hand.
+            call::SENDMMSG | call::RECVMMSG if arguments.value[2] == 1 => Self::message(address),
+            _ => Self::none(hole::NO_BUFFER),
+        }
+    }
+
+    /// struct msghdr: msg_iov at 16, msg_iovlen at 24.
+    #[inline(always)]
+    fn message(address: u64) -> Self {
+        let mut iov = [0u64; 2];
+        // SAFETY: the helper checks the user address and writes only `iov`.
+        let failed = unsafe {
+            bpf_probe_read_user(
+                iov.as_mut_ptr().cast(),
+                16,
+                address.wrapping_add(16) as *const c_void,
+            )
+        };
+        if failed != 0 {
+            return Self::none(hole::FAULT);
+        }
+        Self {
+            address: iov[0],
+            iovecs: iov[1].max(1),
+            missing: hole::NONE,
+        }
+    }
+}
+
+/// What of a call is sent.
+struct Piece {
+    /// Bytes of the call before it.
+    from: u32,
+    /// Bytes it stands for.
+    length: u32,
+    /// Bytes wanted of it.
+    wanted: u32,
+    flags: u8,
+}
+
+/// Sends the records of one completed call: up to [`PARTS`] of at most [`CHUNK`] bytes.
+#[inline(always)]
+pub fn deliver(
+    connection: &mut Connection,
+    arguments: &Arguments,
+    call: Call,
+    offset: u64,
+    walker: Walker,
+) {
+    let Some(scratch) = scratch(call.way.into()) else {
+        return;
+    };
+    let buffer = Buffer::of(arguments);
+    let way = (call.way & 1) as usize;
+    let mut flags = 0;
+    if connection.way != call.way {
+        connection.way = call.way;
+        connection.left[way] = global!(MESSAGE_BYTES);
+        flags = flag::TURN;
+    }
+    // Short calls are kept whatever the budget: a last chunk, a head's end.
+    let mut wanted = call.length.min(connection.left[way]);
+    if call.length <= ALWAYS {
+        wanted = call.length;
+    }
+    connection.left[way] = connection.left[way].saturating_sub(wanted);
+    if buffer.missing != hole::NONE {
+        wanted = 0;
+    }
+    // A walk without bpf_loop is all the old verifiers have patience for: one record then.
+    let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 {
+        1
+    } else {
+        PARTS as u32
+    };
+    let mut from = 0u32;
+    for part in 0..PARTS as u32 {
+        let last = part + 1 >= parts || from + CHUNK as u32 >= wanted;
+        let length = if last {
+            call.length - from
+        } else {
+            CHUNK as u32
+        };
+        let piece = Piece {
+            from,
+            length,
+            wanted: wanted.saturating_sub(from),
+            flags,
+        };
+        one(
+            connection,
+            scratch,
+            &buffer,
+            (arguments.number, walker),
+            call,
+            offset,
+            &piece,
+        );
+        if last {
+            break;
+        }
+        from += CHUNK as u32;
+        flags = flag::PART;
+    }
+}
+
+/// Calls up to this length are always copied whole.
+const ALWAYS: u32 = 64;
+
+/// This CPU's scratch of a program, by its direction.
+#[inline(always)]
+pub fn scratch(way: u32) -> Option<&'static mut Scratch> {
+    // SAFETY: no arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    // SAFETY: one slot per CPU and program; a program does not nest in itself (the kernel's
+    // per-program recursion guard), so nobody else holds it.
+    SCRATCH
+        .get_ptr_mut(cpu * 2 + (way & 1))
+        .map(|slot| unsafe { &mut *slot })
+}
+
+#[inline(always)]
+fn one(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    buffer: &Buffer,
+    (syscall, walker): (u32, Walker),
+    call: Call,
+    offset: u64,
+    piece: &Piece,
+) {
+    let (captured, tail, why) = copy(scratch, buffer, call.length, piece, walker);
+    scratch.segment = Segment {
+        kind: Kind::Segment as u32,
+        direction: call.way,
+        flags: piece.flags,
+        tail: tail as u8,
+        hole: why,
+        connection: connection.id,
+        time: call.time,
+        offset: offset + u64::from(piece.from),
+        length: piece.length,
+        captured,
+        tgid: (call.pid_tgid >> 32) as u32,
+        tid: call.pid_tgid as u32,
+        unit: 0,
+        lost: connection.lost,
+        syscall,
+    };
+    let kept = opaque(u64::from(captured) + u64::from(tail)).min(CHUNK as u64 + TAIL as u64);
+    let size = size_of::<Segment>() as u64 + kept;
+    // SAFETY: header and payload are one block; its length is bounded by the masks above.
+    let sent = unsafe {
+        emit::send(
+            connection.id,
+            core::ptr::from_ref(&scratch.segment).cast(),
+            size,
+            false,
+        )
+    };
+    if sent {
+        connection.lost = 0;
+        emit::count(Counter::Segments, 1);
+        emit::count(Counter::Bytes, captured.into());
+    } else {
+        connection.lost = connection.lost.wrapping_add(1);
+    }
+}
+
+/// Copies what is wanted of a piece: (bytes captured, bytes of tail, why bytes are missing).
+#[inline(always)]
+fn copy(
+    scratch: &mut Scratch,
+    buffer: &Buffer,
+    total: u32,
+    piece: &Piece,
+    walker: Walker,
+) -> (u32, u32, u8) {
+    if buffer.missing != hole::NONE {
+        let counter = match buffer.missing {
+            hole::COMPAT => Counter::Compat,
+            hole::FAULT => Counter::Faults,
+            _ => Counter::NoBuffer,
+        };
+        emit::count(counter, 1);
+        return (0, 0, buffer.missing);
+    }
+    let mut wanted = piece.wanted;
+    if wanted > CHUNK as u32 {
+        wanted = CHUNK as u32;
+    }
+    if buffer.iovecs != 0 {
+        return gather(scratch, buffer, total, piece, wanted, walker);
+    }
+    let start = buffer.address.wrapping_add(piece.from.into());
+    if wanted != 0 && !read_user(scratch, 0, wanted, start) {
+        emit::count(Counter::Faults, 1);
+        return (0, 0, hole::FAULT);
+    }
+    if piece.length <= wanted {
+        return (wanted, 0, hole::NONE);
+    }
+    emit::count(Counter::Budgeted, (piece.length - wanted).into());
+    let tail = (piece.length - wanted).min(TAIL as u32);
+    let end = buffer.address.wrapping_add(total.into());
+    let kept = read_user(scratch, wanted, tail, end.wrapping_sub(tail.into()));
+    (wanted, if kept { tail } else { 0 }, hole::BUDGET)
+}
+
+/// Reads user memory into the payload at `at`; both bounds are the verifier's.
+#[inline(always)]
+fn read_user(scratch: &mut Scratch, at: u32, length: u32, from: u64) -> bool {
+    let (at, length) = (opaque(at.into()), opaque(length.into()));
+    if at > CHUNK as u64 || length > CHUNK as u64 {
+        return false;
+    }
+    // SAFETY: at + length ≤ 2 × CHUNK; the helper checks the user address.
+    unsafe {
+        let to = scratch.payload.as_mut_ptr().add(at as usize);
+        bpf_probe_read_user(to.cast(), length as u32, from as *const c_void) == 0
+    }
+}
+
+/// Hides a number's history from the compiler, so that the bounds checked next stay in the program
+/// for the verifier to see.
+#[inline(always)]
+fn opaque(n: u64) -> u64 {
+    // SAFETY: reads the local it is given.
+    unsafe { core::ptr::read_volatile(&n) }
+}
+
+/// The same from iovecs.
+#[inline(always)]
+fn gather(
+    scratch: &mut Scratch,
+    buffer: &Buffer,
+    total: u32,
+    piece: &Piece,
+    wanted: u32,
+    walker: Walker,
+) -> (u32, u32, u8) {
+    scratch.walk = Walk {
+        iovecs: buffer.address,
+        from: piece.from.into(),
+        wanted: wanted.into(),
+        tail: u64::from(piece.length > wanted),
+        total: total.into(),
+        passed: 0,
+        filled: 0,
+        tail_at: 0,
+        failed: 0,
+    };
+    match walker {
+        Walker::Loop => {
+            let count = buffer.iovecs.min(IOVECS) as u32;
+            let mut context = core::ptr::from_mut(scratch);
+            let context = core::ptr::addr_of_mut!(context);
+            // SAFETY: `each` takes what it is given here; the verifier checks its body.
+            unsafe { bpf_loop(count, each as *mut c_void, context.cast(), 0) };
+        }
+        Walker::Unrolled => {
+            for i in 0..UNROLLED {
+                if i >= buffer.iovecs || step(scratch, i) {
+                    break;
+                }
+            }
+        }
+    }
+    let filled = scratch.walk.filled as u32;
+    if scratch.walk.failed != 0 {
+        emit::count(Counter::Faults, 1);
+        return (filled, 0, hole::FAULT);
+    }
+    if filled < wanted {
+        return (filled, 0, hole::IOVECS);
+    }
+    if filled >= piece.length {
+        return (filled, 0, hole::NONE);
+    }
+    emit::count(Counter::Budgeted, (piece.length - filled).into());
+    let tail_at = scratch.walk.tail_at;
+    let kept = tail_at != 0 && read_user(scratch, filled, TAIL as u32, tail_at);
+    (filled, if kept { TAIL as u32 } else { 0 }, hole::BUDGET)
+}
+
+/// How iovecs are walked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Walker {
+    /// With bpf_loop (5.17): all of them.
+    Loop,
+    /// In a bounded loop: the first [`UNROLLED`].
+    Unrolled,
+}
+
+/// UIO_MAXIOV, include/uapi/linux/uio.h: no call has more.
+const IOVECS: u64 = 1024;
+/// What the verifier of 5.10 has patience for.
+const UNROLLED: u64 = 12;
+
+/// A walk over iovecs.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Walk {
+    /// The first iovec, in user memory.
+    iovecs: u64,
+    /// Bytes of the call to pass over.
+    from: u64,
+    /// Bytes to copy.
+    wanted: u64,
+    /// 1 to go on to the call's last bytes.
+    tail: u64,
+    /// Bytes the call moved.
+    total: u64,
+    /// Bytes in the iovecs behind us.
+    passed: u64,
+    /// Bytes copied.
+    filled: u64,
+    /// Where the call's last [`TAIL`] bytes are, if they are in one iovec.
+    tail_at: u64,
+    failed: u64,
+}
+
+/// bpf_loop's callback: 1 ends the walk.
+extern "C" fn each(index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: the scratch pointer that `gather` passed; it outlives the loop.
+    let scratch = unsafe { &mut **context.cast::<*mut Scratch>() };
+    i64::from(step(scratch, index.into()))
+}
+
+/// Takes in one iovec; true when there is nothing more to do.
+#[inline(always)]
+fn step(scratch: &mut Scratch, index: u64) -> bool {
+    let mut iov = [0u64; 2];
+    // SAFETY: the helper checks the user address and writes only `iov`.
+    let failed = unsafe {
+        let at = scratch.walk.iovecs.wrapping_add(index * 16);
+        bpf_probe_read_user(iov.as_mut_ptr().cast(), 16, at as *const c_void)
+    };
+    if failed != 0 {
+        scratch.walk.failed = 1;
+        return true;
+    }
+    let walk = &mut scratch.walk;
+    let start = walk.passed;
+    let end = start.wrapping_add(iov[1]);
+    walk.passed = end;
+    let (filled, wanted, from) = (walk.filled, walk.wanted, walk.from);
+    if filled < wanted && end > from {
+        let skip = from.saturating_sub(start);
+        let length = (iov[1] - skip).min(wanted - filled);
+        walk.filled = filled + length;
+        if !read_user(
+            scratch,
+            filled as u32,
+            length as u32,
+            iov[0].wrapping_add(skip),
+        ) {
+            scratch.walk.failed = 1;
+            return true;
+        }
+    }
+    let walk = &mut scratch.walk;
+    if end < walk.total {
+        return walk.tail == 0 && walk.filled >= walk.wanted;
+    }
+    let inside = walk.total - start;
+    if inside >= TAIL as u64 {
+        walk.tail_at = iov[0].wrapping_add(inside - TAIL as u64);
+    }
+    true
+}

@@ -1,0 +1,66 @@
+//! Processes that call exec or end: user space looks at a process while it is there to be seen,
+//! and forgets it when it is gone.
+
+use agent_ebpf::abi::{Field, Kind, Process};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns,
+};
+use aya_ebpf::macros::raw_tracepoint;
+use aya_ebpf::programs::RawTracePointContext;
+use aya_log_ebpf::warn;
+
+use crate::emit;
+use crate::kernel::{Pointer, Untyped};
+use crate::maps::{EPOCH, PROCESSES, global};
+
+/// After exec: the process is somebody else now, to be judged anew.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn executed(context: RawTracePointContext) -> i32 {
+    if !tell(Kind::Exec) {
+        warn!(&context, "an exec was not told: the ring is full");
+    }
+    0
+}
+
+/// When a process's first thread ends.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn exited(_: RawTracePointContext) -> i32 {
+    tell(Kind::Exit);
+    0
+}
+
+/// False where the ring was full.
+#[inline(always)]
+fn tell(kind: Kind) -> bool {
+    // SAFETY: no arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let tgid = (pid_tgid >> 32) as u32;
+    if tgid == global!(OWN) || (kind == Kind::Exit && tgid != pid_tgid as u32) {
+        return true;
+    }
+    if PROCESSES.remove(tgid).is_ok() {
+        if let Some(epoch) = EPOCH.get_ptr_mut(0) {
+            // SAFETY: an array slot; two CPUs raising it at once still change it.
+            unsafe { *epoch = (*epoch).wrapping_add(1) };
+        }
+    }
+    // SAFETY: no arguments.
+    let task = Untyped(unsafe { bpf_get_current_task() } as *const _);
+    let parent = Untyped(task.field::<u64>(Field::TaskParent) as *const _);
+    let mut record = Process {
+        kind: kind as u32,
+        tgid,
+        parent: parent.field(Field::TaskTgid),
+        pad: 0,
+        // SAFETY: no arguments.
+        time: unsafe { bpf_ktime_get_ns() },
+        comm: [0; 16],
+    };
+    // SAFETY: the helper writes at most the 16 bytes it is given; the record is initialised.
+    unsafe {
+        bpf_get_current_comm(record.comm.as_mut_ptr().cast(), 16);
+        let bytes = core::ptr::addr_of!(record).cast();
+        // An exec wakes the reader: the process may be gone in milliseconds.
+        emit::send(0, bytes, size_of::<Process>() as u64, kind == Kind::Exec)
+    }
+}

@@ -1,0 +1,198 @@
+//! The primary capture path, kernels 6.3 and later: the two tracepoints that fire after each
+//! completed send and receive, in the caller's task, with a typed socket. They cost nothing to
+//! files, pipes and other processes; state lives in the socket itself.
+//!
+//! Tracepoints: include/trace/events/sock.h (6.3), called from net/socket.c sock_sendmsg_nosec and
+//! sock_recvmsg_nosec, which read, write, send*, recv*, sendfile, splice to a socket and io_uring use.
+
+use agent_ebpf::abi::{Counter, EGRESS, Field, INGRESS, NO_SYSCALL, end};
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_ktime_get_ns,
+    bpf_sk_storage_get, bpf_skc_to_tcp_sock, bpf_task_pt_regs,
+};
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use core::ffi::c_void;
+
+use crate::arch::{self, Arguments};
+use crate::connection::{self, Call, Connection, Net};
+use crate::emit;
+use crate::kernel::{Pointer, Typed};
+use crate::maps::{CONNECTIONS, global};
+use crate::payload::{self, Walker};
+
+/// After a send.
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn sent(context: BtfTracePointContext) -> i32 {
+    moved(context.arg(0), context.arg(1), EGRESS);
+    0
+}
+
+/// After a receive.
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn received(context: BtfTracePointContext) -> i32 {
+    let flags: i32 = context.arg(2);
+    if flags & MSG_PEEK == 0 {
+        moved(context.arg(0), context.arg(1), INGRESS);
+    }
+    0
+}
+
+const MSG_PEEK: i32 = 2;
+
+#[inline(always)]
+fn moved(socket: *mut c_void, result: i32, way: u8) {
+    // SAFETY: no arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let tgid = (pid_tgid >> 32) as u32;
+    if tgid == global!(OWN) {
+        return;
+    }
+    let Some(state) = state_of(socket, tgid, result) else {
+        return;
+    };
+    if !state.wanted_by(tgid) {
+        emit::count(Counter::Unselected, 1);
+        return;
+    }
+    // SAFETY: no arguments.
+    let time = unsafe { bpf_ktime_get_ns() };
+    if result <= 0 {
+        return ended(state, Typed(socket), result, way, time, pid_tgid);
+    }
+    // SAFETY: the helper checks the socket and gives null for anything but TCP.
+    let tcp = Typed(unsafe { bpf_skc_to_tcp_sock(socket) }.cast_const().cast());
+    let call = Call {
+        time,
+        pid_tgid,
+        way,
+        length: result as u32,
+    };
+    let position = if tcp.0.is_null() {
+        0
+    } else if way == EGRESS {
+        tcp.field(Field::WriteSeq)
+    } else {
+        tcp.field(Field::CopiedSeq)
+    };
+    let offset = connection::advance(state, way, call.length, position);
+    if state.opened == 0 {
+        let tcp = (!tcp.0.is_null()).then_some(tcp);
+        if !introduce(state.id, Typed(socket), tcp, call) {
+            state.lost = state.lost.wrapping_add(1);
+            return;
+        }
+        if let Some(tcp) = tcp {
+            connection::remember(state, tcp, way);
+        }
+        state.opened = 1;
+    }
+    payload::deliver(state, &arguments(), call, offset, Walker::Loop);
+}
+
+/// The state of a socket: kept with it, made when bytes first move and its process is wanted.
+#[inline(always)]
+fn state_of(socket: *mut c_void, tgid: u32, result: i32) -> Option<&'static mut Connection> {
+    // SAFETY: a typed socket; the helper gives null or the storage, valid while the socket is.
+    unsafe {
+        let map = core::ptr::addr_of!(CONNECTIONS).cast_mut().cast::<c_void>();
+        let found = bpf_sk_storage_get(map, socket, core::ptr::null_mut(), 0).cast::<Connection>();
+        if let Some(found) = found.as_mut() {
+            return Some(found);
+        }
+        if result <= 0 || !connection::process_wanted(tgid) {
+            return None;
+        }
+        let tcp = connection::kind_of(Typed(socket))?;
+        let mut fresh = Connection::new(bpf_get_socket_cookie(socket), tcp, 0);
+        let made = bpf_sk_storage_get(
+            map,
+            socket,
+            core::ptr::addr_of_mut!(fresh).cast(),
+            BPF_SK_STORAGE_GET_F_CREATE.into(),
+        )
+        .cast::<Connection>();
+        if made.is_null() {
+            emit::count(Counter::NoState, 1);
+        }
+        made.as_mut()
+    }
+}
+
+/// Not inlined: it happens once per connection and its record is large.
+#[inline(never)]
+fn introduce(id: u64, socket: Typed, tcp: Option<Typed>, call: Call) -> bool {
+    connection::introduce(id, socket, tcp, Net::typed(socket), call)
+}
+
+#[inline(always)]
+fn ended(state: &mut Connection, socket: Typed, result: i32, way: u8, time: u64, pid_tgid: u64) {
+    if state.opened == 0 {
+        return;
+    }
+    if let Some((how, errno)) =
+        connection::ending(result, way, socket.field(Field::SkState), state.tcp != 0)
+    {
+        connection::end(state, how, errno, time, pid_tgid);
+    }
+}
+
+/// What the current task's system call was asked. Kernel threads (io_uring's, NFS's) have no user
+/// buffer to look at.
+#[inline(always)]
+fn arguments() -> Arguments {
+    // SAFETY: the current task and its saved registers always exist; the loads are the verifier's.
+    unsafe {
+        let task = bpf_get_current_task_btf();
+        let flags: u32 = Typed(task.cast_const().cast()).field(Field::TaskFlags);
+        if flags & (PF_KTHREAD | PF_IO_WORKER) != 0 {
+            return Arguments {
+                number: NO_SYSCALL,
+                value: [0; 4],
+                compat: false,
+            };
+        }
+        let registers = bpf_task_pt_regs(task) as *const u8;
+        let mut words = [0u64; arch::WORDS];
+        for (i, word) in words.iter_mut().enumerate() {
+            *word = core::ptr::read_volatile(registers.add(arch::FROM as usize + 8 * i).cast());
+        }
+        arch::arguments(&words)
+    }
+}
+
+/// include/linux/sched.h
+const PF_IO_WORKER: u32 = 0x10;
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// A socket that this end closes or shuts down for sending (CLOSE, FIN_WAIT1, LAST_ACK).
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn state_changed(context: BtfTracePointContext) -> i32 {
+    let state: i32 = context.arg(2);
+    if connection::closing(state) {
+        over(context.arg(0), end::LOCAL);
+    }
+    0
+}
+
+/// A TCP socket that the kernel frees.
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn destroyed(context: BtfTracePointContext) -> i32 {
+    over(context.arg(0), end::GONE);
+    0
+}
+
+#[inline(always)]
+fn over(socket: *mut c_void, how: u32) {
+    // SAFETY: as in `state_of`.
+    let state = unsafe {
+        let map = core::ptr::addr_of!(CONNECTIONS).cast_mut().cast::<c_void>();
+        bpf_sk_storage_get(map, socket, core::ptr::null_mut(), 0)
+            .cast::<Connection>()
+            .as_mut()
+    };
+    if let Some(state) = state {
+        connection::over(state, how);
+    }
+}

@@ -1,0 +1,443 @@
+//! The command line as typed. The flags of settings come from the table ([`SettingFlags`]); what is
+//! declared here is the commands and what belongs to one command only.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command as Clap, FromArgMatches, Parser, Subcommand,
+    ValueEnum,
+};
+use clap_complete::Shell;
+
+use super::form::{self, Raw, Shape};
+use super::resolve::{DEFAULT_FILE, Flags};
+use super::table::SETTINGS;
+
+/// Distributed tracing without touching the programs traced.
+///
+/// spantap watches system calls from inside the kernel (eBPF), reads the HTTP requests in them and
+/// makes OpenTelemetry spans: of programs already running, in any language, with no restart, no
+/// library and no change of code.
+#[derive(Debug, Parser)]
+#[command(name = "spantap", version, after_long_help = MAIN_HELP, propagate_version = true)]
+pub struct Cli {
+    /// Colours on standard output; auto means on a terminal and NO_COLOR unset.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Trace until told to stop, and export spans.
+    #[command(after_long_help = AGENT_HELP)]
+    Agent(AgentArgs),
+    /// Show exchanges live, one line each.
+    #[command(after_long_help = WATCH_HELP, visible_alias = "w")]
+    Watch(WatchArgs),
+    /// Run one command and trace it and its children.
+    #[command(after_long_help = RUN_HELP, override_usage = "spantap run [OPTIONS] -- <CMD>...")]
+    Run(RunArgs),
+    /// Say what this kernel and these privileges allow, and how to get the rest.
+    #[command(after_long_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
+    /// Show, check or document the configuration.
+    #[command(subcommand, after_long_help = CONFIG_HELP)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell.
+    #[command(after_long_help = COMPLETIONS_HELP)]
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write one per command to a folder.
+    #[command(after_long_help = MAN_HELP)]
+    Man {
+        /// Folder to write spantap.1, spantap-watch.1 and the others to.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Waits for a byte on a pipe, then becomes the command: how `run` starts what it traces.
+    #[command(hide = true, name = "exec-when-told")]
+    ExecWhenTold {
+        /// The pipe, as a path under /proc.
+        gate: PathBuf,
+        /// The command.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// `spantap agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingFlags,
+}
+
+/// How one-line output is formatted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns for people.
+    Table,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `spantap watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Output format.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Format,
+    /// Only exchanges that took at least this long.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = FILTERS)]
+    pub slow: Option<Duration>,
+    /// Only these statuses: 404, 5xx, 400-499, or error for any error; comma-separated.
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', help_heading = FILTERS)]
+    pub status: Vec<String>,
+    /// Only these methods; comma-separated.
+    #[arg(long, value_name = "METHOD", value_delimiter = ',', help_heading = FILTERS)]
+    pub method: Vec<String>,
+    /// Only paths that match this glob; repeatable.
+    #[arg(long, value_name = "GLOB", help_heading = FILTERS)]
+    pub path: Vec<String>,
+    /// Only this side of the exchange.
+    #[arg(long, value_name = "SIDE", help_heading = FILTERS)]
+    pub side: Option<Side>,
+    /// Stop after this many exchanges were shown.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Exit with 4 when nothing was shown.
+    #[arg(long)]
+    pub fail_empty: bool,
+    /// Exit with 5 when anything was lost.
+    #[arg(long)]
+    pub strict: bool,
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingFlags,
+}
+
+/// A side of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Side {
+    /// The one that answers.
+    Server,
+    /// The one that asks.
+    Client,
+}
+
+/// `spantap run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Output format.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Format,
+    /// Write the lines to this file instead of standard error.
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingFlags,
+    /// The command and its arguments.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true,
+        value_name = "CMD"
+    )]
+    pub command: Vec<OsString>,
+}
+
+/// `spantap doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Output format.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Format,
+}
+
+/// `spantap config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every setting, its value and where that came from, as a file that could be used.
+    Show {
+        /// Output format.
+        #[arg(short, long, value_name = "FORMAT", default_value = "yaml")]
+        output: ShowFormat,
+        /// Settings.
+        #[command(flatten)]
+        settings: SettingFlags,
+    },
+    /// Say whether the configuration is right; 2 when it is not.
+    Check {
+        /// Settings.
+        #[command(flatten)]
+        settings: SettingFlags,
+    },
+    /// Print the documentation of all settings, or the sample file.
+    #[command(hide = true)]
+    Docs {
+        /// Print the sample file instead.
+        #[arg(long)]
+        sample: bool,
+    },
+}
+
+/// How `config show` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ShowFormat {
+    /// A file with a comment for each origin.
+    Yaml,
+    /// An array of objects.
+    Json,
+}
+
+/// The flags of all settings, and `--config`.
+#[derive(Clone, Debug, Default)]
+pub struct SettingFlags(pub Flags);
+
+impl Args for SettingFlags {
+    fn augment_args(command: Clap) -> Clap {
+        let file = Arg::new(FILE)
+            .long(FILE)
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help_heading("Configuration")
+            .help(format!(
+                "YAML file with settings [env: SPANTAP_CONFIG] [default: {DEFAULT_FILE}, if present]"
+            ));
+        SETTINGS.iter().fold(command.arg(file), |command, setting| {
+            command.arg(argument(setting))
+        })
+    }
+
+    fn augment_args_for_update(command: Clap) -> Clap {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = Flags {
+            file: matches.get_one::<PathBuf>(FILE).cloned(),
+            values: Vec::new(),
+        };
+        for setting in SETTINGS {
+            let Some(typed) = matches.get_many::<String>(setting.name) else {
+                continue;
+            };
+            let mut typed: Vec<String> = typed.cloned().collect();
+            let raw = match (setting.shape, typed.pop()) {
+                (Shape::One | Shape::Switch, Some(last)) => Raw::Text(last),
+                (_, last) => Raw::Many(typed.into_iter().chain(last).collect()),
+            };
+            super::env::check(setting, &raw).map_err(|why| {
+                let why = format!("--{}: {why}\n", setting.flag);
+                clap::Error::raw(ErrorKind::ValueValidation, why)
+            })?;
+            flags.values.push((setting, raw));
+        }
+        Ok(Self(flags))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// One setting's flag.
+fn argument(setting: &'static super::setting::Setting) -> Arg {
+    let argument = Arg::new(setting.name)
+        .long(setting.flag)
+        .value_name(setting.value)
+        .help(setting.doc())
+        .help_heading(heading(setting.section()))
+        .hide_short_help(!setting.common);
+    let argument = match setting.shape {
+        Shape::One => argument.action(ArgAction::Set).overrides_with(setting.name),
+        Shape::Switch => argument
+            .action(ArgAction::Set)
+            .overrides_with(setting.name)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
+        Shape::List | Shape::Pairs => argument.action(ArgAction::Append),
+    };
+    let choices = (setting.choices)();
+    match (setting.shape, choices.is_empty()) {
+        (_, true) if delimited(setting) => argument.value_delimiter(','),
+        (_, true) => argument,
+        (Shape::List, false) => argument
+            .value_parser(PossibleValuesParser::new(choices))
+            .value_delimiter(',')
+            .ignore_case(true),
+        (_, false) => argument
+            .value_parser(PossibleValuesParser::new(choices))
+            .ignore_case(true),
+    }
+}
+
+/// Whether `--flag a,b` is two values: not where a value may hold a comma itself.
+fn delimited(setting: &super::setting::Setting) -> bool {
+    setting.shape == Shape::List && matches!(setting.value, "PID" | "PORT" | "NAME")
+}
+
+fn heading(section: &'static str) -> &'static str {
+    match section {
+        "selection" => "Whose traffic",
+        "export" | "export.otlp" => "Where spans go",
+        "sampling" => "Which traces are kept",
+        "capture" => "How traffic is captured",
+        "http" | "route" => "HTTP",
+        "propagation" => "Trace context",
+        "redaction" => "What never leaves",
+        "limits" => "Limits",
+        _ => "Configuration",
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    form::duration(text).ok_or_else(|| "expected a duration such as 20ms or 1.5s".into())
+}
+
+const FILE: &str = "config";
+const FILTERS: &str = "Filters";
+
+/// What every command's help and manual page say of exit codes.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed while running
+  2    wrong usage or configuration
+  3    a privilege or a kernel feature is missing; the message says which
+  4    nothing was shown (watch --fail-empty)
+  5    something was lost (watch --strict)
+  130  interrupted (watch), after the summary
+  run exits with the command's own code, or 128 + the signal that ended it";
+
+const MAIN_HELP: &str = "\
+Examples:
+  Every request on this machine, live:
+      sudo spantap watch
+  Only slow or failed ones of one service:
+      sudo spantap watch --command 'nginx*' --slow 20ms
+      sudo spantap watch --status 5xx
+  As a daemon, to an OpenTelemetry Collector:
+      sudo spantap agent --otlp-endpoint http://localhost:4318
+  What one command sends and receives:
+      sudo spantap run -- curl -s http://localhost:8080/
+  What this machine allows:
+      spantap doctor
+
+Settings come from flags, then environment (SPANTAP_* and the standard OTEL_*), then the file.
+
+Exit codes:
+  0 done, 1 failed, 2 usage or configuration, 3 privilege or kernel feature missing;
+  the commands' own are in their help.";
+
+const AGENT_HELP: &str = "\
+Examples:
+  To the terminal, with no backend:
+      sudo spantap agent
+  To a Collector by OTLP, over HTTP or gRPC:
+      sudo spantap agent --otlp-endpoint http://collector:4318
+      sudo spantap agent --otlp-endpoint http://collector:4317 --otlp-protocol grpc
+  Two services and nothing else, a tenth of the traces:
+      sudo spantap agent --command nginx --command 'python* *app.py*' \\
+          --sampler parentbased_traceidratio --sampler-ratio 0.1
+  With a file, and a look at what it comes to:
+      spantap config check --config spantap.yaml
+      sudo spantap agent --config spantap.yaml
+
+SIGINT and SIGTERM send what is queued, detach everything and exit with 0; a second one exits at once.
+
+Exit codes:
+  0 stopped, 1 failed while running, 2 wrong usage or configuration,
+  3 a privilege or a kernel feature is missing; the message says which.";
+
+const WATCH_HELP: &str = "\
+Examples:
+  Every exchange, from both of its sides:
+      sudo spantap watch
+  What a service answers slowly:
+      sudo spantap watch --side server --slow 20ms --command gunicorn
+  The first ten failures under /api, as JSON:
+      sudo spantap watch --status 5xx --path '/api/**' --limit 10 -o json
+  In a script: fail when nothing came or anything was lost:
+      sudo timeout --preserve-status -s INT 10 spantap watch -n 1 --fail-empty --strict
+
+Lines go to standard output; the summary, with what was filtered and lost, to standard error.
+Nothing is exported unless --export asks for it.
+
+Exit codes:
+  0 done, 1 failed while running, 2 wrong usage or configuration, 3 a privilege or a kernel
+  feature is missing, 4 nothing was shown (--fail-empty), 5 something was lost (--strict),
+  130 interrupted.";
+
+const RUN_HELP: &str = "\
+Examples:
+  What does this program talk to?
+      sudo spantap run -- curl -sL http://example.com/
+  A server and its workers, spans to a file as JSON:
+      sudo spantap run -o json --to spans.jsonl -- gunicorn app:app
+
+The command keeps its standard input, output and error; lines go to standard error, or to --to.
+With an OTLP endpoint configured, spans go there instead.
+
+Exit codes:
+  the command's own, or 128 + the signal that ended it; 126 when it cannot be run, 127 when it
+  is not found; 1, 2 and 3 when spantap itself fails, as for the other commands.";
+
+const DOCTOR_HELP: &str = "\
+Examples:
+  For people, and for scripts:
+      sudo spantap doctor
+      sudo spantap doctor -o json | jq '.[] | select(.state != \"ok\")'
+
+Exit codes:
+  0 spans can be made here (perhaps with less detail), 3 they cannot; the rows say why.";
+
+const CONFIG_HELP: &str = "\
+Examples:
+  What would the agent use, and where does each value come from?
+      spantap config show --config spantap.yaml
+  Is a file right?
+      spantap config check --config spantap.yaml
+  A file to begin with:
+      spantap config show > spantap.yaml
+
+Exit codes:
+  0 right, 2 wrong; the message names file, line and key.";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  bash: spantap completions bash > /etc/bash_completion.d/spantap
+  zsh:  spantap completions zsh > \"${fpath[1]}/_spantap\"
+  fish: spantap completions fish > ~/.config/fish/completions/spantap.fish";
+
+const MAN_HELP: &str = "\
+Examples:
+  spantap man | man -l -
+  sudo spantap man --dir /usr/local/share/man/man1";

@@ -1,0 +1,99 @@
+//! The forms of values that are names with values: OTLP headers, resource attributes. As one text
+//! they are comma-separated and percent-encoded, as the standard variables have them; as flags or in
+//! the file they are taken as they are.
+
+use std::collections::BTreeMap;
+
+use super::form::{Form, Raw, Shape, Shown, many};
+
+/// Names and values in order, the last of one name wins.
+pub struct Headers;
+
+impl Form for Headers {
+    type Value = Vec<(String, String)>;
+    const SHAPE: Shape = Shape::Pairs;
+
+    fn parse(&self, raw: &Raw) -> Result<Self::Value, String> {
+        let mut headers: Self::Value = Vec::new();
+        for (name, value) in pairs(raw)? {
+            let name = name.to_ascii_lowercase();
+            if name.is_empty() || !name.bytes().all(is_token) {
+                return Err(format!("`{name}` is not a header name"));
+            }
+            if value.bytes().any(|b| b < b' ' && b != b'\t' || b == 0x7f) {
+                return Err(format!("the value of `{name}` holds a control character"));
+            }
+            headers.retain(|(n, _)| *n != name);
+            headers.push((name, value));
+        }
+        Ok(headers)
+    }
+
+    fn show(&self, value: &Self::Value) -> Shown {
+        // What headers hold is mostly credentials: shown is that they are there.
+        let hidden = |(name, _): &(String, String)| (name.clone(), "[redacted]".to_owned());
+        Shown::Pairs(value.iter().map(hidden).collect())
+    }
+}
+
+/// Names and values, sorted.
+pub struct Attributes;
+
+impl Form for Attributes {
+    type Value = BTreeMap<String, String>;
+    const SHAPE: Shape = Shape::Pairs;
+
+    fn parse(&self, raw: &Raw) -> Result<Self::Value, String> {
+        let pairs = pairs(raw)?;
+        match pairs.iter().any(|(name, _)| name.is_empty()) {
+            true => Err("an attribute without a name".into()),
+            false => Ok(pairs.into_iter().collect()),
+        }
+    }
+
+    fn show(&self, value: &Self::Value) -> Shown {
+        Shown::Pairs(value.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+}
+
+fn pairs(raw: &Raw) -> Result<Vec<(String, String)>, String> {
+    let (texts, encoded) = match raw {
+        Raw::Pairs(pairs) => return Ok(pairs.clone()),
+        Raw::Text(_) => (many(raw)?, true),
+        Raw::Many(_) => (many(raw)?, false),
+    };
+    texts
+        .into_iter()
+        .map(|text| {
+            let (name, value) = text
+                .split_once('=')
+                .ok_or_else(|| format!("expected name=value, got `{text}`"))?;
+            let (name, value) = (name.trim(), value.trim());
+            match encoded {
+                true => Ok((decode(name)?, decode(value)?)),
+                false => Ok((name.to_owned(), value.to_owned())),
+            }
+        })
+        .collect()
+}
+
+/// Undoes percent-encoding; what does not decode to UTF-8 is refused.
+fn decode(text: &str) -> Result<String, String> {
+    let bad = || format!("`{text}` is not percent-encoded UTF-8");
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|b| char::from(b).to_digit(16));
+        let (high, low) = (digit().ok_or_else(bad)?, digit().ok_or_else(bad)?);
+        bytes.push(u8::try_from(high * 16 + low).map_err(|_| bad())?);
+    }
+    String::from_utf8(bytes).map_err(|_| bad())
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

@@ -1,0 +1,227 @@
+//! The layers laid over each other: flags, then environment, then file, then defaults. Each setting
+//! takes the strongest layer that has a word on it; where the word came from is remembered.
+//! [`resolve`] is a function of its arguments; [`load`] goes and gets them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::env::{self, Vars};
+use super::file::{self, Contents};
+use super::form::{Raw, Shown};
+use super::otlp::{self, Sources};
+use super::setting::{Destination, Draft, Origin, Setting, Strategy};
+use super::table::SETTINGS;
+use super::{Config, Exporter, Sampler};
+
+/// Read when no other file is named, if it is there.
+pub const DEFAULT_FILE: &str = "/etc/spantap/spantap.yaml";
+
+/// Flags as typed.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// The settings among them.
+    pub values: Vec<(&'static Setting, Raw)>,
+}
+
+/// A configuration that cannot be used, with the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error(pub String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The configuration and how it came about.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What holds.
+    pub config: Config,
+    /// Every setting, its value and its origin, in the table's order.
+    pub values: Vec<(&'static Setting, Shown, Origin)>,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// What is odd but was got over.
+    pub warnings: Vec<String>,
+}
+
+impl Resolved {
+    /// Where a setting's value came from.
+    pub fn origin(&self, name: &str) -> Origin {
+        let found = self.values.iter().find(|(s, _, _)| s.name == name);
+        found.map_or(Origin::Default, |(_, _, origin)| origin.clone())
+    }
+}
+
+/// Finds and reads the file, then resolves.
+pub fn load(flags: &Flags, vars: &dyn Vars) -> Result<Resolved, Error> {
+    let named = flags.file.clone();
+    let named = named.or_else(|| {
+        vars.get(env::CONFIG)
+            .filter(|p| !p.is_empty())
+            .map(Into::into)
+    });
+    let path = match named {
+        Some(path) => Some(path),
+        None => Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()),
+    };
+    let contents = path.map(|path| read(&path)).transpose()?;
+    resolve(flags, vars, contents)
+}
+
+fn read(path: &Path) -> Result<Contents, Error> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|why| Error(format!("cannot read {}: {why}", path.display())))?;
+    file::parse(path, &text).map_err(Error)
+}
+
+/// Lays the layers over each other.
+pub fn resolve(flags: &Flags, vars: &dyn Vars, file: Option<Contents>) -> Result<Resolved, Error> {
+    let file = file.unwrap_or_default();
+    let mut draft = Draft::default();
+    let mut warnings = env::strangers(vars);
+    let mut origins = Vec::with_capacity(SETTINGS.len());
+    for setting in SETTINGS {
+        let typed = strongest(setting, flags, vars, &file, &mut warnings).map_err(Error)?;
+        let origin = match typed {
+            Some((origin, raw)) => {
+                (setting.set)(&mut draft, &raw).map_err(|why| Error(refusal(&origin, &why)))?;
+                origin
+            }
+            None => Origin::Default,
+        };
+        origins.push(origin);
+    }
+    finish(&mut draft, &mut origins, &mut warnings).map_err(Error)?;
+    let shown = SETTINGS.iter().map(|setting| (setting.show)(&draft));
+    let values = SETTINGS.iter().zip(shown).zip(origins);
+    Ok(Resolved {
+        values: values
+            .map(|((setting, shown), o)| (setting, shown, o))
+            .collect(),
+        config: draft.config,
+        file: Some(file.path).filter(|path| !path.as_os_str().is_empty()),
+        warnings,
+    })
+}
+
+/// The strongest word on one setting. A refused variable is an error even where a flag is stronger
+/// only if nothing else is: flags are looked at first and end the search.
+fn strongest(
+    setting: &'static Setting,
+    flags: &Flags,
+    vars: &dyn Vars,
+    file: &Contents,
+    warnings: &mut Vec<String>,
+) -> Result<Option<(Origin, Raw)>, String> {
+    let flag = flags.values.iter().find(|(s, _)| s.name == setting.name);
+    if let Some((_, raw)) = flag {
+        return Ok(Some((Origin::Flag(setting.flag), raw.clone())));
+    }
+    if let Some((name, raw)) = env::read(setting, vars, warnings)? {
+        return Ok(Some((Origin::Env(name), raw)));
+    }
+    let line = file.values.iter().find(|(s, _, _)| s.name == setting.name);
+    Ok(line.map(|(_, raw, line)| (Origin::File(*line), raw.clone())))
+}
+
+fn refusal(origin: &Origin, why: &str) -> String {
+    match origin {
+        Origin::Flag(flag) => format!("--{flag}: {why}"),
+        Origin::Env(name) => format!("{name}: {why}"),
+        Origin::File(line) => format!("line {line}: {why}"),
+        Origin::Default | Origin::Follows(_) => why.to_owned(),
+    }
+}
+
+/// What can only be decided once every setting is known.
+fn finish(
+    draft: &mut Draft,
+    origins: &mut [Origin],
+    warnings: &mut Vec<String>,
+) -> Result<(), String> {
+    draft.config.sampling.sampler = sampler(draft);
+    let export = &mut draft.config.export;
+    if export.batch_size > export.queue_size {
+        let (batch, queue) = (export.batch_size, export.queue_size);
+        if *origin_of(origins, "export.batch_size") != Origin::Default {
+            warnings.push(format!(
+                "a batch of {batch} never fits a queue of {queue}; batches are {queue}"
+            ));
+        }
+        export.batch_size = queue;
+    }
+    destinations(draft, origins);
+    let base = origin_of(origins, "export.otlp.endpoint").clone();
+    let traces = origin_of(origins, "export.otlp.traces_endpoint").clone();
+    let wanted = draft.destinations.contains(&Destination::Otlp);
+    let otlp = match wanted {
+        true => Some(otlp::finish(
+            &draft.otlp,
+            &Sources {
+                base: &base,
+                traces: &traces,
+            },
+            warnings,
+        )?),
+        false => None,
+    };
+    if !wanted && base.layer().max(traces.layer()) > 0 {
+        warnings.push("an OTLP endpoint is set but `otlp` is not among the exporters".into());
+    }
+    let exporters = draft.destinations.iter().filter_map(|d| match d {
+        Destination::Otlp => otlp.clone().map(Exporter::Otlp),
+        Destination::Stdout => Some(Exporter::Stdout),
+        Destination::Json => Some(Exporter::Json),
+        Destination::None => None,
+    });
+    draft.config.export.exporters = exporters.collect();
+    if draft.disabled {
+        warnings.push("tracing is disabled: no spans are made".into());
+        draft.config.export.exporters.clear();
+        draft.config.sampling.sampler = Sampler::AlwaysOff;
+    }
+    Ok(())
+}
+
+/// Exporters nobody asked for follow from whether there is an endpoint.
+fn destinations(draft: &mut Draft, origins: &mut [Origin]) {
+    if !draft.destinations.is_empty() {
+        return;
+    }
+    let endpoints = ["export.otlp.traces_endpoint", "export.otlp.endpoint"];
+    let set = endpoints
+        .into_iter()
+        .find(|name| *origin_of(origins, name) != Origin::Default);
+    draft.destinations = match set {
+        Some(_) => vec![Destination::Otlp],
+        None => vec![Destination::Stdout],
+    };
+    let place = SETTINGS.iter().position(|s| s.name == "export.to");
+    if let (Some(name), Some(origin)) = (set, place.and_then(|i| origins.get_mut(i))) {
+        *origin = Origin::Follows(name);
+    }
+}
+
+fn sampler(draft: &Draft) -> Sampler {
+    match draft.sampler {
+        Strategy::AlwaysOn => Sampler::AlwaysOn,
+        Strategy::AlwaysOff => Sampler::AlwaysOff,
+        Strategy::Ratio => Sampler::TraceIdRatio(draft.ratio),
+        Strategy::ParentOn => Sampler::ParentBasedAlwaysOn,
+        Strategy::ParentOff => Sampler::ParentBasedAlwaysOff,
+        Strategy::ParentRatio => Sampler::ParentBasedTraceIdRatio(draft.ratio),
+    }
+}
+
+fn origin_of<'a>(origins: &'a [Origin], name: &str) -> &'a Origin {
+    let place = SETTINGS.iter().position(|s| s.name == name);
+    place
+        .and_then(|i| origins.get(i))
+        .unwrap_or(&Origin::Default)
+}

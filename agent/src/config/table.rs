@@ -1,0 +1,231 @@
+//! Every setting, once. A line here makes the flag, the variable, the key in the file, the line of
+//! `config show`, the entry in docs/configuration.md and the comment in deploy/spantap.yaml.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::form::{
+    Choice, Choices, File, Form, Maybe, Number, Numbers, Ratio, Raw, Shape, Shown, Switch, Text,
+    Texts, Time, Unit, shape_of,
+};
+use super::pairs::{Attributes, Headers};
+use super::setting::{Destination, Setting, Strategy};
+use super::{CapturePath, Protocol};
+
+/// `/// what it does` then `name = field as form, "flag" VALUE [standard variables] common|rare`.
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+
+       $name:literal = $($field:ident).+ as $form:expr, $flag:literal $value:literal
+       [$($otel:literal),*] $level:ident;)+) => {
+        /// The settings, in the order they are shown.
+        pub static SETTINGS: &[Setting] = &[$(Setting {
+            name: $name,
+            flag: $flag,
+            value: $value,
+            otel: &[$($otel),*],
+            common: settings!(@ $level),
+            lines: &[$($doc),+],
+            shape: shape_of(&$form),
+            choices: || $form.choices(),
+            set: |draft, raw| {
+                draft.$($field).+ = $form.parse(raw)?;
+                Ok(())
+            },
+            show: |draft| $form.show(&draft.$($field).+),
+        },)+];
+    };
+    (@ common) => { true };
+    (@ rare) => { false };
+}
+
+settings! {
+    /// Process to trace, by id, with its later children; repeatable. Within one kind of selection
+    /// any match is enough; every kind that is used must match; exclusions come last. With no
+    /// selection everything is traced.
+    "selection.pids" = config.selection.pids as Numbers("a process id", PhantomData::<u32>), "pid" "PID" [] common;
+    /// Glob on the executable's name, its path or the whole command line; repeatable.
+    "selection.commands" = config.selection.commands as Texts(Text::Glob), "command" "GLOB" [] common;
+    /// Glob on the container's id (its first 12 digits are enough); repeatable.
+    "selection.containers" = config.selection.containers as Texts(Text::Glob), "container" "GLOB" [] common;
+    /// Port of either end of a connection; repeatable.
+    "selection.ports" = config.selection.ports as Numbers("a port from 0 to 65535", PhantomData::<u16>), "port" "PORT" [] common;
+    /// Glob on the process's cgroup path; repeatable.
+    "selection.cgroups" = config.selection.cgroups as Texts(Text::Glob), "cgroup" "GLOB" [] common;
+    /// Glob on commands that are never traced; repeatable.
+    "selection.exclude_commands" = config.selection.exclude_commands as Texts(Text::Glob), "exclude-command" "GLOB" [] common;
+    /// Port of either end that is never traced; repeatable.
+    "selection.exclude_ports" = config.selection.exclude_ports as Numbers("a port from 0 to 65535", PhantomData::<u16>), "exclude-port" "PORT" [] common;
+
+    /// Where spans go; repeatable. `otlp` needs nothing but an endpoint, `stdout` prints a line per
+    /// span for people, `json` an object per span, `none` makes spans and drops them. When unset:
+    /// `otlp` if an endpoint is set, else `stdout`.
+    "export.to" = destinations as Choices(Choice(DESTINATIONS)), "export" "EXPORTER" ["OTEL_TRACES_EXPORTER"] common;
+    /// Spans that wait for an exporter at most; past that the oldest is dropped and counted.
+    "export.queue_size" = config.export.queue_size as Number { min: 1, max: 1 << 24, unit: Unit::Count }, "queue-size" "N" ["OTEL_BSP_MAX_QUEUE_SIZE"] rare;
+    /// Spans sent at once at most; never more than the queue holds.
+    "export.batch_size" = config.export.batch_size as Number { min: 1, max: 1 << 20, unit: Unit::Count }, "batch-size" "N" ["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"] rare;
+    /// Longest a span waits for company; a lone span leaves within a second all the same.
+    "export.schedule_delay" = config.export.schedule_delay as Time { min: Duration::ZERO, max: DAY }, "schedule-delay" "DURATION" ["OTEL_BSP_SCHEDULE_DELAY"] rare;
+    /// Longest the export of one batch may take.
+    "export.export_timeout" = config.export.export_timeout as Time { min: MILLISECOND, max: DAY }, "export-timeout" "DURATION" ["OTEL_BSP_EXPORT_TIMEOUT"] rare;
+    /// Make no spans at all (the standard switch; the agent starts and stays idle).
+    "export.disabled" = disabled as Switch, "disabled" "BOOL" ["OTEL_SDK_DISABLED"] rare;
+    /// Base URL of the OTLP receiver, such as http://localhost:4318 (HTTP, where `/v1/traces` is
+    /// added) or http://localhost:4317 (gRPC).
+    "export.otlp.endpoint" = otlp.endpoint as Maybe, "otlp-endpoint" "URL" ["OTEL_EXPORTER_OTLP_ENDPOINT"] common;
+    /// URL of the OTLP receiver for traces, used as it is; goes before the base URL.
+    "export.otlp.traces_endpoint" = otlp.traces_endpoint as Maybe, "otlp-traces-endpoint" "URL" ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] rare;
+    /// OTLP's transport.
+    "export.otlp.protocol" = otlp.protocol as Choice(PROTOCOLS), "otlp-protocol" "PROTOCOL" ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] common;
+    /// Header sent with every OTLP request, as name=value; repeatable. In variables:
+    /// comma-separated, percent-encoded.
+    "export.otlp.headers" = otlp.headers as Headers, "otlp-header" "NAME=VALUE" ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"] rare;
+    /// Compression of OTLP requests.
+    "export.otlp.compression" = otlp.gzip as Choice(COMPRESSIONS), "otlp-compression" "METHOD" ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"] rare;
+    /// Longest one OTLP export may take, retries included.
+    "export.otlp.timeout" = otlp.timeout as Time { min: MILLISECOND, max: DAY }, "otlp-timeout" "DURATION" ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"] rare;
+    /// Plain text to a gRPC endpoint that has no scheme; a scheme always decides by itself.
+    "export.otlp.insecure" = otlp.insecure as Switch, "otlp-insecure" "BOOL" ["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"] rare;
+    /// PEM file with the certificates to trust instead of the system's.
+    "export.otlp.certificate" = otlp.certificate as File, "otlp-certificate" "FILE" ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"] rare;
+    /// PEM file with the client's certificate (mTLS); needs the key too.
+    "export.otlp.client_certificate" = otlp.client_certificate as File, "otlp-client-certificate" "FILE" ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] rare;
+    /// PEM file with the client's key (mTLS).
+    "export.otlp.client_key" = otlp.client_key as File, "otlp-client-key" "FILE" ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"] rare;
+
+    /// Which traces are kept. The parentbased ones follow the caller's decision where there is one.
+    "sampling.sampler" = sampler as Choice(SAMPLERS), "sampler" "SAMPLER" ["OTEL_TRACES_SAMPLER"] common;
+    /// The sampler's argument: the share of traces kept by the ratio samplers, 0 to 1.
+    "sampling.ratio" = ratio as Ratio, "sampler-ratio" "RATIO" ["OTEL_TRACES_SAMPLER_ARG"] common;
+
+    /// Which kernel hooks see the traffic: `socket` (kernel 6.3 and later), `syscall` (5.10 and
+    /// later), or the best there is.
+    "capture.path" = config.capture.path as Choice(CAPTURE_PATHS), "capture-path" "PATH" [] rare;
+    /// Bytes copied of one message; past that only its length is followed.
+    "capture.message_bytes" = config.capture.message_bytes as Number { min: 1 << 10, max: 1 << 24, unit: Unit::Bytes }, "message-bytes" "BYTES" [] rare;
+    /// Memory of all ring buffers together; a power of two.
+    "capture.ring_bytes" = config.capture.ring_bytes as Number { min: 1 << 16, max: 1 << 30, unit: Unit::PowerOfTwo }, "ring-bytes" "BYTES" [] rare;
+    /// Longest a record waits in a ring buffer.
+    "capture.drain" = config.capture.drain as Time { min: MILLISECOND, max: Duration::from_secs(1) }, "drain" "DURATION" [] rare;
+    /// Connections followed at once; past that the least recently used is given up and counted.
+    "capture.max_connections" = config.capture.max_connections as Number { min: 16, max: 1 << 24, unit: Unit::Count }, "max-connections" "N" [] rare;
+    /// An exchange without a byte for this long has timed out.
+    "capture.exchange_timeout" = config.capture.exchange_timeout as Time { min: Duration::from_secs(1), max: DAY }, "exchange-timeout" "DURATION" [] rare;
+    /// Bytes of an unknown connection that are looked at before it is left alone.
+    "capture.unknown_bytes" = config.capture.unknown_bytes as Number { min: 64, max: 1 << 24, unit: Unit::Bytes }, "unknown-bytes" "BYTES" [] rare;
+
+    /// Request header recorded as http.request.header.NAME; repeatable. Of the standard variables
+    /// all that are set count together.
+    "http.request_headers" = config.http.request_headers as Texts(Text::Name), "request-header" "NAME" ["OTEL_INSTRUMENTATION_HTTP_SERVER_CAPTURE_REQUEST_HEADERS", "OTEL_INSTRUMENTATION_HTTP_CLIENT_CAPTURE_REQUEST_HEADERS"] rare;
+    /// Response header recorded as http.response.header.NAME; repeatable. Of the standard variables
+    /// all that are set count together.
+    "http.response_headers" = config.http.response_headers as Texts(Text::Name), "response-header" "NAME" ["OTEL_INSTRUMENTATION_HTTP_SERVER_CAPTURE_RESPONSE_HEADERS", "OTEL_INSTRUMENTATION_HTTP_CLIENT_CAPTURE_RESPONSE_HEADERS"] rare;
+
+    /// Route tried on paths before the built-in rules, such as /users/{id}/**; repeatable. `{name}`
+    /// and `*` stand for one segment, a last `**` for the rest.
+    "route.patterns" = config.route.patterns as Texts(Text::Pattern), "route" "PATTERN" [] rare;
+    /// Whether numbers, UUIDs, hashes and the like in paths are recognised and left out of routes.
+    "route.heuristics" = config.route.heuristics as Switch, "route-heuristics" "BOOL" [] rare;
+    /// Distinct routes kept per service; past that spans have none.
+    "route.max_per_service" = config.route.max_per_service as Number { min: 0, max: 1 << 20, unit: Unit::Count }, "max-routes" "N" [] rare;
+
+    /// Formats of trace context that are read, in order; repeatable. Baggage is never touched, so
+    /// naming it changes nothing.
+    "propagation.extract" = config.propagation.extract as Propagators, "propagator" "FORMAT" ["OTEL_PROPAGATORS"] rare;
+    /// Whether a call made by the thread that serves a request becomes that request's child, where
+    /// the thread serves one at a time.
+    "propagation.thread" = config.propagation.thread as Switch, "link-threads" "BOOL" [] rare;
+
+    /// Whether secrets are replaced before anything leaves: credentials in query strings and
+    /// headers, tokens, e-mail addresses, card numbers.
+    "redaction.enabled" = config.redaction.enabled as Switch, "redact" "BOOL" [] rare;
+    /// Query parameter whose value is replaced, besides the built-in ones; repeatable.
+    "redaction.query_keys" = config.redaction.query_keys as Texts(Text::Name), "redact-query" "NAME" [] rare;
+    /// Header whose value is replaced, besides the built-in ones; repeatable.
+    "redaction.headers" = config.redaction.headers as Texts(Text::Name), "redact-header" "NAME" [] rare;
+
+    /// Attributes on one span at most.
+    "limits.attribute_count" = config.limits.attribute_count as Number { min: 0, max: 1 << 20, unit: Unit::Count }, "attribute-count" "N" ["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"] rare;
+    /// Length of any text attribute at most.
+    "limits.attribute_length" = config.limits.attribute_length as Number { min: 0, max: usize::MAX, unit: Unit::Bytes }, "attribute-length" "BYTES" ["OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"] rare;
+    /// Length of free text at most: URLs, user agents, headers, command lines.
+    "limits.text_length" = config.limits.text_length as Number { min: 16, max: usize::MAX, unit: Unit::Bytes }, "text-length" "BYTES" [] rare;
+    /// Events on one span at most.
+    "limits.event_count" = config.limits.event_count as Number { min: 0, max: 1 << 20, unit: Unit::Count }, "event-count" "N" ["OTEL_SPAN_EVENT_COUNT_LIMIT"] rare;
+    /// Spans per second of one service at most; 0 for no limit. What is over is dropped and counted.
+    "limits.spans_per_second" = config.limits.spans_per_second as Number { min: 0, max: u32::MAX, unit: Unit::Count }, "spans-per-second" "N" [] rare;
+
+    /// Attribute added to the resource of every span, as name=value; repeatable. In variables:
+    /// comma-separated, percent-encoded.
+    "resource" = config.resource as Attributes, "resource" "NAME=VALUE" ["OTEL_RESOURCE_ATTRIBUTES"] rare;
+}
+
+/// `export.to`; `console` is OpenTelemetry's name for stdout.
+const DESTINATIONS: &[(&str, Destination)] = &[
+    ("otlp", Destination::Otlp),
+    ("stdout", Destination::Stdout),
+    ("json", Destination::Json),
+    ("none", Destination::None),
+    ("console", Destination::Stdout),
+];
+
+const PROTOCOLS: &[(&str, Protocol)] = &[
+    ("http/protobuf", Protocol::HttpProtobuf),
+    ("grpc", Protocol::Grpc),
+];
+
+const COMPRESSIONS: &[(&str, bool)] = &[("none", false), ("gzip", true)];
+
+const SAMPLERS: &[(&str, Strategy)] = &[
+    ("always_on", Strategy::AlwaysOn),
+    ("always_off", Strategy::AlwaysOff),
+    ("traceidratio", Strategy::Ratio),
+    ("parentbased_always_on", Strategy::ParentOn),
+    ("parentbased_always_off", Strategy::ParentOff),
+    ("parentbased_traceidratio", Strategy::ParentRatio),
+];
+
+const CAPTURE_PATHS: &[(&str, CapturePath)] = &[
+    ("auto", CapturePath::Auto),
+    ("socket", CapturePath::Socket),
+    ("syscall", CapturePath::Syscall),
+];
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The formats of trace context; `none` reads nothing and `baggage` is known but changes nothing.
+struct Propagators;
+
+impl Propagators {
+    const KNOWN: Choices<&'static str> = Choices(Choice(&[
+        ("tracecontext", "tracecontext"),
+        ("b3", "b3"),
+        ("b3multi", "b3multi"),
+        ("baggage", "baggage"),
+        ("none", "none"),
+    ]));
+}
+
+impl Form for Propagators {
+    type Value = Vec<String>;
+    const SHAPE: Shape = Shape::List;
+
+    fn parse(&self, raw: &Raw) -> Result<Vec<String>, String> {
+        let known = Self::KNOWN.parse(raw)?.into_iter();
+        let read = known.filter(|name| !matches!(*name, "baggage" | "none"));
+        Ok(read.map(str::to_owned).collect())
+    }
+
+    fn show(&self, value: &Vec<String>) -> Shown {
+        let names = match value.is_empty() {
+            true => vec!["none".to_owned()],
+            false => value.clone(),
+        };
+        Shown::List(names)
+    }
+
+    fn choices(&self) -> Vec<&'static str> {
+        Self::KNOWN.choices()
+    }
+}

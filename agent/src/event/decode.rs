@@ -1,0 +1,275 @@
+//! Bytes of a record → [`Event`]. From the kernel's raw TCP counters it derives what no hook says
+//! outright: who connected, the connection's name on both ends, and 64-bit stream offsets.
+//!
+//! With snd_una, snd_nxt, bytes_acked, bytes_sent and bytes_retrans of struct tcp_sock
+//! (include/linux/tcp.h): a connecting socket's SYN is acknowledged like a byte and so counts in
+//! bytes_acked, an accepting socket's does not (tcp_rcv_synsent_state_process calls tcp_ack on the
+//! established path, tcp_check_req makes the child after it); bytes_sent counts payload alone.
+//! So `acked + in flight − (sent − retransmitted)` is 1 on the end that connected, 0 on the other.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use agent_ebpf::abi::{
+    self, AF_INET, AF_INET6, AF_UNIX, EGRESS, INGRESS, Kind, Record, end, flag, hole,
+};
+
+use super::{
+    Address, ConnectionId, Direction, End, Ending, Ends, Event, Execution, Hole, Open, Process,
+    Role, Segment,
+};
+
+/// Decodes one record; `None` for what is not one.
+pub fn decode(record: &[u8]) -> Option<Event<'_>> {
+    Some(match abi::kind(record)? {
+        Kind::Segment => Event::Segment(segment(record)?),
+        Kind::Open => Event::Open(open(&abi::Open::read(record)?.0)?),
+        Kind::End => Event::End(ended(&abi::End::read(record)?.0)?),
+        Kind::Exec => Event::Exec(process(&abi::Process::read(record)?.0)),
+        Kind::Exit => Event::Exit(process(&abi::Process::read(record)?.0)),
+    })
+}
+
+fn segment(record: &[u8]) -> Option<Segment<'_>> {
+    let (raw, payload) = abi::Segment::read(record)?;
+    let (bytes, rest) = payload.split_at_checked(raw.captured as usize)?;
+    let tail = rest.get(..raw.tail.into())?;
+    let kept = bytes.len().checked_add(tail.len())?;
+    if kept > raw.length as usize {
+        return None;
+    }
+    Some(Segment {
+        connection: ConnectionId(raw.connection),
+        direction: if raw.direction == EGRESS {
+            Direction::Egress
+        } else {
+            Direction::Ingress
+        },
+        time: raw.time,
+        offset: raw.offset,
+        length: raw.length,
+        bytes,
+        tail,
+        hole: (bytes.len() < raw.length as usize).then(|| why(raw.hole)),
+        turn: raw.flags & flag::TURN != 0,
+        part: raw.flags & flag::PART != 0,
+        lost: raw.lost,
+        execution: Execution {
+            process: raw.tgid,
+            thread: raw.tid,
+            unit: raw.unit,
+        },
+    })
+}
+
+fn why(code: u8) -> Hole {
+    match code {
+        hole::NO_BUFFER => Hole::NoBuffer,
+        hole::FAULT => Hole::Fault,
+        hole::COMPAT => Hole::Compat,
+        hole::IOVECS => Hole::Iovecs,
+        _ => Hole::Budget,
+    }
+}
+
+fn ended(raw: &abi::End) -> Option<End> {
+    Some(End {
+        connection: ConnectionId(raw.connection),
+        time: raw.time,
+        ending: match raw.how {
+            end::EOF => Ending::Eof,
+            end::LOCAL => Ending::Local,
+            end::ERROR => Ending::Error(i32::try_from(raw.errno).ok()?),
+            end::GONE => Ending::Gone,
+            _ => return None,
+        },
+        lost: raw.lost,
+    })
+}
+
+fn process(raw: &abi::Process) -> Process {
+    Process {
+        process: raw.tgid,
+        parent: raw.parent,
+        time: raw.time,
+        comm: comm(&raw.comm),
+    }
+}
+
+fn comm(raw: &[u8]) -> String {
+    let end = raw.iter().position(|&b| b == 0).unwrap_or(raw.len());
+    String::from_utf8_lossy(raw.get(..end).unwrap_or_default()).into_owned()
+}
+
+fn open(raw: &abi::Open) -> Option<Open> {
+    let (local, remote) = match raw.family {
+        AF_UNIX => (Address::Unix(None), Address::Unix(None)),
+        AF_INET | AF_INET6 => (
+            Address::Inet(address(raw.family, raw.local, raw.local_port)),
+            Address::Inet(address(raw.family, raw.remote, raw.remote_port)),
+        ),
+        _ => return None,
+    };
+    let tcp = (raw.has_counters == 1).then(|| Positions::of(raw));
+    let ends = match (raw.family, &tcp) {
+        (AF_UNIX, _) => (raw.peer != 0).then_some(Ends {
+            own: raw.socket,
+            peer: raw.peer,
+        }),
+        (_, Some(tcp)) => tcp.ends,
+        _ => None,
+    };
+    Some(Open {
+        connection: ConnectionId(raw.connection),
+        time: raw.time,
+        process: raw.tgid,
+        comm: comm(&raw.comm),
+        local,
+        remote,
+        role: tcp.as_ref().and_then(|t| t.role),
+        ends,
+        base: tcp.map_or([0; 2], |t| t.base),
+        netns: raw.netns,
+    })
+}
+
+fn address(family: u16, raw: [u8; 16], port: u16) -> SocketAddr {
+    let ip = if family == AF_INET {
+        let [a, b, c, d, ..] = raw;
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    } else {
+        Ipv6Addr::from(raw).to_canonical()
+    };
+    SocketAddr::new(ip, port)
+}
+
+/// Where a TCP connection stood when it was first seen.
+struct Positions {
+    role: Option<Role>,
+    ends: Option<Ends>,
+    /// Stream offsets of the kernel side's offset 0, egress then ingress.
+    base: [u64; 2],
+}
+
+impl Positions {
+    fn of(raw: &abi::Open) -> Self {
+        let in_flight = u64::from(raw.snd_nxt.wrapping_sub(raw.snd_una));
+        let fresh = raw.bytes_sent.wrapping_sub(raw.bytes_retrans);
+        let role = match raw.bytes_acked.wrapping_add(in_flight).wrapping_sub(fresh) {
+            0 => Some(Role::Server),
+            1 => Some(Role::Client),
+            // An acknowledgement came in between the reads, or the socket is closing.
+            _ => None,
+        };
+        let syn = u64::from(role == Some(Role::Client));
+        let unacked = u64::from(raw.write_seq.wrapping_sub(raw.snd_una));
+        let sent = raw.bytes_acked.wrapping_add(unacked).wrapping_sub(syn);
+        // The peer's FIN takes a number of its own, which bytes_received does not count.
+        let fin = u32::from(matches!(raw.state, CLOSE_WAIT | LAST_ACK | CLOSING));
+        let unread = raw.rcv_nxt.wrapping_sub(fin).wrapping_sub(raw.copied_seq);
+        // copied_seq passes the FIN when the end was read: then nothing is unread.
+        let unread = if unread == u32::MAX { 0 } else { unread };
+        let received = raw.bytes_received.wrapping_sub(unread.into());
+        let first = |position: u32, offset: u64| u64::from(position.wrapping_sub(offset as u32));
+        let ends = role.map(|_| Ends {
+            own: first(raw.write_seq, sent),
+            peer: first(raw.rcv_nxt.wrapping_sub(fin), raw.bytes_received),
+        });
+        let opening = |way: u8| {
+            if raw.direction == way {
+                u64::from(raw.length)
+            } else {
+                0
+            }
+        };
+        Self {
+            role,
+            ends,
+            base: [
+                sent.wrapping_sub(opening(EGRESS)),
+                received.wrapping_sub(opening(INGRESS)),
+            ],
+        }
+    }
+}
+
+/// include/net/tcp_states.h
+const CLOSE_WAIT: u8 = 8;
+const LAST_ACK: u8 = 9;
+const CLOSING: u8 = 11;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection as the kernel would have it: `sent` and `received` bytes so far, of which the
+    /// last `length` in the opening call.
+    fn raw(connected: bool, sent: u64, received: u64, direction: u8, length: u32) -> abi::Open {
+        let syn = u64::from(connected);
+        let (own, peer) = (0xffff_ff00u32, 0x1234_5678u32);
+        abi::Open {
+            kind: Kind::Open as u32,
+            tgid: 7,
+            connection: 42,
+            time: 1,
+            socket: 1,
+            peer: 0,
+            netns: 1,
+            family: AF_INET,
+            protocol: 6,
+            local: [127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            remote: [127, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            local_port: 80,
+            remote_port: 4000,
+            state: 1,
+            has_counters: 1,
+            direction,
+            pad: 0,
+            write_seq: own.wrapping_add(sent as u32),
+            copied_seq: peer.wrapping_add(received as u32),
+            // 10 bytes are in flight, and 5 arrived that nobody read.
+            snd_una: own.wrapping_add(sent as u32).wrapping_sub(10),
+            snd_nxt: own.wrapping_add(sent as u32),
+            rcv_nxt: peer.wrapping_add(received as u32).wrapping_add(5),
+            length,
+            bytes_acked: sent - 10 + syn,
+            bytes_received: received + 5,
+            bytes_sent: sent + 99,
+            bytes_retrans: 99,
+            comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
+        }
+    }
+
+    #[test]
+    fn role_key_and_offsets_from_counters() {
+        // Past 4 GiB, so that 32-bit positions have wrapped.
+        let client = open(&raw(true, 5_000_000_100, 300, EGRESS, 100)).unwrap();
+        assert_eq!(client.role, Some(Role::Client));
+        assert_eq!(client.base, [5_000_000_000, 300]);
+        let ends = client.ends.unwrap();
+        assert_eq!((ends.own, ends.peer), (0xffff_ff00, 0x1234_5678));
+        let server = open(&raw(false, 400, 200, INGRESS, 50)).unwrap();
+        assert_eq!(server.role, Some(Role::Server));
+        assert_eq!(server.base, [400, 150]);
+        assert_eq!(server.ends.unwrap().own, 0xffff_ff00);
+    }
+
+    #[test]
+    fn any_bytes_decode_or_not() {
+        let mut seed = 1u64;
+        for length in 0..400 {
+            let bytes: Vec<u8> = (0..length)
+                .map(|i| {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    if i == 0 {
+                        (seed >> 33) as u8 % 6
+                    } else if i < 4 {
+                        0
+                    } else {
+                        (seed >> 40) as u8
+                    }
+                })
+                .collect();
+            let _ = decode(&bytes);
+        }
+    }
+}

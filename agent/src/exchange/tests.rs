@@ -1,0 +1,221 @@
+//! Messages in, facts out.
+
+use super::*;
+use crate::event::Hole;
+
+fn peer() -> Arc<Peer> {
+    Arc::new(Peer {
+        connection: ConnectionId(1),
+        local: Address::Unix(None),
+        remote: Address::Unix(None),
+        role: Role::Server,
+        key: Some(StreamKey {
+            client: 7,
+            server: 8,
+        }),
+        netns: 0,
+        comm: "test".into(),
+    })
+}
+
+fn at(time: Nanos, offset: u64) -> Mark {
+    Mark {
+        time,
+        offset,
+        ..Mark::default()
+    }
+}
+
+fn message(flow: Flow, n: u64, at: Mark, part: Part) -> Message {
+    Message {
+        flow,
+        pairing: Pairing::Order(n),
+        at,
+        part,
+    }
+}
+
+fn ask(n: u64, time: Nanos) -> Message {
+    let request = Request {
+        protocol: "test",
+        operation: "ASK".into(),
+        attributes: Vec::new(),
+        carrier: None,
+    };
+    let part = Part::Request(Box::new(request), at(time, n * 100 + 9));
+    message(Flow::Request, n, at(time, n * 100), part)
+}
+
+fn answer(n: u64, time: Nanos) -> Message {
+    let response = Response {
+        attributes: Vec::new(),
+        client_error: None,
+        server_error: None,
+    };
+    message(
+        Flow::Response,
+        n,
+        at(time, 0),
+        Part::Response(Box::new(response)),
+    )
+}
+
+fn finish(flow: Flow, n: u64, time: Nanos, whole: bool) -> Message {
+    let finish = Finish {
+        body: 0,
+        exact: true,
+        whole,
+    };
+    message(flow, n, at(time, 50), Part::Finish(finish))
+}
+
+struct Bench {
+    exchanges: Exchanges,
+    ids: Ids,
+    facts: Vec<Fact>,
+    stats: Stats,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            exchanges: Exchanges::default(),
+            ids: Ids::new(3),
+            facts: Vec::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    fn with<R>(&mut self, act: impl FnOnce(&mut Exchanges, &mut Sink<'_>) -> R) -> R {
+        let mut sink = Sink {
+            ids: &mut self.ids,
+            facts: &mut self.facts,
+            stats: &self.stats,
+        };
+        act(&mut self.exchanges, &mut sink)
+    }
+
+    fn take(&mut self, messages: impl IntoIterator<Item = Message>) {
+        let peer = peer();
+        for message in messages {
+            self.with(|exchanges, sink| exchanges.take(message, &peer, sink));
+        }
+    }
+
+    fn closed(&self) -> Vec<(u64, Outcome, Nanos)> {
+        let closed = |fact: &Fact| match fact {
+            Fact::Closed(e) => Some((e.start.offset, e.outcome, e.end)),
+            Fact::Opened(_) => None,
+        };
+        self.facts.iter().filter_map(closed).collect()
+    }
+}
+
+#[test]
+fn a_request_and_its_response() {
+    let mut bench = Bench::new();
+    bench.take([ask(1, 10)]);
+    let Some(Fact::Opened(opened)) = bench.facts.first() else {
+        panic!("opened at once");
+    };
+    assert_eq!(opened.id.0 >> 48, 3);
+    assert_eq!((opened.start.offset, opened.head.offset), (100, 109));
+    let key = opened.key.expect("a key");
+    assert_eq!((key.offset, key.number, key.stream.client), (100, 0, 7));
+    bench.take([
+        finish(Flow::Request, 1, 20, true),
+        answer(1, 30),
+        finish(Flow::Response, 1, 40, true),
+    ]);
+    assert_eq!(bench.closed(), [(100, Outcome::Complete, 40)]);
+    assert!(bench.exchanges.is_empty());
+}
+
+#[test]
+fn a_response_without_a_request_is_counted() {
+    let mut bench = Bench::new();
+    bench.take([answer(1, 30), finish(Flow::Response, 1, 40, true)]);
+    assert!(bench.facts.is_empty());
+    assert_eq!(bench.stats.exchange_unasked.get(), 1);
+}
+
+#[test]
+fn what_this_end_closed_ended_then() {
+    let mut bench = Bench::new();
+    bench.take([ask(1, 10)]);
+    bench.with(|e, sink| e.end(Ending::Local, 50, false, sink));
+    assert!(bench.closed().is_empty());
+    bench.with(|e, sink| e.end(Ending::Gone, 90, true, sink));
+    assert_eq!(bench.closed(), [(100, Outcome::Broken(Ending::Local), 50)]);
+}
+
+#[test]
+fn what_the_peer_closed_ends_later() {
+    let mut bench = Bench::new();
+    bench.take([
+        ask(1, 10),
+        answer(1, 20),
+        finish(Flow::Response, 1, 30, false),
+    ]);
+    bench.with(|e, sink| e.end(Ending::Eof, 40, false, sink));
+    bench.with(|e, sink| e.end(Ending::Gone, 90, true, sink));
+    assert_eq!(bench.closed(), [(100, Outcome::Broken(Ending::Eof), 90)]);
+}
+
+#[test]
+fn silence_times_out_what_has_no_response() {
+    let mut bench = Bench::new();
+    bench.take([ask(1, 10), ask(2, 11), answer(1, 20)]);
+    bench.with(|e, sink| e.time_out(500, sink));
+    assert_eq!(bench.closed(), [(200, Outcome::TimedOut, 500)]);
+    bench.take([finish(Flow::Response, 1, 600, true), answer(2, 700)]);
+    assert_eq!(bench.closed().last(), Some(&(100, Outcome::Complete, 600)));
+    assert_eq!(bench.stats.exchange_unasked.get(), 1);
+}
+
+#[test]
+fn an_end_is_never_before_a_start() {
+    let mut bench = Bench::new();
+    bench.take([ask(1, 1000)]);
+    bench.with(|e, sink| e.abandon(5, sink));
+    assert_eq!(bench.closed(), [(100, Outcome::Abandoned, 1000)]);
+}
+
+#[test]
+fn faults_are_summed_and_bounded() {
+    let mut bench = Bench::new();
+    bench.take([ask(1, 10)]);
+    for n in 0..20 {
+        let missing = Fault::Missing {
+            cause: Hole::Lost,
+            bytes: n,
+        };
+        bench.take([
+            message(Flow::Request, 1, at(11, 0), Part::Fault(missing)),
+            message(
+                Flow::Request,
+                1,
+                at(11, 0),
+                Part::Fault(Fault::Malformed("x")),
+            ),
+        ]);
+    }
+    bench.with(|e, sink| e.abandon(20, sink));
+    let Some(Fact::Closed(exchange)) = bench.facts.last() else {
+        panic!("closed");
+    };
+    assert_eq!(exchange.faults.len(), MAX_FAULTS);
+    let sum = Fault::Missing {
+        cause: Hole::Lost,
+        bytes: 190,
+    };
+    assert_eq!(exchange.faults.first(), Some(&sum));
+}
+
+#[test]
+fn the_oldest_goes_when_too_many_are_open() {
+    let mut bench = Bench::new();
+    bench.take((0..MAX_OPEN as u64 + 3).map(|n| ask(n, n)));
+    assert_eq!(bench.closed().len(), 3);
+    assert_eq!(bench.stats.exchange_too_deep.get(), 3);
+}

@@ -1,0 +1,402 @@
+//! A span as one line for people: when, who, which side, with whom, what, how it went, how long,
+//! what links it, and what must be known of it. Columns are aligned; a cell that is too long pushes
+//! its neighbours and is never cut. Nothing from the wire reaches a terminal as a control character.
+
+use std::fmt::Write as _;
+
+use super::text::{self, Clock};
+use crate::protocol::Value;
+use crate::span::{Span, SpanKind, Status, semconv};
+
+/// The line that names the columns, without its end.
+pub fn header(color: bool) -> String {
+    let cells = COLUMNS.map(|(name, _)| Cell::plain(name));
+    let names = row(&cells, false);
+    match color {
+        true => format!("{BOLD}{names}{RESET}"),
+        false => names,
+    }
+}
+
+/// The line, without its end.
+pub fn line(span: &Span, color: bool) -> String {
+    let (side, tint) = match span.kind {
+        SpanKind::Server => ("server", BLUE),
+        SpanKind::Client => ("client", MAGENTA),
+    };
+    let status = status(span);
+    let cells = [
+        Cell::tinted(Clock(span.start).to_string(), DIM),
+        Cell::plain(process(span)),
+        Cell::tinted(side, tint),
+        Cell::plain(peer(span)),
+        Cell::plain(call(span)),
+        Cell::tinted(status.as_str(), status_tint(span, &status)),
+        Cell::plain(took(span.end.saturating_sub(span.start))),
+        Cell::plain(first_byte(span)),
+        Cell::tinted(link(span), DIM),
+        Cell::tinted(notes(span), YELLOW),
+    ];
+    row(&cells, color)
+}
+
+struct Cell {
+    text: String,
+    tint: &'static str,
+}
+
+impl Cell {
+    fn plain(text: impl Into<String>) -> Self {
+        Self::tinted(text, "")
+    }
+
+    fn tinted(text: impl Into<String>, tint: &'static str) -> Self {
+        Self {
+            text: text::printable(text.into()),
+            tint,
+        }
+    }
+}
+
+/// Puts each cell in its column, or two blanks after the one before where that was too long.
+fn row(cells: &[Cell; COLUMNS.len()], color: bool) -> String {
+    let mut out = String::with_capacity(160);
+    let (mut at, mut column) = (0, 0);
+    for (cell, (_, width)) in cells.iter().zip(COLUMNS) {
+        if at > 0 {
+            let blanks = column.max(at + 2) - at;
+            out.extend(std::iter::repeat_n(' ', blanks));
+            at += blanks;
+        }
+        match color && !cell.tint.is_empty() && !cell.text.is_empty() {
+            true => {
+                let _ = write!(out, "{}{}{RESET}", cell.tint, cell.text);
+            }
+            false => out.push_str(&cell.text),
+        }
+        at += cell.text.chars().count();
+        column += width + 2;
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// Names and widths.
+const COLUMNS: [(&str, usize); 10] = [
+    ("TIME (UTC)", 12),
+    ("PROCESS", 20),
+    ("SIDE", 6),
+    ("PEER", 21),
+    ("CALL", 36),
+    ("STATUS", 6),
+    ("TOTAL", 7),
+    ("TTFB", 7),
+    ("LINK", 11),
+    ("NOTES", 0),
+];
+
+fn process(span: &Span) -> String {
+    let name = text::find(&span.resource.attributes, "process.executable.name");
+    let name = name.unwrap_or_else(|| span.resource.service().into());
+    format!("{name}[{}]", span.process)
+}
+
+/// The other end: who asked, or who was asked.
+fn peer(span: &Span) -> String {
+    let names: [(&str, &str); 2] = match span.kind {
+        SpanKind::Server => [
+            (semconv::NETWORK_PEER_ADDRESS, semconv::NETWORK_PEER_PORT),
+            (semconv::CLIENT_ADDRESS, semconv::CLIENT_PORT),
+        ],
+        SpanKind::Client => [
+            (semconv::SERVER_ADDRESS, semconv::SERVER_PORT),
+            (semconv::NETWORK_PEER_ADDRESS, semconv::NETWORK_PEER_PORT),
+        ],
+    };
+    let found = names.into_iter().find_map(|(address, port)| {
+        let address = text::find(&span.attributes, address)?;
+        Some(match text::find(&span.attributes, port) {
+            Some(port) if address.contains(':') => format!("[{address}]:{port}"),
+            Some(port) => format!("{address}:{port}"),
+            None => address.into_owned(),
+        })
+    });
+    found.unwrap_or_else(|| "-".into())
+}
+
+fn call(span: &Span) -> String {
+    let Some(method) = method(span) else {
+        return span.name.clone().into_owned();
+    };
+    let keys = [semconv::HTTP_ROUTE, semconv::URL_TEMPLATE];
+    let route = keys
+        .into_iter()
+        .find_map(|k| text::find(&span.attributes, k));
+    match route.map(Into::into).or_else(|| path(span)) {
+        Some(what) => format!("{method} {what}"),
+        None => method,
+    }
+}
+
+/// The method as it was sent.
+pub fn method(span: &Span) -> Option<String> {
+    let keys = [
+        semconv::HTTP_REQUEST_METHOD_ORIGINAL,
+        semconv::HTTP_REQUEST_METHOD,
+    ];
+    let found = keys
+        .into_iter()
+        .find_map(|k| text::find(&span.attributes, k));
+    found.map(Into::into)
+}
+
+/// The path asked for, without its query; of a client span, from its URL.
+pub fn path(span: &Span) -> Option<String> {
+    if let Some(path) = text::find(&span.attributes, semconv::URL_PATH) {
+        return Some(path.into_owned());
+    }
+    let url = text::find(&span.attributes, semconv::URL_FULL)?;
+    let rest = url.split_once("://").map_or(&*url, |(_, rest)| rest);
+    let path = rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/");
+    path.split(['?', '#']).next().map(str::to_owned)
+}
+
+/// The status code, where there is one.
+pub fn code(span: &Span) -> Option<i64> {
+    let mut all = span.attributes.iter();
+    let found = all.find(|a| a.key == semconv::HTTP_RESPONSE_STATUS_CODE)?;
+    match found.value {
+        Value::Int(code) => Some(code),
+        _ => None,
+    }
+}
+
+fn status(span: &Span) -> String {
+    if let Some(code) = code(span) {
+        return code.to_string();
+    }
+    match (
+        text::find(&span.attributes, semconv::ERROR_TYPE),
+        &span.status,
+    ) {
+        (Some(kind), _) => kind.into_owned(),
+        (None, Status::Error(_)) => "error".into(),
+        (None, Status::Unset) => "-".into(),
+    }
+}
+
+fn status_tint(span: &Span, status: &str) -> &'static str {
+    match (status.bytes().next(), &span.status) {
+        (Some(b'4'), _) => YELLOW,
+        (_, Status::Error(_)) => RED,
+        (Some(b'2'), _) => GREEN,
+        (Some(b'3'), _) => CYAN,
+        _ => "",
+    }
+}
+
+/// Nanoseconds with three digits or so.
+fn took(nanos: u64) -> String {
+    let value = nanos as f64;
+    let (value, unit) = match nanos {
+        0..1_000 => return format!("{nanos}ns"),
+        1_000..1_000_000 => (value / 1e3, "us"),
+        1_000_000..1_000_000_000 => (value / 1e6, "ms"),
+        _ => (value / 1e9, "s"),
+    };
+    match value {
+        v if v < 10.0 => format!("{v:.2}{unit}"),
+        v if v < 100.0 => format!("{v:.1}{unit}"),
+        v => format!("{v:.0}{unit}"),
+    }
+}
+
+fn first_byte(span: &Span) -> String {
+    let mut all = span.attributes.iter();
+    match all.find(|a| a.key == semconv::TIME_TO_FIRST_BYTE) {
+        Some(a) => match a.value {
+            Value::Double(seconds) => took((seconds * 1e9).round().max(0.0) as u64),
+            _ => "-".into(),
+        },
+        None => "-".into(),
+    }
+}
+
+fn link(span: &Span) -> String {
+    match &span.parent {
+        None => "root".into(),
+        Some(parent) if parent.confidence < 1.0 => {
+            format!("{} {:.2}", parent.method.name(), parent.confidence)
+        }
+        Some(parent) => parent.method.name().into(),
+    }
+}
+
+/// What must be known before the rest of the line is believed.
+fn notes(span: &Span) -> String {
+    let mut notes: Vec<String> = Vec::new();
+    for attribute in &span.attributes {
+        let Some(name) = attribute.key.strip_prefix("spantap.") else {
+            continue;
+        };
+        match (name, &attribute.value) {
+            ("complete", Value::Bool(false)) => notes.push("incomplete".into()),
+            ("upgraded", Value::Bool(true)) => notes.push("upgraded".into()),
+            // Bodies left out on purpose: nothing a reader needs to know.
+            ("missing.budget", _) => {}
+            ("suspicious" | "malformed", value) => {
+                notes.push(format!("{name}: {}", text::show(value)));
+            }
+            (_, value) => {
+                if let Some(cause) = name.strip_prefix("missing.") {
+                    notes.push(format!("{} B missing ({cause})", text::show(value)));
+                }
+            }
+        }
+    }
+    let events = span.events.iter();
+    notes.extend(events.map(|e| e.name.trim_start_matches("spantap.").to_owned()));
+    if code(span).is_some()
+        && let Some(kind) = text::find(&span.attributes, semconv::ERROR_TYPE)
+        && !kind.bytes().all(|b| b.is_ascii_digit())
+    {
+        notes.push(kind.into_owned());
+    }
+    notes.join(", ")
+}
+
+const RESET: &str = "\x1b[0m";
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const RED: &str = "\x1b[31m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const BLUE: &str = "\x1b[34m";
+const MAGENTA: &str = "\x1b[35m";
+const CYAN: &str = "\x1b[36m";
+
+#[cfg(test)]
+mod tests {
+    use super::super::text::tests::{server, with};
+    use super::*;
+    use crate::protocol::Attribute;
+    use crate::span::SpanEvent;
+    use crate::trace::{Method, Parent, SpanId};
+
+    #[test]
+    fn a_line_stands_under_its_header() {
+        let mut span = server();
+        assert_eq!(
+            format!("{}\n{}\n", header(false), line(&span, false)),
+            "\
+TIME (UTC)    PROCESS               SIDE    PEER                   CALL                                  STATUS  TOTAL    TTFB     LINK         NOTES
+12:01:07.412  cart[8812]            server  10.0.0.3:51422         POST /cart/{id}                       200     41.2ms   40.6ms   root
+"
+        );
+        span.parent = Some(Parent {
+            span: SpanId([1; 8]),
+            remote: false,
+            method: Method::Thread,
+            confidence: 0.9,
+        });
+        assert!(line(&span, false).ends_with("40.6ms   thread 0.90"));
+    }
+
+    #[test]
+    fn a_long_cell_is_whole_and_the_columns_after_it_recover() {
+        let span = with(
+            "http.route",
+            Value::Str("/a/very/long/route/of/fifty/letters/or/more/still".into()),
+        );
+        let text = line(&span, false);
+        assert!(text.contains("/or/more/still  200  41.2ms"), "{text}");
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        let mut span = with("http.route", Value::Str("/\x1b[31m\n\u{9b}x".into()));
+        span.process = 1;
+        let text = line(&span, false);
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+        assert!(text.contains("/\\x1b[31m\\x0a\\x9bx"), "{text}");
+    }
+
+    #[test]
+    fn colour_changes_nothing_but_colour() {
+        let span = server();
+        let colored = line(&span, true);
+        assert!(colored.contains("\x1b[32m200\x1b[0m"));
+        let mut bare = String::new();
+        let mut rest = colored.as_str();
+        while let Some((before, after)) = rest.split_once('\x1b') {
+            bare.push_str(before);
+            rest = after.split_once('m').map_or("", |(_, r)| r);
+        }
+        bare.push_str(rest);
+        assert_eq!(bare.trim_end(), line(&span, false));
+    }
+
+    #[test]
+    fn what_is_missing_is_noted() {
+        let mut span = server();
+        span.attributes
+            .retain(|a| a.key != "http.response.status_code");
+        for (key, value) in [
+            ("error.type", Value::Str("timeout".into())),
+            ("spantap.complete", Value::Bool(false)),
+            ("spantap.missing.lost", Value::Int(12)),
+            ("spantap.missing.budget", Value::Int(9)),
+        ] {
+            span.attributes.push(Attribute {
+                key: key.into(),
+                value,
+            });
+        }
+        span.events.push(SpanEvent {
+            name: "spantap.reset".into(),
+            time: span.end,
+            attributes: Vec::new(),
+        });
+        let text = line(&span, false);
+        assert!(text.contains("timeout  41.2ms"), "{text}");
+        assert!(
+            text.ends_with("incomplete, 12 B missing (lost), reset"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_client_span_shows_whom_it_asked_and_the_path_of_its_url() {
+        let mut span = server();
+        span.kind = SpanKind::Client;
+        span.attributes = [
+            ("http.request.method", Value::Str("GET".into())),
+            ("url.full", Value::Str("http://shop:8080/a/b?q=1".into())),
+            ("server.address", Value::Str("fe80::1".into())),
+            ("server.port", Value::Int(8080)),
+        ]
+        .map(|(key, value)| Attribute {
+            key: key.into(),
+            value,
+        })
+        .into();
+        let text = line(&span, false);
+        assert!(
+            text.contains("client  [fe80::1]:8080         GET /a/b  "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn durations_have_three_digits() {
+        for (nanos, text) in [
+            (999, "999ns"),
+            (1_500, "1.50us"),
+            (41_200_000, "41.2ms"),
+            (412_000_000, "412ms"),
+            (61_000_000_000, "61.0s"),
+        ] {
+            assert_eq!(took(nanos), text);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! One ring's events become facts: the connections, conversations and exchanges of one shard.
+//!
+//! A connection's records all come through one ring, so a shard has its connections to itself:
+//! nothing here is locked, and the order of its events is the order of its facts.
+//!
+//! Never true here: that a clock is read (time comes with the events and with [`Shard::tick`]), or
+//! that anything waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, Selection};
+use crate::connection::{Connection, Entry, Table};
+use crate::event::{Address, ConnectionId, End, Ending, Event, Nanos, Open, Segment};
+use crate::exchange::{Exchanges, Fact, Ids, Peer, Sink};
+use crate::protocol::conversation::Conversation;
+use crate::protocol::{Message, Status};
+use crate::stats::Stats;
+
+/// How often all connections are looked at for silence.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Silence after which a message of unknown length counts as over.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// What a shard wants from the kernel side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Deliver nothing more of this connection.
+    Mute(ConnectionId),
+}
+
+/// The state of one ring's connections.
+#[derive(Debug)]
+pub struct Shard {
+    table: Table<Talk>,
+    ids: Ids,
+    config: Arc<Config>,
+    stats: Arc<Stats>,
+    looked: Nanos,
+    /// Empty between calls; kept for its room.
+    messages: Vec<Message>,
+}
+
+/// What the stages after `connection` keep about one.
+#[derive(Debug)]
+struct Talk {
+    conversation: Conversation,
+    exchanges: Exchanges,
+    peer: Option<Arc<Peer>>,
+}
+
+/// Where a shard's findings go; the caller empties both.
+#[derive(Debug)]
+pub struct Out<'a> {
+    /// In the order in which they happened.
+    pub facts: &'a mut Vec<Fact>,
+    /// For the kernel side.
+    pub commands: &'a mut Vec<Command>,
+}
+
+impl Shard {
+    /// Shard number `index`; all shards together hold `capture.max_connections`, so each is told
+    /// its part by `connections`.
+    pub fn new(index: u16, connections: usize, config: Arc<Config>, stats: Arc<Stats>) -> Self {
+        Self {
+            table: Table::new(connections),
+            ids: Ids::new(index),
+            config,
+            stats,
+            looked: 0,
+            messages: Vec::new(),
+        }
+    }
+
+    /// How many connections it knows.
+    pub fn connections(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Takes one event.
+    pub fn take(&mut self, event: &Event<'_>, out: &mut Out<'_>) {
+        match event {
+            Event::Open(open) => self.open(open, out),
+            Event::Segment(segment) => self.segment(segment, out),
+            Event::End(end) => self.end(end, out),
+            Event::Exec(_) | Event::Exit(_) => {}
+        }
+    }
+
+    fn open(&mut self, open: &Open, out: &mut Out<'_>) {
+        let id = open.connection;
+        if let Some(Entry::Followed(known)) = self.table.get(id)
+            && known.open.base == open.base
+            && known.open.local == open.local
+            && known.open.remote == open.remote
+        {
+            return;
+        }
+        let entry = if selected(open, &self.config.selection) {
+            let talk = Talk {
+                conversation: Conversation::new(open.base != [0, 0]),
+                exchanges: Exchanges::default(),
+                peer: None,
+            };
+            Entry::Followed(Box::new(Connection::new(open.clone(), talk)))
+        } else {
+            self.stats.connection_unselected.add(1);
+            out.commands.push(Command::Mute(id));
+            Entry::Left
+        };
+        let Some((old, entry)) = self.table.insert(id, entry) else {
+            return;
+        };
+        if old != id {
+            self.stats.connection_evicted.add(1);
+            out.commands.push(Command::Mute(old));
+        }
+        if let Entry::Followed(mut connection) = entry {
+            let mut sink = sink(&mut self.ids, out, &self.stats);
+            connection
+                .state
+                .exchanges
+                .abandon(connection.active, &mut sink);
+        }
+    }
+
+    fn segment(&mut self, segment: &Segment<'_>, out: &mut Out<'_>) {
+        let id = segment.connection;
+        let stats = &*self.stats;
+        if segment.lost > 0 {
+            stats.connection_lost_records.add(u64::from(segment.lost));
+        }
+        let connection = match self.table.get(id) {
+            Some(Entry::Followed(connection)) => connection,
+            Some(Entry::Left) => return,
+            None => {
+                stats.connection_unknown.add(1);
+                out.commands.push(Command::Mute(id));
+                return;
+            }
+        };
+        connection.active = connection.active.max(segment.time);
+        let base = connection.base(segment.direction);
+        let Connection {
+            streams,
+            state,
+            open,
+            ..
+        } = &mut **connection;
+        streams.get(segment.direction).push(segment, base, stats);
+        let config = &self.config;
+        let status = state.conversation.feed(
+            segment.direction,
+            streams,
+            config,
+            &mut self.messages,
+            stats,
+        );
+        let mut sink = sink(&mut self.ids, out, stats);
+        state.settle(open, &mut self.messages, &mut sink);
+        if status == Status::Leave {
+            state.exchanges.abandon(segment.time, &mut sink);
+            out.commands.push(Command::Mute(id));
+            self.table.insert(id, Entry::Left);
+        }
+    }
+
+    fn end(&mut self, end: &End, out: &mut Out<'_>) {
+        let stats = &*self.stats;
+        if end.lost > 0 {
+            stats.connection_lost_records.add(u64::from(end.lost));
+        }
+        if let Some(Entry::Followed(connection)) = self.table.get(end.connection) {
+            connection.active = connection.active.max(end.time);
+            let Connection {
+                streams,
+                state,
+                open,
+                ..
+            } = &mut **connection;
+            let over = state
+                .conversation
+                .end(end.ending, streams, &mut self.messages, stats);
+            let mut sink = sink(&mut self.ids, out, stats);
+            state.settle(open, &mut self.messages, &mut sink);
+            state.exchanges.end(end.ending, end.time, over, &mut sink);
+        }
+        if end.ending == Ending::Gone {
+            self.table.remove(end.connection);
+        }
+    }
+
+    /// Ends what silence ends. `now` is CLOCK_MONOTONIC; more often than once a second is free.
+    pub fn tick(&mut self, now: Nanos, out: &mut Out<'_>) {
+        if now.saturating_sub(self.looked) < nanos(LOOK_EVERY) {
+            return;
+        }
+        self.looked = now;
+        let timeout = nanos(self.config.capture.exchange_timeout);
+        let mut sink = sink(&mut self.ids, out, &self.stats);
+        for (_, connection) in self.table.followed() {
+            let silent = now.saturating_sub(connection.active);
+            let Connection {
+                streams,
+                state,
+                open,
+                ..
+            } = connection;
+            if state.exchanges.is_empty() || silent < nanos(QUIET) {
+                continue;
+            }
+            state
+                .conversation
+                .quiet(streams, &mut self.messages, &self.stats);
+            state.settle(open, &mut self.messages, &mut sink);
+            if silent >= timeout {
+                state.exchanges.time_out(now, &mut sink);
+            }
+        }
+    }
+
+    /// Closes every open exchange: the agent stops.
+    pub fn finish(&mut self, now: Nanos, out: &mut Out<'_>) {
+        let mut sink = sink(&mut self.ids, out, &self.stats);
+        for (_, connection) in self.table.followed() {
+            connection.state.exchanges.abandon(now, &mut sink);
+        }
+    }
+}
+
+impl Talk {
+    /// Gives what the parser found to the exchanges.
+    fn settle(&mut self, open: &Open, messages: &mut Vec<Message>, sink: &mut Sink<'_>) {
+        if messages.is_empty() {
+            return;
+        }
+        if self.peer.is_none() {
+            self.peer = self.conversation.role().map(|role| {
+                Arc::new(Peer {
+                    connection: open.connection,
+                    local: open.local.clone(),
+                    remote: open.remote.clone(),
+                    role,
+                    key: open.ends.map(|ends| ends.key(role)),
+                    netns: open.netns,
+                    comm: open.comm.as_str().into(),
+                })
+            });
+        }
+        for message in messages.drain(..) {
+            if let Some(peer) = &self.peer {
+                self.exchanges.take(message, peer, sink);
+            }
+        }
+    }
+}
+
+fn sink<'a>(ids: &'a mut Ids, out: &'a mut Out<'_>, stats: &'a Stats) -> Sink<'a> {
+    Sink {
+        ids,
+        facts: out.facts,
+        stats,
+    }
+}
+
+fn nanos(duration: Duration) -> Nanos {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Whether the ports at either end let the connection be traced.
+fn selected(open: &Open, selection: &Selection) -> bool {
+    let port = |address: &Address| match address {
+        Address::Inet(address) => Some(address.port()),
+        Address::Unix(_) => None,
+    };
+    let ports = [port(&open.local), port(&open.remote)];
+    let any = |of: &[u16]| ports.iter().flatten().any(|port| of.contains(port));
+    (selection.ports.is_empty() || any(&selection.ports)) && !any(&selection.exclude_ports)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! Connections come, go, are left alone, and fall silent.
+
+use super::*;
+use crate::event::{Direction, Execution, Role};
+use crate::exchange::{Exchange, Outcome};
+
+const ASK: &[u8] = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+struct Bench {
+    shard: Shard,
+    facts: Vec<Fact>,
+    commands: Vec<Command>,
+    stats: Arc<Stats>,
+    last: Option<(u64, Direction)>,
+}
+
+impl Bench {
+    fn new(config: Config) -> Self {
+        let stats = Arc::new(Stats::default());
+        Self {
+            shard: Shard::new(0, 4, Arc::new(config), Arc::clone(&stats)),
+            facts: Vec::new(),
+            commands: Vec::new(),
+            stats,
+            last: None,
+        }
+    }
+
+    fn take(&mut self, event: &Event<'_>) {
+        let mut out = Out {
+            facts: &mut self.facts,
+            commands: &mut self.commands,
+        };
+        self.shard.take(event, &mut out);
+    }
+
+    fn open(&mut self, id: u64, port: u16, base: [u64; 2]) {
+        let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
+        self.take(&Event::Open(Open {
+            connection: ConnectionId(id),
+            time: 1,
+            process: 1,
+            comm: "test".into(),
+            local: address(port),
+            remote: address(5),
+            role: None,
+            ends: None,
+            base,
+            netns: 0,
+        }));
+    }
+
+    fn send(&mut self, id: u64, direction: Direction, offset: u64, time: Nanos, bytes: &[u8]) {
+        let turn = self.last != Some((id, direction));
+        self.last = Some((id, direction));
+        self.take(&Event::Segment(Segment {
+            connection: ConnectionId(id),
+            direction,
+            time,
+            offset,
+            length: bytes.len() as u32,
+            bytes,
+            tail: &[],
+            hole: None,
+            turn,
+            part: false,
+            lost: 0,
+            execution: Execution::default(),
+        }));
+    }
+
+    fn exchange(&mut self, id: u64, round: u64, time: Nanos) {
+        let (asked, answered) = (round * ASK.len() as u64, round * ANSWER.len() as u64);
+        self.send(id, Direction::Ingress, asked, time, ASK);
+        self.send(id, Direction::Egress, answered, time + 5, ANSWER);
+    }
+
+    fn tick(&mut self, now: Nanos) {
+        let mut out = Out {
+            facts: &mut self.facts,
+            commands: &mut self.commands,
+        };
+        self.shard.tick(now, &mut out);
+    }
+
+    fn end(&mut self, id: u64, time: Nanos, ending: Ending) {
+        self.take(&Event::End(End {
+            connection: ConnectionId(id),
+            time,
+            ending,
+            lost: 0,
+        }));
+    }
+
+    fn closed(&self) -> Vec<&Exchange> {
+        let mut closed = Vec::new();
+        for fact in &self.facts {
+            if let Fact::Closed(exchange) = fact {
+                closed.push(&**exchange);
+            }
+        }
+        closed
+    }
+}
+
+#[test]
+fn two_events_are_an_exchange() {
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    bench.exchange(1, 0, 100);
+    bench.exchange(1, 1, 200);
+    let closed = bench.closed();
+    assert_eq!(closed.len(), 2);
+    let last = closed[1];
+    assert_eq!((last.start.time, last.end), (200, 205));
+    assert_eq!(last.start.offset, ASK.len() as u64);
+    assert_eq!(last.peer.role, Role::Server);
+    assert_eq!(bench.stats.exchange_complete.get(), 2);
+}
+
+#[test]
+fn a_connection_older_than_the_agent_is_read_from_its_next_request() {
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [700, 500]);
+    // The rest of an upload, then its answer: neither was asked while anybody looked.
+    bench.send(
+        1,
+        Direction::Ingress,
+        0,
+        10,
+        b"GET-like body bytes {}\r\n\r\n",
+    );
+    bench.send(1, Direction::Egress, 0, 20, ANSWER);
+    bench.send(1, Direction::Ingress, 26, 30, ASK);
+    bench.send(1, Direction::Egress, ANSWER.len() as u64, 40, ANSWER);
+    let closed = bench.closed();
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0].start.offset, 526);
+    assert_eq!(closed[0].outcome, Outcome::Complete);
+    assert_eq!(bench.stats.exchange_unasked.get(), 1);
+    assert!(bench.commands.is_empty());
+}
+
+#[test]
+fn ports_select() {
+    let mut config = Config::default();
+    config.selection.ports = vec![80];
+    config.selection.exclude_ports = vec![6];
+    let mut bench = Bench::new(config);
+    bench.open(1, 80, [0, 0]);
+    bench.open(2, 81, [0, 0]);
+    bench.exchange(1, 0, 100);
+    bench.exchange(2, 0, 100);
+    assert_eq!(bench.closed().len(), 1);
+    assert_eq!(bench.commands, [Command::Mute(ConnectionId(2))]);
+    assert_eq!(bench.stats.connection_unselected.get(), 1);
+}
+
+#[test]
+fn what_nobody_knows_is_muted() {
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    bench.send(1, Direction::Ingress, 0, 1, b"\x16\x03\x01\x02\x00\x01");
+    assert!(bench.commands.is_empty());
+    bench.send(1, Direction::Egress, 0, 2, b"\x16\x03\x03\x00\x7a\x02");
+    assert_eq!(bench.commands, [Command::Mute(ConnectionId(1))]);
+    bench.send(1, Direction::Ingress, 6, 3, ASK);
+    assert!(bench.facts.is_empty() && bench.commands.len() == 1);
+    // An older connection may be anywhere: it costs its bytes.
+    bench.open(2, 80, [9, 9]);
+    let mut offset = 0;
+    while bench.commands.len() == 1 {
+        bench.send(2, Direction::Ingress, offset, 4, &[0; 4096]);
+        offset += 4096;
+        assert!(offset < 200_000);
+    }
+    assert_eq!(bench.stats.protocol_unrecognised.get(), 2);
+}
+
+#[test]
+fn an_upgrade_mutes() {
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    bench.send(
+        1,
+        Direction::Ingress,
+        0,
+        1,
+        b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+    );
+    bench.send(
+        1,
+        Direction::Egress,
+        0,
+        2,
+        b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n",
+    );
+    assert_eq!(bench.commands, [Command::Mute(ConnectionId(1))]);
+    assert_eq!(bench.closed()[0].outcome, Outcome::Upgraded);
+}
+
+#[test]
+fn silence_is_noticed() {
+    const SECOND: Nanos = 1_000_000_000;
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    bench.send(1, Direction::Ingress, 0, SECOND, ASK);
+    bench.tick(200 * SECOND);
+    assert!(bench.closed().is_empty());
+    bench.tick(302 * SECOND);
+    assert_eq!(bench.closed()[0].outcome, Outcome::TimedOut);
+    assert_eq!(bench.closed()[0].end, 302 * SECOND);
+    // Late, but then the connection is as good as new.
+    bench.send(1, Direction::Egress, 0, 303 * SECOND, ANSWER);
+    bench.exchange(1, 1, 304 * SECOND);
+    assert_eq!(bench.closed().len(), 2);
+    assert_eq!(bench.stats.exchange_unasked.get(), 1);
+}
+
+#[test]
+fn a_full_table_gives_up_a_connection_and_its_exchange() {
+    let mut bench = Bench::new(Config::default());
+    for id in 0..5 {
+        bench.open(id, 80, [0, 0]);
+        bench.send(id, Direction::Ingress, 0, 10, ASK);
+    }
+    assert_eq!(bench.stats.connection_evicted.get(), 1);
+    assert_eq!(bench.closed()[0].outcome, Outcome::Abandoned);
+    assert_eq!(bench.commands.len(), 1);
+    assert_eq!(bench.shard.connections(), 4);
+}
+
+#[test]
+fn the_unknown_is_counted_and_muted() {
+    let mut bench = Bench::new(Config::default());
+    bench.exchange(9, 0, 1);
+    assert_eq!(bench.stats.connection_unknown.get(), 2);
+    assert_eq!(bench.commands.len(), 2);
+}
+
+#[test]
+fn what_is_gone_is_forgotten() {
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    bench.send(1, Direction::Ingress, 0, 10, ASK);
+    bench.end(1, 20, Ending::Error(104));
+    assert_eq!(
+        bench.closed()[0].outcome,
+        Outcome::Broken(Ending::Error(104))
+    );
+    assert_eq!(bench.closed()[0].end, 20);
+    bench.end(1, 21, Ending::Gone);
+    assert_eq!(bench.shard.connections(), 0);
+}
+
+#[test]
+fn stopping_closes_what_is_open() {
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    bench.send(1, Direction::Ingress, 0, 10, ASK);
+    let mut out = Out {
+        facts: &mut bench.facts,
+        commands: &mut bench.commands,
+    };
+    bench.shard.finish(99, &mut out);
+    assert_eq!(bench.closed()[0].outcome, Outcome::Abandoned);
+}

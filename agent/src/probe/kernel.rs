@@ -1,0 +1,264 @@
+//! What this kernel and these privileges allow, asked once at start. Answers are found by looking
+//! (BTF, /proc, /sys), not by version numbers, except where the kernel shows nothing to look at.
+
+use std::fs;
+
+use agent_ebpf::abi::{ABSENT, FIELD_COUNT, FIELDS};
+use anyhow::{Error, Result, anyhow, bail};
+
+use super::btf::Btf;
+use crate::config::{Capture, CapturePath};
+
+/// The running kernel, as far as the agent needs to know it.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// `uname -r`.
+    pub release: String,
+    /// (major, minor).
+    pub version: (u32, u32),
+    /// Whether /sys/kernel/btf/vmlinux is there and readable.
+    pub btf: bool,
+    /// Offsets by `abi::Field`; all absent without BTF.
+    pub offsets: [u32; FIELD_COUNT],
+    /// sock_send_length and sock_recv_length.
+    pub socket_tracepoints: bool,
+    /// tcp_destroy_sock and inet_sock_set_state.
+    pub lifecycle_tracepoints: bool,
+    /// bpf_loop (5.17), which the primary path walks iovecs with.
+    pub bpf_loop: bool,
+    /// `none`, `integrity`, `confidentiality`, or `unknown` where securityfs is not mounted.
+    pub lockdown: String,
+    /// Capabilities that are missing, by name.
+    pub missing: Vec<&'static str>,
+}
+
+/// Capabilities the agent needs: (bit, name), include/uapi/linux/capability.h.
+const CAPABILITIES: &[(u32, &str)] = &[
+    (39, "CAP_BPF"),
+    (38, "CAP_PERFMON"),
+    (19, "CAP_SYS_PTRACE"),
+    (2, "CAP_DAC_READ_SEARCH"),
+];
+const CAP_SYS_ADMIN: u32 = 21;
+
+impl Kernel {
+    /// Looks at the running kernel.
+    pub fn look() -> Self {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let blob = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+        let btf = Btf::parse(&blob).ok();
+        let tracepoint = |name: &str| {
+            btf.as_ref()
+                .is_some_and(|b| b.has_typedef(&format!("btf_trace_{name}")))
+        };
+        Self {
+            version: version(&release),
+            release: release.trim().to_owned(),
+            offsets: btf.as_ref().map_or([ABSENT; FIELD_COUNT], Btf::offsets),
+            socket_tracepoints: tracepoint("sock_send_length") && tracepoint("sock_recv_length"),
+            lifecycle_tracepoints: tracepoint("tcp_destroy_sock")
+                && tracepoint("inet_sock_set_state"),
+            bpf_loop: btf.as_ref().is_some_and(|b| b.has_function("bpf_loop")),
+            btf: btf.is_some(),
+            lockdown: lockdown(),
+            missing: missing(),
+        }
+    }
+
+    /// The path that is used when `wanted` is asked for.
+    ///
+    /// # Errors
+    /// Where this kernel has not what it needs.
+    pub fn choose(&self, wanted: CapturePath) -> Result<CapturePath> {
+        if !self.btf {
+            bail!(
+                "this kernel shows no BTF (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF, \
+                 which distribution kernels have from 5.10 on"
+            );
+        }
+        if self.version < (5, 10) {
+            bail!("Linux {} is too old: 5.10 or later is needed", self.release);
+        }
+        match wanted {
+            CapturePath::Socket if !self.has_socket_path() => bail!(
+                "the socket path needs the tracepoints sock_send_length and sock_recv_length \
+                 (Linux 6.3 and later), which {} has not: use --capture-path syscall",
+                self.release
+            ),
+            CapturePath::Socket => Ok(CapturePath::Socket),
+            CapturePath::Syscall => Ok(CapturePath::Syscall),
+            CapturePath::Auto if self.has_socket_path() => Ok(CapturePath::Socket),
+            CapturePath::Auto => Ok(CapturePath::Syscall),
+        }
+    }
+
+    /// Whether the primary path can be used.
+    pub fn has_socket_path(&self) -> bool {
+        self.socket_tracepoints && self.bpf_loop
+    }
+
+    /// Fields that were looked for and not found.
+    pub fn absent_fields(&self) -> Vec<String> {
+        FIELDS
+            .iter()
+            .zip(self.offsets)
+            .filter(|&(_, offset)| offset == ABSENT)
+            .map(|((structure, member), _)| format!("{structure}.{member}"))
+            .collect()
+    }
+
+    /// Adds to an error from the kernel what is likely to be its cause.
+    pub fn explain(&self, error: Error) -> Error {
+        if !self.missing.is_empty() {
+            return error.context(format!(
+                "missing privilege: {} (run as root, or give the binary these capabilities)",
+                self.missing.join(", ")
+            ));
+        }
+        if self.lockdown == "confidentiality" {
+            return error
+                .context("the kernel is locked down (confidentiality): no program may read");
+        }
+        error
+    }
+
+    /// Fails with the capability by name where one is missing.
+    ///
+    /// # Errors
+    /// Where a capability is missing.
+    pub fn require_privileges(&self) -> Result<()> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        Err(anyhow!(
+            "missing privilege: {} (run as root, or give the binary these capabilities)",
+            self.missing.join(", ")
+        ))
+    }
+}
+
+/// A feature that was tried for real.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// What.
+    pub feature: &'static str,
+    /// The capture path it stands for, if it is one.
+    pub path: Option<CapturePath>,
+    /// What it gives.
+    pub detail: String,
+    /// Why not, where it failed.
+    pub error: Option<String>,
+    /// Whether something else takes its place.
+    pub replaced: bool,
+    /// How to get it.
+    pub remedy: &'static str,
+}
+
+impl Kernel {
+    /// Loads the programs of each path, for the answer alone: nothing is attached.
+    pub fn trials(&self) -> Vec<Trial> {
+        let path = |path, feature, detail: &str, replaced, remedy| {
+            let tried = super::Probe::load(&capture(path), self);
+            Trial {
+                feature,
+                path: Some(path),
+                detail: detail.to_owned(),
+                error: tried.err().map(|error| last_words(&error)),
+                replaced,
+                remedy,
+            }
+        };
+        vec![
+            path(
+                CapturePath::Socket,
+                "socket path",
+                "programs load: every form of socket I/O, cheapest",
+                true,
+                "Linux 6.3 or later",
+            ),
+            path(
+                CapturePath::Syscall,
+                "syscall path",
+                "programs load: the fall-back for 5.10 to 6.2",
+                false,
+                "Linux 5.10 or later with BTF",
+            ),
+        ]
+    }
+}
+
+fn capture(path: CapturePath) -> Capture {
+    Capture {
+        path,
+        ring_bytes: 64 * 1024,
+        max_connections: 16,
+        ..Capture::default()
+    }
+}
+
+/// An error on one line: verifier logs are long.
+fn last_words(error: &Error) -> String {
+    let text = format!("{error:#}");
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(200).collect()
+}
+
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn lockdown() -> String {
+    let Ok(modes) = fs::read_to_string("/sys/kernel/security/lockdown") else {
+        return "unknown".to_owned();
+    };
+    modes
+        .split_whitespace()
+        .find_map(|m| m.strip_prefix('[')?.strip_suffix(']'))
+        .unwrap_or("none")
+        .to_owned()
+}
+
+fn missing() -> Vec<&'static str> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|l| l.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    let has = |bit: u32| effective >> bit & 1 != 0;
+    CAPABILITIES
+        .iter()
+        // SYS_ADMIN stood for BPF and PERFMON before they were split off, and still implies them.
+        .filter(|&&(bit, _)| !(has(bit) || bit >= 38 && has(CAP_SYS_ADMIN)))
+        .map(|&(_, name)| name)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_releases() {
+        assert_eq!(version("5.10.0-34-cloud-amd64"), (5, 10));
+        assert_eq!(version("6.18.44-fc-v657"), (6, 18));
+        assert_eq!(version(""), (0, 0));
+    }
+
+    #[test]
+    fn a_path_that_the_kernel_lacks_is_refused_with_the_way_out() {
+        let mut kernel = Kernel::look();
+        kernel.btf = true;
+        kernel.version = (6, 1);
+        kernel.socket_tracepoints = false;
+        assert_eq!(
+            kernel.choose(CapturePath::Auto).unwrap(),
+            CapturePath::Syscall
+        );
+        let refused = kernel.choose(CapturePath::Socket).unwrap_err().to_string();
+        assert!(refused.contains("--capture-path syscall"), "{refused}");
+    }
+}

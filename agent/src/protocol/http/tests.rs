@@ -1,0 +1,121 @@
+//! Heads in, attributes out.
+
+use super::*;
+
+fn attributes(role: Role, line: (&str, &str), headers: &[(&str, &str)]) -> String {
+    let line = Line {
+        method: line.0,
+        target: line.1,
+        version: "1.1",
+        scheme: "http",
+    };
+    let headers = headers.iter().map(|(n, v)| (*n, v.as_bytes()));
+    let config = config::Http::default();
+    let request = request("test", line, headers, role, &config, &Stats::default());
+    let mut text = String::new();
+    for attribute in request.attributes {
+        let value = match attribute.value {
+            Value::Str(s) => s.into_owned(),
+            Value::Int(i) => i.to_string(),
+            other => format!("{other:?}"),
+        };
+        text += &format!("{}={value} ", attribute.key);
+    }
+    text.trim_end().to_owned()
+}
+
+#[test]
+fn a_client_names_whom_it_asked() {
+    let forwarded = [
+        ("Host", "a.example"),
+        ("X-Forwarded-Host", "b"),
+        ("X-Forwarded-For", "1.1.1.1"),
+    ];
+    assert_eq!(
+        attributes(Role::Client, ("GET", "/x"), &forwarded),
+        "http.request.method=GET url.scheme=http url.path=/x server.address=a.example \
+         server.port=80 network.protocol.version=1.1"
+    );
+    assert_eq!(
+        attributes(Role::Server, ("GET", "/x"), &forwarded),
+        "http.request.method=GET url.scheme=http url.path=/x server.address=b server.port=80 \
+         client.address=1.1.1.1 network.protocol.version=1.1"
+    );
+}
+
+#[test]
+fn schemes_have_their_port() {
+    assert_eq!(
+        attributes(
+            Role::Server,
+            ("GET", "/"),
+            &[("host", "h"), ("x-forwarded-proto", "HTTPS")]
+        ),
+        "http.request.method=GET url.scheme=https url.path=/ server.address=h server.port=443 \
+         network.protocol.version=1.1"
+    );
+}
+
+#[test]
+fn hosts_that_are_none_are_left_out() {
+    for host in ["", "a b", "<script>", ":80", "[::1", "user@host"] {
+        let text = attributes(Role::Server, ("GET", "/"), &[("Host", host)]);
+        assert!(!text.contains("server."), "{host}: {text}");
+    }
+}
+
+#[test]
+fn authorities() {
+    assert_eq!(authority("h"), Some(("h", None)));
+    assert_eq!(authority("h:8080"), Some(("h", Some(8080))));
+    assert_eq!(authority("h:http"), Some(("h", None)));
+    assert_eq!(
+        authority("[2001:db8::1]:443"),
+        Some(("2001:db8::1", Some(443)))
+    );
+    assert_eq!(authority("h:70000"), Some(("h", None)));
+}
+
+#[test]
+fn targets() {
+    let origin = Target::of("GET", "/a?b?c");
+    assert_eq!((origin.path, origin.query), (Some("/a"), Some("b?c")));
+    // An origin-form target may hold anything after its first slash.
+    let inner = Target::of("GET", "/http://h/?q");
+    assert_eq!((inner.authority, inner.path), (None, Some("/http://h/")));
+    let absolute = Target::of("GET", "HTTPS://u:p@h:1?q");
+    assert_eq!(absolute.authority, Some("h:1"));
+    assert_eq!((absolute.path, absolute.query), (Some("/"), Some("q")));
+    assert_eq!(Target::of("CONNECT", "h:1").authority, Some("h:1"));
+    assert_eq!(Target::of("OPTIONS", "*").path, Some("*"));
+}
+
+#[test]
+fn long_texts_are_cut_between_characters() {
+    let stats = Stats::default();
+    for lead in 0..4 {
+        let long = format!("{}{}", "x".repeat(lead), "é€😀".repeat(2000));
+        let cut = text(long.as_bytes(), &stats);
+        assert!(
+            long.starts_with(&cut) && cut.len() >= MAX_TEXT - 4,
+            "{lead}"
+        );
+    }
+    assert_eq!(stats.protocol_text_cut.get(), 4);
+}
+
+#[test]
+fn errors_by_side() {
+    let of = |code| {
+        let r = response(
+            code,
+            [].into_iter(),
+            &config::Http::default(),
+            &Stats::default(),
+        );
+        (r.client_error, r.server_error)
+    };
+    assert_eq!(of(302), (None, None));
+    assert_eq!(of(404), (Some("404".into()), None));
+    assert_eq!(of(503), (Some("503".into()), Some("503".into())));
+}

@@ -1,0 +1,483 @@
+//! HTTP/1.0 and HTTP/1.1 as they are spoken (RFC 9110, RFC 9112): both directions of one
+//! connection, read as lenient servers and clients read them.
+//!
+//! Each flow is in one of four states: looking for a turn that begins like a message, reading a
+//! head, passing over a body, or done. A head that bytes are missing from, or framing that they are
+//! missing from, sends the flow back to looking; [`super::order`] keeps the pairs right meanwhile.
+//!
+//! Never true here: that a body is kept; that two messages are read where senders and readers may
+//! disagree about where the first one ends (request smuggling); that a response is read without
+//! knowing what it answers, unless nobody can know.
+
+mod body;
+mod head;
+mod passing;
+
+use std::sync::Arc;
+
+use self::body::{Body, Framing};
+use self::head::{First, Head, MAX_HEAD, Scan};
+use super::http::{self, Line};
+use super::order::Order;
+use super::{
+    Fault, Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Request, Setup, Status,
+    Verdict,
+};
+use crate::config::Config;
+use crate::connection::Mark;
+use crate::event::Role;
+
+/// The registry's entry.
+pub const PROTOCOL: &dyn Protocol = &Http1;
+
+/// Turns in a row that begin like no message, until the connection is given up.
+const MAX_REFUSED: u32 = 16;
+
+#[derive(Debug)]
+struct Http1;
+
+impl Protocol for Http1 {
+    fn name(&self) -> &'static str {
+        "http1"
+    }
+
+    fn sniff(&self, bytes: &[u8]) -> Verdict {
+        head::sniff(bytes)
+    }
+
+    fn parser(&self, setup: Setup) -> Box<dyn Parser> {
+        Box::new(Dialogue {
+            role: setup.role,
+            config: setup.config,
+            request: Side::default(),
+            response: Side::default(),
+            order: Order::default(),
+            continued: None,
+            refused: 0,
+            left: false,
+        })
+    }
+}
+
+/// What reading a response needs to know of its request (RFC 9112, 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Head,
+    Connect,
+    Other,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Dialogue {
+    role: Role,
+    config: Arc<Config>,
+    request: Side,
+    response: Side,
+    order: Order<Asked>,
+    /// The request that was given leave to send its body (100).
+    continued: Option<u64>,
+    /// Turns in a row that began like no message.
+    refused: u32,
+    left: bool,
+}
+
+/// One flow.
+#[derive(Debug, Default)]
+struct Side {
+    state: State,
+    /// The message under way, or the last one.
+    number: u64,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// Passes over everything until a turn begins like a message.
+    #[default]
+    Seek,
+    /// At or in a head.
+    Head(Scan),
+    /// In a body.
+    Body(Body),
+    /// Nothing more is read.
+    Done,
+}
+
+impl Parser for Dialogue {
+    fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
+        while !self.left && self.step(flow, feed) {}
+        if self.left {
+            Status::Leave
+        } else {
+            Status::Stay
+        }
+    }
+
+    fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>) {
+        let side = self.side(flow);
+        if let State::Body(body) = &side.state {
+            let finish = body.cut(feed.stream, clean);
+            let at = feed.stream.last();
+            self.finish(flow, finish, at, feed);
+        }
+        self.side(flow).state = State::Done;
+    }
+
+    fn quiet(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if let State::Body(body @ Body::Doubtful(_)) = &self.side(flow).state {
+            let finish = body.cut(feed.stream, true);
+            let at = feed.stream.last();
+            self.finish(flow, finish, at, feed);
+        }
+    }
+}
+
+impl Dialogue {
+    fn side(&mut self, flow: Flow) -> &mut Side {
+        match flow {
+            Flow::Request => &mut self.request,
+            Flow::Response => &mut self.response,
+        }
+    }
+
+    /// Goes on by one state; false when more bytes are needed.
+    fn step(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        match &mut self.side(flow).state {
+            State::Seek => self.seek(flow, feed),
+            State::Head(_) => self.head(flow, feed),
+            State::Body(_) => self.body(flow, feed),
+            State::Done => {
+                let stream = &mut *feed.stream;
+                stream.skip(stream.end().saturating_sub(stream.position()));
+                false
+            }
+        }
+    }
+
+    /// Looks for a turn that begins like a message of this flow.
+    fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        while let Some(front) = feed.stream.front() {
+            if front.turn && front.hole.is_none() {
+                let (bytes, cut) = feed.stream.turn_window();
+                match head::sniff(bytes) {
+                    Verdict::Is(found) if found == flow => {
+                        self.refused = 0;
+                        feed.stream.take_missing();
+                        if flow == Flow::Response {
+                            self.order.resume();
+                        }
+                        self.side(flow).state = State::Head(Scan::default());
+                        return true;
+                    }
+                    Verdict::More if !cut => return false,
+                    _ => {
+                        self.refused = self.refused.saturating_add(1);
+                        if self.refused > MAX_REFUSED {
+                            feed.stats.protocol_given_up.add(1);
+                            self.left = true;
+                            return false;
+                        }
+                    }
+                }
+            }
+            // What is passed over may have been messages.
+            self.unsettle(flow, None, feed);
+            feed.stream.skip_front();
+        }
+        feed.stream.take_missing();
+        false
+    }
+
+    /// Reads a head once it is whole.
+    fn head(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        let State::Head(scan) = &mut self.side(flow).state else {
+            return false;
+        };
+        if scan.is_fresh() {
+            // RFC 9112, 2.2: empty lines before a message are left out.
+            let blank = |b: &&u8| matches!(b, b'\r' | b'\n');
+            let blanks = feed.stream.window().iter().take_while(blank).count();
+            feed.stream.skip(blanks as u64);
+            feed.stream.take_missing();
+            if feed.stream.is_empty() {
+                return false;
+            }
+        }
+        let window = feed.stream.window();
+        if scan.lines == 0 {
+            let verdict = head::sniff(window);
+            let other = matches!(verdict, Verdict::Is(found) if found != flow);
+            if verdict == Verdict::Not || other {
+                let cut = window.is_empty() && feed.stream.is_cut();
+                return self.resync(flow, cut, feed);
+            }
+        }
+        match scan.find(window) {
+            Some(length) if length <= MAX_HEAD => {
+                let scan = std::mem::take(scan);
+                self.take_head(flow, length, &scan, feed)
+            }
+            None if window.len() <= MAX_HEAD && !feed.stream.is_cut() => false,
+            None if window.len() <= MAX_HEAD => self.resync(flow, true, feed),
+            _ => {
+                feed.stats.protocol_head_too_long.add(1);
+                self.lose(flow, feed);
+                true
+            }
+        }
+    }
+
+    /// The bytes make no sense, or are not there (`cut`): counts that and looks for the next turn.
+    fn resync(&mut self, flow: Flow, cut: bool, feed: &mut Feed<'_>) -> bool {
+        if cut {
+            feed.stats.protocol_cut.add(1);
+        } else {
+            feed.stats.protocol_malformed.add(1);
+        }
+        self.lose(flow, feed);
+        true
+    }
+
+    /// An unknown number of messages of this flow may go by unseen.
+    fn lose(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        feed.stats.protocol_resynced.add(1);
+        self.unsettle(flow, None, feed);
+        self.side(flow).state = State::Seek;
+        // A turn that was refused is not looked at again.
+        feed.stream.skip_front();
+    }
+
+    /// Tells [`Order`] that messages after the one under way may be missing.
+    fn unsettle(&mut self, flow: Flow, under_way: Option<u64>, feed: &mut Feed<'_>) {
+        match flow {
+            Flow::Request => self.order.lose_asks(),
+            Flow::Response => {
+                let at = feed.stream.mark(0);
+                self.order.lose_answers(under_way, |number| {
+                    feed.out
+                        .push(message(Flow::Response, number, at, Part::Abandon));
+                });
+            }
+        }
+    }
+
+    fn take_head(&mut self, flow: Flow, length: usize, scan: &Scan, feed: &mut Feed<'_>) -> bool {
+        let bytes = feed.stream.window().get(..length).unwrap_or_default();
+        let bytes = scan.unfold(bytes);
+        let (role, config, stats) = (self.role, &self.config.http, feed.stats);
+        match flow {
+            Flow::Request => {
+                let taken = head::request(&bytes, scan.lines, |head| {
+                    let (request, asked) = ask(&head, role, config, stats);
+                    (request, asked, body::of_request(&head))
+                });
+                match taken {
+                    Ok((request, asked, frame)) => self.asked(request, asked, &frame, length, feed),
+                    Err(_) => return self.resync(flow, false, feed),
+                }
+            }
+            Flow::Response => {
+                let first = self.order.first();
+                let asked = first.map_or(Asked::Other, |(_, asked)| asked);
+                let taken = head::response(&bytes, scan.lines, |head| {
+                    let First::Response { code } = head.first else {
+                        return None;
+                    };
+                    let response = (code >= 200 || code == 101)
+                        .then(|| http::response(code, head.fields(), config, stats));
+                    let frame = body::of_response(&head, code, asked == Asked::Head);
+                    Some((code, response, frame))
+                });
+                match taken {
+                    Ok(Some((code, Some(response), frame))) => {
+                        let answer = Answer {
+                            code,
+                            response,
+                            frame,
+                        };
+                        self.answered(first, answer, length, feed);
+                    }
+                    Ok(Some((code, None, _))) => self.interim(first, code, length, feed),
+                    _ => return self.resync(flow, false, feed),
+                }
+            }
+        }
+        true
+    }
+
+    /// A request's head is whole.
+    fn asked(
+        &mut self,
+        request: Request,
+        asked: Asked,
+        frame: &body::Frame,
+        length: usize,
+        feed: &mut Feed<'_>,
+    ) {
+        let turn = feed.stream.front().is_some_and(|front| front.turn);
+        if turn {
+            self.settle(feed);
+        }
+        let start = feed.stream.mark(0);
+        feed.stream.skip(length as u64);
+        let end = feed.stream.last();
+        let number = self.order.ask(asked, turn);
+        if number.is_none() {
+            feed.stats.exchange_too_deep.add(1);
+        }
+        self.request.number = number.unwrap_or_else(|| self.order.unpaired());
+        if let Some(number) = number {
+            let part = Part::Request(Box::new(request), end);
+            feed.out.push(message(Flow::Request, number, start, part));
+        }
+        if let Some(why) = frame.suspicion {
+            feed.stats.protocol_suspicious.add(1);
+            self.fault(Flow::Request, Fault::Suspicious(why), start, feed);
+        }
+        self.start_body(Flow::Request, frame, feed);
+    }
+
+    /// A request begins a turn: if no response is under way, nobody waits for one.
+    fn settle(&mut self, feed: &mut Feed<'_>) {
+        match &self.response.state {
+            State::Seek => {}
+            State::Head(scan) if scan.is_fresh() => {}
+            State::Body(Body::Doubtful(doubtful)) => {
+                let finish = Finish {
+                    body: doubtful.seen(),
+                    exact: false,
+                    whole: true,
+                };
+                self.finish(Flow::Response, finish, doubtful.last(), feed);
+            }
+            _ => return,
+        }
+        let at = feed.stream.mark(0);
+        self.order.settle(|number| {
+            feed.out
+                .push(message(Flow::Response, number, at, Part::Abandon));
+        });
+    }
+
+    /// A final response's head is whole.
+    fn answered(
+        &mut self,
+        first: Option<(u64, Asked)>,
+        answer: Answer,
+        length: usize,
+        feed: &mut Feed<'_>,
+    ) {
+        let start = feed.stream.mark(0);
+        feed.stream.skip(length as u64);
+        let number = first.map_or_else(|| self.order.unpaired(), |(number, _)| number);
+        self.response.number = number;
+        self.end_doubtful_request(number, feed);
+        let part = Part::Response(Box::new(answer.response));
+        feed.out.push(message(Flow::Response, number, start, part));
+        let tunnel = answer.code < 300 && matches!(first, Some((_, Asked::Connect)));
+        if tunnel || answer.code == 101 {
+            let at = feed.stream.last();
+            feed.out
+                .push(message(Flow::Response, number, at, Part::Upgrade));
+            feed.stats.protocol_upgraded.add(1);
+            self.left = true;
+            return;
+        }
+        let mut frame = answer.frame;
+        if let Some(why) = frame.suspicion {
+            self.fault(Flow::Response, Fault::Suspicious(why), start, feed);
+        }
+        if first.is_none() {
+            // Whether a body follows depends on a request nobody knows.
+            frame.framing = Framing::Doubtful;
+        }
+        self.start_body(Flow::Response, &frame, feed);
+    }
+
+    /// The answer shows that a request whose end cannot be seen is over.
+    fn end_doubtful_request(&mut self, number: u64, feed: &mut Feed<'_>) {
+        if self.request.number != number {
+            return;
+        }
+        if let State::Body(Body::Doubtful(doubtful)) = &self.request.state {
+            let finish = Finish {
+                body: doubtful.seen(),
+                exact: false,
+                whole: true,
+            };
+            let at = doubtful.last();
+            feed.out
+                .push(message(Flow::Request, number, at, Part::Finish(finish)));
+            self.order.lose_asks();
+            self.request.state = State::Seek;
+        }
+    }
+
+    /// An interim response (RFC 9110, 15.2): the final one is yet to come.
+    fn interim(
+        &mut self,
+        first: Option<(u64, Asked)>,
+        code: u16,
+        length: usize,
+        feed: &mut Feed<'_>,
+    ) {
+        let at = feed.stream.mark(0);
+        feed.stream.skip(length as u64);
+        if let Some((number, _)) = first {
+            if code == 100 {
+                self.continued = Some(number);
+            }
+            feed.out
+                .push(message(Flow::Response, number, at, Part::Interim(code)));
+        }
+    }
+
+    fn fault(&mut self, flow: Flow, fault: Fault, at: Mark, feed: &mut Feed<'_>) {
+        let number = self.side(flow).number;
+        feed.out.push(message(flow, number, at, Part::Fault(fault)));
+    }
+}
+
+/// A final response.
+struct Answer {
+    code: u16,
+    response: super::Response,
+    frame: body::Frame,
+}
+
+fn ask(
+    head: &Head<'_>,
+    role: Role,
+    config: &crate::config::Http,
+    stats: &crate::stats::Stats,
+) -> (Request, Asked) {
+    let (method, target) = match head.first {
+        First::Request { method, target } => (method, target),
+        First::Response { .. } => ("", ""),
+    };
+    let line = Line {
+        method,
+        target,
+        version: if head.minor == 0 { "1.0" } else { "1.1" },
+        scheme: "http",
+    };
+    let asked = match method {
+        "HEAD" => Asked::Head,
+        "CONNECT" => Asked::Connect,
+        _ => Asked::Other,
+    };
+    let request = http::request("http1", line, head.fields(), role, config, stats);
+    (request, asked)
+}
+
+fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
+    Message {
+        flow,
+        pairing: Pairing::Order(number),
+        at,
+        part,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! The machine the processes are on, read once. In a container the host's own files are reached
+//! through its first process (`/proc/1/root`), as far as privileges allow.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::target::files;
+
+/// `host.*` and `os.*`, and what is needed for a process's start time and instance id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// `host.name`.
+    pub name: String,
+    /// `host.id`: the machine id.
+    pub id: Option<String>,
+    /// `host.arch`, in the conventions' words.
+    pub arch: &'static str,
+    /// `os.name`: `Debian GNU/Linux`.
+    pub os_name: Option<String>,
+    /// `os.version`: `12`.
+    pub os_version: Option<String>,
+    /// `os.description`: the distribution's pretty name and the kernel's release.
+    pub os_description: Option<String>,
+    /// Another one after every boot.
+    pub boot_id: String,
+    /// Unix time of the boot; zero when unknown.
+    pub booted: Duration,
+    /// Clock ticks per second.
+    pub ticks: u64,
+}
+
+impl Host {
+    /// Reads what the procfs mounted at `proc`, and the host behind it, tell.
+    pub fn read(proc: &Path) -> Self {
+        let root = proc.join("1/root");
+        let line = |path: &str| first_line(&proc.join(path));
+        // The root of another process is no place to follow links in; the agent's own is.
+        let etc = |path: &str| {
+            files::text(&root.join(path), FILE_READ)
+                .or_else(|_| files::own_text(&Path::new("/").join(path), FILE_READ))
+                .ok()
+        };
+        let release = etc("usr/lib/os-release")
+            .or_else(|| etc("etc/os-release"))
+            .unwrap_or_default();
+        let kernel = line("sys/kernel/osrelease");
+        let pretty = field(&release, "PRETTY_NAME").or_else(|| field(&release, "NAME"));
+        let description = [pretty, kernel.map(|kernel| format!("(Linux {kernel})"))];
+        let description = description
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ");
+        Self {
+            name: host_name(proc).unwrap_or_else(|| "localhost".to_owned()),
+            id: ["etc/machine-id", "var/lib/dbus/machine-id"]
+                .iter()
+                .find_map(|path| machine_id(&etc(path)?)),
+            arch: arch(),
+            os_name: field(&release, "NAME"),
+            os_version: field(&release, "VERSION_ID"),
+            os_description: (!description.is_empty()).then_some(description),
+            boot_id: line("sys/kernel/random/boot_id").unwrap_or_default(),
+            booted: line("uptime")
+                .and_then(|text| booted(&text))
+                .unwrap_or_default(),
+            ticks: procfs::ticks_per_second(),
+        }
+    }
+
+    /// Unix time of a start given in clock ticks since boot.
+    pub fn started(&self, ticks: u64) -> Option<Duration> {
+        if ticks == 0 || self.booted.is_zero() || self.ticks == 0 {
+            return None;
+        }
+        let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(self.ticks);
+        let since_boot = Duration::from_nanos(u64::try_from(nanos).ok()?);
+        self.booted.checked_add(since_boot)
+    }
+}
+
+/// A Unix time as `2023-11-21T09:25:34.853Z`.
+pub fn iso8601(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since 0000-03-01, in eras of 400 years (Hinnant, "chrono-compatible date algorithms").
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = era * 400 + year + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+        time.subsec_millis()
+    )
+}
+
+/// procfs shows the reader's own name. In a container that is not the host's, whose name is then
+/// taken from its file.
+fn host_name(proc: &Path) -> Option<String> {
+    let inode = |pid: &str| std::fs::metadata(proc.join(pid).join("ns/uts")).map(|data| data.ino());
+    let contained = matches!((inode("self"), inode("1")), (Ok(own), Ok(first)) if own != first);
+    let file = || {
+        let text = files::text(&proc.join("1/root/etc/hostname"), FILE_READ).ok()?;
+        text.lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(str::to_owned)
+    };
+    contained
+        .then(file)
+        .flatten()
+        .or_else(|| first_line(&proc.join("sys/kernel/hostname")))
+}
+
+fn machine_id(text: &str) -> Option<String> {
+    let id = text.trim();
+    let right = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    right.then(|| id.to_owned())
+}
+
+fn booted(uptime: &str) -> Option<Duration> {
+    let seconds: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    let uptime = Duration::try_from_secs_f64(seconds).ok()?;
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()?
+        .checked_sub(uptime)
+}
+
+fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "arm" => "arm32",
+        "powerpc64" => "ppc64",
+        other => other,
+    }
+}
+
+/// A value of os-release: `NAME="Debian GNU/Linux"`.
+fn field(release: &str, name: &str) -> Option<String> {
+    release.lines().find_map(|line| {
+        let value = line.strip_prefix(name)?.strip_prefix('=')?.trim();
+        let value = value.trim_matches(['"', '\'']);
+        (!value.is_empty()).then(|| value.to_owned())
+    })
+}
+
+fn first_line(path: &Path) -> Option<String> {
+    let text = files::own_text(path, FILE_READ).ok()?;
+    let line = text.lines().next()?.trim();
+    (!line.is_empty()).then(|| line.to_owned())
+}
+
+const FILE_READ: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        let check = |seconds: u64, millis: u64, expected: &str| {
+            let time = Duration::from_secs(seconds) + Duration::from_millis(millis);
+            assert_eq!(iso8601(time), expected);
+        };
+        check(0, 0, "1970-01-01T00:00:00.000Z");
+        check(1_700_558_734, 853, "2023-11-21T09:25:34.853Z");
+        check(951_782_399, 999, "2000-02-28T23:59:59.999Z");
+        check(951_782_400, 0, "2000-02-29T00:00:00.000Z");
+        check(1_709_251_199, 0, "2024-02-29T23:59:59.000Z");
+        check(4_107_542_400, 0, "2100-03-01T00:00:00.000Z");
+        check(1_735_689_599, 0, "2024-12-31T23:59:59.000Z");
+    }
+
+    #[test]
+    fn this_machine() {
+        let host = Host::read(Path::new("/proc"));
+        assert!(!host.name.is_empty());
+        assert!(!host.boot_id.is_empty());
+        assert!(
+            host.os_description
+                .is_some_and(|text| text.contains("Linux"))
+        );
+        assert!(host.booted > Duration::from_secs(1_600_000_000));
+        assert!(host.ticks > 0);
+    }
+
+    #[test]
+    fn nothing_there() {
+        let host = Host::read(Path::new("/nonexistent"));
+        assert_eq!(host.name, "localhost");
+        assert_eq!(host.started(5), None);
+    }
+}

@@ -1,0 +1,293 @@
+//! Whole resources: of fixtures, of a real process, shared, replaced, bounded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::event::Process;
+use crate::protocol::Value;
+use crate::target::fixture::{Proc, Real};
+use crate::target::{PROC, Targets};
+
+fn resources(proc: impl Into<std::path::PathBuf>) -> (Arc<Processes>, Resources, Arc<Stats>) {
+    let stats = Arc::new(Stats::default());
+    let processes = Arc::new(Processes::new(proc, Arc::clone(&stats)));
+    let extra = BTreeMap::from([
+        ("deployment.environment.name".to_owned(), "prod".to_owned()),
+        ("service.version".to_owned(), "agent's".to_owned()),
+        ("host.name".to_owned(), "agent's".to_owned()),
+    ]);
+    let resources = Resources::new(Arc::clone(&processes), extra, Arc::clone(&stats));
+    (processes, resources, stats)
+}
+
+fn text<'a>(resource: &'a Resource, key: &str) -> Option<&'a str> {
+    let found = resource
+        .attributes
+        .iter()
+        .find(|attribute| attribute.key == key)?;
+    match &found.value {
+        Value::Str(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn int(resource: &Resource, key: &str) -> Option<i64> {
+    let found = resource
+        .attributes
+        .iter()
+        .find(|attribute| attribute.key == key)?;
+    match found.value {
+        Value::Int(number) => Some(number),
+        _ => None,
+    }
+}
+
+const ID: &str = "1fa3efb2c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
+
+/// A machine with one process in a container.
+fn machine() -> Proc {
+    let proc = Proc::make();
+    proc.process(1, 0, 1, "/sbin/init", &[b"init"]);
+    let state = format!("1/root/var/lib/docker/containers/{ID}/config.v2.json");
+    let write = |path: &str, text: &str| {
+        let path = proc.root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(&state, r#"{"Name":"/shop-1","Config":{"Image":"shop:1"}}"#);
+    write(
+        "1/root/etc/machine-id",
+        "3d1219c7c4c5404aaa1f6d2a48adfda4\n",
+    );
+    write(
+        "1/root/usr/lib/os-release",
+        "NAME=\"Debian\"\nVERSION_ID=12\nPRETTY_NAME=\"Debian 12\"\n",
+    );
+    write("sys/kernel/hostname", "box\n");
+    write("sys/kernel/osrelease", "6.18.0\n");
+    write("sys/kernel/random/boot_id", "b00t\n");
+    write("uptime", "100.00 50.00\n");
+    proc.process(
+        10,
+        1,
+        500,
+        "/usr/bin/python3.11",
+        &[b"python3", b"app.py", b"--password=x"],
+    );
+    proc.put(10, "cgroup", format!("0::/docker/{ID}\n").as_bytes());
+    proc
+}
+
+#[test]
+fn of_a_fixture() {
+    let proc = machine();
+    let (_, resources, stats) = resources(&proc.root);
+    let resource = resources.observe(10, "python3");
+    let mut keys: Vec<&str> = resource.attributes.iter().map(|a| &*a.key).collect();
+    let all = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), all, "no key twice");
+    for (key, value) in [
+        ("service.name", "shop-1"),
+        ("service.version", "agent's"),
+        ("deployment.environment.name", "prod"),
+        ("process.executable.name", "python3.11"),
+        ("process.executable.path", "/usr/bin/python3.11"),
+        ("process.command", "python3"),
+        ("process.owner", "root"),
+        ("process.runtime.name", "cpython"),
+        ("process.runtime.version", "3.11"),
+        ("container.id", ID),
+        ("container.name", "shop-1"),
+        ("container.image.name", "shop"),
+        ("host.name", "box"),
+        ("host.id", "3d1219c7c4c5404aaa1f6d2a48adfda4"),
+        ("os.type", "linux"),
+        ("os.name", "Debian"),
+        ("os.version", "12"),
+        ("os.description", "Debian 12 (Linux 6.18.0)"),
+        ("telemetry.sdk.name", "spantap"),
+        ("telemetry.sdk.language", "python"),
+        ("telemetry.distro.name", "spantap"),
+    ] {
+        assert_eq!(text(&resource, key), Some(value), "{key}");
+    }
+    assert_eq!(int(&resource, "process.pid"), Some(10));
+    assert_eq!(int(&resource, "process.parent_pid"), Some(1));
+    assert!(text(&resource, "process.creation.time").is_some_and(|time| time.ends_with('Z')));
+    let uuid = text(&resource, "service.instance.id").unwrap();
+    assert_eq!((uuid.len(), uuid.as_bytes()[14]), (36, b'5'));
+    assert!(!format!("{resource:?}").contains("password=x"));
+    assert_eq!(stats.resource_made.get(), 1);
+    assert!(resources.program(10).version.is_some());
+}
+
+#[test]
+fn the_order_of_names() {
+    let proc = Proc::make();
+    let (processes, resources, stats) = resources(&proc.root);
+    let check = |environ: &str, name: &str, version: Option<&str>| {
+        proc.process(10, 1, 5, "/usr/bin/shop", &[b"shop"]);
+        proc.put(10, "environ", environ.as_bytes());
+        processes.execed(&Process {
+            process: 10,
+            parent: 1,
+            time: 0,
+            comm: "shop".into(),
+        });
+        let resource = resources.of(10);
+        assert_eq!(resource.service(), name, "{environ}");
+        assert_eq!(text(&resource, "service.version"), version, "{environ}");
+        assert_eq!(text(&resource, "telemetry.sdk.name"), Some("spantap"));
+    };
+    let agents = Some("agent's");
+    check("", "shop", agents);
+    check(
+        "OTEL_SERVICE_NAME=a\0OTEL_RESOURCE_ATTRIBUTES=service.name=b,service.version=2",
+        "a",
+        Some("2"),
+    );
+    check("OTEL_RESOURCE_ATTRIBUTES=service.name=b%20c", "b c", agents);
+    check(
+        "OTEL_SERVICE_NAME=\0OTEL_RESOURCE_ATTRIBUTES=service.name=b",
+        "b",
+        agents,
+    );
+    check("OTEL_RESOURCE_ATTRIBUTES=service.name=", "shop", agents);
+    check("OTEL_RESOURCE_ATTRIBUTES=service.name=b,%", "shop", agents);
+    check(
+        "OTEL_RESOURCE_ATTRIBUTES=telemetry.sdk.name=x,service.instance.id=7",
+        "shop",
+        agents,
+    );
+    assert_eq!(text(&resources.of(10), "service.instance.id"), Some("7"));
+    assert_eq!(stats.resource_malformed.get(), 1);
+}
+
+#[test]
+fn one_instance_is_one_address() {
+    let proc = Proc::make();
+    let (processes, resources, _) = resources(&proc.root);
+    proc.process(10, 1, 5, "/usr/bin/one", &[b"one"]);
+    let one = resources.observe(10, "one");
+    assert!(Arc::ptr_eq(&one, &resources.of(10)));
+    assert!(Arc::ptr_eq(&one, &resources.observe(10, "one")));
+    processes.exited(10);
+    proc.remove(10);
+    assert!(
+        Arc::ptr_eq(&one, &resources.of(10)),
+        "its spans are still to come"
+    );
+    proc.process(10, 1, 6, "/usr/bin/one", &[b"one"]);
+    let again = resources.observe(10, "one");
+    assert_ne!(
+        text(&one, "service.instance.id"),
+        text(&again, "service.instance.id")
+    );
+    processes.execed(&Process {
+        process: 10,
+        parent: 1,
+        time: 0,
+        comm: "one".into(),
+    });
+    assert!(!Arc::ptr_eq(&again, &resources.of(10)), "another program");
+    // Gone before anything could be read.
+    let gone = resources.observe(11, "curl");
+    assert_eq!(gone.service(), "curl");
+    assert_eq!(int(&gone, "process.pid"), Some(11));
+}
+
+#[test]
+fn many_processes_are_bounded() {
+    let proc = Proc::make();
+    let (processes, resources, stats) = resources(&proc.root);
+    for pid in 0..10_000 {
+        resources.observe(pid, "x");
+        processes.exited(pid);
+    }
+    assert!(stats.resource_evicted.get() >= 10_000 - MAX_RESOURCES as u64);
+    assert!(stats.target_evicted.get() >= 5_000);
+}
+
+#[test]
+fn many_threads_make_one() {
+    let proc = Proc::make();
+    proc.process(10, 1, 5, "/usr/bin/one", &[b"one"]);
+    let (processes, resources, _) = resources(&proc.root);
+    processes.get(10);
+    let made: Vec<Arc<Resource>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| resources.of(10))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert!(made.iter().all(|resource| Arc::ptr_eq(resource, &made[0])));
+}
+
+#[test]
+fn of_a_real_process() {
+    let (processes, resources, stats) = resources(PROC);
+    let targets = Targets::new(processes, &Default::default(), stats);
+    assert!(!targets.judge(std::process::id()).is_traced());
+    let Some(real) = Real::start(
+        "python3",
+        &["-m", "http.server", "0", "--bind", "127.0.0.1"],
+        "/python3",
+    ) else {
+        eprintln!("python3 is not here: not tried");
+        return;
+    };
+    assert!(targets.judge(real.pid()).is_traced());
+    let resource = resources.observe(real.pid(), "python3");
+    assert_eq!(resource.service(), "declared");
+    assert_eq!(text(&resource, "service.version"), Some("1.2"));
+    assert_eq!(text(&resource, "team"), Some("a b"));
+    assert_eq!(text(&resource, "process.runtime.name"), Some("cpython"));
+    let started = text(&resource, "process.creation.time").unwrap();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    assert_eq!(started.get(..10), host::iso8601(now).get(..10), "{started}");
+    let shown = format!("{resource:#?}");
+    assert!(!shown.contains("must-not-be-kept"));
+    eprintln!("{shown}");
+}
+
+#[test]
+#[ignore = "a measurement: run in release mode"]
+fn resource_cost() {
+    let (processes, resources, _) = resources(PROC);
+    let own = std::process::id();
+    resources.observe(own, "x");
+    let time = |name: &str, n: u32, run: &mut dyn FnMut()| {
+        let began = std::time::Instant::now();
+        for _ in 0..n {
+            run();
+        }
+        println!(
+            "{name}: {:.2} µs",
+            began.elapsed().as_nanos() as f64 / f64::from(n) / 1000.0
+        );
+    };
+    time("of, known", 100_000, &mut || drop(resources.of(own)));
+    time("observe, known", 100_000, &mut || {
+        drop(resources.observe(own, "x"));
+    });
+    let event = Process {
+        process: own,
+        parent: 1,
+        time: 0,
+        comm: "x".into(),
+    };
+    time(
+        "exec: snapshot and resource, file known",
+        2_000,
+        &mut || {
+            processes.execed(&event);
+            drop(resources.of(own));
+        },
+    );
+}

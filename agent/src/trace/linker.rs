@@ -1,0 +1,480 @@
+//! The table of what happens on this host, and the places found in it.
+//!
+//! On loopback the receiver's hook can run before the sender's, and shards are read one after the
+//! other: so nothing is decided when a head is seen. Each exchange keeps its evidence, and its
+//! trace is found when it, or one it caused, is over and settled: every fact up to then was fed.
+//! What was found is kept only when it leaves this stage ("published"); until then new evidence
+//! (a process that turns out to share its threads) makes it be found again.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use super::context::{Carried, Format, Refusal, extract};
+use super::ids::{Ids, client_span};
+use super::table::{Entry, Handle, Table};
+use super::threads::{Item, OPEN, Task, Threads};
+use super::{Linked, Method};
+use crate::config::Propagation;
+use crate::connection::Mark;
+use crate::event::{Address, Nanos, Role};
+use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Peer};
+use crate::protocol::Carrier;
+use crate::stats::Stats;
+
+/// How the linker works.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Formats read from headers, in order.
+    pub extract: Vec<Format>,
+    /// Whether the thread that serves is evidence.
+    pub thread: bool,
+    /// How long after its end an exchange waits for facts that come late, nanoseconds.
+    pub settle: Nanos,
+    /// How long it waits where another side is surely on this host and not seen yet.
+    pub patience: Nanos,
+    /// How long after its end an exchange is remembered.
+    pub retain: Nanos,
+    /// Most exchanges known at once.
+    pub capacity: usize,
+}
+
+impl Settings {
+    /// From the configuration; times as they suit a drain of a few milliseconds.
+    pub fn new(config: &Propagation) -> Self {
+        Self {
+            extract: config
+                .extract
+                .iter()
+                .filter_map(|name| Format::from_name(name))
+                .collect(),
+            thread: config.thread,
+            settle: 20_000_000,
+            patience: 200_000_000,
+            retain: 2_000_000_000,
+            capacity: 65_536,
+        }
+    }
+}
+
+/// Fed facts, gives linked exchanges.
+#[derive(Debug)]
+pub struct Linker {
+    pub(super) settings: Settings,
+    pub(super) stats: Arc<Stats>,
+    pub(super) ids: Ids,
+    pub(super) table: Table,
+    pub(super) threads: Threads,
+    /// Grows whenever evidence is taken back.
+    pub(super) epoch: u64,
+    watermark: Nanos,
+    /// Closed and not given out, by the time they are ready.
+    pending: BinaryHeap<Reverse<(Nanos, Handle)>>,
+    /// Given out, oldest first, until they are forgotten.
+    retired: VecDeque<(Nanos, Handle)>,
+    /// Given out early, for lack of room.
+    ready: Vec<Linked>,
+}
+
+impl Linker {
+    /// An empty table. `ids` makes the ids of roots and of server spans.
+    pub fn new(settings: Settings, ids: Ids, stats: Arc<Stats>) -> Self {
+        Self {
+            threads: Threads::new(settings.capacity),
+            settings,
+            stats,
+            ids,
+            table: Table::default(),
+            epoch: 0,
+            watermark: 0,
+            pending: Default::default(),
+            retired: Default::default(),
+            ready: Vec::new(),
+        }
+    }
+
+    /// Takes one fact, in any order between shards; an exchange's own facts in either order.
+    pub fn feed(&mut self, fact: Fact) {
+        match fact {
+            Fact::Opened(opened) => self.open(&opened),
+            Fact::Closed(exchange) => self.close(exchange),
+        }
+    }
+
+    /// Gives out what is over and settled, given that every fact up to `watermark`
+    /// (CLOCK_MONOTONIC, nanoseconds) was fed.
+    pub fn poll(&mut self, watermark: Nanos, out: &mut Vec<Linked>) {
+        self.watermark = self.watermark.max(watermark);
+        out.append(&mut self.ready);
+        while let Some(Reverse((ready, handle))) = self.pending.peek().copied()
+            && ready <= self.watermark
+        {
+            self.pending.pop();
+            match self.wait(handle) {
+                Some(later) => self.pending.push(Reverse((later, handle))),
+                None => self.emit(handle, out),
+            }
+        }
+        while let Some((end, handle)) = self.retired.front().copied()
+            && end.saturating_add(self.settings.retain) <= self.watermark
+        {
+            self.retired.pop_front();
+            self.drop_entry(handle);
+        }
+        self.threads.sweep(self.watermark);
+    }
+
+    /// Gives out everything that is over: nothing more will be fed.
+    pub fn flush(&mut self, out: &mut Vec<Linked>) {
+        out.append(&mut self.ready);
+        while let Some(Reverse((_, handle))) = self.pending.pop() {
+            self.emit(handle, out);
+        }
+    }
+
+    /// `process` shares its threads between requests (Go, Node.js, nginx, …): its threads are no
+    /// evidence. Links not yet given out that leaned on them are dropped.
+    pub fn no_thread_links(&mut self, process: u32) {
+        if self.threads.switch_off(process) {
+            self.epoch = self.epoch.wrapping_add(1);
+        }
+    }
+
+    /// `process` has ended or called exec: once what it did before is linked, what was known of
+    /// its threads is void. A [`Self::no_thread_links`] after this is about the new program.
+    pub fn forget(&mut self, process: u32) {
+        let when = self.watermark.saturating_add(self.settings.retain);
+        self.threads.forget(process, when);
+    }
+
+    /// Exchanges known now.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn open(&mut self, opened: &Opened) {
+        if let Some(handle) = self.table.find(opened.id) {
+            return self.open_late(handle, opened);
+        }
+        let entry = self.entry(&Head {
+            id: opened.id,
+            peer: &opened.peer,
+            key: opened.key,
+            start: opened.start,
+            head: Some(opened.head),
+            carrier: opened.carrier.as_deref(),
+        });
+        let handle = self.insert(entry);
+        self.enter_lane(handle, opened.start.offset);
+    }
+
+    /// The head comes after the end: the thread's record is made up for.
+    fn open_late(&mut self, handle: Handle, opened: &Opened) {
+        let Some(entry) = self.table.get_mut(handle) else {
+            return;
+        };
+        if std::mem::replace(&mut entry.opened, true) || entry.emitted {
+            return;
+        }
+        if entry.role == Role::Server && opened.head.execution.process == entry.process {
+            entry.thread = opened.head.execution.thread;
+            entry.from = opened.head.time;
+        }
+        self.enter_lane(handle, opened.start.offset);
+        self.leave_lane(handle);
+    }
+
+    fn close(&mut self, exchange: Box<Exchange>) {
+        let handle = match self.table.find(exchange.id) {
+            Some(handle) => handle,
+            None => {
+                self.stats.trace_unopened.add(1);
+                let entry = self.entry(&Head {
+                    id: exchange.id,
+                    peer: &exchange.peer,
+                    key: exchange.key,
+                    start: exchange.start,
+                    head: None,
+                    carrier: exchange.request.carrier.as_deref(),
+                });
+                self.insert(entry)
+            }
+        };
+        let Some(entry) = self.table.get_mut(handle) else {
+            return;
+        };
+        if entry.exchange.is_some() || entry.emitted {
+            return;
+        }
+        entry.end = exchange.end;
+        let ready = exchange.end.saturating_add(self.settings.settle);
+        entry.exchange = Some(exchange);
+        self.pending.push(Reverse((ready, handle)));
+        self.leave_lane(handle);
+    }
+
+    fn entry(&mut self, seen: &Head) -> Entry {
+        let role = seen.peer.role;
+        let (who, from) = match (role, seen.head) {
+            (Role::Client, _) => (seen.start.execution, seen.start.time),
+            (Role::Server, Some(head)) => (head.execution, head.time),
+            // Who starts to serve is not known: no thread is evidence for it.
+            (Role::Server, None) => {
+                let mut who = seen.start.execution;
+                who.thread = 0;
+                (who, seen.start.time)
+            }
+        };
+        let unix = matches!(seen.peer.remote, Address::Unix(_))
+            || matches!(seen.peer.local, Address::Unix(_));
+        let span = match seen.key {
+            // Kernel addresses come again and must not leave the host: TCP only.
+            Some(key) if role == Role::Client && !unix && !self.table.has_client(&key) => {
+                client_span(&key)
+            }
+            _ => self.ids.span(),
+        };
+        Entry {
+            id: seen.id,
+            role,
+            connection: seen.peer.connection,
+            process: who.process,
+            thread: who.thread,
+            start: seen.start.time,
+            from,
+            answered: OPEN,
+            end: OPEN,
+            laned: false,
+            opened: seen.head.is_some(),
+            key: seen.key,
+            unix,
+            near: is_near(seen.peer),
+            pair: None,
+            carried: self.carried(seen.carrier),
+            span,
+            place: None,
+            published: false,
+            exchange: None,
+            emitted: false,
+        }
+    }
+
+    fn carried(&self, carrier: Option<&Carrier>) -> Option<Carried> {
+        let found = extract(carrier?, &self.settings.extract);
+        for refusal in found.refused {
+            refused(&self.stats, refusal);
+        }
+        found.carried
+    }
+
+    fn insert(&mut self, entry: Entry) -> Handle {
+        while self.table.len() >= self.settings.capacity.max(1) {
+            self.evict();
+        }
+        self.table.insert(entry, fits)
+    }
+
+    /// Makes room: what was given out first, then the oldest; none is lost that is over.
+    fn evict(&mut self) {
+        self.stats.trace_evicted.add(1);
+        while let Some((_, handle)) = self.retired.pop_front() {
+            if self.table.get(handle).is_some() {
+                return self.drop_entry(handle);
+            }
+        }
+        let Some(handle) = self.table.oldest() else {
+            return;
+        };
+        let mut ready = std::mem::take(&mut self.ready);
+        self.emit(handle, &mut ready);
+        self.ready = ready;
+        self.drop_entry(handle);
+    }
+
+    fn drop_entry(&mut self, handle: Handle) {
+        if let Some(entry) = self.table.remove(handle)
+            && entry.laned
+            && entry.end == OPEN
+        {
+            self.threads.remove((entry.process, entry.thread), handle);
+        }
+    }
+
+    fn enter_lane(&mut self, handle: Handle, offset: u64) {
+        let Some(entry) = self.table.get_mut(handle) else {
+            return;
+        };
+        let (process, thread) = (entry.process, entry.thread);
+        if !self.settings.thread || process == 0 || thread == 0 || self.threads.is_off(process) {
+            return;
+        }
+        entry.laned = true;
+        let item = Item {
+            handle,
+            connection: entry.connection,
+            offset,
+            task: match entry.role {
+                Role::Client => Task::Call,
+                Role::Server => Task::Serve,
+            },
+            from: entry.from,
+            until: OPEN,
+            seen: false,
+            crossed: OPEN,
+        };
+        if self.threads.begin((process, thread), item) {
+            self.shares_threads(process);
+        }
+    }
+
+    /// The exchange is over: when was it answered, and by whom?
+    fn leave_lane(&mut self, handle: Handle) {
+        let Some(entry) = self.table.get_mut(handle) else {
+            return;
+        };
+        let Some(exchange) = entry.exchange.as_deref() else {
+            return;
+        };
+        let who = (entry.process, entry.thread);
+        let answer = match entry.role {
+            Role::Client => exchange.response_start,
+            Role::Server => exchange.response_end.map(|(mark, _)| mark),
+        };
+        entry.answered = answer.map_or(exchange.end, |mark| mark.time);
+        let until = entry.answered;
+        if !entry.laned {
+            return;
+        }
+        let other = |mark: Mark| {
+            let execution = mark.execution;
+            execution.thread != 0 && (execution.process, execution.thread) != who
+        };
+        let handed_on = entry.role == Role::Server
+            && (exchange.response_start.is_some_and(other) || answer.is_some_and(other));
+        let crossed = self.threads.end(who, handle, until, answer.is_some());
+        if handed_on || crossed {
+            self.shares_threads(who.0);
+        }
+    }
+
+    pub(super) fn shares_threads(&mut self, process: u32) {
+        if self.threads.switch_off(process) {
+            self.stats.trace_threads_off.add(1);
+            self.epoch = self.epoch.wrapping_add(1);
+        }
+    }
+
+    /// When to look again at one that is over, if something it needs may still come.
+    fn wait(&self, handle: Handle) -> Option<Nanos> {
+        let entry = self.table.get(handle)?;
+        let last = entry.end.saturating_add(self.settings.patience);
+        if entry.role != Role::Server || entry.key.is_none() || last <= self.watermark {
+            return None;
+        }
+        let missing = match entry.pair.and_then(|pair| self.table.get(pair)) {
+            // The client's end says whether its thread waited for it.
+            Some(pair) => pair.end == OPEN,
+            // The sender's hook may run long after the receiver's.
+            None => entry.near,
+        };
+        let again = self.watermark.saturating_add(self.settings.settle.max(1));
+        missing.then_some(again.min(last))
+    }
+
+    fn emit(&mut self, handle: Handle, out: &mut Vec<Linked>) {
+        if self.table.get(handle).is_none_or(|e| e.exchange.is_none()) {
+            return;
+        }
+        self.resolve(handle);
+        self.publish(handle);
+        self.mend(handle);
+        let Some(entry) = self.table.get_mut(handle) else {
+            return;
+        };
+        let (Some(exchange), Some(place)) = (entry.exchange.take(), entry.place.as_ref()) else {
+            return;
+        };
+        entry.emitted = true;
+        let linked = Linked {
+            exchange,
+            trace: place.trace,
+            span: entry.span,
+            parent: place.parent,
+            flags: place.flags,
+            state: place.state.as_deref().map(Into::into),
+            links: Vec::new(),
+            not_before: place.not_before,
+        };
+        count(&self.stats, linked.parent.map(|p| p.method));
+        let pair = entry.pair.filter(|_| entry.role == Role::Client);
+        self.retired.push_back((entry.end, handle));
+        out.push(linked);
+        // The server may go on for long after its client gave up and was forgotten.
+        if let Some(pair) = pair
+            && self.table.get(pair).is_some_and(|e| !e.published)
+        {
+            self.resolve(pair);
+            self.publish(pair);
+        }
+    }
+}
+
+/// What is known of an exchange when it is first heard of.
+struct Head<'a> {
+    id: ExchangeId,
+    peer: &'a Peer,
+    key: Option<MessageKey>,
+    start: Mark,
+    head: Option<Mark>,
+    carrier: Option<&'a Carrier>,
+}
+
+/// Whether a client's and a server's exchange of one name can be the same message. Unix sockets
+/// are named by kernel addresses, which come again: there the times must agree too.
+fn fits(client: &Entry, server: &Entry) -> bool {
+    let tcp = !client.unix && !server.unix;
+    tcp || (client.start <= server.from.saturating_add(REUSE)
+        && server.start <= client.end.saturating_add(REUSE))
+}
+
+/// Whether the other end is surely on this host.
+fn is_near(peer: &Peer) -> bool {
+    match (&peer.local, &peer.remote) {
+        (Address::Inet(local), Address::Inet(remote)) => {
+            let (local, remote) = (local.ip().to_canonical(), remote.ip().to_canonical());
+            local == remote || remote.is_loopback()
+        }
+        _ => true,
+    }
+}
+
+fn refused(stats: &Stats, refusal: Refusal) {
+    let counter = match refusal {
+        Refusal::Shape => &stats.trace_refused_shape,
+        Refusal::Version => &stats.trace_refused_version,
+        Refusal::TraceId => &stats.trace_refused_trace_id,
+        Refusal::SpanId => &stats.trace_refused_span_id,
+        Refusal::Many => &stats.trace_refused_many,
+        Refusal::State => &stats.trace_refused_state,
+        Refusal::Incomplete => &stats.trace_refused_incomplete,
+    };
+    counter.add(1);
+}
+
+fn count(stats: &Stats, method: Option<Method>) {
+    let counter = match method {
+        None => &stats.trace_roots,
+        Some(Method::TraceParent | Method::B3) => &stats.trace_by_header,
+        Some(Method::StreamKey) => &stats.trace_by_stream_key,
+        Some(Method::Thread) => &stats.trace_by_thread,
+    };
+    counter.add(1);
+}
+
+/// Within what time a unix socket's name is not used again.
+const REUSE: Nanos = 50_000_000;

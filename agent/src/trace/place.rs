@@ -1,0 +1,285 @@
+//! Where an exchange hangs: its parent's entry, a header's context, or nothing; and the trace that
+//! follows from it, up the chain and down again. No recursion: chains are as deep as they are.
+
+use smallvec::SmallVec;
+
+use super::context::{Carried, Context, SAMPLED};
+use super::linker::Linker;
+use super::table::{Entry, Handle, Place};
+use super::threads::OPEN;
+use super::{Method, Parent};
+use crate::event::Role;
+
+impl Linker {
+    /// What was published by a descendant stays, but for what has turned out since: a thread
+    /// that was shared after all, and a client side that came late.
+    pub(super) fn mend(&mut self, handle: Handle) {
+        let Some(entry) = self.table.get(handle) else {
+            return;
+        };
+        let Some(place) = entry.place.as_ref() else {
+            return;
+        };
+        let thread = place.parent.is_some_and(|p| p.method == Method::Thread);
+        if thread && self.threads.is_off(entry.process) {
+            self.stats.trace_links_dropped.add(1);
+            if let Some(place) = self.table.get_mut(handle).and_then(|e| e.place.as_mut()) {
+                place.parent = None;
+                place.above = None;
+                place.not_before = None;
+            }
+            return;
+        }
+        let (Role::Server, None, Some(pair)) = (entry.role, place.parent, entry.pair) else {
+            return;
+        };
+        let trace = place.trace;
+        self.resolve(pair);
+        let Some(above) = self.table.get(pair) else {
+            return;
+        };
+        let Some(begin) = above
+            .place
+            .as_ref()
+            .filter(|p| p.trace == trace)
+            .map(|p| p.begin)
+        else {
+            return;
+        };
+        let parent = parent(above, Method::StreamKey);
+        if let Some(place) = self.table.get_mut(handle).and_then(|e| e.place.as_mut()) {
+            place.parent = Some(parent);
+            place.above = Some(pair);
+            place.not_before = Some(begin);
+        }
+        self.publish(pair);
+    }
+
+    /// Marks a place and those it hangs from as final.
+    pub(super) fn publish(&mut self, handle: Handle) {
+        let mut next = Some(handle);
+        while let Some(handle) = next {
+            let Some(entry) = self.table.get_mut(handle) else {
+                return;
+            };
+            if std::mem::replace(&mut entry.published, true) {
+                return;
+            }
+            next = entry.place.as_ref().and_then(|p| p.above);
+        }
+    }
+
+    /// Finds the place of an exchange and of those above it.
+    pub(super) fn resolve(&mut self, handle: Handle) {
+        loop {
+            let epoch = self.epoch;
+            let mut chain: SmallVec<[(Handle, Reference); 8]> = SmallVec::new();
+            let mut next = Some(handle);
+            while let Some(handle) = next.take() {
+                if self.has_place(handle) {
+                    break;
+                }
+                let mut reference = self.reference(handle);
+                if let Reference::Local(above, _) = &reference {
+                    if chain.len() >= MAX_DEPTH || chain.iter().any(|(h, _)| h == above) {
+                        self.stats.trace_cycles.add(1);
+                        reference = self.cut(handle);
+                    } else {
+                        next = Some(*above);
+                    }
+                }
+                chain.push((handle, reference));
+            }
+            if epoch != self.epoch {
+                continue;
+            }
+            for (handle, reference) in chain.into_iter().rev() {
+                self.settle_at(handle, reference);
+            }
+            return;
+        }
+    }
+
+    fn has_place(&self, handle: Handle) -> bool {
+        self.table.get(handle).is_none_or(|entry| {
+            let current = |place: &Place| entry.published || place.epoch == self.epoch;
+            entry.place.as_ref().is_some_and(current)
+        })
+    }
+
+    /// What an exchange hangs from. Reading it may show that a process shares its threads.
+    fn reference(&mut self, handle: Handle) -> Reference {
+        let Some(entry) = self.table.get(handle) else {
+            return Reference::Root(None);
+        };
+        let pair = entry.pair.and_then(|p| Some((p, self.table.get(p)?)));
+        // Both sides saw the same bytes; one of them may have lost some.
+        let carried = entry
+            .carried
+            .as_ref()
+            .or_else(|| pair.and_then(|(_, pair)| pair.carried.as_ref()));
+        if let (Role::Server, Some((pair, _))) = (entry.role, pair) {
+            return Reference::Local(pair, Method::StreamKey);
+        }
+        let decision = match carried {
+            Some(Carried::Context(context, method)) => {
+                return self.by_header(entry, context.clone(), *method);
+            }
+            Some(Carried::Decision(sampled)) => Some(if *sampled { SAMPLED } else { 0 }),
+            None => None,
+        };
+        if entry.role == Role::Client
+            && let Some(serving) = self.by_thread(handle)
+        {
+            return Reference::Local(serving, Method::Thread);
+        }
+        Reference::Root(decision)
+    }
+
+    /// A client whose header is the very one its process is serving passes it on: it is a child
+    /// of that exchange. Any other header was written by this process (client) or its peer.
+    fn by_header(&self, entry: &Entry, context: Context, method: Method) -> Reference {
+        if entry.role == Role::Client {
+            // Its own other side, in a process that calls itself, is no cause of it.
+            let own = entry.pair.and_then(|p| self.table.get(p)).map(|p| p.id);
+            let covers = |s: &Entry| {
+                Some(s.id) != own
+                    && s.from < entry.start
+                    && s.answered >= entry.start
+                    && matches!(&s.carried, Some(Carried::Context(c, _)) if c.trace == context.trace)
+            };
+            if let Some(served) = self.table.carrying(entry.process, context.span, covers) {
+                return Reference::Local(served, method);
+            }
+        }
+        Reference::Header(context, method, entry.role == Role::Server)
+    }
+
+    /// Where a chain that closes on itself is cut, a header still counts.
+    fn cut(&self, handle: Handle) -> Reference {
+        match self
+            .table
+            .get(handle)
+            .and_then(|e| e.carried.as_ref().map(|c| (e.role, c)))
+        {
+            Some((role, Carried::Context(context, method))) => {
+                Reference::Header(context.clone(), *method, role == Role::Server)
+            }
+            _ => Reference::Root(None),
+        }
+    }
+
+    fn by_thread(&mut self, handle: Handle) -> Option<Handle> {
+        let entry = self.table.get(handle)?;
+        let process = entry.process;
+        if !self.settings.thread || !entry.laned || self.threads.is_off(process) {
+            return None;
+        }
+        let who = (process, entry.thread);
+        let (serving, until) = self.threads.serving(who, entry.start)?;
+        if until == OPEN || entry.answered <= until {
+            return Some(serving);
+        }
+        // The request was answered before the call it was waiting for: the thread did not wait.
+        let answer = entry.exchange.as_ref().and_then(|e| e.response_start);
+        if answer.is_some() {
+            self.shares_threads(process);
+        }
+        None
+    }
+
+    fn settle_at(&mut self, handle: Handle, reference: Reference) {
+        let Some(entry) = self.table.get(handle) else {
+            return;
+        };
+        let (epoch, start) = (self.epoch, entry.start);
+        let place = match reference {
+            Reference::Header(context, method, remote) => Place {
+                epoch,
+                trace: context.trace,
+                flags: context.flags,
+                state: context.state,
+                parent: Some(Parent {
+                    span: context.span,
+                    remote,
+                    method,
+                    confidence: 1.0,
+                }),
+                above: None,
+                not_before: None,
+                begin: start,
+            },
+            Reference::Local(above, method) => match self.table.get(above) {
+                Some(Entry {
+                    place: Some(place), ..
+                }) => Place {
+                    parent: self.table.get(above).map(|above| parent(above, method)),
+                    above: Some(above),
+                    not_before: Some(place.begin),
+                    begin: start.max(place.begin),
+                    epoch,
+                    ..place.clone()
+                },
+                _ => self.root(handle, None),
+            },
+            Reference::Root(flags) => self.root(handle, flags),
+        };
+        if let Some(entry) = self.table.get_mut(handle) {
+            entry.place = Some(place);
+        }
+    }
+
+    /// A trace of its own; or the one its other side has already been given.
+    fn root(&mut self, handle: Handle, flags: Option<u8>) -> Place {
+        let entry = self.table.get(handle);
+        let start = entry.map_or(0, |e| e.start);
+        let taken = entry
+            .filter(|e| e.role == Role::Client)
+            .and_then(|e| self.table.get(e.pair?))
+            .filter(|pair| pair.published)
+            .and_then(|pair| pair.place.as_ref())
+            .filter(|place| place.parent.is_none());
+        let trace = match taken {
+            Some(place) => place.trace,
+            None => self.ids.trace(),
+        };
+        Place {
+            epoch: self.epoch,
+            trace,
+            flags,
+            state: None,
+            parent: None,
+            above: None,
+            not_before: None,
+            begin: start,
+        }
+    }
+}
+
+/// What an exchange hangs from.
+enum Reference {
+    /// Nothing; a decision may have come alone.
+    Root(Option<u8>),
+    /// A header's context, and whether it came over the wire.
+    Header(Context, Method, bool),
+    /// Another exchange on this host.
+    Local(Handle, Method),
+}
+
+fn parent(above: &Entry, method: Method) -> Parent {
+    Parent {
+        span: above.span,
+        remote: above.role == Role::Client,
+        method,
+        confidence: if method == Method::Thread {
+            THREAD
+        } else {
+            1.0
+        },
+    }
+}
+
+/// Most exchanges between one and its root on this host.
+const MAX_DEPTH: usize = 256;
+/// Confidence in a thread: exact while the process serves as it did, which cannot be proved.
+const THREAD: f64 = 0.9;

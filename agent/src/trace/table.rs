@@ -1,0 +1,310 @@
+//! The exchanges the linker knows: by id, by name on the wire, by the context they carry.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::context::Carried;
+use super::{Parent, SpanId, TraceId};
+use crate::event::{ConnectionId, Nanos, Role};
+use crate::exchange::{Exchange, ExchangeId, MessageKey};
+
+/// Names an entry for as long as it is there; stale afterwards, never another entry's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Handle {
+    generation: u32,
+    slot: u32,
+}
+
+/// Where an exchange was found to belong.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// [`super::Linker`]'s epoch it was found in.
+    pub epoch: u64,
+    /// Trace.
+    pub trace: TraceId,
+    /// Flags that came down the chain.
+    pub flags: Option<u8>,
+    /// tracestate that came down the chain.
+    pub state: Option<Arc<str>>,
+    /// Parent.
+    pub parent: Option<Parent>,
+    /// The parent's entry, where it is on this host.
+    pub above: Option<Handle>,
+    /// The parent's start, where it is on this host.
+    pub not_before: Option<Nanos>,
+    /// The span's own start: its first byte, or its parent's if that is later.
+    pub begin: Nanos,
+}
+
+/// One exchange, from its head to some time after its end.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub id: ExchangeId,
+    pub role: Role,
+    pub connection: ConnectionId,
+    pub process: u32,
+    /// Client: who sent the request's first byte. Server: who read its head. 0 unknown.
+    pub thread: u32,
+    /// First byte of the request.
+    pub start: Nanos,
+    /// Client: the same. Server: when the head was read, where known.
+    pub from: Nanos,
+    /// When the answer was seen by the thread above: [`super::threads::OPEN`] until then.
+    pub answered: Nanos,
+    /// When it was over; [`super::threads::OPEN`] until then.
+    pub end: Nanos,
+    /// Whether it is registered with its thread.
+    pub laned: bool,
+    /// Whether its head was read (its Opened came).
+    pub opened: bool,
+    pub key: Option<MessageKey>,
+    /// Whether its key is made of kernel addresses, which come again.
+    pub unix: bool,
+    /// Whether the other end is surely on this host.
+    pub near: bool,
+    /// The same message's other side.
+    pub pair: Option<Handle>,
+    pub carried: Option<Carried>,
+    pub span: SpanId,
+    pub place: Option<Place>,
+    /// Its place has left this stage, its own or a descendant's: it stays.
+    pub published: bool,
+    /// What is left to be given out.
+    pub exchange: Option<Box<Exchange>>,
+    /// It was given out.
+    pub emitted: bool,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    entry: Option<Entry>,
+}
+
+/// Server exchanges that carry one context; past [`MAX_CARRYING`] nobody is asked.
+#[derive(Debug, Default)]
+struct Carrying {
+    handles: SmallVec<[Handle; 2]>,
+    beyond: usize,
+}
+
+/// The entries and their indexes. Nothing here grows past what the linker puts in and takes out.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    ids: HashMap<ExchangeId, Handle, OwnIds>,
+    /// Client side, server side.
+    keys: HashMap<MessageKey, [Option<Handle>; 2]>,
+    /// Server exchanges by process and the span their header names.
+    contexts: HashMap<(u32, SpanId), Carrying>,
+    /// All handles in the order they came, some stale.
+    order: VecDeque<Handle>,
+}
+
+impl Table {
+    /// Entries now.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub fn get(&self, handle: Handle) -> Option<&Entry> {
+        let slot = self.slots.get(handle.slot as usize)?;
+        slot.entry
+            .as_ref()
+            .filter(|_| slot.generation == handle.generation)
+    }
+
+    pub fn get_mut(&mut self, handle: Handle) -> Option<&mut Entry> {
+        let slot = self.slots.get_mut(handle.slot as usize)?;
+        slot.entry
+            .as_mut()
+            .filter(|_| slot.generation == handle.generation)
+    }
+
+    pub fn find(&self, id: ExchangeId) -> Option<Handle> {
+        self.ids.get(&id).copied()
+    }
+
+    /// Adds an entry, finds its other side, and says which that is. `fits` judges the pair.
+    pub fn insert(&mut self, entry: Entry, fits: impl Fn(&Entry, &Entry) -> bool) -> Handle {
+        let (id, key, role) = (entry.id, entry.key, entry.role);
+        let context = context_of(&entry);
+        let handle = self.place(entry);
+        self.ids.insert(id, handle);
+        if let Some(context) = context {
+            let carrying = self.contexts.entry(context).or_default();
+            if carrying.handles.len() < MAX_CARRYING {
+                carrying.handles.push(handle);
+            } else {
+                carrying.beyond = carrying.beyond.saturating_add(1);
+            }
+        }
+        if let Some(key) = key {
+            self.pair(handle, key, role, fits);
+        }
+        self.order.push_back(handle);
+        if self.order.len() > self.ids.len().saturating_mul(2).saturating_add(64) {
+            let (slots, order) = (&self.slots, &mut self.order);
+            order.retain(|h| {
+                slots
+                    .get(h.slot as usize)
+                    .is_some_and(|s| s.generation == h.generation && s.entry.is_some())
+            });
+        }
+        handle
+    }
+
+    fn place(&mut self, entry: Entry) -> Handle {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let mut generation = 0;
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            place.generation = place.generation.wrapping_add(1);
+            place.entry = Some(entry);
+            generation = place.generation;
+        }
+        Handle { generation, slot }
+    }
+
+    fn pair(
+        &mut self,
+        handle: Handle,
+        key: MessageKey,
+        role: Role,
+        fits: impl Fn(&Entry, &Entry) -> bool,
+    ) {
+        let sides = self.keys.entry(key).or_default();
+        let [client, server] = sides;
+        let (own, other) = match role {
+            Role::Client => (client, *server),
+            Role::Server => (server, *client),
+        };
+        *own = Some(handle);
+        let Some(other) = other else { return };
+        let (Some(a), Some(b)) = (self.get(handle), self.get(other)) else {
+            return;
+        };
+        let fit = match role {
+            Role::Client => fits(a, b),
+            Role::Server => fits(b, a),
+        };
+        if !fit || b.pair.is_some_and(|p| self.get(p).is_some()) {
+            return;
+        }
+        if let Some(entry) = self.get_mut(handle) {
+            entry.pair = Some(other);
+        }
+        if let Some(entry) = self.get_mut(other) {
+            entry.pair = Some(handle);
+        }
+    }
+
+    /// Whether another client exchange of this name is there (only a name used twice).
+    pub fn has_client(&self, key: &MessageKey) -> bool {
+        self.keys
+            .get(key)
+            .and_then(|[client, _]| *client)
+            .is_some_and(|h| self.get(h).is_some())
+    }
+
+    /// The one server exchange of `process` whose header names `span`, if `fits`.
+    pub fn carrying(
+        &self,
+        process: u32,
+        span: SpanId,
+        fits: impl Fn(&Entry) -> bool,
+    ) -> Option<Handle> {
+        let carrying = self.contexts.get(&(process, span))?;
+        if carrying.beyond > 0 {
+            return None;
+        }
+        let mut found = None;
+        for handle in &carrying.handles {
+            if self.get(*handle).is_some_and(&fits) && found.replace(*handle).is_some() {
+                return None;
+            }
+        }
+        found
+    }
+
+    /// The oldest entry.
+    pub fn oldest(&mut self) -> Option<Handle> {
+        while let Some(handle) = self.order.front().copied() {
+            if self.get(handle).is_some() {
+                return Some(handle);
+            }
+            self.order.pop_front();
+        }
+        None
+    }
+
+    pub fn remove(&mut self, handle: Handle) -> Option<Entry> {
+        self.get(handle)?;
+        let entry = self.slots.get_mut(handle.slot as usize)?.entry.take()?;
+        self.free.push(handle.slot);
+        if self.ids.get(&entry.id) == Some(&handle) {
+            self.ids.remove(&entry.id);
+        }
+        if let Some(key) = &entry.key
+            && let Some(sides) = self.keys.get_mut(key)
+        {
+            for side in sides.iter_mut().filter(|side| **side == Some(handle)) {
+                *side = None;
+            }
+            if sides.iter().all(Option::is_none) {
+                self.keys.remove(key);
+            }
+        }
+        if let Some(context) = context_of(&entry)
+            && let Some(carrying) = self.contexts.get_mut(&context)
+        {
+            match carrying.handles.iter().position(|h| *h == handle) {
+                Some(at) => drop(carrying.handles.swap_remove(at)),
+                None => carrying.beyond = carrying.beyond.saturating_sub(1),
+            }
+            if carrying.handles.is_empty() && carrying.beyond == 0 {
+                self.contexts.remove(&context);
+            }
+        }
+        Some(entry)
+    }
+}
+
+/// Hashes ids that this agent gave out: nobody outside chooses them.
+type OwnIds = BuildHasherDefault<OwnId>;
+
+#[derive(Debug, Default)]
+struct OwnId(u64);
+
+impl Hasher for OwnId {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        let mixed = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+/// Most server exchanges of a process remembered for one context.
+const MAX_CARRYING: usize = 8;
+
+fn context_of(entry: &Entry) -> Option<(u32, SpanId)> {
+    match (&entry.carried, entry.role) {
+        (Some(Carried::Context(context, _)), Role::Server) => Some((entry.process, context.span)),
+        _ => None,
+    }
+}

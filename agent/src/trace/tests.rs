@@ -1,0 +1,760 @@
+//! The linker against dialogues written by hand and against a simulated host.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::Propagation;
+use crate::connection::Mark;
+use crate::event::{Address, ConnectionId, Ending, Execution, Role, StreamKey};
+use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
+use crate::protocol::{Carrier, Finish, Request, Response};
+
+const MS: u64 = 1_000_000;
+
+/// One side of a message, in a line.
+#[derive(Clone, Debug)]
+struct Side {
+    id: u64,
+    role: Role,
+    /// Names the message on both sides; 0 none.
+    key: u64,
+    connection: u64,
+    who: (u32, u32),
+    /// First byte of the request, head, first byte of the response, last byte.
+    at: [u64; 4],
+    /// Who wrote (server) or read (client) the response.
+    answered_by: (u32, u32),
+    traceparent: Option<String>,
+    b3: Option<String>,
+    outcome: Outcome,
+    unix: bool,
+    far: bool,
+}
+
+fn side(id: u64, role: Role, key: u64, who: (u32, u32), from: u64, to: u64) -> Side {
+    Side {
+        id,
+        role,
+        key,
+        connection: id,
+        who,
+        at: [from, from, to.saturating_sub(1), to],
+        answered_by: who,
+        traceparent: None,
+        b3: None,
+        outcome: Outcome::Complete,
+        unix: false,
+        far: false,
+    }
+}
+
+fn client(id: u64, key: u64, who: (u32, u32), from: u64, to: u64) -> Side {
+    side(id, Role::Client, key, who, from * MS, to * MS)
+}
+
+fn server(id: u64, key: u64, who: (u32, u32), from: u64, to: u64) -> Side {
+    side(id, Role::Server, key, who, from * MS, to * MS)
+}
+
+impl Side {
+    fn mark(&self, time: u64, who: (u32, u32)) -> Mark {
+        let execution = Execution {
+            process: who.0,
+            thread: who.1,
+            unit: 0,
+        };
+        Mark {
+            time,
+            offset: self.id,
+            execution,
+        }
+    }
+
+    fn peer(&self) -> Arc<Peer> {
+        let address = |text: &str| match self.unix {
+            true => Address::Unix(None),
+            false => Address::Inet(text.parse().unwrap()),
+        };
+        Arc::new(Peer {
+            connection: ConnectionId(self.connection),
+            local: address("127.0.0.1:1000"),
+            remote: address(if self.far {
+                "10.0.0.1:80"
+            } else {
+                "127.0.0.1:80"
+            }),
+            role: self.role,
+            key: None,
+            netns: 0,
+            comm: "test".into(),
+        })
+    }
+
+    fn message_key(&self) -> Option<MessageKey> {
+        let stream = StreamKey {
+            client: self.key,
+            server: 1,
+        };
+        (self.key != 0).then_some(MessageKey {
+            stream,
+            offset: 0,
+            number: 0,
+        })
+    }
+
+    fn carrier(&self) -> Option<Box<Carrier>> {
+        Some(Box::new(Carrier {
+            traceparent: self.traceparent.iter().map(|t| t.as_str().into()).collect(),
+            b3: self.b3.as_deref().map(Into::into),
+            ..Default::default()
+        }))
+    }
+
+    fn opened(&self) -> Fact {
+        Fact::Opened(Box::new(Opened {
+            id: ExchangeId(self.id),
+            peer: self.peer(),
+            start: self.mark(self.at[0], self.who),
+            head: self.mark(self.at[1], self.who),
+            key: self.message_key(),
+            carrier: self.carrier(),
+        }))
+    }
+
+    fn closed(&self) -> Fact {
+        let finish = Finish {
+            body: 0,
+            exact: true,
+            whole: true,
+        };
+        let answered = self.outcome == Outcome::Complete;
+        Fact::Closed(Box::new(Exchange {
+            id: ExchangeId(self.id),
+            peer: self.peer(),
+            key: self.message_key(),
+            request: Box::new(Request {
+                protocol: "http1",
+                operation: "GET".into(),
+                attributes: Vec::new(),
+                carrier: self.carrier(),
+            }),
+            response: answered.then(|| {
+                Box::new(Response {
+                    attributes: Vec::new(),
+                    client_error: None,
+                    server_error: None,
+                })
+            }),
+            start: self.mark(self.at[0], self.who),
+            request_end: Some((self.mark(self.at[1], self.who), finish)),
+            response_start: answered.then(|| self.mark(self.at[2], self.answered_by)),
+            response_end: answered.then(|| (self.mark(self.at[3], self.answered_by), finish)),
+            end: self.at[3],
+            outcome: self.outcome,
+            faults: Default::default(),
+        }))
+    }
+}
+
+fn linker() -> Linker {
+    Linker::new(
+        Settings::new(&Propagation::default()),
+        Ids::from_seed(1),
+        Arc::default(),
+    )
+}
+
+/// Feeds sides in the order of their times, polling as a pipeline would.
+fn run(linker: &mut Linker, sides: &[Side]) -> HashMap<u64, Linked> {
+    let mut facts: Vec<(u64, Fact)> = sides
+        .iter()
+        .flat_map(|s| [(s.at[1], s.opened()), (s.at[3], s.closed())])
+        .collect();
+    facts.sort_by_key(|(time, _)| *time);
+    let mut out = Vec::new();
+    for (time, fact) in facts {
+        linker.poll(time.saturating_sub(1), &mut out);
+        linker.feed(fact);
+    }
+    linker.poll(1 << 50, &mut out);
+    by_id(out)
+}
+
+fn by_id(out: Vec<Linked>) -> HashMap<u64, Linked> {
+    let count = out.len();
+    let map: HashMap<u64, Linked> = out.into_iter().map(|l| (l.exchange.id.0, l)).collect();
+    assert_eq!(map.len(), count, "given out twice");
+    map
+}
+
+/// `child <- parent by method`, one a line, roots without parent.
+fn told(links: &HashMap<u64, Linked>) -> String {
+    let mut ids: Vec<_> = links.keys().copied().collect();
+    ids.sort_unstable();
+    let lines: Vec<String> = ids
+        .iter()
+        .map(|id| match links[id].parent {
+            None => format!("{id}"),
+            Some(parent) => {
+                let above = links.values().find(|l| l.span == parent.span);
+                let above = above.map_or("?".into(), |l| {
+                    assert_eq!(l.trace, links[id].trace);
+                    l.exchange.id.0.to_string()
+                });
+                format!("{id} <- {above} {}", parent.method.name())
+            }
+        })
+        .collect();
+    lines.join(", ")
+}
+
+fn check(sides: &[Side], expected: &str) -> (Linker, HashMap<u64, Linked>) {
+    let mut linker = linker();
+    let links = run(&mut linker, sides);
+    assert_eq!(links.len(), sides.len(), "lost some");
+    assert_eq!(told(&links), expected);
+    (linker, links)
+}
+
+const CONTEXT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+fn with(mut side: Side, traceparent: &str) -> Side {
+    side.traceparent = Some(traceparent.into());
+    side
+}
+
+#[test]
+fn a_sync_chain_is_one_trace() {
+    let (_, links) = check(
+        &[
+            client(1, 7, (1, 1), 0, 100),
+            server(2, 7, (2, 20), 1, 99),
+            client(3, 8, (2, 20), 10, 90),
+            server(4, 8, (3, 30), 11, 89),
+        ],
+        "1, 2 <- 1 stream_key, 3 <- 2 thread, 4 <- 3 stream_key",
+    );
+    assert_eq!(links[&4].flags, None);
+    assert_eq!(links[&4].trace, links[&1].trace);
+    let key = MessageKey {
+        stream: StreamKey {
+            client: 7,
+            server: 1,
+        },
+        offset: 0,
+        number: 0,
+    };
+    assert_eq!(links[&1].span, ids::client_span(&key));
+}
+
+#[test]
+fn a_header_is_the_client_spans_parent() {
+    let (_, links) = check(
+        &[
+            with(client(1, 7, (1, 1), 0, 9), CONTEXT),
+            with(server(2, 7, (2, 2), 1, 8), CONTEXT),
+        ],
+        "1 <- ? traceparent, 2 <- 1 stream_key",
+    );
+    assert_eq!(links[&2].trace.to_string(), &CONTEXT[3..35]);
+    assert_eq!(links[&1].parent.unwrap().span.to_string(), &CONTEXT[36..52]);
+    assert_eq!((links[&1].flags, links[&2].flags), (Some(1), Some(1)));
+}
+
+#[test]
+fn a_header_seen_on_one_side_serves_both() {
+    check(
+        &[
+            client(1, 7, (1, 1), 0, 9),
+            with(server(2, 7, (2, 2), 1, 8), CONTEXT),
+        ],
+        "1 <- ? traceparent, 2 <- 1 stream_key",
+    );
+}
+
+#[test]
+fn a_header_from_afar_is_remote() {
+    let (linker, links) = check(
+        &[with(server(2, 7, (2, 2), 1, 8), CONTEXT)],
+        "2 <- ? traceparent",
+    );
+    assert!(links[&2].parent.unwrap().remote);
+    assert_eq!(linker.stats.trace_by_header.get(), 1);
+    let (linker, _) = check(
+        &[with(server(2, 7, (2, 2), 1, 8), &CONTEXT.to_uppercase())],
+        "2",
+    );
+    assert_eq!(linker.stats.trace_refused_shape.get(), 1);
+}
+
+#[test]
+fn a_proxy_that_passes_a_header_on_is_in_the_chain() {
+    check(
+        &[
+            with(server(2, 7, (2, 2), 1, 20), CONTEXT),
+            with(client(3, 8, (2, 9), 2, 19), CONTEXT),
+            with(server(4, 8, (3, 3), 3, 18), CONTEXT),
+            // Before it was received, and after it was answered: somebody else's.
+            with(client(5, 9, (2, 9), 0, 19), CONTEXT),
+            with(client(6, 10, (2, 9), 30, 31), CONTEXT),
+        ],
+        "2 <- ? traceparent, 3 <- 2 traceparent, 4 <- 3 stream_key, 5 <- ? traceparent, 6 <- ? traceparent",
+    );
+}
+
+#[test]
+fn the_same_header_served_twice_tells_nothing() {
+    let (_, links) = check(
+        &[
+            with(server(1, 7, (2, 2), 1, 20), CONTEXT),
+            with(server(2, 8, (2, 3), 1, 20), CONTEXT),
+            with(client(3, 9, (2, 9), 2, 19), CONTEXT),
+        ],
+        "1 <- ? traceparent, 2 <- ? traceparent, 3 <- ? traceparent",
+    );
+    assert_eq!(links[&3].parent.unwrap().span.to_string(), &CONTEXT[36..52]);
+}
+
+#[test]
+fn a_lone_decision_is_the_roots() {
+    let mut alone = server(1, 7, (2, 2), 1, 8);
+    alone.b3 = Some("0".into());
+    let (_, links) = check(&[alone], "1");
+    assert_eq!(links[&1].flags, Some(0));
+}
+
+#[test]
+fn calls_outside_the_exchange_are_not_its_children() {
+    check(
+        &[
+            server(1, 7, (2, 2), 10, 20),
+            client(2, 8, (2, 2), 5, 8),
+            client(3, 9, (2, 2), 21, 25),
+            client(4, 10, (2, 3), 12, 15),
+            client(5, 11, (3, 2), 12, 15),
+        ],
+        "1, 2, 3, 4, 5",
+    );
+}
+
+#[test]
+fn two_at_once_on_a_thread_switch_it_off_for_good() {
+    let (linker, _) = check(
+        &[
+            server(1, 1, (2, 2), 10, 50),
+            client(2, 2, (2, 2), 12, 60),
+            server(3, 3, (2, 2), 20, 40),
+            client(4, 4, (2, 2), 25, 35),
+            server(5, 5, (2, 2), 100, 140),
+            client(6, 6, (2, 2), 110, 120),
+        ],
+        "1, 2, 3, 4, 5, 6",
+    );
+    assert_eq!(linker.stats.trace_threads_off.get(), 1);
+}
+
+#[test]
+fn a_response_by_another_thread_switches_it_off() {
+    let mut handed = server(1, 1, (2, 2), 10, 50);
+    handed.answered_by = (2, 3);
+    check(
+        &[
+            handed,
+            client(2, 2, (2, 2), 12, 60),
+            server(3, 3, (2, 2), 100, 120),
+            client(4, 4, (2, 2), 105, 110),
+        ],
+        "1, 2, 3, 4",
+    );
+}
+
+#[test]
+fn an_answer_before_the_calls_answer_switches_it_off() {
+    // An event loop that carries another exchange's client connection.
+    check(
+        &[
+            server(1, 1, (2, 2), 10, 20),
+            client(2, 2, (2, 2), 15, 30),
+            server(3, 3, (2, 2), 100, 120),
+            client(4, 4, (2, 2), 105, 110),
+        ],
+        "1, 2, 3, 4",
+    );
+}
+
+#[test]
+fn a_head_read_while_a_call_waits_switches_it_off() {
+    check(
+        &[
+            client(1, 1, (2, 2), 10, 20),
+            server(2, 2, (2, 2), 12, 40),
+            client(3, 3, (2, 2), 25, 30),
+        ],
+        "1, 2, 3",
+    );
+}
+
+#[test]
+fn lost_responses_prove_nothing() {
+    let mut lost = server(1, 1, (2, 2), 10, 500);
+    lost.outcome = Outcome::Abandoned;
+    check(
+        &[
+            lost,
+            server(2, 2, (2, 2), 20, 30),
+            client(3, 3, (2, 2), 22, 25),
+            server(4, 4, (2, 2), 600, 640),
+            client(5, 5, (2, 2), 610, 620),
+        ],
+        "1, 2, 3, 4, 5 <- 4 thread",
+    );
+}
+
+#[test]
+fn pipelined_requests_are_served_in_order() {
+    let mut second = server(2, 2, (2, 2), 10, 40);
+    second.connection = 1;
+    check(
+        &[
+            server(1, 1, (2, 2), 10, 20),
+            second,
+            client(3, 3, (2, 2), 12, 15),
+            client(4, 4, (2, 2), 25, 30),
+        ],
+        "1, 2, 3 <- 1 thread, 4 <- 2 thread",
+    );
+}
+
+#[test]
+fn multiplexing_runtimes_give_no_thread_links() {
+    let mut linker = linker();
+    // Whether a call made in the time of a served exchange is linked to it.
+    let pair = |linker: &mut Linker, from: u64| {
+        let (s, c) = (
+            server(from, from, (2, 2), from, from + 5),
+            client(from + 1, from + 1, (2, 2), from + 1, from + 4),
+        );
+        for fact in [s.opened(), c.opened(), c.closed(), s.closed()] {
+            linker.feed(fact);
+        }
+        let mut out = Vec::new();
+        linker.poll((from + 305) * MS, &mut out);
+        told(&by_id(out)).contains("thread")
+    };
+    assert!(pair(&mut linker, 10));
+    linker.no_thread_links(2);
+    assert!(!pair(&mut linker, 500));
+    // What it did before it was gone is not believed afterwards.
+    linker.forget(2);
+    assert!(!pair(&mut linker, 1000));
+    linker.poll(5000 * MS, &mut Vec::new());
+    assert!(pair(&mut linker, 5100));
+    // Another program of the same process id.
+    linker.no_thread_links(2);
+    linker.forget(2);
+    linker.no_thread_links(2);
+    linker.poll(10_000 * MS, &mut Vec::new());
+    assert!(!pair(&mut linker, 10_100));
+}
+
+#[test]
+fn a_client_hook_that_runs_late_is_waited_for() {
+    let mut linker = linker();
+    let (c, s) = (client(1, 7, (1, 1), 100, 101), server(2, 7, (2, 2), 1, 5));
+    let mut out = Vec::new();
+    linker.feed(s.opened());
+    linker.feed(s.closed());
+    linker.poll(90 * MS, &mut out);
+    assert!(out.is_empty());
+    linker.feed(c.opened());
+    linker.feed(c.closed());
+    linker.poll(300 * MS, &mut out);
+    let links = by_id(out);
+    assert_eq!(told(&links), "1, 2 <- 1 stream_key");
+    assert_eq!(links[&2].not_before, Some(100 * MS));
+}
+
+#[test]
+fn a_server_outlives_the_client_that_gave_up() {
+    let mut gone = client(1, 7, (1, 1), 0, 1000);
+    gone.outcome = Outcome::Broken(Ending::Local);
+    check(
+        &[gone, server(2, 7, (2, 2), 1, 60_000)],
+        "1, 2 <- 1 stream_key",
+    );
+}
+
+#[test]
+fn a_descendant_that_ends_first_fixes_the_trace() {
+    // 4 leaves long before 1 to 3 have ended; 2's client is heard of only after that.
+    let mut linker = linker();
+    let all = [
+        client(1, 7, (1, 1), 0, 2000),
+        server(2, 7, (2, 20), 1, 1900),
+        client(3, 8, (2, 20), 10, 50),
+        server(4, 8, (3, 30), 11, 49),
+    ];
+    let mut out = Vec::new();
+    for fact in [
+        all[1].opened(),
+        all[2].opened(),
+        all[3].opened(),
+        all[3].closed(),
+        all[2].closed(),
+    ] {
+        linker.feed(fact);
+    }
+    linker.poll(400 * MS, &mut out);
+    assert_eq!(out.len(), 2);
+    linker.feed(all[0].opened());
+    linker.feed(all[1].closed());
+    linker.feed(all[0].closed());
+    linker.poll(5000 * MS, &mut out);
+    assert_eq!(
+        told(&by_id(out)),
+        "1, 2 <- 1 stream_key, 3 <- 2 thread, 4 <- 3 stream_key"
+    );
+}
+
+#[test]
+fn a_head_after_its_end_counts() {
+    let mut linker = linker();
+    let (s, c) = (server(1, 1, (2, 2), 10, 20), client(2, 2, (2, 2), 12, 15));
+    for fact in [s.closed(), c.closed(), c.opened(), s.opened()] {
+        linker.feed(fact);
+    }
+    let mut out = Vec::new();
+    linker.flush(&mut out);
+    assert_eq!(told(&by_id(out)), "1, 2 <- 1 thread");
+    assert_eq!(linker.stats.trace_unopened.get(), 2);
+}
+
+#[test]
+fn unix_sockets_that_reuse_an_address_are_told_apart() {
+    let unix = |mut s: Side| {
+        s.unix = true;
+        s
+    };
+    let (_, links) = check(
+        &[
+            unix(client(1, 7, (1, 1), 0, 9)),
+            unix(server(2, 7, (2, 2), 1, 8)),
+            unix(server(4, 7, (2, 2), 1001, 1008)),
+            unix(client(5, 7, (1, 1), 1500, 1509)),
+        ],
+        "1, 2 <- 1 stream_key, 4, 5",
+    );
+    assert_ne!(links[&1].span, links[&5].span);
+}
+
+#[test]
+fn a_full_table_gives_out_what_is_over() {
+    let mut settings = Settings::new(&Propagation::default());
+    settings.capacity = 10;
+    let mut linker = Linker::new(settings, Ids::from_seed(1), Arc::default());
+    let mut out = Vec::new();
+    for id in 0..100 {
+        linker.feed(client(id, id + 1, (1, id as u32 + 1), id, id + 1).opened());
+        linker.feed(client(id, id + 1, (1, id as u32 + 1), id, id + 1).closed());
+        assert!(linker.len() <= 10);
+    }
+    for id in 100..150 {
+        linker.feed(client(id, id + 1, (1, id as u32 + 1), id, id + 1).opened());
+    }
+    for id in 100..150 {
+        linker.feed(client(id, id + 1, (1, id as u32 + 1), id, id + 1).closed());
+    }
+    linker.flush(&mut out);
+    assert_eq!(by_id(out).len(), 150);
+    assert!(linker.stats.trace_evicted.get() > 0);
+}
+
+#[test]
+fn chains_that_close_on_themselves_are_cut() {
+    // A process that passes a header on to itself, over and over.
+    let mut sides = Vec::new();
+    for n in 0..6u64 {
+        sides.push(with(client(n * 2, n + 1, (2, 2), n, 40 - n), CONTEXT));
+        sides.push(with(server(n * 2 + 1, n + 1, (2, 2), n, 40 - n), CONTEXT));
+    }
+    let mut linker = linker();
+    let links = run(&mut linker, &sides);
+    assert_eq!(links.len(), 12);
+    assert!(
+        links
+            .values()
+            .all(|l| l.trace.to_string() == CONTEXT[3..35])
+    );
+}
+
+#[test]
+fn nothing_is_kept_for_ever() {
+    let mut linker = linker();
+    let sides: Vec<Side> = (1..500)
+        .map(|i| server(i, i, (2, i as u32), i, i + 5))
+        .collect();
+    run(&mut linker, &sides);
+    let mut out = Vec::new();
+    linker.poll(1 << 51, &mut out);
+    assert!(linker.is_empty());
+}
+
+/// A host: some processes serve one request per thread, some share one thread, and all call each
+/// other.
+struct World {
+    random: Ids,
+    next: u64,
+    /// Per process and thread: until when it is taken.
+    busy: HashMap<(u32, u32), u64>,
+    sides: Vec<Side>,
+    /// Child to parent, as it is.
+    truth: HashMap<u64, u64>,
+}
+
+impl World {
+    fn below(&mut self, n: u64) -> u64 {
+        u64::from_be_bytes(self.random.span().0) % n
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Even processes are event loops.
+    fn thread(&mut self, process: u32, at: u64) -> u32 {
+        if process.is_multiple_of(2) {
+            return 1;
+        }
+        let free = (1..).find(|t| {
+            self.busy
+                .get(&(process, *t))
+                .is_none_or(|until| *until < at)
+        });
+        free.unwrap()
+    }
+
+    /// A call made by `who` at `at`; when its answer was read.
+    fn call(&mut self, who: (u32, u32), at: u64, parent: Option<u64>, depth: u64) -> u64 {
+        let (out, inn) = (self.id(), self.id());
+        let process = 10 + self.below(6) as u32;
+        let (reach, late) = (20_000 + self.below(200_000), self.below(10_000));
+        // The receiver's hook may run before the sender's.
+        let head = at + reach - late;
+        let thread = self.thread(process, head);
+        self.busy.insert((process, thread), u64::MAX);
+        let mut now = head + 1 + self.below(MS);
+        if depth > 0 {
+            for _ in 0..self.below(3) {
+                now = self.call((process, thread), now, Some(inn), depth - 1) + 1 + self.below(MS);
+            }
+        }
+        let end = now + self.below(3 * MS);
+        self.busy.insert((process, thread), end);
+        let answer = end + 1 + self.below(100_000);
+        let mut asked = side(out, Role::Client, out, who, at + reach, answer);
+        asked.at = [at + reach, at + reach, answer, answer];
+        let mut served = side(inn, Role::Server, out, (process, thread), head, end);
+        served.far = self.below(2) == 0;
+        if head > at + reach {
+            served.at[0] = at + reach;
+        }
+        self.sides.extend([asked, served]);
+        self.truth.insert(inn, out);
+        if let Some(parent) = parent {
+            self.truth.insert(out, parent);
+        }
+        answer
+    }
+}
+
+/// Facts of four shards, read one after the other every 4 ms.
+fn shuffled(world: &mut World, linker: &mut Linker) -> HashMap<u64, Linked> {
+    let mut facts: Vec<(u64, u64, Fact)> = Vec::new();
+    for side in world.sides.clone() {
+        let shard = world.below(4);
+        facts.push((side.at[1], shard, side.opened()));
+        facts.push((side.at[3], shard, side.closed()));
+    }
+    let last = facts.iter().map(|(time, ..)| *time).max().unwrap_or(0);
+    facts.sort_by_key(|(time, shard, _)| (time / (4 * MS), *shard, *time));
+    let mut out = Vec::new();
+    let mut window = 0;
+    for (time, _, fact) in facts {
+        if time / (4 * MS) > window {
+            window = time / (4 * MS);
+            linker.poll(window * 4 * MS, &mut out);
+        }
+        linker.feed(fact);
+    }
+    linker.poll(last + 10_000 * MS, &mut out);
+    by_id(out)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn every_link_is_right_and_every_exact_one_is_made(seed in any::<u64>(), drivers in 1u64..8, rounds in 1u64..12) {
+        let mut world = World { random: Ids::from_seed(seed), next: 0, busy: HashMap::new(), sides: Vec::new(), truth: HashMap::new() };
+        // One after the other in each driver; drivers side by side. Sync threads are handed out
+        // in the order of calls made, so a driver's tree takes threads no other has at that time.
+        for driver in 0..drivers {
+            let mut now = 10 * MS + world.below(5 * MS);
+            for _ in 0..rounds {
+                now = world.call((1, 1 + driver as u32), now, None, 3) + world.below(MS);
+            }
+            for until in world.busy.values_mut() {
+                *until = u64::MAX;
+            }
+        }
+        let mut linker = linker();
+        let links = shuffled(&mut world, &mut linker);
+        prop_assert_eq!(links.len(), world.sides.len());
+        let spans: HashMap<SpanId, u64> = links.iter().map(|(id, l)| (l.span, *id)).collect();
+        for side in &world.sides {
+            let link = &links[&side.id];
+            let got = link.parent.and_then(|p| spans.get(&p.span)).copied();
+            let truth = world.truth.get(&side.id).copied();
+            prop_assert!(got.is_none() || got == truth, "{} hangs from {:?}, not {:?}", side.id, got, truth);
+            let exact = side.role == Role::Server || side.who.0 % 2 == 1;
+            if exact {
+                prop_assert_eq!(got, truth, "{} of {:?}", side.id, side);
+            }
+            if let Some(parent) = got {
+                prop_assert_eq!(link.trace, links[&parent].trace);
+                prop_assert!(link.not_before.is_some());
+            }
+        }
+        let mut out = Vec::new();
+        linker.poll(1 << 60, &mut out);
+        prop_assert!(linker.is_empty() && out.is_empty());
+    }
+
+    #[test]
+    fn any_order_of_facts_ends(seed in any::<u64>(), count in 1usize..60) {
+        let mut random = Ids::from_seed(seed);
+        let mut below = |n: u64| u64::from_be_bytes(random.span().0) % n;
+        let mut linker = linker();
+        let mut out = Vec::new();
+        let mut closed = std::collections::HashSet::new();
+        for _ in 0..count {
+            let (from, id) = (below(100), below(12));
+            let mut side = side(id, if id % 2 == 0 { Role::Client } else { Role::Server }, below(4), (2, below(3) as u32), from * MS, (from + below(50)) * MS);
+            side.traceparent = (below(3) == 0).then(|| CONTEXT.into());
+            side.unix = below(2) == 0;
+            if below(2) == 0 {
+                linker.feed(side.opened());
+            } else {
+                closed.insert(id);
+                linker.feed(side.closed());
+            }
+            linker.poll(below(200) * MS, &mut out);
+        }
+        linker.flush(&mut out);
+        prop_assert_eq!(by_id(out).len(), closed.len());
+    }
+}

@@ -1,0 +1,251 @@
+//! Which exchange a thread was serving at a moment, and which processes must not be asked.
+//!
+//! A thread that serves one request at a time reads a head, makes its calls one by one, waits for
+//! each answer, and writes the response, before it reads the next head. Whatever does otherwise
+//! shares its thread between requests, and its process is never believed again. Three signs:
+//!
+//! 1. A head was read while the exchange before it, on another connection, was still unanswered.
+//! 2. A head was read while a call of that thread was still unanswered: it does not wait.
+//! 3. A response was written by another thread than the one that read the head ([`super::linker`]).
+//!
+//! A sign counts only once the answer was seen: bytes that were lost prove nothing. What is never
+//! in here: a guess. Two candidates make none.
+
+use std::collections::{HashMap, VecDeque};
+
+use smallvec::SmallVec;
+
+use super::table::Handle;
+use crate::event::{ConnectionId, Nanos};
+
+/// A process and a thread of it.
+pub(super) type Who = (u32, u32);
+
+/// What a thread does between two moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Answers: from the head's last byte read to the response's last byte written.
+    Serve,
+    /// Asks: from the request's first byte written to the response's first byte read.
+    Call,
+}
+
+/// One exchange in one thread.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item {
+    /// Which exchange.
+    pub handle: Handle,
+    /// On which connection.
+    pub connection: ConnectionId,
+    /// Offset of the request's first byte: the order on one connection.
+    pub offset: u64,
+    /// What is done.
+    pub task: Task,
+    /// Since when.
+    pub from: Nanos,
+    /// Until when; [`OPEN`] while it lasts.
+    pub until: Nanos,
+    /// Whether `until` is a byte that was seen.
+    pub seen: bool,
+    /// When another head was first read in the meantime.
+    pub crossed: Nanos,
+}
+
+impl Item {
+    fn proves_sharing(&self) -> bool {
+        self.seen && self.crossed < self.until
+    }
+}
+
+/// The end of what has not ended.
+pub(super) const OPEN: Nanos = Nanos::MAX;
+
+#[derive(Debug, Default)]
+struct Lane {
+    open: SmallVec<[Item; 2]>,
+    closed: VecDeque<Item>,
+}
+
+/// All threads that serve or call, and the processes that are not believed.
+#[derive(Debug)]
+pub(super) struct Threads {
+    lanes: HashMap<Who, Lane>,
+    /// Processes that are not believed, with the count of verdicts when they last were not.
+    off: HashMap<u32, u64>,
+    verdicts: u64,
+    order: VecDeque<u32>,
+    /// Processes to be forgotten, from when on, and the count of verdicts at their end.
+    gone: VecDeque<(Nanos, u32, u64)>,
+    capacity: usize,
+    swept: Nanos,
+}
+
+impl Threads {
+    /// At most `capacity` threads and as many disbelieved processes.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            lanes: HashMap::new(),
+            off: HashMap::new(),
+            verdicts: 0,
+            order: VecDeque::new(),
+            gone: VecDeque::new(),
+            capacity,
+            swept: 0,
+        }
+    }
+
+    /// Whether `process` is not believed.
+    pub fn is_off(&self, process: u32) -> bool {
+        self.off.contains_key(&process)
+    }
+
+    /// Never believes `process` again; true if that is news. At capacity the oldest is forgotten.
+    pub fn switch_off(&mut self, process: u32) -> bool {
+        self.verdicts = self.verdicts.saturating_add(1);
+        if self.off.insert(process, self.verdicts).is_some() {
+            return false;
+        }
+        self.order.push_back(process);
+        if self.order.len() > self.capacity
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.off.remove(&oldest);
+        }
+        true
+    }
+
+    /// The process is gone, or is another program now. What it did before is still being linked:
+    /// its verdict stands until `when`, and a later verdict is another program's.
+    pub fn forget(&mut self, process: u32, when: Nanos) {
+        if self.off.contains_key(&process) && self.gone.len() < self.capacity {
+            self.gone.push_back((when, process, self.verdicts));
+        }
+    }
+
+    fn forget_gone(&mut self, now: Nanos) {
+        while let Some((when, process, verdicts)) = self.gone.front().copied()
+            && when <= now
+        {
+            self.gone.pop_front();
+            if self.off.get(&process).is_some_and(|v| *v <= verdicts) {
+                self.off.remove(&process);
+                self.order.retain(|p| *p != process);
+            }
+        }
+    }
+
+    /// An exchange begins; true if it proves that the thread is shared.
+    pub fn begin(&mut self, who: Who, mut item: Item) -> bool {
+        if !self.lanes.contains_key(&who) && self.lanes.len() >= self.capacity {
+            return false;
+        }
+        let lane = self.lanes.entry(who).or_default();
+        let from = item.from;
+        let recent = lane
+            .closed
+            .iter_mut()
+            .rev()
+            .take(LOOK_BACK)
+            .take_while(|other| other.until.saturating_add(DISORDER) >= from);
+        let mut shared = false;
+        for other in lane.open.iter_mut().chain(recent) {
+            cross(other, &mut item);
+            shared |= other.proves_sharing();
+        }
+        lane.open.push(item);
+        shared
+    }
+
+    /// An exchange ends at `until`, by a byte that was `seen` or not; true if it proves that the
+    /// thread is shared.
+    pub fn end(&mut self, who: Who, handle: Handle, until: Nanos, seen: bool) -> bool {
+        let Some(lane) = self.lanes.get_mut(&who) else {
+            return false;
+        };
+        let Some(at) = lane.open.iter().position(|i| i.handle == handle) else {
+            return false;
+        };
+        let mut item = lane.open.swap_remove(at);
+        item.until = until;
+        item.seen = seen;
+        lane.closed.push_back(item);
+        while let Some(first) = lane.closed.front()
+            && (lane.closed.len() > MAX_CLOSED || first.until.saturating_add(KEEP) < until)
+        {
+            lane.closed.pop_front();
+        }
+        item.proves_sharing()
+    }
+
+    /// Takes an exchange out that will never end.
+    pub fn remove(&mut self, who: Who, handle: Handle) {
+        if let Some(lane) = self.lanes.get_mut(&who) {
+            lane.open.retain(|i| i.handle != handle);
+        }
+    }
+
+    /// The one exchange `who` was serving at `at`: its handle, and when it was answered.
+    pub fn serving(&self, who: Who, at: Nanos) -> Option<(Handle, Nanos)> {
+        let lane = self.lanes.get(&who)?;
+        let recent = lane
+            .closed
+            .iter()
+            .rev()
+            .take(LOOK_BACK)
+            .take_while(|item| item.until.saturating_add(DISORDER) >= at);
+        let mut found: Option<&Item> = None;
+        for item in lane.open.iter().chain(recent) {
+            if item.task != Task::Serve || item.from > at || item.until < at {
+                continue;
+            }
+            found = match found {
+                None => Some(item),
+                // Pipelined on one connection: served in order.
+                Some(other) if other.connection == item.connection => {
+                    Some(if item.offset < other.offset {
+                        item
+                    } else {
+                        other
+                    })
+                }
+                Some(_) => return None,
+            };
+        }
+        found.map(|item| (item.handle, item.until))
+    }
+
+    /// Drops what is over: once a second of event time, threads without anything recent.
+    pub fn sweep(&mut self, now: Nanos) {
+        self.forget_gone(now);
+        if now.saturating_sub(self.swept) < SWEEP {
+            return;
+        }
+        self.swept = now;
+        self.lanes.retain(|_, lane| {
+            let recent = |item: &Item| item.until.saturating_add(KEEP) >= now;
+            !lane.open.is_empty() || lane.closed.back().is_some_and(recent)
+        });
+    }
+}
+
+/// Notes on the earlier of two exchanges that a head was read in its time.
+fn cross(a: &mut Item, b: &mut Item) {
+    if a.connection == b.connection {
+        return;
+    }
+    let (earlier, later) = if a.from <= b.from { (a, b) } else { (b, a) };
+    if later.task == Task::Serve {
+        earlier.crossed = earlier.crossed.min(later.from);
+    }
+}
+
+/// Longest an ended exchange is remembered.
+const KEEP: Nanos = 2_000_000_000;
+/// Most ended exchanges remembered per thread.
+const MAX_CLOSED: usize = 4096;
+/// How far facts of different shards may be out of order.
+const DISORDER: Nanos = 100_000_000;
+/// Most ended exchanges looked at for one question.
+const LOOK_BACK: usize = 1024;
+/// How often idle threads are dropped.
+const SWEEP: Nanos = 1_000_000_000;

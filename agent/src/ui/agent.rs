@@ -1,0 +1,89 @@
+//! `spantap agent`: traces until it is told to stop.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use anyhow::Result;
+use tokio::sync::watch;
+
+use super::wiring::{self, Start, Summary};
+use super::{colored, exit, output, resolved, signals};
+use crate::config::cli::{AgentArgs, Color};
+use crate::config::{Config, Exporter};
+use crate::export::stdout;
+
+/// Runs the command.
+pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
+    let config = Arc::new(resolved(&args.settings)?.config);
+    let (stop, stopped) = watch::channel(false);
+    signals::stop_on(move |_| {
+        stop.send_replace(true);
+    })?;
+    let shown = Arc::clone(&config);
+    let summary = wiring::start(Start {
+        config,
+        on_span: None,
+        ready: Box::new(move || announce(&shown, color)),
+        stop: stopped,
+    })?;
+    eprintln!("spantap: stopped; {}", ended(&summary));
+    Ok(exit::DONE)
+}
+
+/// Says that tracing has begun and where spans go.
+fn announce(config: &Config, color: Color) {
+    let names = config
+        .export
+        .exporters
+        .iter()
+        .map(|exporter| match exporter {
+            Exporter::Otlp(otlp) => otlp.endpoint.clone(),
+            Exporter::Stdout => "standard output".into(),
+            Exporter::Json => "standard output, as JSON".into(),
+        });
+    let names: Vec<String> = names.collect();
+    match names.is_empty() {
+        true => eprintln!("spantap: tracing; spans go nowhere"),
+        false => eprintln!("spantap: tracing; spans go to {}", names.join(" and ")),
+    }
+    if config.export.exporters.contains(&Exporter::Stdout) {
+        let terminal = std::io::stdout().is_terminal();
+        let header = stdout::header(colored(color, terminal));
+        // Whether standard output works is for the exporter to find out.
+        let _ = output::print(&(header + "\n"));
+    }
+}
+
+/// The numbers at the end.
+pub fn ended(summary: &Summary) -> String {
+    let mut text = format!("{} spans, {} lost", summary.spans, summary.lost());
+    for (place, loss) in summary.losses.iter().enumerate() {
+        text += if place == 0 { ": " } else { ", " };
+        text += &format!("{} {}", loss.count, loss.what);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::wiring::Loss;
+
+    #[test]
+    fn the_end_says_what_was_lost_and_where() {
+        let loss = |what: &str, count| Loss {
+            what: what.into(),
+            count,
+        };
+        let mut summary = Summary {
+            spans: 12,
+            losses: Vec::new(),
+        };
+        assert_eq!(ended(&summary), "12 spans, 0 lost");
+        summary.losses = vec![loss("ring.full", 2), loss("export.queue", 3)];
+        assert_eq!(
+            ended(&summary),
+            "12 spans, 5 lost: 2 ring.full, 3 export.queue"
+        );
+    }
+}

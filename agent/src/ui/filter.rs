@@ -1,0 +1,208 @@
+//! Which exchanges `watch` shows. Every kind of filter that is used must match; within one kind any
+//! match is enough.
+
+use std::time::Duration;
+
+use crate::config::Error;
+use crate::config::cli::{Side, WatchArgs};
+use crate::export::stdout::{code, method, path};
+use crate::span::{Span, SpanKind, Status};
+
+/// The filters of one `watch`.
+#[derive(Debug, Default)]
+pub struct Filter {
+    slow: Duration,
+    statuses: Vec<Wanted>,
+    methods: Vec<String>,
+    paths: Vec<String>,
+    side: Option<SpanKind>,
+}
+
+/// A status wanted.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    /// Codes from one to another.
+    Codes(i64, i64),
+    /// Any error, with or without a code.
+    Error,
+}
+
+impl Filter {
+    /// Reads the filters as typed.
+    pub fn new(args: &WatchArgs) -> Result<Self, Error> {
+        let statuses = args.status.iter().map(|text| {
+            let wanted = wanted(text.trim());
+            wanted.ok_or_else(|| {
+                let forms = "404, 5xx, 400-499 or error";
+                Error(format!("--status: expected {forms}, got `{text}`"))
+            })
+        });
+        Ok(Self {
+            slow: args.slow.unwrap_or_default(),
+            statuses: statuses.collect::<Result<_, _>>()?,
+            methods: args.method.clone(),
+            paths: args.path.clone(),
+            side: args.side.map(|side| match side {
+                Side::Server => SpanKind::Server,
+                Side::Client => SpanKind::Client,
+            }),
+        })
+    }
+
+    /// Whether a span is shown.
+    pub fn matches(&self, span: &Span) -> bool {
+        let took = Duration::from_nanos(span.end.saturating_sub(span.start));
+        took >= self.slow
+            && self.side.is_none_or(|side| side == span.kind)
+            && any(&self.statuses, |wanted| match wanted {
+                Wanted::Error => matches!(span.status, Status::Error(_)),
+                Wanted::Codes(from, to) => code(span).is_some_and(|c| (*from..=*to).contains(&c)),
+            })
+            && any(&self.methods, |wanted| {
+                method(span).is_some_and(|m| m.eq_ignore_ascii_case(wanted))
+            })
+            && any(&self.paths, |glob| {
+                path(span).is_some_and(|p| matches(glob.as_bytes(), p.as_bytes()))
+            })
+    }
+}
+
+fn any<T>(all: &[T], test: impl Fn(&T) -> bool) -> bool {
+    all.is_empty() || all.iter().any(test)
+}
+
+fn wanted(text: &str) -> Option<Wanted> {
+    if text.eq_ignore_ascii_case("error") {
+        return Some(Wanted::Error);
+    }
+    let code = |text: &str| {
+        let number = text.parse::<i64>().ok();
+        number.filter(|code| (100..=999).contains(code))
+    };
+    if let Some((from, to)) = text.split_once('-') {
+        let (from, to) = (code(from)?, code(to)?);
+        return (from <= to).then_some(Wanted::Codes(from, to));
+    }
+    let class = text.strip_suffix("xx").or_else(|| text.strip_suffix("XX"));
+    if let Some(class) = class {
+        let from = code(&format!("{class}00"))?;
+        return Some(Wanted::Codes(from, from + 99));
+    }
+    code(text).map(|code| Wanted::Codes(code, code))
+}
+
+/// A glob on a path: `?` is one letter and `*` any number of them, both within a segment; `**` is
+/// anything. Takes time in proportion to both lengths at worst.
+fn matches(glob: &[u8], path: &[u8]) -> bool {
+    // Which beginnings of the path the pattern so far can end at.
+    let mut ends = vec![false; path.len() + 1];
+    if let Some(first) = ends.first_mut() {
+        *first = true;
+    }
+    let mut rest = glob;
+    while let Some((token, after)) = rest.split_first() {
+        let deep = *token == b'*' && after.first() == Some(&b'*');
+        rest = if deep {
+            after.get(1..).unwrap_or_default()
+        } else {
+            after
+        };
+        let mut next = vec![false; ends.len()];
+        for at in 0..ends.len() {
+            let reached = ends.get(at).copied().unwrap_or(false);
+            let before = at.checked_sub(1);
+            let letter = before.and_then(|i| path.get(i)).copied();
+            let from = |set: &[bool]| before.and_then(|i| set.get(i)).copied().unwrap_or(false);
+            let can = match (*token, letter) {
+                (b'*', letter) => {
+                    reached || (from(&next) && (deep || letter.is_some_and(|l| l != b'/')))
+                }
+                (b'?', Some(letter)) => letter != b'/' && from(&ends),
+                (token, Some(letter)) => letter == token && from(&ends),
+                (_, None) => false,
+            };
+            if let Some(slot) = next.get_mut(at) {
+                *slot = can;
+            }
+        }
+        ends = next;
+    }
+    ends.last().copied().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::cli::{Cli, Command};
+    use crate::export::text::tests::server;
+
+    fn filter(flags: &[&str]) -> Result<Filter, Error> {
+        let words = ["spantap", "watch"].iter().chain(flags);
+        match Cli::parse_from(words).command {
+            Command::Watch(args) => Filter::new(&args),
+            _ => Ok(Filter::default()),
+        }
+    }
+
+    #[test]
+    fn each_filter_lets_through_what_it_says() {
+        // The span: server, POST /cart/17, 200, 41.2 ms.
+        for (flags, shown) in [
+            (&[][..], true),
+            (&["--slow", "41ms"], true),
+            (&["--slow", "42ms"], false),
+            (&["--status", "200"], true),
+            (&["--status", "2xx"], true),
+            (&["--status", "404,100-299"], true),
+            (&["--status", "4xx,error"], false),
+            (&["--method", "get,post"], true),
+            (&["--method", "GET"], false),
+            (&["--path", "/cart/*"], true),
+            (&["--path", "/x", "--path", "/**"], true),
+            (&["--path", "/*"], false),
+            (&["--side", "server"], true),
+            (&["--side", "client"], false),
+            (&["--side", "server", "--slow", "1s"], false),
+        ] {
+            let filter = filter(flags).expect("they are right");
+            assert_eq!(filter.matches(&server()), shown, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn statuses_that_are_none_are_refused() {
+        for bad in ["6", "xx", "500-400", "fast", "5xxx", "1000"] {
+            let error = filter(&["--status", bad]).expect_err("it is not a status");
+            assert!(error.0.contains(bad), "{error}");
+        }
+    }
+
+    #[test]
+    fn globs() {
+        for (glob, path, is) in [
+            ("/a", "/a", true),
+            ("/a", "/ab", false),
+            ("/a/*", "/a/b", true),
+            ("/a/*", "/a/b/c", false),
+            ("/a/**", "/a/b/c", true),
+            ("/**/c", "/a/b/c", true),
+            ("/?/b", "/a/b", true),
+            ("/?", "//", false),
+            ("*", "", true),
+            ("", "", true),
+            ("", "/", false),
+            ("/*.html", "/index.html", true),
+        ] {
+            assert_eq!(
+                matches(glob.as_bytes(), path.as_bytes()),
+                is,
+                "{glob} {path}"
+            );
+        }
+        let long = "a".repeat(5000);
+        let glob = "*a".repeat(20) + "b";
+        assert!(!matches(glob.as_bytes(), long.as_bytes()));
+    }
+}

@@ -1,0 +1,197 @@
+//! `spantap run -- CMD`: traces one command from its first instruction to its last. The command is
+//! started as this very program waiting at a gate, so that its process id is known and selected
+//! before it does anything; when all is attached, the gate opens and it becomes the command.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read as _, Write};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{self, Child, Command, ExitStatus};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, kill_process};
+use tokio::sync::watch;
+
+use super::output::{Lines, Printer};
+use super::signals::{self, Signal};
+use super::watch::Look;
+use super::wiring::{self, Start};
+use super::{agent, colored, exit, resolved};
+use crate::config::cli::{Color, RunArgs};
+use crate::config::{Config, Exporter};
+
+/// Runs the command.
+pub fn run(args: &RunArgs, color: Color) -> Result<i32> {
+    let mut config = resolved(&args.settings)?.config;
+    let (stop, stopped) = watch::channel(false);
+    let (lines, printer) = match shows_lines(args, &mut config) {
+        true => {
+            let (lines, printer) = open_lines(args, color)?;
+            (Some(lines), Some(printer))
+        }
+        false => (None, None),
+    };
+
+    let (child, gate, opener) = spawn(&args.command)?;
+    let pid = child.id();
+    config.selection.pids.push(pid);
+    forward_signals(pid)?;
+    let ended = Arc::new(Mutex::new(None));
+    let waiter = wait(child, Arc::clone(&ended), stop)?;
+
+    let summary = wiring::start(Start {
+        config: Arc::new(config),
+        on_span: lines.map(|(lines, look)| -> wiring::OnSpan {
+            Box::new(move |span| lines.put(look.line(span)))
+        }),
+        // Dropped unopened, the gate tells the waiting child to give up.
+        ready: Box::new(move || open(opener)),
+        stop: stopped,
+    });
+    let summary = match summary {
+        Ok(summary) => summary,
+        Err(why) => {
+            let _ = waiter.join();
+            return Err(why);
+        }
+    };
+    let _ = waiter.join();
+    drop(gate);
+    let unprinted = printer.map_or(Ok(0), Printer::finish)?;
+    if unprinted > 0 {
+        eprintln!("spantap: {unprinted} lines were not written: the output was too slow");
+    }
+    eprintln!("spantap: {}", agent::ended(&summary));
+    let status = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let status: ExitStatus = status.context("the command's end was not seen")??;
+    Ok(code_of(status))
+}
+
+/// Lines are written where nothing else was asked for, or where a file for them was named.
+fn shows_lines(args: &RunArgs, config: &mut Config) -> bool {
+    let exporters = &mut config.export.exporters;
+    // Standard output belongs to the command.
+    let lines = exporters.contains(&Exporter::Stdout) || exporters.contains(&Exporter::Json);
+    exporters.retain(|e| matches!(e, Exporter::Otlp(_)));
+    lines || args.to.is_some()
+}
+
+fn open_lines(args: &RunArgs, color: Color) -> Result<((Lines, Look), Printer)> {
+    let (out, terminal): (Box<dyn Write + Send>, bool) = match &args.to {
+        Some(path) => {
+            let file = File::create(path);
+            let file = file.with_context(|| format!("create {}", path.display()))?;
+            (Box::new(file), false)
+        }
+        None => (
+            Box::new(io::stderr()),
+            io::IsTerminal::is_terminal(&io::stderr()),
+        ),
+    };
+    let look = Look {
+        format: args.output,
+        color: colored(color, terminal),
+    };
+    let (lines, printer) = Printer::start(out, look.header(0), || ())?;
+    Ok(((lines, look), printer))
+}
+
+/// Starts the command at its gate, a pipe. The child opens the reading end by its path under /proc,
+/// so our own reading end must live until then.
+fn spawn(command: &[OsString]) -> Result<(Child, PipeReader, PipeWriter)> {
+    let (gate, opener) = io::pipe().context("make the gate")?;
+    let path = format!("/proc/{}/fd/{}", process::id(), gate.as_raw_fd());
+    let own = std::env::current_exe().context("find our own program")?;
+    let child = Command::new(own)
+        .args(["exec-when-told", &path, "--"])
+        .args(command)
+        .spawn()
+        .context("start the command")?;
+    Ok((child, gate, opener))
+}
+
+fn open(mut gate: PipeWriter) {
+    // A child that is gone has been noticed by the one who waits for it.
+    let _ = gate.write_all(b"!");
+}
+
+/// Waits at the gate, then becomes the command. Returns only when it could not.
+pub fn exec_when_told(gate: &Path, command: &[OsString]) -> Result<i32> {
+    let mut byte = [0];
+    let opened = File::open(gate)
+        .and_then(|mut gate| gate.read(&mut byte))
+        .context("wait for spantap")?;
+    let Some((program, arguments)) = command.split_first() else {
+        return Ok(exit::USAGE);
+    };
+    if opened == 0 {
+        return Ok(exit::FAILED); // spantap failed, and has said why.
+    }
+    let why = Command::new(program).args(arguments).exec();
+    eprintln!(
+        "spantap: cannot run {}: {why}",
+        Path::new(program).display()
+    );
+    Ok(match why.kind() {
+        ErrorKind::NotFound => exit::NOT_FOUND,
+        _ => exit::CANNOT_RUN,
+    })
+}
+
+/// Passes signals on. A terminal's interrupt has reached the command by itself, as it is in the
+/// same group; we stay to see how it ends.
+fn forward_signals(pid: u32) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    signals::listen(move |signal| {
+        let pass = match signal {
+            Signal::Interrupt | Signal::Quit => return,
+            Signal::Hangup => rustix::process::Signal::HUP,
+            Signal::Terminate => rustix::process::Signal::TERM,
+        };
+        if let Some(pid) = pid {
+            // It may be gone: then there is nobody to tell.
+            let _ = kill_process(pid, pass);
+        }
+    })
+}
+
+type Ended = Arc<Mutex<Option<io::Result<ExitStatus>>>>;
+
+/// Stops the tracing when the command has ended.
+fn wait(
+    mut child: Child,
+    ended: Ended,
+    stop: watch::Sender<bool>,
+) -> Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("wait".into())
+        .spawn(move || {
+            let status = child.wait();
+            *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+            stop.send_replace(true);
+        })
+        .context("start the waiting thread")
+}
+
+fn code_of(status: ExitStatus) -> i32 {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => exit::SIGNAL + signal,
+        (None, None) => exit::FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_pass_through() {
+        assert_eq!(code_of(ExitStatus::from_raw(0)), 0);
+        assert_eq!(code_of(ExitStatus::from_raw(7 << 8)), 7);
+        assert_eq!(code_of(ExitStatus::from_raw(15)), 143);
+    }
+}

@@ -1,0 +1,97 @@
+//! Signals that ask us to end. They are taken on a thread of their own, so that they are heard
+//! while the rest of the program waits for something else.
+
+use std::process;
+use std::sync::mpsc::sync_channel;
+
+use anyhow::{Context as _, Result, anyhow};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::exit;
+
+/// A signal, by its number on Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGHUP.
+    Hangup = 1,
+    /// SIGINT.
+    Interrupt = 2,
+    /// SIGQUIT.
+    Quit = 3,
+    /// SIGTERM.
+    Terminate = 15,
+}
+
+impl Signal {
+    /// What a process ended by it exits with, as shells say it.
+    pub fn exit_code(self) -> i32 {
+        exit::SIGNAL + self as i32
+    }
+}
+
+/// Calls `heard` for every such signal from now on; returns once they are being listened to.
+pub fn listen(heard: impl FnMut(Signal) + Send + 'static) -> Result<()> {
+    let (started, wait) = sync_channel(1);
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_io()
+                .build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(hear(heard, started)),
+                Err(why) => drop(started.send(Err(why.into()))),
+            }
+        })
+        .context("start the signal thread")?;
+    wait.recv()
+        .unwrap_or_else(|_| Err(anyhow!("the signal thread ended")))
+        .context("listen for signals")
+}
+
+async fn hear(mut heard: impl FnMut(Signal), started: std::sync::mpsc::SyncSender<Result<()>>) {
+    let open = |kind: SignalKind| signal(kind).map_err(anyhow::Error::from);
+    let kinds = || -> Result<_> {
+        Ok((
+            open(SignalKind::hangup())?,
+            open(SignalKind::interrupt())?,
+            open(SignalKind::quit())?,
+            open(SignalKind::terminate())?,
+        ))
+    };
+    let (mut hangup, mut interrupt, mut quit, mut terminate) = match kinds() {
+        Ok(kinds) => kinds,
+        Err(why) => return drop(started.send(Err(why))),
+    };
+    let _ = started.send(Ok(()));
+    loop {
+        let which = tokio::select! {
+            _ = hangup.recv() => Signal::Hangup,
+            _ = interrupt.recv() => Signal::Interrupt,
+            _ = quit.recv() => Signal::Quit,
+            _ = terminate.recv() => Signal::Terminate,
+        };
+        heard(which);
+    }
+}
+
+/// The usual way: the first signal calls `first`, a second one ends the process at once. What is
+/// attached is held by descriptors only, so nothing stays behind.
+pub fn stop_on(mut first: impl FnMut(Signal) + Send + 'static) -> Result<()> {
+    let mut told = false;
+    listen(move |signal| {
+        if told {
+            leave(signal);
+        }
+        told = true;
+        first(signal);
+    })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a second signal means that the flush it would wait for is not wanted"
+)]
+fn leave(signal: Signal) -> ! {
+    process::exit(signal.exit_code())
+}

@@ -1,0 +1,217 @@
+//! `spantap watch`: every exchange as it ends, one line each.
+
+use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use tokio::sync::watch;
+
+use super::filter::Filter;
+use super::output::{Header, Printer};
+use super::signals::{self, Signal};
+use super::wiring::{self, OnSpan, Start};
+use super::{agent, colored, exit, resolved};
+use crate::config::cli::{Color, Format, WatchArgs};
+use crate::config::setting::Origin;
+use crate::config::{Config, Exporter, Resolved};
+use crate::export::{json, stdout};
+use crate::span::Span;
+
+/// Runs the command.
+pub fn run(args: &WatchArgs, color: Color) -> Result<i32> {
+    let filter = Filter::new(args)?;
+    let config = watched(resolved(&args.settings)?);
+    let (stop, stopped) = watch::channel(false);
+    let stop = Arc::new(stop);
+    let heard = Arc::new(Mutex::new(None));
+    let (told, sender) = (Arc::clone(&heard), Arc::clone(&stop));
+    signals::stop_on(move |signal| {
+        *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
+        sender.send_replace(true);
+    })?;
+
+    let terminal = io::stdout().is_terminal();
+    let look = Look {
+        format: args.output,
+        color: colored(color, terminal),
+    };
+    let header = look.header(if terminal { REPEAT } else { 0 });
+    let sender = Arc::clone(&stop);
+    let (lines, printer) = Printer::start(Box::new(io::stdout()), header, move || {
+        sender.send_replace(true);
+    })?;
+    let begin = lines.clone();
+    let counts = Arc::new(Counts::default());
+    let (count, limit) = (Arc::clone(&counts), args.limit);
+    let on_span: OnSpan = Box::new(move |span| {
+        if !filter.matches(span) {
+            count.filtered.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if limit.is_some_and(|limit| count.shown.load(Ordering::Relaxed) >= limit) {
+            return;
+        }
+        lines.put(look.line(span));
+        let shown = count.shown.fetch_add(1, Ordering::Relaxed) + 1;
+        if limit.is_some_and(|limit| shown >= limit) {
+            stop.send_replace(true);
+        }
+    });
+    let summary = wiring::start(Start {
+        config: Arc::new(config),
+        on_span: Some(on_span),
+        ready: Box::new(move || begin.begin()),
+        stop: stopped,
+    })?;
+    let unprinted = printer.finish()?;
+    let (shown, filtered) = counts.read();
+    let shown = shown.saturating_sub(unprinted);
+    eprintln!("{}", summary_line(shown, filtered, unprinted, &summary));
+    let signal = *heard.lock().unwrap_or_else(PoisonError::into_inner);
+    let lost = unprinted > 0 || summary.lost() > 0;
+    Ok(exit_code(args, signal, shown, lost))
+}
+
+fn exit_code(args: &WatchArgs, signal: Option<Signal>, shown: u64, lost: bool) -> i32 {
+    match signal {
+        _ if args.strict && lost => exit::LOST,
+        _ if args.fail_empty && shown == 0 => exit::EMPTY,
+        Some(Signal::Interrupt) => Signal::Interrupt.exit_code(),
+        _ => exit::DONE,
+    }
+}
+
+fn summary_line(shown: u64, filtered: u64, unprinted: u64, summary: &wiring::Summary) -> String {
+    let mut text = format!("{shown} shown, {filtered} filtered, ");
+    if unprinted > 0 {
+        text += &format!("{unprinted} not shown as standard output was too slow, ");
+    }
+    let ended = agent::ended(summary);
+    // The number of spans is known already.
+    text += ended
+        .split_once(", ")
+        .map_or(ended.as_str(), |(_, lost)| lost);
+    text
+}
+
+/// Watching exports nothing unless a flag asks for it, and then not to the output it writes itself.
+fn watched(resolved: Resolved) -> Config {
+    let asked = matches!(resolved.origin("export.to"), Origin::Flag(_));
+    let mut config = resolved.config;
+    let own = |e: &Exporter| matches!(e, Exporter::Stdout | Exporter::Json);
+    config.export.exporters.retain(|e| asked && !own(e));
+    config
+}
+
+/// How lines look.
+#[derive(Clone, Copy)]
+pub struct Look {
+    /// Table or JSON.
+    pub format: Format,
+    /// Colours, in tables.
+    pub color: bool,
+}
+
+impl Look {
+    /// The header for it, every so many lines.
+    pub fn header(self, every: u64) -> Header {
+        Header {
+            text: (self.format == Format::Table).then(|| stdout::header(self.color)),
+            every,
+        }
+    }
+
+    /// A span's line.
+    pub fn line(self, span: &Span) -> String {
+        match self.format {
+            Format::Table => stdout::line(span, self.color),
+            Format::Json => json::json(span),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    shown: AtomicU64,
+    filtered: AtomicU64,
+}
+
+impl Counts {
+    fn read(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.shown), read(&self.filtered))
+    }
+}
+
+/// Lines between two headers on a terminal.
+const REPEAT: u64 = 30;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::cli::{Cli, Command};
+    use crate::ui::wiring::{Loss, Summary};
+
+    fn args(flags: &[&str]) -> WatchArgs {
+        let words = ["spantap", "watch"].iter().chain(flags);
+        match Cli::parse_from(words).command {
+            Command::Watch(args) => args,
+            other => panic!("not watch: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn exit_codes() {
+        let interrupted = Some(Signal::Interrupt);
+        assert_eq!(exit_code(&args(&[]), None, 0, true), 0);
+        assert_eq!(exit_code(&args(&[]), interrupted, 1, false), 130);
+        assert_eq!(exit_code(&args(&[]), Some(Signal::Terminate), 1, false), 0);
+        assert_eq!(
+            exit_code(&args(&["--fail-empty"]), interrupted, 0, false),
+            4
+        );
+        assert_eq!(exit_code(&args(&["--fail-empty"]), None, 1, false), 0);
+        assert_eq!(
+            exit_code(&args(&["--strict", "--fail-empty"]), None, 0, true),
+            5
+        );
+    }
+
+    #[test]
+    fn the_summary_says_what_was_left_out() {
+        let mut summary = Summary::default();
+        assert_eq!(
+            summary_line(2, 3, 0, &summary),
+            "2 shown, 3 filtered, 0 lost"
+        );
+        summary.losses.push(Loss {
+            what: "ring.full".into(),
+            count: 7,
+        });
+        assert_eq!(
+            summary_line(2, 3, 1, &summary),
+            "2 shown, 3 filtered, 1 not shown as standard output was too slow, \
+             7 lost: 7 ring.full"
+        );
+    }
+
+    #[test]
+    fn watching_exports_only_what_a_flag_asks_for() {
+        let exporters = |flags: &[&str], vars: &[(&str, &str)]| {
+            let vars: std::collections::BTreeMap<String, String> = vars
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect();
+            let flags = args(flags).settings.0;
+            let resolved = crate::config::resolve(&flags, &vars, None).expect("it is right");
+            watched(resolved).export.exporters.len()
+        };
+        let endpoint = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:4318")];
+        assert_eq!(exporters(&[], &[]), 0);
+        assert_eq!(exporters(&[], &endpoint), 0);
+        assert_eq!(exporters(&["--export", "otlp,stdout"], &endpoint), 1);
+    }
+}

@@ -1,0 +1,239 @@
+//! Dialogues as data: every file of `tests/wire/<protocol>/` is played to a shard, and what comes
+//! out is compared with what the file expects; `UPDATE=1` rewrites the expectations.
+//!
+//! Each dialogue is then played again cut at every byte, cut short at every byte, with a hole at
+//! every position, and with the kernel's copy budget. Never true here: that a protocol is named;
+//! the registry is walked.
+
+#[path = "wire/dialogue.rs"]
+mod dialogue;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use dialogue::{Dialogue, Seen, Step, Way, play, play_as_client};
+use spantap::event::Hole;
+use spantap::protocol;
+
+/// Every position of a short segment; of a long one those near its ends, and some between.
+fn positions(length: usize) -> impl Iterator<Item = usize> {
+    (0..length).filter(move |at| *at < 400 || length - at < 40 || at % 211 == 0)
+}
+
+fn dialogues() -> Vec<Dialogue> {
+    let mut all = Vec::new();
+    for protocol in protocol::ALL {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../tests/wire")
+            .join(protocol.name());
+        let mut files: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap_or_else(|e| panic!("{}: every protocol has dialogues: {e}", folder.display()))
+            .map(|entry| entry.expect("a readable folder").path())
+            .filter(|path| path.extension().is_some_and(|e| e == "txt"))
+            .collect();
+        files.sort();
+        assert!(!files.is_empty(), "{}: no dialogue", protocol.name());
+        all.extend(files.iter().map(|path| Dialogue::read(path)));
+    }
+    all
+}
+
+#[test]
+fn names_are_unique() {
+    let names: BTreeMap<_, _> = protocol::ALL.iter().map(|p| (p.name(), ())).collect();
+    assert_eq!(names.len(), protocol::ALL.len());
+}
+
+#[test]
+fn dialogues_read_as_expected() {
+    let update = std::env::var_os("UPDATE").is_some();
+    let mut wrong = Vec::new();
+    for dialogue in dialogues() {
+        let seen = play(&dialogue.steps);
+        let text = Seen::text(&seen);
+        if update {
+            dialogue.rewrite(&text);
+        } else if text != dialogue.expected {
+            wrong.push(format!(
+                "{}\n--- expected\n{}--- seen\n{text}",
+                dialogue.name, dialogue.expected
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_client_end_sees_the_same() {
+    for dialogue in dialogues() {
+        let server: Vec<_> = play(&dialogue.steps).iter().map(Seen::gist).collect();
+        let client: Vec<_> = play_as_client(&dialogue.steps)
+            .iter()
+            .map(Seen::gist)
+            .collect();
+        assert_eq!(server.len(), client.len(), "{}", dialogue.name);
+        for (server, client) in server.iter().zip(&client) {
+            // By whom it was broken is seen from each end; the rest is the same.
+            assert_eq!(
+                (server.0, &server.1),
+                (client.0, &client.1),
+                "{}",
+                dialogue.name
+            );
+        }
+    }
+}
+
+#[test]
+fn cut_at_every_byte() {
+    for dialogue in dialogues() {
+        let whole = Seen::text(&play(&dialogue.steps));
+        let bytes = dialogue::in_portions(&dialogue.steps, 1);
+        assert_eq!(
+            whole,
+            Seen::text(&play(&bytes)),
+            "{}: single bytes",
+            dialogue.name
+        );
+        for portion in [2, 3, 7, 16, 61, 1000] {
+            let steps = dialogue::in_portions(&dialogue.steps, portion);
+            let seen = Seen::text(&play(&steps));
+            assert_eq!(whole, seen, "{}: portions of {portion}", dialogue.name);
+        }
+        for (index, step) in dialogue.steps.iter().enumerate() {
+            for at in positions(step.bytes().len()).skip(1) {
+                let steps = dialogue::cut(&dialogue.steps, index, at);
+                let seen = Seen::text(&play(&steps));
+                assert_eq!(
+                    whole, seen,
+                    "{}: segment {index} cut at {at}",
+                    dialogue.name
+                );
+            }
+        }
+    }
+}
+
+/// Every exchange that was seen must be one that happened, with the answer it had.
+fn assert_true_to(happened: &[Seen], seen: &[Seen], what: &str) {
+    for s in seen {
+        let Some(real) = happened.iter().find(|h| h.start == s.start) else {
+            panic!("{what}: invented {s:?}");
+        };
+        assert_eq!(real.request, s.request, "{what}");
+        if s.status.is_some() {
+            assert_eq!(real.status, s.status, "{what}: {s:?}");
+            assert_eq!(real.answer, s.answer, "{what}: {s:?}");
+        }
+    }
+}
+
+#[test]
+fn cut_short_at_every_byte() {
+    for dialogue in dialogues() {
+        let happened = play(&dialogue.steps);
+        for (index, step) in dialogue.steps.iter().enumerate() {
+            let length = step.bytes().len();
+            for at in positions(length) {
+                let mut steps = dialogue.steps[..index].to_vec();
+                steps.push(step.first(at));
+                let seen = play(&steps);
+                let what = format!("{}: ends in segment {index} at {at}", dialogue.name);
+                assert_true_to(&happened, &seen, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hole_anywhere_invents_nothing() {
+    for dialogue in dialogues() {
+        let mut steps = dialogue.steps.clone();
+        let goes_on = dialogue.goes_on();
+        if goes_on {
+            let (ask, answer) = dialogue::one_more();
+            steps.extend([ask, answer]);
+        }
+        let happened = play(&steps);
+        for index in 0..dialogue.steps.len() {
+            let length = steps[index].bytes().len();
+            for (size, lost) in [
+                (1, true),
+                (1, false),
+                (9, true),
+                (length, true),
+                (length, false),
+            ] {
+                for at in positions(length) {
+                    let mut holed = steps.clone();
+                    holed[index] = steps[index].with_hole(at, size);
+                    if lost && at == 0 && size >= length {
+                        holed = dialogue::without(&steps, index);
+                    }
+                    let seen = play(&holed);
+                    let what = format!(
+                        "{}: hole of {size} in segment {index} at {at}",
+                        dialogue.name
+                    );
+                    assert_true_to(&happened, &seen, &what);
+                    if goes_on {
+                        let last = seen
+                            .last()
+                            .unwrap_or_else(|| panic!("{what}: nothing seen"));
+                        let real = happened.last().expect("one more");
+                        assert_eq!(last, real, "{what}: the exchange after it");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_copy_budget_leaves_the_facts_alone() {
+    for dialogue in dialogues() {
+        let Some(budget) = dialogue.budget else {
+            continue;
+        };
+        let whole: Vec<_> = play(&dialogue.steps).iter().map(Seen::gist).collect();
+        let steps = dialogue::with_budget(&dialogue.steps, budget, Hole::Budget);
+        let seen: Vec<_> = play(&steps).iter().map(Seen::gist).collect();
+        assert_eq!(whole, seen, "{}", dialogue.name);
+    }
+}
+
+#[test]
+fn garbage_says_nothing() {
+    let mut random = dialogue::Random(7);
+    for round in 0..2000 {
+        let mut steps = Vec::new();
+        for _ in 0..random.below(8) {
+            let way = if random.below(2) == 0 {
+                Way::Ask
+            } else {
+                Way::Answer
+            };
+            let bytes = (0..random.below(300))
+                .map(|_| random.below(256) as u8)
+                .collect();
+            steps.push(Step::new(way, bytes));
+        }
+        assert!(play(&steps).is_empty(), "round {round}: {steps:?}");
+    }
+}
+
+/// What a well-formed dialogue turns into when its bytes rot: no panic, and every exchange that is
+/// opened is closed once.
+#[test]
+fn rotten_dialogues_end() {
+    let mut random = dialogue::Random(11);
+    for dialogue in dialogues() {
+        for _ in 0..300 {
+            let mut steps = dialogue.steps.clone();
+            for _ in 0..=random.below(4) {
+                dialogue::rot(&mut steps, &mut random);
+            }
+            play(&dialogue::in_portions(&steps, 1 + random.below(40)));
+        }
+    }
+}

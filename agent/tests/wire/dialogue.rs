@@ -1,0 +1,566 @@
+//! Dialogue files and the way they are played.
+//!
+//! A file is lines: `>` and `<` bytes of the asking and the answering side (CRLF is added, unless
+//! the line ends in `\`; `\r \n \t \0 \xNN \\` are read), `--` ends a segment where the side does
+//! not change, `! eof|local|reset|gone` ends something, `*N text` after `>` or `<` repeats text N
+//! times, `budget N` names a copy budget that changes nothing, `#` is a remark. After `====` comes
+//! what is expected.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use spantap::config::Config;
+use spantap::event::{
+    Address, ConnectionId, Direction, End, Ending, Ends, Event, Execution, Hole, Open, Role,
+    Segment,
+};
+use spantap::exchange::{Exchange, Fact, Outcome};
+use spantap::pipeline::shard::{Out, Shard};
+use spantap::protocol::{Attribute, Value};
+use spantap::stats::Stats;
+
+/// Who moved bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Ask,
+    Answer,
+}
+
+/// One segment, or an end.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Bytes {
+        way: Way,
+        bytes: Vec<u8>,
+        /// (first missing byte, how many): of those in `bytes`.
+        hole: Option<(usize, usize)>,
+        cause: Option<Hole>,
+        /// Its record is lost on the way; the kernel's own state is not.
+        dropped: bool,
+        /// Continues the way before without a turn.
+        same: bool,
+    },
+    End(Ending),
+}
+
+impl Step {
+    pub fn new(way: Way, bytes: Vec<u8>) -> Self {
+        Step::Bytes {
+            way,
+            bytes,
+            hole: None,
+            cause: None,
+            dropped: false,
+            same: false,
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Step::Bytes { bytes, .. } => bytes,
+            Step::End(_) => &[],
+        }
+    }
+
+    /// Only the first `n` bytes.
+    pub fn first(&self, n: usize) -> Step {
+        let mut step = self.clone();
+        if let Step::Bytes { bytes, hole, .. } = &mut step {
+            bytes.truncate(n);
+            *hole = hole.filter(|(at, _)| *at < n);
+        }
+        step
+    }
+
+    /// With bytes missing.
+    pub fn with_hole(&self, at: usize, size: usize) -> Step {
+        let mut step = self.clone();
+        if let Step::Bytes {
+            bytes, hole, cause, ..
+        } = &mut step
+        {
+            *hole = Some((at, size.min(bytes.len() - at)));
+            *cause = Some(Hole::Fault);
+        }
+        step
+    }
+}
+
+/// A file.
+#[derive(Clone, Debug)]
+pub struct Dialogue {
+    pub name: String,
+    pub steps: Vec<Step>,
+    pub expected: String,
+    pub budget: Option<usize>,
+    path: PathBuf,
+}
+
+impl Dialogue {
+    pub fn read(path: &Path) -> Self {
+        let text = std::fs::read_to_string(path).expect("a readable file");
+        let (script, expected) = text.split_once("====\n").unwrap_or((&text, ""));
+        let mut budget = None;
+        let mut steps: Vec<Step> = Vec::new();
+        let mut fresh = true;
+        for line in script.lines() {
+            let (way, rest) = match line.as_bytes().first() {
+                None | Some(b'#') => continue,
+                Some(b'>') => (Way::Ask, line[1..].strip_prefix(' ').unwrap_or(&line[1..])),
+                Some(b'<') => (
+                    Way::Answer,
+                    line[1..].strip_prefix(' ').unwrap_or(&line[1..]),
+                ),
+                Some(b'-') => {
+                    fresh = true;
+                    continue;
+                }
+                Some(b'!') => {
+                    steps.push(Step::End(ending(line[1..].trim())));
+                    fresh = true;
+                    continue;
+                }
+                _ => {
+                    let n = line.strip_prefix("budget ").expect("a known word");
+                    budget = Some(n.parse().expect("a number"));
+                    continue;
+                }
+            };
+            let more = unescape(rest);
+            match steps.last_mut() {
+                Some(Step::Bytes { way: w, bytes, .. }) if !fresh && *w == way => {
+                    bytes.extend(more);
+                }
+                last => {
+                    let same = matches!(last, Some(Step::Bytes { way: w, .. }) if *w == way);
+                    let mut step = Step::new(way, more);
+                    if let Step::Bytes { same: s, .. } = &mut step {
+                        *s = same;
+                    }
+                    steps.push(step);
+                }
+            }
+            fresh = false;
+        }
+        Self {
+            name: path.display().to_string(),
+            steps,
+            expected: expected.to_owned(),
+            budget,
+            path: path.to_owned(),
+        }
+    }
+
+    pub fn rewrite(&self, seen: &str) {
+        let text = std::fs::read_to_string(&self.path).expect("a readable file");
+        let script = text
+            .split_once("====\n")
+            .map_or(&*text, |(script, _)| script);
+        std::fs::write(&self.path, format!("{script}====\n{seen}")).expect("a writable file");
+    }
+
+    /// Whether the connection can be used after it.
+    pub fn goes_on(&self) -> bool {
+        let ends = self.steps.iter().any(|s| matches!(s, Step::End(_)));
+        let last_is_answer = matches!(
+            self.steps.last(),
+            Some(Step::Bytes {
+                way: Way::Answer,
+                ..
+            })
+        );
+        let seen = play(&self.steps);
+        !ends && last_is_answer && seen.iter().all(|s| s.outcome == "complete")
+    }
+}
+
+fn ending(word: &str) -> Ending {
+    match word {
+        "eof" => Ending::Eof,
+        "local" => Ending::Local,
+        "reset" => Ending::Error(104),
+        "gone" => Ending::Gone,
+        _ => panic!("unknown end: {word}"),
+    }
+}
+
+fn unescape(line: &str) -> Vec<u8> {
+    let (times, line) = match line.strip_prefix('*').and_then(|l| l.split_once(' ')) {
+        Some((n, rest)) => (n.parse().expect("a number"), rest),
+        None => (1, line),
+    };
+    let mut out = Vec::new();
+    let mut chars = line.chars().peekable();
+    let mut bare = false;
+    while let Some(c) = chars.next() {
+        match (c, chars.peek()) {
+            ('\\', None) => bare = true,
+            ('\\', Some(_)) => match chars.next() {
+                Some('r') => out.push(b'\r'),
+                Some('n') => out.push(b'\n'),
+                Some('t') => out.push(b'\t'),
+                Some('0') => out.push(0),
+                Some('x') => {
+                    let hex: String = chars.by_ref().take(2).collect();
+                    out.push(u8::from_str_radix(&hex, 16).expect("two hex digits"));
+                }
+                other => out.extend(other.map(|c| c as u8)),
+            },
+            _ => out.extend(c.to_string().bytes()),
+        }
+    }
+    let mut out = out.repeat(times);
+    if !bare {
+        out.extend(b"\r\n");
+    }
+    out
+}
+
+/// An exchange as the tests compare it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// Offset of the request's first byte.
+    pub start: u64,
+    pub request: Vec<String>,
+    pub status: Option<String>,
+    pub outcome: String,
+    /// Offset of the response's first byte.
+    pub answer: Option<u64>,
+    sizes: String,
+    response: Vec<String>,
+    faults: String,
+    carrier: String,
+}
+
+impl Seen {
+    pub fn text(all: &[Seen]) -> String {
+        let mut out = String::new();
+        for seen in all {
+            let status = seen.status.as_deref().unwrap_or("-");
+            let _ = writeln!(
+                out,
+                "@{} {status} {}{}{}",
+                seen.start, seen.outcome, seen.sizes, seen.faults
+            );
+            for line in seen.request.iter().chain(&seen.response) {
+                let _ = writeln!(out, "  {line}");
+            }
+            out.push_str(&seen.carrier);
+        }
+        out
+    }
+
+    /// What both ends of a connection agree on.
+    pub fn gist(&self) -> (u64, Option<String>, String) {
+        (self.start, self.status.clone(), self.outcome.clone())
+    }
+
+    fn of(exchange: &Exchange) -> Self {
+        let end = exchange.end;
+        assert!(exchange.start.time <= end, "ends before it starts");
+        let response = exchange.response.as_deref();
+        let status = response.and_then(|r| {
+            r.attributes
+                .iter()
+                .find(|a| a.key == "http.response.status_code")
+                .map(|a| value(&a.value))
+        });
+        let size = |what: &str, end: &Option<(_, spantap::protocol::Finish)>| match end {
+            Some((_, f)) => format!(
+                " {what}={}{}{}",
+                f.body,
+                if f.exact { "" } else { "~" },
+                if f.whole { "" } else { "(cut)" }
+            ),
+            None => String::new(),
+        };
+        let mut sizes = size("request", &exchange.request_end);
+        sizes += &size("response", &exchange.response_end);
+        let outcome = match exchange.outcome {
+            Outcome::Complete => "complete".to_owned(),
+            other => format!("{other:?}").to_lowercase(),
+        };
+        let lines = |a: &[Attribute]| {
+            a.iter()
+                .map(|a| format!("{} = {}", a.key, value(&a.value)))
+                .collect()
+        };
+        let faults = exchange.faults.iter().map(|f| format!(" {f:?}")).collect();
+        let carrier = exchange
+            .request
+            .carrier
+            .as_ref()
+            .map_or(String::new(), |c| format!("  carrier {c:?}\n"));
+        Self {
+            start: exchange.start.offset,
+            request: lines(&exchange.request.attributes),
+            status,
+            outcome,
+            answer: exchange.response_start.map(|mark| mark.offset),
+            sizes,
+            response: response.map_or(Vec::new(), |r| lines(&r.attributes)),
+            faults,
+            carrier,
+        }
+    }
+}
+
+fn value(value: &Value) -> String {
+    match value {
+        Value::Str(s) => format!("{s:?}").trim_matches('"').to_owned(),
+        Value::Int(i) => i.to_string(),
+        Value::Bool(b) => b.to_string(),
+        Value::Double(d) => d.to_string(),
+        Value::List(l) => format!("{l:?}"),
+    }
+}
+
+/// Plays steps to the serving end and returns the exchanges in the order of their requests.
+pub fn play(steps: &[Step]) -> Vec<Seen> {
+    run(steps, Role::Server)
+}
+
+/// Plays them to the asking end.
+pub fn play_as_client(steps: &[Step]) -> Vec<Seen> {
+    run(steps, Role::Client)
+}
+
+const ID: ConnectionId = ConnectionId(77);
+
+fn introduction() -> Open {
+    let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
+    Open {
+        connection: ID,
+        time: 1,
+        process: 1,
+        comm: "test".into(),
+        local: address(1),
+        remote: address(2),
+        role: None,
+        ends: Some(Ends { own: 1, peer: 2 }),
+        base: [0, 0],
+        netns: 0,
+    }
+}
+
+/// An end as it looks from the side that is played.
+fn over(ending: Ending, role: Role, time: u64) -> Event<'static> {
+    let ending = match (role, ending) {
+        (Role::Client, Ending::Eof) => Ending::Local,
+        (Role::Client, Ending::Local) => Ending::Eof,
+        (_, ending) => ending,
+    };
+    Event::End(End {
+        connection: ID,
+        time,
+        ending,
+        lost: 0,
+    })
+}
+
+fn run(steps: &[Step], role: Role) -> Vec<Seen> {
+    let mut config = Config::default();
+    config.http.request_headers = vec!["x-note".into()];
+    config.http.response_headers = vec!["x-note".into()];
+    let stats = Arc::new(Stats::default());
+    let mut shard = Shard::new(0, 16, Arc::new(config), stats);
+    let (mut facts, mut commands) = (Vec::new(), Vec::new());
+    let mut out = Out {
+        facts: &mut facts,
+        commands: &mut commands,
+    };
+    shard.take(&Event::Open(introduction()), &mut out);
+    let mut offsets = [0u64; 2];
+    let mut last = None;
+    let mut lost = 0;
+    let mut time = 10;
+    for step in steps {
+        time += 10;
+        match step {
+            Step::End(ending) => shard.take(&over(*ending, role, time), &mut out),
+            Step::Bytes {
+                way,
+                bytes,
+                hole,
+                cause,
+                dropped,
+                ..
+            } => {
+                let offset = &mut offsets[*way as usize];
+                if *dropped {
+                    *offset += bytes.len() as u64;
+                    last = Some(*way);
+                    lost += 1;
+                    continue;
+                }
+                let direction = if (*way == Way::Ask) == (role == Role::Client) {
+                    Direction::Egress
+                } else {
+                    Direction::Ingress
+                };
+                let (head, tail) = match hole {
+                    Some((at, size)) => (&bytes[..*at], &bytes[at + size..]),
+                    None => (&bytes[..], &[][..]),
+                };
+                let segment = Segment {
+                    connection: ID,
+                    direction,
+                    time,
+                    offset: *offset,
+                    length: bytes.len() as u32,
+                    bytes: head,
+                    tail,
+                    hole: *cause,
+                    turn: last != Some(*way),
+                    part: false,
+                    lost: std::mem::take(&mut lost),
+                    execution: Execution::default(),
+                };
+                *offset += bytes.len() as u64;
+                last = Some(*way);
+                shard.take(&Event::Segment(segment), &mut out);
+            }
+        }
+    }
+    // What is left open is shown as abandoned; its time-outs are tested elsewhere.
+    shard.finish(time + 10, &mut out);
+    read(&facts)
+}
+
+fn read(facts: &[Fact]) -> Vec<Seen> {
+    let mut open = Vec::new();
+    let mut seen = Vec::new();
+    for fact in facts {
+        match fact {
+            Fact::Opened(o) => {
+                assert!(o.start.offset <= o.head.offset);
+                assert_eq!(o.key.expect("a key").offset, o.start.offset);
+                open.push(o.id);
+            }
+            Fact::Closed(exchange) => {
+                let at = open.iter().position(|id| *id == exchange.id);
+                open.remove(at.expect("opened before it is closed, and closed once"));
+                seen.push(Seen::of(exchange));
+            }
+        }
+    }
+    assert!(open.is_empty(), "every exchange is closed");
+    seen.sort_by_key(|s| s.start);
+    seen
+}
+
+/// An exchange after the dialogue.
+pub fn one_more() -> (Step, Step) {
+    let ask = b"GET /one-more HTTP/1.1\r\nhost: h\r\n\r\n".to_vec();
+    let answer = b"HTTP/1.1 207 Fine\r\nContent-Length: 2\r\n\r\nok".to_vec();
+    (Step::new(Way::Ask, ask), Step::new(Way::Answer, answer))
+}
+
+/// The same bytes, at most `portion` in each segment.
+pub fn in_portions(steps: &[Step], portion: usize) -> Vec<Step> {
+    let mut out = Vec::new();
+    for step in steps {
+        match step {
+            Step::Bytes {
+                way,
+                bytes,
+                hole: None,
+                ..
+            } => {
+                for part in bytes.chunks(portion) {
+                    out.push(Step::new(*way, part.to_vec()));
+                }
+            }
+            other => out.push(other.clone()),
+        }
+    }
+    out
+}
+
+/// With one segment in two.
+pub fn cut(steps: &[Step], index: usize, at: usize) -> Vec<Step> {
+    let mut out = steps.to_vec();
+    if let Step::Bytes { way, bytes, .. } = &steps[index] {
+        let (a, b) = bytes.split_at(at);
+        out.splice(
+            index..=index,
+            [Step::new(*way, a.to_vec()), Step::new(*way, b.to_vec())],
+        );
+    }
+    out
+}
+
+/// Without one segment's record: the next one says so.
+pub fn without(steps: &[Step], index: usize) -> Vec<Step> {
+    let mut out = steps.to_vec();
+    if let Some(Step::Bytes { dropped, .. }) = out.get_mut(index) {
+        *dropped = true;
+    }
+    out
+}
+
+/// As the kernel copies: so many bytes of each turn, then only the last 16 of each segment.
+pub fn with_budget(steps: &[Step], budget: usize, why: Hole) -> Vec<Step> {
+    let mut out = Vec::new();
+    let mut left = budget;
+    let mut last = None;
+    for step in steps {
+        let mut step = step.clone();
+        if let Step::Bytes {
+            way,
+            bytes,
+            hole,
+            cause,
+            ..
+        } = &mut step
+        {
+            if last != Some(*way) {
+                left = budget;
+            }
+            last = Some(*way);
+            let head = bytes.len().min(left);
+            left -= head;
+            let tail = (bytes.len() - head).min(16);
+            if head + tail < bytes.len() {
+                *hole = Some((head, bytes.len() - head - tail));
+                *cause = Some(why);
+            }
+        }
+        out.push(step);
+    }
+    out
+}
+
+/// Changes a byte, or leaves some out, or doubles some.
+pub fn rot(steps: &mut [Step], random: &mut Random) {
+    let index = random.below(steps.len());
+    if let Step::Bytes { bytes, .. } = &mut steps[index]
+        && !bytes.is_empty()
+    {
+        let at = random.below(bytes.len());
+        let length = random.below(16).min(bytes.len() - at);
+        match random.below(4) {
+            0 => bytes[at] = random.below(256) as u8,
+            1 => drop(bytes.drain(at..at + length)),
+            2 => {
+                let copy = bytes[at..at + length].to_vec();
+                bytes.splice(at..at, copy);
+            }
+            _ => bytes[at] = b"\r\n: 0;,"[random.below(7)],
+        }
+    }
+}
+
+/// xorshift64*: the same numbers in every run.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let x = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D);
+        usize::try_from(x >> 33).expect("31 bits") % n.max(1)
+    }
+}

@@ -1,0 +1,59 @@
+#!/bin/bash
+# One traced HTTP scenario: a server that runs before the agent, N requests, N server and N client
+# spans. Run in a guest by `cargo xtask vm`; runs as well on any machine, as root:
+#   SPANTAP_BIN=target/release/spantap bash tests/vm/scenario.sh
+set -u
+spantap=${SPANTAP_BIN:?the agent to test}
+unset SPANTAP_BIN # the agent reads SPANTAP_* as its own settings
+requests=5 port=18099
+folder=$(mktemp -d) || exit 1
+failed=0
+
+fail() { echo "scenario: FAILED: $1"; failed=1; }
+
+# Waits until a command succeeds, at most 60 s.
+until_true() {
+    for _ in $(seq 600); do
+        "$@" >/dev/null 2>&1 && return 0
+        sleep 0.1
+    done
+    return 1
+}
+listens() { (: <>"/dev/tcp/127.0.0.1/$port"); }
+
+seq 100 >"$folder/index.html"
+python3 -m http.server --bind 127.0.0.1 --directory "$folder" "$port" >"$folder/server.log" 2>&1 &
+server=$!
+until_true listens || fail "the server does not start: $(cat "$folder/server.log")"
+
+"$spantap" agent --export json --port "$port" >"$folder/spans" 2>"$folder/agent.log" &
+agent=$!
+until_true grep -Eqi 'tracing|ready' "$folder/agent.log" || fail "the agent does not start"
+
+for number in $(seq "$requests"); do
+    code=$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$port/index.html?n=$number")
+    [ "$code" = 200 ] || fail "request $number: status $code"
+done
+
+kill -TERM "$agent" 2>/dev/null
+wait "$agent" || fail "the agent exited with $?"
+kill "$server" 2>/dev/null
+
+for kind in server client; do
+    count=$(grep -c "\"kind\":\"$kind\"" "$folder/spans")
+    [ "$count" = "$requests" ] || fail "$count $kind spans for $requests requests"
+done
+right=$(grep -c '"http.response.status_code":200' "$folder/spans")
+[ "$right" = $((2 * requests)) ] || fail "$right spans have status 200"
+# Client and server of one request are one trace.
+traces=$(grep -o '"trace_id":"[0-9a-f]*"' "$folder/spans" | sort -u | wc -l)
+[ "$traces" = "$requests" ] || fail "$traces traces for $requests requests"
+
+tail -n 3 "$folder/agent.log"
+if [ "$failed" = 1 ]; then
+    cat "$folder/agent.log" "$folder/spans"
+else
+    echo "scenario: passed: $requests requests, $requests server and $requests client spans on $(uname -r)"
+fi
+rm -rf "$folder"
+exit "$failed"

@@ -1,0 +1,366 @@
+//! `cargo xtask test`: every check, each a named step, in an order that fails cheap things first.
+//!
+//! A step that runs tests counts them; any other step counts as one check. The line at the end adds
+//! these up: what it says passed was run and passed.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::shell::{self, say};
+use crate::toolchain::find::Toolchain;
+use crate::{agent, deny, tidy, toolchain, vm};
+
+/// Flags of `cargo xtask test`.
+#[derive(Args)]
+pub struct Test {
+    /// Run this step alone; may be repeated.
+    #[arg(long, value_name = "STEP")]
+    only: Vec<String>,
+    /// Leave this step out; may be repeated.
+    #[arg(long, value_name = "STEP")]
+    skip: Vec<String>,
+    /// Go on after a step that failed.
+    #[arg(long)]
+    keep_going: bool,
+    /// Name the steps, in order, and do nothing.
+    #[arg(long)]
+    list: bool,
+}
+
+/// The steps, in order: name, what it checks, how.
+const STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        about: "rustfmt changes nothing, in any file",
+        check: fmt,
+    },
+    Step {
+        name: "tidy",
+        about: "the project's own rules",
+        check: |_| tidy::go().map(|()| Count::ONE),
+    },
+    Step {
+        name: "clippy",
+        about: "no warning, on the host and for bpf",
+        check: clippy,
+    },
+    Step {
+        name: "deny",
+        about: "licences, sources and advisories of what we use",
+        check: |_| deny::go(),
+    },
+    Step {
+        name: "docs",
+        about: "rustdoc without a warning",
+        check: docs,
+    },
+    Step {
+        name: "unit",
+        about: "unit, property, dialogue and fuzz-smoke tests",
+        check: unit,
+    },
+    Step {
+        name: "live",
+        about: "real programs on this kernel (root)",
+        check: live,
+    },
+    Step {
+        name: "vm",
+        about: "the kernel matrix under qemu",
+        check: |_| vm::matrix(vm::KERNELS),
+    },
+];
+
+struct Step {
+    name: &'static str,
+    about: &'static str,
+    check: fn(&Context) -> Result<Count>,
+}
+
+/// What every step may need.
+pub struct Context {
+    /// How to build the kernel side.
+    toolchain: Toolchain,
+}
+
+/// Checks that a step made, and remarks it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Succeeded.
+    pub passed: usize,
+    /// Did not.
+    pub failed: usize,
+    /// Not run.
+    pub skipped: usize,
+    /// What was left out, and why.
+    pub remark: Option<String>,
+}
+
+impl Count {
+    /// One check that passed.
+    pub const ONE: Self = Self {
+        passed: 1,
+        failed: 0,
+        skipped: 0,
+        remark: None,
+    };
+
+    /// Adds what a line of a test program's output says, if it is a closing line.
+    fn read(&mut self, line: &str) {
+        let Some(rest) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        for (number, word) in rest
+            .split([';', '.'])
+            .filter_map(|part| part.trim().split_once(' '))
+        {
+            let Ok(number) = number.parse::<usize>() else {
+                continue;
+            };
+            match word {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.skipped += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Test {
+    /// Runs the chosen steps; success only if all of them passed.
+    pub fn go(&self) -> Result<ExitCode> {
+        if self.list {
+            STEPS
+                .iter()
+                .for_each(|step| println!("{:8} {}", step.name, step.about));
+            return Ok(ExitCode::SUCCESS);
+        }
+        for name in self.only.iter().chain(&self.skip) {
+            if !STEPS.iter().any(|step| step.name == name) {
+                bail!("no step is called {name}; see --list");
+            }
+        }
+        let chosen = |step: &&Step| {
+            let named = |list: &[String]| list.iter().any(|name| name == step.name);
+            (self.only.is_empty() || named(&self.only)) && !named(&self.skip)
+        };
+        let context = Context {
+            toolchain: toolchain::ensure()?,
+        };
+        let mut rows = Vec::new();
+        for step in STEPS.iter().filter(chosen) {
+            let row = step.run(&context);
+            let failed = row.count.failed > 0;
+            rows.push(row);
+            if failed && !self.keep_going {
+                break;
+            }
+        }
+        let left = STEPS.iter().filter(chosen).count() - rows.len();
+        Ok(summary(&rows, left))
+    }
+}
+
+struct Row {
+    name: &'static str,
+    count: Count,
+    time: Duration,
+}
+
+impl Step {
+    fn run(&self, context: &Context) -> Row {
+        say(format!("=== {}: {}", self.name, self.about));
+        let start = Instant::now();
+        let count = (self.check)(context).unwrap_or_else(|error| {
+            say(format!("{}: {error:#}", self.name));
+            Count {
+                failed: 1,
+                ..Count::default()
+            }
+        });
+        let time = start.elapsed();
+        let verdict = if count.failed == 0 {
+            "passed"
+        } else {
+            "FAILED"
+        };
+        say(format!(
+            "=== {}: {verdict} in {} s",
+            self.name,
+            time.as_secs()
+        ));
+        Row {
+            name: self.name,
+            count,
+            time,
+        }
+    }
+}
+
+/// The table, and the one line that counts.
+fn summary(rows: &[Row], left: usize) -> ExitCode {
+    println!(
+        "\n{:8} {:>7} {:>7} {:>8} {:>7}",
+        "step", "passed", "failed", "skipped", "time"
+    );
+    let mut all = Count::default();
+    for Row { name, count, time } in rows {
+        let Count {
+            passed,
+            failed,
+            skipped,
+            remark,
+        } = count;
+        let remark = remark.as_deref().unwrap_or_default();
+        println!(
+            "{name:8} {passed:>7} {failed:>7} {skipped:>8} {:>5} s  {remark}",
+            time.as_secs()
+        );
+        all.passed += passed;
+        all.failed += failed;
+        all.skipped += skipped;
+    }
+    if left > 0 {
+        println!("{left} steps were not reached");
+    }
+    println!(
+        "\n{} passed, {} failed, {} skipped",
+        all.passed, all.failed, all.skipped
+    );
+    if all.failed == 0 && all.passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Each file by its name: `cargo fmt` alone does not see modules that a macro declares.
+fn fmt(_: &Context) -> Result<Count> {
+    toolchain::ensure_lints()?;
+    let files = tidy::tracked("rs")?;
+    let mut command = Command::new("rustfmt");
+    command.args(["--check", "--edition", "2024"]).args(&files);
+    shell::run(&mut command).context("`cargo fmt --all`, or rustfmt on the file, mends it")?;
+    Ok(Count::ONE)
+}
+
+fn clippy(context: &Context) -> Result<Count> {
+    toolchain::ensure_lints()?;
+    say("clippy: the host");
+    let mut host = shell::cargo("clippy");
+    host.args([
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    shell::run(&mut host)?;
+    say("clippy: the kernel side");
+    toolchain::ensure_clippy(&context.toolchain)?;
+    let mut kernel = context.toolchain.cargo("clippy");
+    kernel
+        .args(["--release", "--lib", "--bins", "--quiet", "--target-dir"])
+        .arg(shell::target().join("bpf-clippy"))
+        .args(["--", "-D", "warnings"]);
+    shell::run(&mut kernel)?;
+    Ok(Count {
+        passed: 2,
+        ..Count::default()
+    })
+}
+
+fn docs(_: &Context) -> Result<Count> {
+    let mut command = shell::cargo("doc");
+    command
+        .args([
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+            "--quiet",
+        ])
+        .env("RUSTDOCFLAGS", "-D warnings");
+    shell::run(&mut command)?;
+    Ok(Count::ONE)
+}
+
+fn unit(_: &Context) -> Result<Count> {
+    let mut command = shell::cargo("test");
+    command.args([
+        "--workspace",
+        "--exclude",
+        "spantap-tests",
+        "--no-fail-fast",
+    ]);
+    tests(&mut command)
+}
+
+/// The tests of the whole system need root, the release build and one kernel for themselves.
+fn live(_: &Context) -> Result<Count> {
+    let agent = agent::build(true)?;
+    let mut command = shell::cargo("test");
+    command
+        .args(["--package", "spantap-tests", "--release", "--test", "live"])
+        .env("SPANTAP_BIN", agent);
+    if !shell::is_root() {
+        let host = env::consts::ARCH.to_uppercase();
+        let runner = format!("CARGO_TARGET_{host}_UNKNOWN_LINUX_GNU_RUNNER");
+        command.env(runner, "sudo --preserve-env --");
+    }
+    tests(&mut command)
+}
+
+/// Runs `cargo test` and counts; no test at all is a failure, not a success.
+fn tests(command: &mut Command) -> Result<Count> {
+    let mut count = Count::default();
+    let status = shell::watch(command, |line| count.read(line))?;
+    if !status.success() {
+        count.failed = count.failed.max(1);
+    } else if count.passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(count)
+}
+
+/// A folder below target/ that stays between runs.
+pub fn kept(name: &str) -> Result<PathBuf> {
+    let folder = shell::target().join(name);
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_added_up() {
+        let mut count = Count::default();
+        count.read("test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.01s");
+        count.read("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0s");
+        count.read("test a::result: 5 passed; said a test");
+        assert_eq!(
+            count,
+            Count {
+                passed: 13,
+                failed: 2,
+                skipped: 3,
+                remark: None
+            }
+        );
+    }
+
+    #[test]
+    fn steps_have_names_of_their_own() {
+        for (at, step) in STEPS.iter().enumerate() {
+            assert!(STEPS[..at].iter().all(|other| other.name != step.name));
+        }
+    }
+}

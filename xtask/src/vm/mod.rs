@@ -1,0 +1,158 @@
+//! `cargo xtask vm`: other kernels, in seconds, without KVM.
+//!
+//! Debian's cloud kernels run under qemu's own CPU (TCG). The guest's root is this machine's root,
+//! read-only, under a layer in memory: every program installed here is there, and nothing done
+//! there comes back but output and an exit code.
+
+mod guest;
+mod image;
+mod kernel;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use serde_json::Value;
+
+pub use guest::Guest;
+
+use crate::check::Count;
+use crate::shell::{self, say};
+use crate::{agent, toolchain};
+
+/// The matrix: the oldest kernel we support, and Debian's later ones.
+pub const KERNELS: &[&str] = &["5.10", "6.1", "6.12"];
+
+/// Flags of `cargo xtask vm`.
+#[derive(Args)]
+pub struct Vm {
+    /// Kernels, by the first two numbers.
+    #[arg(short, long, value_delimiter = ',', default_values = KERNELS)]
+    kernels: Vec<String>,
+    /// Guest time counts executed instructions (2 ns each) and not this machine's clock: what is
+    /// timed there repeats within 1 % however busy this machine is. One CPU.
+    #[arg(long)]
+    icount: bool,
+    /// Seconds until a guest is killed.
+    #[arg(short, long, default_value_t = 300)]
+    timeout: u64,
+    /// Memory of the guest, in MiB.
+    #[arg(short, long, default_value_t = 2048)]
+    memory: u32,
+    /// Environment variables that the command gets from here.
+    #[arg(short, long, value_delimiter = ',')]
+    env: Vec<String>,
+    /// A shell command line; without it, the matrix.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Vm {
+    /// One command on each kernel (the last failure's exit code), or the matrix.
+    pub fn go(&self) -> Result<ExitCode> {
+        if self.command.is_empty() {
+            toolchain::ensure()?;
+            let kernels: Vec<&str> = self.kernels.iter().map(String::as_str).collect();
+            let count = matrix(&kernels)?;
+            println!("{} passed, {} failed", count.passed, count.failed);
+            return Ok(if count.failed == 0 {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+        let command = self.command.join(" ");
+        let mut code = 0;
+        for kernel in &self.kernels {
+            let mut guest = Guest::new(kernel);
+            guest.icount = self.icount;
+            guest.memory = self.memory;
+            guest.limit = Duration::from_secs(self.timeout);
+            guest.env = passed(&self.env);
+            let ended = guest.run(&command)?;
+            if ended.code != 0 {
+                say(format!("vm: on {kernel} it exited with {}", ended.code));
+                code = ended.code;
+            }
+        }
+        Ok(ExitCode::from(code))
+    }
+}
+
+/// On each kernel: `spantap doctor`, then tests/vm/scenario.sh.
+pub fn matrix(kernels: &[&str]) -> Result<Count> {
+    let agent = agent::build(true)?;
+    let mut count = Count::default();
+    for kernel in kernels {
+        let mut guest = Guest::new(kernel);
+        guest.env = vec![("SPANTAP_BIN".to_owned(), agent.display().to_string())];
+        guest.shown = false;
+        let result = guest.run(MATRIX).and_then(|ended| judge(kernel, &ended));
+        match result {
+            Ok(()) => count.passed += 1,
+            Err(error) => {
+                say(format!("vm: {kernel}: FAILED: {error:#}"));
+                count.failed += 1;
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// The doctor must say, in JSON, that this kernel can be traced; then the scenario must agree.
+fn judge(kernel: &str, ended: &guest::Ended) -> Result<()> {
+    let (doctor, scenario) = ended
+        .output
+        .split_once(MARK)
+        .with_context(|| format!("the doctor never came to an end: {}", ended.output))?;
+    let report: Value = serde_json::from_str(doctor).context("spantap doctor -o json")?;
+    for row in report
+        .get("rows")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let word = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+        println!(
+            "doctor: {}: {}: {}",
+            word("feature"),
+            word("state"),
+            word("detail")
+        );
+    }
+    print!("{scenario}");
+    if report.get("able").and_then(Value::as_bool) != Some(true) {
+        bail!("spantap doctor says that this kernel cannot be traced");
+    }
+    if ended.code != 0 {
+        bail!("the scenario exited with {}", ended.code);
+    }
+    let seconds = ended.time.as_secs_f64();
+    say(format!("vm: {kernel}: passed, {seconds:.1} s"));
+    Ok(())
+}
+
+fn passed(names: &[String]) -> Vec<(String, String)> {
+    let value = |name: &String| std::env::var(name).ok().map(|value| (name.clone(), value));
+    names.iter().filter_map(value).collect()
+}
+
+/// What a guest needs on this machine.
+fn ensure() -> Result<()> {
+    let mut packages = vec!["qemu-system-x86", "busybox-static", "kmod", "xz-utils"];
+    // Older qemu packages bring a virtiofsd of their own.
+    if guest::virtiofsd().is_none() && !shell::installed("qemu-system-x86") {
+        shell::install(&packages, "vm")?;
+    }
+    if guest::virtiofsd().is_none() {
+        packages.push("virtiofsd");
+    }
+    shell::install(&packages, "vm")
+}
+
+/// Stands between the doctor's output and the scenario's.
+const MARK: &str = "--- scenario ---\n";
+/// Both, in one boot.
+const MATRIX: &str =
+    r#""$SPANTAP_BIN" doctor -o json; echo "--- scenario ---"; exec bash tests/vm/scenario.sh"#;
