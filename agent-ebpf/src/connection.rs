@@ -68,7 +68,7 @@ impl Connection {
         if self.judged != stamp {
             self.judged = stamp;
             // SAFETY: the value is only tested for presence.
-            let muted = unsafe { MUTED.get(&self.id) }.is_some();
+            let muted = unsafe { MUTED.get(self.id) }.is_some();
             self.wanted = (!muted && process_wanted(tgid)) as u8;
             if muted {
                 emit::count(Counter::Muted, 1);
@@ -88,7 +88,7 @@ fn epoch() -> u32 {
 #[inline(always)]
 pub fn process_wanted(tgid: u32) -> bool {
     // SAFETY: a u32 read once; a concurrent update gives the old or the new verdict.
-    unsafe { PROCESSES.get(&tgid) }.is_none_or(|found| *found == verdict::TRACED)
+    unsafe { PROCESSES.get(tgid) }.is_none_or(|found| *found == verdict::TRACED)
 }
 
 /// Whether a socket is of a kind that is traced: TCP or a unix stream. `Some(true)` for TCP.

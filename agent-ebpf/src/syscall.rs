@@ -286,7 +286,7 @@ fn state_of(
     result: i32,
 ) -> Option<&'static mut Connection> {
     let key = socket.address();
-    if let Some(found) = SOCKETS.get_ptr_mut(&key) {
+    if let Some(found) = SOCKETS.get_ptr_mut(key) {
         // SAFETY: a map value, valid for the program's run.
         let found = unsafe { &mut *found };
         if found.inode == inode {
@@ -306,7 +306,7 @@ fn state_of(
         return None;
     }
     // SAFETY: as above.
-    SOCKETS.get_ptr_mut(&key).map(|made| unsafe { &mut *made })
+    SOCKETS.get_ptr_mut(key).map(|made| unsafe { &mut *made })
 }
 
 /// A socket that this end closes or shuts down for sending.
@@ -330,7 +330,7 @@ pub fn destroyed_fallback(context: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn over(socket: u64, how: u32) {
-    if let Some(state) = SOCKETS.get_ptr_mut(&socket) {
+    if let Some(state) = SOCKETS.get_ptr_mut(socket) {
         // SAFETY: a map value, valid for the program's run.
         connection::over(unsafe { &mut *state }, how);
     }

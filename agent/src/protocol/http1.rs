@@ -3,7 +3,7 @@
 //!
 //! Each flow is in one of four states: looking for a turn that begins like a message, reading a
 //! head, passing over a body, or done. A head that bytes are missing from, or framing that they are
-//! missing from, sends the flow back to looking; [`super::order`] keeps the pairs right meanwhile.
+//! missing from, sends the flow back to looking; `order` keeps the pairs right meanwhile.
 //!
 //! Never true here: that a body is kept; that two messages are read where senders and readers may
 //! disagree about where the first one ends (request smuggling); that a response is read without
