@@ -157,9 +157,8 @@ fn wrong_authority(stage: &mut Stage, protocol: &str) -> Result<()> {
     std::thread::sleep(Duration::from_millis(if agent::dry() { 0 } else { 2500 }));
     let log = agent.log_path().to_path_buf();
     agent.stop()?;
-    stage.check(stage.sink.count() == 0, || {
-        format!("{} spans arrived", stage.sink.count())
-    });
+    let count = stage.sink.count();
+    stage.check(count == 0, || format!("{count} spans arrived"));
     let log = std::fs::read_to_string(log)?.to_lowercase();
     stage.check(log.contains("certificate"), || {
         format!("the agent says nothing of it: {log}")

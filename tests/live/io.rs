@@ -6,7 +6,7 @@ use spantap_tests::agent::Capture;
 use spantap_tests::driver::Plain;
 use spantap_tests::known::{Ask, Asks, Known, ask, closing, drive, number, put};
 use spantap_tests::process::{free_port, until};
-use spantap_tests::program::Setup;
+use spantap_tests::program::{Program, Setup};
 use spantap_tests::span::{Kind, Span};
 use spantap_tests::{Case, Client, Driver, Party, Stage};
 
@@ -48,18 +48,13 @@ pub fn cases() -> Vec<Case> {
     for capture in [Capture::Socket, Capture::Syscall] {
         let path = capture.name();
         for (form, seen) in FORMS {
-            cases.push(Case::new(
-                format!("io::{form}::serve::{path}"),
-                move |stage| serve(stage, form, seen, capture),
-            ));
-            cases.push(Case::new(
-                format!("io::{form}::ask::{path}"),
-                move |stage| asks(stage, form, seen, capture),
-            ));
+            cases.push(Case::new(format!("io::{form}::{path}"), move |stage| {
+                both(stage, form, seen, capture)
+            }));
         }
         for owner in ["fork", "pass", "exec"] {
             cases.push(Case::new(format!("io::{owner}::{path}"), move |stage| {
-                serve(stage, owner, Seen::Whole, capture)
+                owned(stage, owner, capture)
             }));
         }
         cases.push(Case::new(format!("io::reuse::{path}"), move |stage| {
@@ -89,47 +84,82 @@ fn warm() -> [Ask; 1] {
     [ask("GET", &format!("/bytes/10/{}", number()), 200)]
 }
 
-/// The form serves, the driver asks.
-fn serve(stage: &mut Stage, form: &str, seen: Seen, capture: Capture) -> Result<()> {
+/// A program of the form that serves, and the driver to ask it.
+struct Serving {
+    program: Program,
+    driver: Driver,
+    port: u16,
+}
+
+impl Serving {
+    fn start(stage: &Stage, form: &str) -> Result<Self> {
+        let port = free_port()?;
+        let program = Setup::new("serving", &stage.folder, SOCKETS)
+            .args(["serve", form, &port.to_string()])
+            .port(port)
+            .start()?;
+        let driver = Driver::start(&stage.folder, DRIVER, "driver")?;
+        Ok(Self {
+            program,
+            driver,
+            port,
+        })
+    }
+
+    fn asking(&self) -> Party {
+        Party::new("driver", &[self.driver.pid()])
+    }
+}
+
+/// One program of the form answers the driver, another asks a Go server.
+fn both(stage: &mut Stage, form: &str, seen: Seen, capture: Capture) -> Result<()> {
+    let shown = |party: Party| (seen != Seen::Lengths).then_some(party);
+    let mut serving = Serving::start(stage, form)?;
     let port = free_port()?;
-    let program = Setup::new("sockets", &stage.folder, SOCKETS)
-        .args(["serve", form, &port.to_string()])
-        .port(port)
+    let server = go_server(&stage.folder, port)?.port(port).start()?;
+    let answering = Party::new("go-app", &server.pids());
+    let setup = Setup::new("asking", &stage.folder, SOCKETS).args(["ask", form, &port.to_string()]);
+    let mut client = Client::start(setup)?;
+    drive(&warm(), &mut client, port, None, None)?;
+
+    let (first, asking) = (serving.port, serving.asking());
+    let served = shown(Party::new("live-sockets", &[serving.program.pid()]));
+    let mut plain = Plain::new(&mut serving.driver, first)?;
+    drive(&warm(), &mut plain, first, None, None)?;
+    let agent = stage
+        .agent()?
+        .ports(&[first, port])
+        .capture(capture)
         .start()?;
-    let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
-    let client = Party::new("driver", &[driver.pid()]);
-    let mut plain = Plain::new(&mut driver, port)?;
-    drive(&warm(), &mut plain, port, None, None)?;
-    let agent = stage.agent()?.ports(&[port]).capture(capture).start()?;
-    // Known only now: who serves may have been made for the connection.
-    let served = Party::new("live-sockets", &program.pids());
-    let served = (seen != Seen::Lengths).then_some(&served);
-    let known = drive(&mix(), &mut plain, port, Some(&client), served)?;
+    let mut known = drive(&mix(), &mut plain, first, Some(&asking), served.as_ref())?;
+    let asking = shown(Party::new("live-sockets", &[client.pid()]));
+    let count = known.len();
+    known.extend(drive(
+        &mix(),
+        &mut client,
+        port,
+        asking.as_ref(),
+        Some(&answering),
+    )?);
     let spans = stage.judge(agent, &known)?;
     if seen == Seen::Heads {
-        flagged(stage, &known, &spans, Kind::Server);
+        flagged(stage, &known[..count], &spans, Kind::Server);
+        flagged(stage, &known[count..], &spans, Kind::Client);
     }
     Ok(())
 }
 
-/// The form asks, a Go server answers.
-fn asks(stage: &mut Stage, form: &str, seen: Seen, capture: Capture) -> Result<()> {
-    let port = free_port()?;
-    let server = go_server(&stage.folder, port)?.port(port).start()?;
-    let serving = Party::new("go-app", &server.pids());
-    let setup =
-        Setup::new("sockets", &stage.folder, SOCKETS).args(["ask", form, &port.to_string()]);
-    let mut client = Client::start(setup)?;
-    drive(&warm(), &mut client, port, None, None)?;
+/// The connection is served by another process than the one that accepted it.
+fn owned(stage: &mut Stage, owner: &str, capture: Capture) -> Result<()> {
+    let mut serving = Serving::start(stage, owner)?;
+    let (port, asking) = (serving.port, serving.asking());
+    let mut plain = Plain::new(&mut serving.driver, port)?;
+    drive(&warm(), &mut plain, port, None, None)?;
     let agent = stage.agent()?.ports(&[port]).capture(capture).start()?;
-    let asking = Party::new("live-sockets", &client.pids());
-    let asking = (seen != Seen::Lengths).then_some(&asking);
-    let known = drive(&mix(), &mut client, port, asking, Some(&serving))?;
-    let spans = stage.judge(agent, &known)?;
-    if seen == Seen::Heads {
-        flagged(stage, &known, &spans, Kind::Client);
-    }
-    Ok(())
+    // Who serves was there before the connection, or was made for it.
+    let served = Party::new("live-sockets", &serving.program.pids());
+    let known = drive(&mix(), &mut plain, port, Some(&asking), Some(&served))?;
+    stage.judge(agent, &known).map(drop)
 }
 
 /// Bodies sent without a buffer are holes of known length, and the spans of the side that sent
@@ -164,18 +194,13 @@ fn flagged(stage: &mut Stage, known: &[Known], spans: &[Span], kind: Kind) {
 
 /// The same descriptor number for one connection after the other.
 fn reuse(stage: &mut Stage, capture: Capture) -> Result<()> {
-    let port = free_port()?;
-    let program = Setup::new("sockets", &stage.folder, SOCKETS)
-        .args(["serve", "rw", &port.to_string()])
-        .port(port)
-        .start()?;
-    let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
-    let client = Party::new("driver", &[driver.pid()]);
-    let served = Party::new("live-sockets", &program.pids());
+    let mut serving = Serving::start(stage, "rw")?;
+    let (port, asking) = (serving.port, serving.asking());
+    let served = Party::new("live-sockets", &serving.program.pids());
     let agent = stage.agent()?.ports(&[port]).capture(capture).start()?;
     let asks: Vec<Ask> = (0..20).flat_map(|_| closing()).collect();
-    let mut plain = Plain::new(&mut driver, port)?;
-    let known = drive(&asks, &mut plain, port, Some(&client), Some(&served))?;
+    let mut plain = Plain::new(&mut serving.driver, port)?;
+    let known = drive(&asks, &mut plain, port, Some(&asking), Some(&served))?;
     stage.judge(agent, &known).map(drop)
 }
 

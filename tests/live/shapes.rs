@@ -320,7 +320,7 @@ fn absolute(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     for span in &spans {
         let address = span.text("server.address");
         stage.check(address.as_deref() == Some("example.test"), || {
-            format!("server.address {address:?}")
+            format!("server.address {address:?}: {}", span.line())
         });
     }
     Ok(())

@@ -333,7 +333,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// No span for this long: those there were have come. The agent is told to send every 200 ms, and
 /// sends the rest when it is ended.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_millis(250);
 
 /// Problems shown of one case.
 const MOST_PROBLEMS: usize = 25;
