@@ -87,7 +87,18 @@ fn moved(socket: *mut c_void, result: i32, way: u8) {
         }
         state.opened = 1;
     }
-    payload::deliver(state, &arguments(), call, offset, Walker::Loop);
+    if way == EGRESS && !tcp.0.is_null() {
+        let bytes =
+            connection::received_unseen(state, tcp.field(Field::CopiedSeq), pid_tgid as u32);
+        if bytes > 0 {
+            payload::deliver_unseen(state, call, bytes);
+        }
+    } else {
+        state.receiver = pid_tgid as u32;
+    }
+    let mut arguments = arguments();
+    payload::pick(state, &mut arguments, call.length);
+    payload::deliver(state, &arguments, call, offset, Walker::Loop);
 }
 
 /// The state of a socket: kept with it, made when bytes first move and its process is wanted.
