@@ -37,8 +37,14 @@ pub struct Connection {
     pub tcp: u8,
     /// 1 where its bytes are wanted.
     pub wanted: u8,
-    /// Unused.
-    pub pad: u32,
+    /// Thread that last received here.
+    pub receiver: u32,
+    /// The last sendmmsg or recvmmsg: its array, the message to come, the length of the last one.
+    pub array: u64,
+    /// See `array`.
+    pub index: u32,
+    /// See `array`.
+    pub message: u32,
 }
 
 impl Connection {
@@ -57,7 +63,10 @@ impl Connection {
             opened: 0,
             tcp: tcp as u8,
             wanted: 0,
-            pad: 0,
+            receiver: 0,
+            array: 0,
+            index: 0,
+            message: 0,
         }
     }
 
@@ -68,7 +77,7 @@ impl Connection {
         if self.judged != stamp {
             self.judged = stamp;
             // SAFETY: the value is only tested for presence.
-            let muted = unsafe { MUTED.get(&self.id) }.is_some();
+            let muted = unsafe { MUTED.get(self.id) }.is_some();
             self.wanted = (!muted && process_wanted(tgid)) as u8;
             if muted {
                 emit::count(Counter::Muted, 1);
@@ -88,7 +97,7 @@ fn epoch() -> u32 {
 #[inline(always)]
 pub fn process_wanted(tgid: u32) -> bool {
     // SAFETY: a u32 read once; a concurrent update gives the old or the new verdict.
-    unsafe { PROCESSES.get(&tgid) }.is_none_or(|found| *found == verdict::TRACED)
+    unsafe { PROCESSES.get(tgid) }.is_none_or(|found| *found == verdict::TRACED)
 }
 
 /// Whether a socket is of a kind that is traced: TCP or a unix stream. `Some(true)` for TCP.
@@ -332,6 +341,25 @@ pub fn advance(connection: &mut Connection, way: u8, length: u32, position: u32)
     connection.sequence[way] = position;
     connection.next[way] = start.wrapping_add(length.into());
     start
+}
+
+/// Bytes that this thread has received since it last did so in a call we saw (splice to a pipe, on
+/// the fall-back path also io_uring), now that it sends: their number. Another thread's call may be
+/// on its way to be seen, so only the thread that receives here is asked.
+#[inline(always)]
+pub fn received_unseen(connection: &mut Connection, position: u32, tid: u32) -> u32 {
+    let known = connection.sequence[INGRESS as usize];
+    if connection.tcp == 0 || connection.way != INGRESS || connection.receiver != tid || known == 0
+    {
+        return 0;
+    }
+    let moved = position.wrapping_sub(known);
+    // One is a FIN, not a byte; what is behind is another thread's.
+    if moved < 2 || moved > i32::MAX as u32 {
+        0
+    } else {
+        moved
+    }
 }
 
 const _: () = assert!(EGRESS == 0 && INGRESS == 1);

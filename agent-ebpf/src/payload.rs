@@ -1,7 +1,9 @@
 //! From a completed call to its records: which user buffer held the bytes, how many of them the
 //! budget allows, and the copy. Reads user memory only; what cannot be read becomes a hole.
 
-use agent_ebpf::abi::{CHUNK, Counter, Kind, NO_SYSCALL, PARTS, Segment, TAIL, flag, hole};
+use agent_ebpf::abi::{
+    CHUNK, Counter, INGRESS, Kind, NO_SYSCALL, PARTS, Segment, TAIL, flag, hole,
+};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_loop, bpf_probe_read_user};
 use core::ffi::c_void;
 
@@ -52,8 +54,7 @@ impl Buffer {
                 missing: hole::NONE,
             },
             call::SENDMSG | call::RECVMSG => Self::message(address),
-            // Several messages in one call: only a single one is certain to be the one at hand.
-            call::SENDMMSG | call::RECVMMSG if arguments.value[2] == 1 => Self::message(address),
+            call::SENDMMSG | call::RECVMMSG => Self::message(address),
             _ => Self::none(hole::NO_BUFFER),
         }
     }
@@ -79,6 +80,66 @@ impl Buffer {
             missing: hole::NONE,
         }
     }
+}
+
+/// Turns a call for several messages into one for the message at hand: they come one by one, in
+/// order. struct mmsghdr is 64 bytes, msg_len at 56; the kernel has written the one before.
+#[inline(always)]
+pub fn pick(connection: &mut Connection, arguments: &mut Arguments, length: u32) {
+    if arguments.number != call::SENDMMSG && arguments.number != call::RECVMMSG {
+        return;
+    }
+    let array = arguments.value[1];
+    let mut index = connection.index;
+    if connection.array != array || u64::from(index) >= arguments.value[2] {
+        index = 0;
+    }
+    if index > 0 {
+        let at = array.wrapping_add((u64::from(index) - 1) * 64 + 56);
+        let mut before = 0u32;
+        // SAFETY: the helper checks the user address and writes only `before`.
+        unsafe {
+            bpf_probe_read_user(
+                core::ptr::addr_of_mut!(before).cast(),
+                4,
+                at as *const c_void,
+            )
+        };
+        if before != connection.message {
+            index = 0;
+        }
+    }
+    connection.array = array;
+    connection.index = index + 1;
+    connection.message = length;
+    arguments.value[1] = array.wrapping_add(u64::from(index) * 64);
+}
+
+/// A record of bytes that were received in a call nobody saw: only their number is known.
+#[inline(always)]
+pub fn deliver_unseen(connection: &mut Connection, call: Call, bytes: u32) {
+    let Some(scratch) = scratch(call.way.into()) else {
+        return;
+    };
+    let offset = connection.next[INGRESS as usize];
+    connection.next[INGRESS as usize] = offset.wrapping_add(bytes.into());
+    let position = connection.sequence[INGRESS as usize];
+    connection.sequence[INGRESS as usize] = position.wrapping_add(bytes);
+    emit::count(Counter::NoBuffer, 1);
+    let call = Call {
+        way: INGRESS,
+        length: bytes,
+        ..call
+    };
+    let head = (hole::NO_BUFFER, 0, 0);
+    send(
+        connection,
+        scratch,
+        NO_SYSCALL,
+        call,
+        (offset, bytes, 0),
+        head,
+    );
 }
 
 /// What of a call is sent.
@@ -112,15 +173,15 @@ pub fn deliver(
         connection.left[way] = global!(MESSAGE_BYTES);
         flags = flag::TURN;
     }
-    // Short calls are kept whatever the budget: a last chunk, a head's end.
-    let mut wanted = call.length.min(connection.left[way]);
-    if call.length <= ALWAYS {
-        wanted = call.length;
-    }
+    // The first bytes of a call are kept whatever the budget: they may be a head's, after an answer
+    // that came before its request was over.
+    let wanted = call.length.min(connection.left[way].max(ALWAYS));
     connection.left[way] = connection.left[way].saturating_sub(wanted);
-    if buffer.missing != hole::NONE {
-        wanted = 0;
-    }
+    let wanted = if buffer.missing == hole::NONE {
+        wanted
+    } else {
+        0
+    };
     // A walk without bpf_loop is all the old verifiers have patience for: one record then.
     let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 {
         1
@@ -158,8 +219,8 @@ pub fn deliver(
     }
 }
 
-/// Calls up to this length are always copied whole.
-const ALWAYS: u32 = 64;
+/// Bytes of every call that are copied.
+const ALWAYS: u32 = 1024;
 
 /// This CPU's scratch of a program, by its direction.
 #[inline(always)]
@@ -184,16 +245,37 @@ fn one(
     piece: &Piece,
 ) {
     let (captured, tail, why) = copy(scratch, buffer, call.length, piece, walker);
+    let place = (offset + u64::from(piece.from), piece.length, piece.flags);
+    send(
+        connection,
+        scratch,
+        syscall,
+        call,
+        place,
+        (why, captured, tail),
+    );
+}
+
+/// Sends the record whose payload is in the scratch: (offset, length, flags), (hole, captured, tail).
+#[inline(always)]
+fn send(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    syscall: u32,
+    call: Call,
+    (offset, length, flags): (u64, u32, u8),
+    (why, captured, tail): (u8, u32, u32),
+) {
     scratch.segment = Segment {
         kind: Kind::Segment as u32,
         direction: call.way,
-        flags: piece.flags,
+        flags,
         tail: tail as u8,
         hole: why,
         connection: connection.id,
         time: call.time,
-        offset: offset + u64::from(piece.from),
-        length: piece.length,
+        offset,
+        length,
         captured,
         tgid: (call.pid_tgid >> 32) as u32,
         tid: call.pid_tgid as u32,
@@ -203,7 +285,7 @@ fn one(
     };
     let kept = opaque(u64::from(captured) + u64::from(tail)).min(CHUNK as u64 + TAIL as u64);
     let size = size_of::<Segment>() as u64 + kept;
-    // SAFETY: header and payload are one block; its length is bounded by the masks above.
+    // SAFETY: header and payload are one block; its length is bounded just above.
     let sent = unsafe {
         emit::send(
             connection.id,

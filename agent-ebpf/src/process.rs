@@ -38,11 +38,11 @@ fn tell(kind: Kind) -> bool {
     if tgid == global!(OWN) || (kind == Kind::Exit && tgid != pid_tgid as u32) {
         return true;
     }
-    if PROCESSES.remove(tgid).is_ok() {
-        if let Some(epoch) = EPOCH.get_ptr_mut(0) {
-            // SAFETY: an array slot; two CPUs raising it at once still change it.
-            unsafe { *epoch = (*epoch).wrapping_add(1) };
-        }
+    if PROCESSES.remove(tgid).is_ok()
+        && let Some(epoch) = EPOCH.get_ptr_mut(0)
+    {
+        // SAFETY: an array slot; two CPUs raising it at once still change it.
+        unsafe { *epoch = (*epoch).wrapping_add(1) };
     }
     // SAFETY: no arguments.
     let task = Untyped(unsafe { bpf_get_current_task() } as *const _);

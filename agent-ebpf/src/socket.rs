@@ -78,17 +78,27 @@ fn moved(socket: *mut c_void, result: i32, way: u8) {
     };
     let offset = connection::advance(state, way, call.length, position);
     if state.opened == 0 {
-        let tcp = (!tcp.0.is_null()).then_some(tcp);
-        if !introduce(state.id, Typed(socket), tcp, call) {
+        if !introduce(state.id, socket, tcp.0, call) {
             state.lost = state.lost.wrapping_add(1);
             return;
         }
-        if let Some(tcp) = tcp {
+        if !tcp.0.is_null() {
             connection::remember(state, tcp, way);
         }
         state.opened = 1;
     }
-    payload::deliver(state, &arguments(), call, offset, Walker::Loop);
+    if way == EGRESS && !tcp.0.is_null() {
+        let bytes =
+            connection::received_unseen(state, tcp.field(Field::CopiedSeq), pid_tgid as u32);
+        if bytes > 0 {
+            payload::deliver_unseen(state, call, bytes);
+        }
+    } else {
+        state.receiver = pid_tgid as u32;
+    }
+    let mut arguments = arguments();
+    payload::pick(state, &mut arguments, call.length);
+    payload::deliver(state, &arguments, call, offset, Walker::Loop);
 }
 
 /// The state of a socket: kept with it, made when bytes first move and its process is wanted.
@@ -120,9 +130,12 @@ fn state_of(socket: *mut c_void, tgid: u32, result: i32) -> Option<&'static mut 
     }
 }
 
-/// Not inlined: it happens once per connection and its record is large.
+/// Not inlined: it happens once per connection and its record is large. `tcp` is null for what is
+/// not TCP; no Option crosses the call, as the verifier wants every argument register written.
 #[inline(never)]
-fn introduce(id: u64, socket: Typed, tcp: Option<Typed>, call: Call) -> bool {
+fn introduce(id: u64, socket: *const c_void, tcp: *const c_void, call: Call) -> bool {
+    let socket = Typed(socket);
+    let tcp = (!tcp.is_null()).then_some(Typed(tcp));
     connection::introduce(id, socket, tcp, Net::typed(socket), call)
 }
 

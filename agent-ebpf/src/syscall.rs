@@ -65,11 +65,13 @@ fn after(context: &BtfTracePointContext, walker: Walker) -> i32 {
         emit::count(Counter::Compat, 1);
         return 0;
     }
-    let mut result = result as i32;
-    if number == call::SENDMMSG || number == call::RECVMMSG {
-        result = messages(&mut arguments, result);
+    let result = result as i32;
+    if peeks(&arguments) {
+        return 0;
     }
-    if !peeks(&arguments) {
+    if number == call::SENDMMSG || number == call::RECVMMSG {
+        messages(&mut arguments, result, pid_tgid, walker);
+    } else {
         moved(&arguments, result, pid_tgid, walker);
     }
     0
@@ -135,33 +137,33 @@ fn peeks(arguments: &Arguments) -> bool {
     flags & MSG_PEEK != 0
 }
 
-/// Turns a count of messages into bytes. One message is read like sendmsg's; the bytes of several
-/// are only counted, the first eight of them (struct mmsghdr: 64 bytes, msg_len at 56).
+/// Takes the messages of one call one by one, the first [`MESSAGES`] of them; what more there were
+/// shows as a hole with the next call. struct mmsghdr is 64 bytes, msg_len at 56.
 #[inline(always)]
-fn messages(arguments: &mut Arguments, count: i32) -> i32 {
-    if count <= 0 {
-        return count;
-    }
-    arguments.value[2] = count as u64;
-    let mut bytes = 0i32;
-    for i in 0..8u64 {
-        if i >= count as u64 {
+fn messages(arguments: &mut Arguments, count: i32, pid_tgid: u64, walker: Walker) {
+    let (array, receives) = (arguments.value[1], arguments.number == call::RECVMMSG);
+    arguments.number = if receives {
+        call::RECVMSG
+    } else {
+        call::SENDMSG
+    };
+    for i in 0..MESSAGES {
+        if i >= i64::from(count) {
             break;
         }
-        let mut length = 0u32;
-        let at = arguments.value[1].wrapping_add(i * 64 + 56);
+        let at = array.wrapping_add(i as u64 * 64);
+        let mut length = 0i32;
         // SAFETY: the helper checks the user address and writes only `length`.
         unsafe {
-            bpf_probe_read_user(
-                core::ptr::addr_of_mut!(length).cast(),
-                4,
-                at as *const c_void,
-            )
+            let from = at.wrapping_add(56) as *const c_void;
+            bpf_probe_read_user(core::ptr::addr_of_mut!(length).cast(), 4, from)
         };
-        bytes = bytes.wrapping_add(length as i32);
+        arguments.value[1] = at;
+        moved(arguments, length, pid_tgid, walker);
     }
-    bytes
 }
+
+const MESSAGES: i64 = 4;
 
 /// Which way a call moves bytes, and over which descriptor.
 #[inline(always)]
@@ -177,7 +179,8 @@ fn way(arguments: &Arguments) -> u8 {
     }
 }
 
-#[inline(always)]
+/// One transfer, or one message of several. Not inlined: it is called from two places.
+#[inline(never)]
 fn moved(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
     let mut way = way(arguments);
     let mut found = socket_of(arguments.value[0]);
@@ -230,6 +233,15 @@ fn moved(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
             connection::remember(state, socket, way);
         }
         state.opened = 1;
+    }
+    if way == EGRESS && tcp {
+        let position = socket.field(Field::CopiedSeq);
+        let bytes = connection::received_unseen(state, position, pid_tgid as u32);
+        if bytes > 0 {
+            payload::deliver_unseen(state, call, bytes);
+        }
+    } else {
+        state.receiver = pid_tgid as u32;
     }
     payload::deliver(state, arguments, call, offset, walker);
 }
@@ -286,7 +298,7 @@ fn state_of(
     result: i32,
 ) -> Option<&'static mut Connection> {
     let key = socket.address();
-    if let Some(found) = SOCKETS.get_ptr_mut(&key) {
+    if let Some(found) = SOCKETS.get_ptr_mut(key) {
         // SAFETY: a map value, valid for the program's run.
         let found = unsafe { &mut *found };
         if found.inode == inode {
@@ -306,7 +318,7 @@ fn state_of(
         return None;
     }
     // SAFETY: as above.
-    SOCKETS.get_ptr_mut(&key).map(|made| unsafe { &mut *made })
+    SOCKETS.get_ptr_mut(key).map(|made| unsafe { &mut *made })
 }
 
 /// A socket that this end closes or shuts down for sending.
@@ -330,7 +342,7 @@ pub fn destroyed_fallback(context: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn over(socket: u64, how: u32) {
-    if let Some(state) = SOCKETS.get_ptr_mut(&socket) {
+    if let Some(state) = SOCKETS.get_ptr_mut(socket) {
         // SAFETY: a map value, valid for the program's run.
         connection::over(unsafe { &mut *state }, how);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use spantap::config::Config;
 use spantap::event::{
-    Address, ConnectionId, Direction, Event, Execution, Open, Role, Segment, StreamKey,
+    Address, ConnectionId, Direction, Ends, Event, Execution, Open, Role, Segment,
 };
 use spantap::exchange::Fact;
 use spantap::pipeline::shard::{Out, Shard};
@@ -36,10 +36,7 @@ fn open(id: u64) -> Event<'static> {
         local: address(8080),
         remote: address(40_000),
         role: Some(Role::Server),
-        key: Some(StreamKey {
-            client: id,
-            server: !id,
-        }),
+        ends: Some(Ends { own: id, peer: !id }),
         base: [0, 0],
         netns: 1,
     })

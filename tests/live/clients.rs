@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use spantap_tests::agent::Capture;
-use spantap_tests::install::{self, debian, tool};
+use spantap_tests::install::{debian, tool};
 use spantap_tests::known::{Known, Size, application, ask, closing, drive, now, number};
 use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
@@ -25,14 +25,22 @@ pub fn cases() -> Vec<Case> {
         ] {
             let when = if before { "before" } else { "after" };
             let name = format!("clients::{}::{}::{when}", client.name, capture.name());
-            cases.push(Case::new(name, move |stage| run(stage, client, capture, before)));
+            cases.push(Case::new(name, move |stage| {
+                run(stage, client, capture, before)
+            }));
         }
     }
     for capture in [Capture::Socket, Capture::Syscall] {
         let path = capture.name();
-        cases.push(Case::new(format!("clients::curl::{path}"), move |s| curl(s, capture)));
-        cases.push(Case::new(format!("clients::wget::{path}"), move |s| wget(s, capture)));
-        cases.push(Case::new(format!("clients::ab::{path}"), move |s| ab(s, capture)));
+        cases.push(Case::new(format!("clients::curl::{path}"), move |s| {
+            curl(s, capture)
+        }));
+        cases.push(Case::new(format!("clients::wget::{path}"), move |s| {
+            wget(s, capture)
+        }));
+        cases.push(Case::new(format!("clients::ab::{path}"), move |s| {
+            ab(s, capture)
+        }));
     }
     cases.push(Case::new("clients::wrk", wrk));
     cases
@@ -64,7 +72,13 @@ fn run(stage: &mut Stage, client: &ClientProgram, capture: Capture, before: bool
 }
 
 /// What a run-once program asked for.
-fn asked(targets: &[(String, u64)], port: u16, window: (u64, u64), by: &Party, of: &Party) -> Vec<Known> {
+fn asked(
+    targets: &[(String, u64)],
+    port: u16,
+    window: (u64, u64),
+    by: &Party,
+    of: &Party,
+) -> Vec<Known> {
     targets
         .iter()
         .map(|(target, size)| {
@@ -86,9 +100,12 @@ fn curl(stage: &mut Stage, capture: Capture) -> Result<()> {
     let agent = stage.agent()?.ports(&[port]).capture(capture).start()?;
     let mut known = Vec::new();
     let limit = Duration::from_secs(20);
-    let plain = |stage: &Stage| Setup::new("curl", &stage.folder, &curl).args(["-s", "-o", "/dev/null"]);
+    let plain =
+        |stage: &Stage| Setup::new("curl", &stage.folder, &curl).args(["-s", "-o", "/dev/null"]);
 
-    let targets: Vec<_> = [10, 1024, 2 << 20].map(|n| (format!("/bytes/{n}/{}", number()), n)).into();
+    let targets: Vec<_> = [10, 1024, 2 << 20]
+        .map(|n| (format!("/bytes/{n}/{}", number()), n))
+        .into();
     let begun = now();
     let mut setup = plain(stage);
     for (target, _) in &targets {
@@ -96,21 +113,25 @@ fn curl(stage: &mut Stage, capture: Capture) -> Result<()> {
     }
     let ran = setup.run(limit)?;
     ensure!(ran.code == Some(0), "curl: {ran:?}");
-    known.extend(asked(&targets, port, (begun, now()), &Party::new("curl", &[ran.pid]), &serving));
+    known.extend(asked(
+        &targets,
+        port,
+        (begun, now()),
+        &Party::new("curl", &[ran.pid]),
+        &serving,
+    ));
 
-    for (method, words, status) in [
-        ("POST", vec!["--data-binary", "0123456789"], 201),
-        ("PUT", vec!["-X", "PUT", "--data-binary", "0123456789", "-H", "Transfer-Encoding: chunked"], 201),
-        ("HEAD", vec!["--head"], 200),
-        ("DELETE", vec!["-X", "DELETE"], 204),
-    ] {
+    for &(method, words, status) in METHODS {
         let target = match method {
             "HEAD" => format!("/bytes/99/{}", number()),
             "DELETE" => format!("/item/{}", number()),
             _ => format!("/upload/{}", number()),
         };
         let begun = now();
-        let ran = plain(stage).args(words).arg(format!("{base}{target}")).run(limit)?;
+        let ran = plain(stage)
+            .args(words)
+            .arg(format!("{base}{target}"))
+            .run(limit)?;
         ensure!(ran.code == Some(0), "curl: {ran:?}");
         let party = Party::new("curl", &[ran.pid]);
         let mut one = Known::new(method, &target, Some(status), port).between(&party, &serving);
@@ -119,12 +140,35 @@ fn curl(stage: &mut Stage, capture: Capture) -> Result<()> {
             "PUT" => Size::Framed(10, 20),
             _ => Size::Exact(0),
         };
-        one.received = if status == 201 { Size::Exact(12) } else { Size::Exact(0) };
+        one.received = if status == 201 {
+            Size::Exact(12)
+        } else {
+            Size::Exact(0)
+        };
         one.window = (begun, now());
         known.push(one);
     }
     stage.judge(agent, &known).map(drop)
 }
+
+/// What curl asks one process each: method, its words, the status that comes back.
+const METHODS: &[(&str, &[&str], u16)] = &[
+    ("POST", &["--data-binary", "0123456789"], 201),
+    (
+        "PUT",
+        &[
+            "-X",
+            "PUT",
+            "--data-binary",
+            "0123456789",
+            "-H",
+            "Transfer-Encoding: chunked",
+        ],
+        201,
+    ),
+    ("HEAD", &["--head"], 200),
+    ("DELETE", &["-X", "DELETE"], 204),
+];
 
 fn wget(stage: &mut Stage, capture: Capture) -> Result<()> {
     let wget = tool("wget", &["wget"])?;
@@ -132,10 +176,16 @@ fn wget(stage: &mut Stage, capture: Capture) -> Result<()> {
     let server = go_server(&stage.folder, port)?.port(port).start()?;
     let serving = Party::new("go-app", &server.pids());
     let agent = stage.agent()?.ports(&[port]).capture(capture).start()?;
-    let targets: Vec<_> = [0, 1024, 100 << 10, 2 << 20].map(|n| (format!("/bytes/{n}/{}", number()), n)).into();
-    let urls = targets.iter().map(|(target, _)| format!("http://127.0.0.1:{port}{target}"));
+    let targets: Vec<_> = [0, 1024, 100 << 10, 2 << 20]
+        .map(|n| (format!("/bytes/{n}/{}", number()), n))
+        .into();
+    let urls = targets
+        .iter()
+        .map(|(target, _)| format!("http://127.0.0.1:{port}{target}"));
     let begun = now();
-    let setup = Setup::new("wget", &stage.folder, wget).args(["-q", "-O", "/dev/null"]).args(urls);
+    let setup = Setup::new("wget", &stage.folder, wget)
+        .args(["-q", "-O", "/dev/null"])
+        .args(urls);
     let ran = setup.run(Duration::from_secs(20))?;
     ensure!(ran.code == Some(0), "wget: {ran:?}");
     let party = Party::new("wget", &[ran.pid]);
@@ -161,7 +211,11 @@ fn ab(stage: &mut Stage, capture: Capture) -> Result<()> {
         .arg(format!("http://127.0.0.1:{port}{target}"))
         .run(Duration::from_secs(60))?;
     ensure!(ran.code == Some(0), "ab: {ran:?}");
-    ensure!(report(&ran.output, "Complete requests:") == Some(COUNT), "ab: {}", ran.output);
+    ensure!(
+        report(&ran.output, "Complete requests:") == Some(COUNT),
+        "ab: {}",
+        ran.output
+    );
     let mut one = Known::new("GET", &target, Some(200), port);
     one = one.between(&Party::new("ab", &[ran.pid]), &serving);
     one.received = Size::Exact(100);
@@ -178,7 +232,10 @@ fn wrk(stage: &mut Stage) -> Result<()> {
     let wrk = debian("wrk", &["wrk"])?;
     let port = free_port()?;
     let server = go_server(&stage.folder, port)?.port(port).start()?;
-    let agent = stage.agent()?.ports(&[port]).env("OTEL_BSP_MAX_QUEUE_SIZE", "262144");
+    let agent = stage
+        .agent()?
+        .ports(&[port])
+        .env("OTEL_BSP_MAX_QUEUE_SIZE", "262144");
     let agent = agent.pids(&server.pids()).start()?;
     let target = format!("/bytes/100/{}", number());
     let ran = Setup::new("wrk", &stage.folder, wrk.file("usr/bin/wrk")?)
@@ -195,9 +252,13 @@ fn wrk(stage: &mut Stage) -> Result<()> {
         .with_context(|| format!("wrk: {}", ran.output))?;
     let spans = stage.receive(agent, count)?;
     let got = spans.iter().filter(|span| span.target() == target).count();
-    stage.check(got == spans.len(), || format!("{} spans of something else", spans.len() - got));
+    stage.check(got == spans.len(), || {
+        format!("{} spans of something else", spans.len() - got)
+    });
     let fine = (count..=count + CONNECTIONS).contains(&got);
-    stage.check(fine, || format!("wrk counts {count} requests, there are {got} server spans"));
+    stage.check(fine, || {
+        format!("wrk counts {count} requests, there are {got} server spans")
+    });
     Ok(())
 }
 

@@ -2,11 +2,42 @@
 //! what an OpenTelemetry backend gets. One binary, one table, one case at a time.
 //! `cargo test -p spantap-tests --test live`, as root.
 
+mod broken;
 mod clients;
+mod collector;
+mod context;
+mod duo;
+mod export;
+mod io;
+mod policy;
 mod programs;
+mod robust;
 mod servers;
+mod shapes;
 
 fn main() -> std::process::ExitCode {
-    let families = [servers::cases(), clients::cases()];
+    let families = [
+        servers::cases(),
+        clients::cases(),
+        shapes::cases(),
+        io::cases(),
+        context::cases(),
+        policy::cases(),
+        robust::cases(),
+        export::cases(),
+        collector::cases(),
+    ];
     spantap_tests::run::main(families.into_iter().flatten().collect())
+}
+
+/// Whether an attribute says that a span's bytes were not all seen, or can be read two ways.
+fn is_flag(key: &str) -> bool {
+    [
+        "spantap.missing.",
+        "spantap.complete",
+        "spantap.suspicious",
+        "spantap.malformed",
+    ]
+    .iter()
+    .any(|prefix| key.starts_with(prefix))
 }

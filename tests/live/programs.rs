@@ -15,6 +15,8 @@ use spantap_tests::program::Setup;
 pub const DRIVER: &str = env!("CARGO_BIN_EXE_live-driver");
 /// The server and client on hyper and reqwest.
 pub const HYPER: &str = env!("CARGO_BIN_EXE_live-hyper");
+/// The program that uses sockets in every way.
+pub const SOCKETS: &str = env!("CARGO_BIN_EXE_live-sockets");
 
 /// A server.
 pub struct Server {
@@ -24,6 +26,8 @@ pub struct Server {
     pub service: &'static str,
     /// Whether it serves files only.
     pub files: bool,
+    /// Whether it may answer a POST before it has read the body.
+    pub early: bool,
     /// What it is asked.
     pub mix: fn() -> Vec<Ask>,
     /// How it is started on a port, to answer these.
@@ -39,6 +43,7 @@ const fn server(
         name,
         service,
         files: false,
+        early: false,
         mix: application,
         setup,
     }
@@ -46,7 +51,10 @@ const fn server(
 
 /// All of them.
 pub const SERVERS: &[Server] = &[
-    server("nginx", "nginx", nginx),
+    Server {
+        early: true,
+        ..server("nginx", "nginx", nginx)
+    },
     Server {
         files: true,
         mix: || files(200),
@@ -128,23 +136,35 @@ const fn client(
 
 /// All of them.
 pub const CLIENTS: &[ClientProgram] = &[
-    client("requests", "client_requests", |folder, base| python_client(folder, "client_requests.py", base)),
-    client("aiohttp", "client_aiohttp", |folder, base| python_client(folder, "client_aiohttp.py", base)),
-    client("node-http", "client", |folder, base| node_client(folder, "http", base)),
+    client("requests", "client_requests", |folder, base| {
+        python_client(folder, "client_requests.py", base)
+    }),
+    client("aiohttp", "client_aiohttp", |folder, base| {
+        python_client(folder, "client_aiohttp.py", base)
+    }),
+    client("node-http", "client", |folder, base| {
+        node_client(folder, "http", base)
+    }),
     ClientProgram {
         closes: false,
-        ..client("node-fetch", "client", |folder, base| node_client(folder, "fetch", base))
+        ..client("node-fetch", "client", |folder, base| {
+            node_client(folder, "fetch", base)
+        })
     },
     client("go", "go-app", |folder, base| {
         Ok(Setup::new("go-client", folder, install::go()?).args(["client", base]))
     }),
     ClientProgram {
         closes: false,
-        ..client("jdk", "jdk-client", |folder, base| jdk_client(folder, base, "1.1"))
+        ..client("jdk", "jdk-client", |folder, base| {
+            jdk_client(folder, base, "1.1")
+        })
     },
     ClientProgram {
         closes: false,
-        ..client("jdk-h2c", "jdk-client", |folder, base| jdk_client(folder, base, ""))
+        ..client("jdk-h2c", "jdk-client", |folder, base| {
+            jdk_client(folder, base, "")
+        })
     },
     client("reqwest", "live-hyper", |folder, base| {
         Ok(Setup::new("reqwest", folder, HYPER).args(["client", base]))
@@ -421,19 +441,39 @@ fn java(folder: &Path, name: &str, path: &str, class: &str, port: u16) -> Result
 
 fn python_client(folder: &Path, script: &str, base: &str) -> Result<Setup> {
     let (file, _) = install::app(&format!("python/{script}"))?;
-    Ok(Setup::new("python-client", folder, install::python()?.join("python")).arg(file).arg(base))
+    Ok(
+        Setup::new("python-client", folder, install::python()?.join("python"))
+            .arg(file)
+            .arg(base),
+    )
 }
 
 fn node_client(folder: &Path, kind: &str, base: &str) -> Result<Setup> {
     let script = install::node()?.join("client.js");
-    Ok(Setup::new("node-client", folder, "node").arg(script).args([kind, base]))
+    Ok(Setup::new("node-client", folder, "node")
+        .arg(script)
+        .args([kind, base]))
 }
 
 fn jdk_client(folder: &Path, base: &str, version: &str) -> Result<Setup> {
     let classes = install::java()?.display().to_string();
-    let words = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", &classes, "JdkClient", base];
-    let setup = Setup::new("jdk-client", folder, "java").env("OTEL_SERVICE_NAME", "jdk-client").args(words);
-    Ok(if version.is_empty() { setup } else { setup.arg(version) })
+    let words = [
+        "-Xmx256m",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
+        "-cp",
+        &classes,
+        "JdkClient",
+        base,
+    ];
+    let setup = Setup::new("jdk-client", folder, "java")
+        .env("OTEL_SERVICE_NAME", "jdk-client")
+        .args(words);
+    Ok(if version.is_empty() {
+        setup
+    } else {
+        setup.arg(version)
+    })
 }
 
 /// The exchange between a proxy and what is behind it, made of the one in front of it.

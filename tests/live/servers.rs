@@ -4,8 +4,9 @@
 use anyhow::Result;
 use spantap_tests::agent::Capture;
 use spantap_tests::driver::Plain;
-use spantap_tests::known::{Ask, application, ask, closing, drive, few, number};
+use spantap_tests::known::{Ask, Known, Size, application, ask, closing, drive, few, number};
 use spantap_tests::process::free_port;
+use spantap_tests::program::Program;
 use spantap_tests::{Case, Driver, Party, Stage};
 
 use crate::programs::{DRIVER, SERVERS, Server};
@@ -64,6 +65,15 @@ impl Plan {
     }
 }
 
+/// A POST that may be answered before its body is read.
+fn early(one: &mut Known) {
+    one.sent = match one.sent {
+        Size::Exact(size) if one.method == "POST" && size > 0 => Size::Maybe(size),
+        Size::Framed(..) => Size::Unknown,
+        other => other,
+    };
+}
+
 /// Program, connection and its first request are older than the agent.
 fn older(stage: &mut Stage, server: &Server, capture: Capture) -> Result<()> {
     let plan = Plan::new(server);
@@ -72,20 +82,10 @@ fn older(stage: &mut Stage, server: &Server, capture: Capture) -> Result<()> {
         .port(port)
         .start()?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
-    let client = Party::new("driver", &[driver.pid()]);
     let mut plain = Plain::new(&mut driver, port)?;
     drive(&plan.warm, &mut plain, port, None, None)?;
     let agent = stage.agent()?.ports(&[port]).capture(capture).start()?;
-    let served = Party::new(server.service, &program.pids());
-    let mut known = drive(&plan.old, &mut plain, port, Some(&client), Some(&served))?;
-    plain.end()?;
-    known.extend(drive(
-        &plan.new,
-        &mut plain,
-        port,
-        Some(&client),
-        Some(&served),
-    )?);
+    let known = follow(&plan, server, &program, &mut plain, port)?;
     stage.judge(agent, &known).map(drop)
 }
 
@@ -102,19 +102,32 @@ fn younger(stage: &mut Stage, server: &Server, capture: Capture) -> Result<()> {
         .start()?;
     let program = setup.start()?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
-    let client = Party::new("driver", &[driver.pid()]);
     let mut plain = Plain::new(&mut driver, port)?;
-    let served = Party::new(server.service, &program.pids());
-    let mut known = drive(&plan.old, &mut plain, port, Some(&client), Some(&served))?;
-    plain.end()?;
-    known.extend(drive(
-        &plan.new,
-        &mut plain,
-        port,
-        Some(&client),
-        Some(&served),
-    )?);
+    let known = follow(&plan, server, &program, &mut plain, port)?;
     stage.judge(agent, &known).map(drop)
+}
+
+/// Asks what is planned, on the connection there is and then on others.
+fn follow(
+    plan: &Plan,
+    server: &Server,
+    program: &Program,
+    plain: &mut Plain<'_>,
+    port: u16,
+) -> Result<Vec<Known>> {
+    let client = Party::new("driver", &[plain.pid()]);
+    let mut known = drive(&plan.old, plain, port, Some(&client), None)?;
+    plain.end()?;
+    known.extend(drive(&plan.new, plain, port, Some(&client), None)?);
+    // Only now: workers may be started after the master listens.
+    let served = Party::new(server.service, &program.pids());
+    for one in &mut known {
+        one.server = Some(served.clone());
+        if server.early {
+            early(one);
+        }
+    }
+    Ok(known)
 }
 
 /// nginx in front of a Go server, on kept connections on both sides: two exchanges per request.

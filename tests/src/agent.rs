@@ -56,6 +56,19 @@ impl Setup {
         Self::command(name, folder, &["agent"])
     }
 
+    /// `spantap agent --pid` with its own pid, whatever else is selected.
+    pub fn selecting_itself(name: &str, folder: &Path) -> Result<Self> {
+        let words = ["-c".as_ref(), "exec \"$0\" agent --pid $$ \"$@\"".as_ref()];
+        let setup = program::Setup::new(name, folder, "sh")
+            .args::<&std::ffi::OsStr>(words)
+            .arg(binary()?)
+            .env("OTEL_BSP_SCHEDULE_DELAY", "200");
+        Ok(Self {
+            setup,
+            log: folder.join(format!("{name}.log")),
+        })
+    }
+
     /// Any of its commands.
     pub fn command(name: &str, folder: &Path, words: &[&str]) -> Result<Self> {
         let setup = program::Setup::new(name, folder, binary()?)
@@ -127,7 +140,13 @@ impl Setup {
                 "-c",
                 "echo ready; trap 'exit 0' TERM INT; while :; do sleep 1 & wait; done",
             ];
-            self.setup = program::Setup::new("agent", self.folder(), "sh").args(words);
+            let name = self
+                .log
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            self.setup = program::Setup::new(&name, self.folder(), "sh").args(words);
         }
         let begun = Instant::now();
         let mut agent = Agent {
@@ -138,7 +157,7 @@ impl Setup {
         let mut ended = None;
         let ready = process::until("the agent is ready", Duration::from_secs(15), || {
             ended = agent.program.child().try_wait().ok().flatten();
-            ended.is_some() || agent.log().lines().any(|line| line.contains("ready"))
+            ended.is_some() || agent.log().lines().any(says_ready)
         });
         if let Some(status) = ended {
             bail!(
@@ -210,6 +229,11 @@ impl Agent {
         self.program.wait(Duration::from_secs(5))?;
         Ok(())
     }
+}
+
+/// The line that says that everything is attached.
+fn says_ready(line: &str) -> bool {
+    line.contains("ready") || line.starts_with("spantap: tracing")
 }
 
 static DRY: AtomicBool = AtomicBool::new(false);

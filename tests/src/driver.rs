@@ -243,6 +243,11 @@ impl<'a> Plain<'a> {
 }
 
 impl Plain<'_> {
+    /// The driver's process id.
+    pub fn pid(&self) -> u32 {
+        self.driver.pid()
+    }
+
     /// Closes what is open; the next request connects anew.
     pub fn end(&mut self) -> Result<()> {
         match self.connection.take() {

@@ -54,6 +54,8 @@ pub enum Size {
     Exact(u64),
     /// Chunked: this many bytes without framing, and up to that many with it.
     Framed(u64, u64),
+    /// This many bytes, or none said: the answer may have come before they were read.
+    Maybe(u64),
     /// Not to be known; anything or nothing.
     Unknown,
 }
@@ -63,9 +65,9 @@ impl Size {
     pub fn fits(self, value: Option<i64>) -> bool {
         let number = value.map(|value| u64::try_from(value).unwrap_or(u64::MAX));
         match (self, number) {
-            (Size::Unknown, _) => true,
+            (Size::Unknown, _) | (Size::Maybe(_), None) => true,
             (Size::Exact(want) | Size::Framed(want, _), None) => want == 0,
-            (Size::Exact(want), Some(got)) => want == got,
+            (Size::Exact(want) | Size::Maybe(want), Some(got)) => want == got,
             (Size::Framed(low, high), Some(got)) => (low..=high).contains(&got),
         }
     }
@@ -126,7 +128,11 @@ pub struct Known {
     pub server: Option<Party>,
     /// Where its trace comes from.
     pub origin: Origin,
-    /// `error.type` on the client's span, and on the server's.
+    /// Whether its URL names another place than the one connected to (proxies), so that ports and
+    /// addresses are not judged.
+    pub elsewhere: bool,
+    /// `error.type` on the client's span, and on the server's: a value, `*` for any, `?` for any
+    /// or none.
     pub errors: [Option<String>; 2],
     /// No span may be shorter.
     pub least: Duration,
@@ -151,6 +157,7 @@ impl Known {
             client: None,
             server: None,
             origin: Origin::Root,
+            elsewhere: false,
             errors: [error(400), error(500)],
             least: Duration::ZERO,
             window: (0, u64::MAX),

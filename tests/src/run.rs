@@ -46,7 +46,9 @@ pub struct Stage {
 
 impl Stage {
     fn new(name: &str) -> Result<Self> {
-        let folder = agent::target().join("live-cache/runs").join(name.replace("::", "/"));
+        let folder = agent::target()
+            .join("live-cache/runs")
+            .join(name.replace("::", "/"));
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
         }
@@ -120,16 +122,35 @@ impl Stage {
         let (mut ordered, mut parents) = (Vec::new(), std::collections::BTreeSet::new());
         for span in spans.iter().filter(|span| span.kind == Kind::Server) {
             let parent = span.parent.as_deref().and_then(|id| clients.get(id));
-            let fine = parent.is_some_and(|p| p.trace == span.trace && parents.insert(p.id.as_str()));
+            let fine =
+                parent.is_some_and(|p| p.trace == span.trace && parents.insert(p.id.as_str()));
             self.score.parents.0 += 1;
             self.score.parents.1 += usize::from(fine);
-            self.check(fine, || format!("no client span of its own is parent: {}", span.line()));
+            self.check(fine, || {
+                format!("no client span of its own is parent: {}", span.line())
+            });
             ordered.push(span.clone());
         }
-        let servers: Vec<Known> = loose.iter().map(|one| Known { client: None, ..one.clone() }).collect();
-        let asks: Vec<Known> = loose.iter().map(|one| Known { server: None, ..one.clone() }).collect();
+        let servers: Vec<Known> = loose
+            .iter()
+            .map(|one| Known {
+                client: None,
+                ..one.clone()
+            })
+            .collect();
+        let asks: Vec<Known> = loose
+            .iter()
+            .map(|one| Known {
+                server: None,
+                ..one.clone()
+            })
+            .collect();
         self.judge_spans(&servers, &ordered);
-        let rest: Vec<Span> = spans.iter().filter(|span| span.kind != Kind::Server).cloned().collect();
+        let rest: Vec<Span> = spans
+            .iter()
+            .filter(|span| span.kind != Kind::Server)
+            .cloned()
+            .collect();
         self.judge_spans(&asks, &rest);
         Ok(spans)
     }
@@ -163,20 +184,29 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
         .into_iter()
         .filter(|case| {
             let fits = |word: &&String| {
-                if flag("--exact") { case.name == ***word } else { case.name.contains(word.as_str()) }
+                if flag("--exact") {
+                    case.name == ***word
+                } else {
+                    case.name.contains(word.as_str())
+                }
             };
             words.is_empty() || words.iter().any(fits)
         })
         .collect();
     if flag("--list") {
-        wanted.iter().for_each(|case| println!("{}: test", case.name));
+        wanted
+            .iter()
+            .for_each(|case| println!("{}: test", case.name));
         return ExitCode::SUCCESS;
     }
     if flag("--dry") {
         agent::set_dry();
     }
     if let Err(error) = fit() {
-        println!("{error:#}\n\ntest result: FAILED. 0 passed; {} failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s", wanted.len());
+        println!(
+            "{error:#}\n\ntest result: FAILED. 0 passed; {} failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            wanted.len()
+        );
         return ExitCode::FAILURE;
     }
     run(&wanted, total)
@@ -185,7 +215,10 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
 fn run(cases: &[Case], total: usize) -> ExitCode {
     let begun = Instant::now();
     println!("\nrunning {} tests", cases.len());
-    println!("{:<44} {:>11} {:>7} {:>9} {:>9} {:>7}", "", "spans", "recall", "precision", "parents", "time");
+    println!(
+        "{:<44} {:>11} {:>7} {:>9} {:>9} {:>7}",
+        "", "spans", "recall", "precision", "parents", "time"
+    );
     let mut failed = Vec::new();
     let mut families: BTreeMap<&str, Duration> = BTreeMap::new();
     for case in cases {
@@ -200,7 +233,10 @@ fn run(cases: &[Case], total: usize) -> ExitCode {
     }
     for (name, problems) in &failed {
         println!("\n---- {name} ----");
-        problems.iter().take(MOST_PROBLEMS).for_each(|line| println!("  {line}"));
+        problems
+            .iter()
+            .take(MOST_PROBLEMS)
+            .for_each(|line| println!("  {line}"));
         if problems.len() > MOST_PROBLEMS {
             println!("  … and {} more", problems.len() - MOST_PROBLEMS);
         }
@@ -208,6 +244,18 @@ fn run(cases: &[Case], total: usize) -> ExitCode {
     println!();
     for (family, time) in families {
         println!("{family:<20} {:>7.1} s", time.as_secs_f64());
+    }
+    if agent::dry() {
+        println!(
+            "\ndry run: {} of {} cases did as asked; nothing was traced",
+            cases.len() - failed.len(),
+            cases.len()
+        );
+        return if failed.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
     println!(
         "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
@@ -217,7 +265,11 @@ fn run(cases: &[Case], total: usize) -> ExitCode {
         total - cases.len(),
         begun.elapsed().as_secs_f64()
     );
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn play(case: &Case) -> Score {
@@ -237,10 +289,17 @@ fn play(case: &Case) -> Score {
 }
 
 fn row(name: &str, score: &Score, time: Duration) -> String {
-    let verdict = if score.problems.is_empty() { "ok" } else { "FAILED" };
+    let verdict = if score.problems.is_empty() {
+        "ok"
+    } else {
+        "FAILED"
+    };
     let mut line = format!("{name:<44} ");
     if agent::dry() {
-        line += &format!("{:>5}+{:<5} {:<28} ", score.server.0, score.client.0, "not judged");
+        line += &format!(
+            "{:>5}+{:<5} {:<28} ",
+            score.server.0, score.client.0, "not judged"
+        );
     } else if score.expected() > 0 {
         line += &format!(
             "{:>5}+{:<5} {:>6.1}% {:>8.1}% {:>9} ",
@@ -258,7 +317,10 @@ fn row(name: &str, score: &Score, time: Duration) -> String {
 
 /// What no case can do without.
 fn fit() -> Result<()> {
-    ensure!(rustix::process::geteuid().is_root(), "the live tests need root: tracing does");
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the live tests need root: tracing does"
+    );
     agent::binary()?;
     if !Path::new("/usr/bin/setpriv").exists() {
         bail!("no setpriv (Debian package util-linux)");
@@ -271,7 +333,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// No span for this long: those there were have come. The agent is told to send every 200 ms, and
 /// sends the rest when it is ended.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_millis(250);
 
 /// Problems shown of one case.
 const MOST_PROBLEMS: usize = 25;

@@ -15,13 +15,19 @@ use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::{ServerConfig, server::WebPkiClientVerifier};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
 
+use crate::certificates::Certificates;
 use crate::span::{self, Span};
 
 /// A running endpoint; ends when dropped.
 pub struct Sink {
     state: Arc<State>,
     port: u16,
+    secure: bool,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -59,13 +65,23 @@ struct Kept {
 }
 
 impl Sink {
-    /// Starts one on a free port of 127.0.0.1.
+    /// Starts one on a free port of loopback.
     pub fn start() -> Result<Self> {
         Self::on(0)
     }
 
     /// Starts one on `port`.
     pub fn on(port: u16) -> Result<Self> {
+        Self::with(port, None)
+    }
+
+    /// Starts one that speaks TLS; with `mutual`, only to clients of the same authority.
+    pub fn secure(certificates: &Certificates, mutual: bool) -> Result<Self> {
+        Self::with(0, Some(acceptor(certificates, mutual)?))
+    }
+
+    fn with(port: u16, tls: Option<TlsAcceptor>) -> Result<Self> {
+        let secure = tls.is_some();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("sink")
@@ -76,17 +92,19 @@ impl Sink {
             .context("bind the sink")?;
         let port = listener.local_addr()?.port();
         let state = Arc::new(State::default());
-        runtime.spawn(accept(listener, state.clone()));
+        runtime.spawn(accept(listener, state.clone(), tls));
         Ok(Self {
             state,
             port,
+            secure,
             _runtime: runtime,
         })
     }
 
     /// What to put into OTEL_EXPORTER_OTLP_ENDPOINT.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://localhost:{}", self.port)
     }
 
     /// The port.
@@ -196,17 +214,52 @@ impl State {
 
 type Body = BoxBody<Bytes, Infallible>;
 
-async fn accept(listener: tokio::net::TcpListener, state: Arc<State>) {
+fn acceptor(certificates: &Certificates, mutual: bool) -> Result<TlsAcceptor> {
+    let authority = CertificateDer::from_pem_file(&certificates.authority)?;
+    let own = CertificateDer::from_pem_file(&certificates.server)?;
+    let key = PrivateKeyDer::from_pem_file(&certificates.server_key)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?;
+    let builder = if mutual {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority)?;
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build()?;
+        builder.with_client_cert_verifier(verifier)
+    } else {
+        builder.with_no_client_auth()
+    };
+    let mut config = builder.with_single_cert(vec![own], key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config).into())
+}
+
+async fn accept(listener: tokio::net::TcpListener, state: Arc<State>, tls: Option<TlsAcceptor>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let state = state.clone();
-        let service = hyper::service::service_fn(move |request| serve(request, state.clone()));
+        let (state, tls) = (state.clone(), tls.clone());
         tokio::spawn(async move {
-            // A peer that goes away is no concern of the sink's.
-            let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            match tls {
+                None => converse(stream, state).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        converse(stream, state).await;
+                    }
+                }
+            }
         });
     }
+}
+
+async fn converse<S>(stream: S, state: Arc<State>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |request| serve(request, state.clone()));
+    // A peer that goes away is no concern of the sink's.
+    let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 async fn serve(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Body>> {
@@ -308,4 +361,88 @@ fn grpc_answer(outcome: Result<bool>) -> Result<Response<Body>> {
     Ok(Response::builder()
         .header("content-type", "application/grpc")
         .body(body.map_frame(|frame: Frame<Bytes>| frame).boxed())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as Sent};
+
+    use super::*;
+
+    fn message() -> Vec<u8> {
+        let span = Sent {
+            trace_id: vec![1; 16],
+            span_id: vec![2; 8],
+            name: "GET".into(),
+            kind: 3,
+            ..Sent::default()
+        };
+        let scoped = ScopeSpans {
+            spans: vec![span],
+            ..ScopeSpans::default()
+        };
+        let group = ResourceSpans {
+            scope_spans: vec![scoped],
+            ..ResourceSpans::default()
+        };
+        let request = ExportTraceServiceRequest {
+            resource_spans: vec![group],
+        };
+        request.encode_to_vec()
+    }
+
+    fn post(sink: &Sink, head: &str, body: &[u8]) -> String {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", sink.port())).expect("connect");
+        let length = body.len();
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n"
+        );
+        stream
+            .write_all(&[head.as_bytes(), body].concat())
+            .expect("write");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("read");
+        answer
+    }
+
+    const PROTOBUF: &str = "Content-Type: application/x-protobuf\r\n";
+
+    #[test]
+    fn keeps_what_it_is_sent() {
+        let sink = Sink::start().expect("start");
+        let answer = post(&sink, PROTOBUF, &message());
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(sink.wait(1, Duration::from_secs(5)));
+        let spans = sink.spans();
+        assert_eq!(spans[0].name, "GET");
+        assert_eq!(spans[0].trace, "01".repeat(16));
+        assert_eq!(spans[0].kind, crate::Kind::Client);
+    }
+
+    #[test]
+    fn takes_gzip() {
+        let sink = Sink::start().expect("start");
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(&message()).expect("pack");
+        let packed = packer.finish().expect("pack");
+        post(
+            &sink,
+            &format!("{PROTOBUF}Content-Encoding: gzip\r\n"),
+            &packed,
+        );
+        assert_eq!(sink.count(), 1);
+        assert!(sink.arrivals()[0].gzip);
+    }
+
+    #[test]
+    fn refuses_when_told_to_and_what_is_not_otlp() {
+        let sink = Sink::start().expect("start");
+        sink.refuse(1);
+        assert!(post(&sink, PROTOBUF, &message()).starts_with("HTTP/1.1 503"));
+        assert_eq!(sink.count(), 0);
+        assert!(post(&sink, "Content-Type: text/plain\r\n", b"x").starts_with("HTTP/1.1 400"));
+        assert_eq!(sink.broken().len(), 1);
+    }
 }

@@ -1,5 +1,5 @@
 //! The resolved configuration: plain values, no `Option` that means "default". Flags, environment
-//! and file are read once ([`resolve`]); after that nothing here changes. Any stage may name it.
+//! and file are read once ([`resolve()`]); after that nothing here changes. Any stage may name it.
 
 pub mod cli;
 pub mod docs;

@@ -1,7 +1,7 @@
 //! What never leaves: secrets in queries, credentials in URLs, header values that are secret,
 //! tokens, e-mail addresses and card numbers in any text.
 //!
-//! Texts are searched as sent and as percent-decoded up to [`MAX_DECODED`] times; what is encoded
+//! Texts are searched as sent and as percent-decoded up to `MAX_DECODED` times; what is encoded
 //! deeper goes as a whole. Each search visits a byte a bounded number of times. When in doubt, a
 //! text is redacted: a lost value can be looked up at its source, a leaked one cannot be got back.
 //! Source for queries and user info: semantic conventions 1.42.0, `url.full` and `url.query`.

@@ -28,8 +28,6 @@ pub struct Kernel {
     pub bpf_loop: bool,
     /// `none`, `integrity`, `confidentiality`, or `unknown` where securityfs is not mounted.
     pub lockdown: String,
-    /// Whether kprobes are built in; the agent never uses them.
-    pub kprobes: bool,
     /// Capabilities that are missing, by name.
     pub missing: Vec<&'static str>,
 }
@@ -63,7 +61,6 @@ impl Kernel {
             bpf_loop: btf.as_ref().is_some_and(|b| b.has_function("bpf_loop")),
             btf: btf.is_some(),
             lockdown: lockdown(),
-            kprobes: fs::metadata("/sys/kernel/debug/kprobes").is_ok() || symbol("register_kprobe"),
             missing: missing(),
         }
     }
@@ -222,13 +219,6 @@ fn lockdown() -> String {
         .find_map(|m| m.strip_prefix('[')?.strip_suffix(']'))
         .unwrap_or("none")
         .to_owned()
-}
-
-fn symbol(name: &str) -> bool {
-    fs::read_to_string("/proc/kallsyms")
-        .unwrap_or_default()
-        .lines()
-        .any(|line| line.split_whitespace().nth(2) == Some(name))
 }
 
 fn missing() -> Vec<&'static str> {

@@ -26,7 +26,6 @@ use ring::Ring;
 /// The kernel side of one agent.
 pub struct Probe {
     ebpf: Ebpf,
-    btf: Btf,
     path: CapturePath,
     programs: Programs,
     control: Arc<Control>,
@@ -63,6 +62,22 @@ const SYSCALL_OLD: Programs = &[
     ("destroyed_fallback", "tcp_destroy_sock"),
 ];
 
+/// Tens of megabytes once parsed: read when programs are loaded, and not kept.
+fn read_btf() -> Result<Btf> {
+    Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")
+}
+
+/// Before 5.11 maps count against RLIMIT_MEMLOCK. Where it may not be raised, the map that does not
+/// fit says so itself.
+fn raise_memlock() {
+    let all = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: reads only `all`.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
+}
+
 /// Programs of one capture path.
 fn programs(path: CapturePath, kernel: &Kernel) -> Programs {
     match path {
@@ -80,6 +95,7 @@ impl Probe {
     /// Where the kernel lacks or refuses something; the message says what, and how to get it.
     pub fn load(capture: &Capture, kernel: &Kernel) -> Result<Self> {
         let path = kernel.choose(capture.path)?;
+        raise_memlock();
         let shards = shards();
         let settings = object::Settings {
             offsets: &kernel.offsets,
@@ -87,14 +103,13 @@ impl Probe {
             fallback: path == CapturePath::Syscall,
             capture,
         };
-        let btf = Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")?;
+        let btf = read_btf()?;
         let mut ebpf = object::load(&settings, Some(&btf)).map_err(|e| kernel.explain(e))?;
         // An object whose programs have nothing to say has no log map: no error.
         let logger = EbpfLogger::init_with_logger(&mut ebpf, Diagnostics).ok();
         let control = Arc::new(Control::take(&mut ebpf, shards)?);
         let mut probe = Self {
             ebpf,
-            btf,
             path,
             programs: programs(path, kernel),
             control,
@@ -103,7 +118,7 @@ impl Probe {
         };
         for &(program, tracepoint) in PROCESS.iter().chain(programs(path, kernel)) {
             probe
-                .load_program(program, tracepoint)
+                .load_program(program, tracepoint, &btf)
                 .map_err(|e| kernel.explain(e))?;
         }
         for &(program, tracepoint) in PROCESS {
@@ -171,12 +186,8 @@ impl Probe {
             .with_context(|| format!("the kernel side has no program {name}"))
     }
 
-    fn load_program(&mut self, name: &str, tracepoint: &str) -> Result<()> {
-        let Self { ebpf, btf, .. } = self;
-        let program = ebpf
-            .program_mut(name)
-            .with_context(|| format!("the kernel side has no program {name}"))?;
-        match program {
+    fn load_program(&mut self, name: &str, tracepoint: &str, btf: &Btf) -> Result<()> {
+        match self.program(name)? {
             Program::BtfTracePoint(p) => p.load(tracepoint, btf),
             Program::RawTracePoint(p) => p.load(),
             other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
@@ -206,7 +217,7 @@ impl Probe {
             other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
         }
         .with_context(|| format!("detach {name}"))?;
-        self.load_program(name, tracepoint)
+        self.load_program(name, tracepoint, &read_btf()?)
     }
 }
 

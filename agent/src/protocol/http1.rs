@@ -3,7 +3,7 @@
 //!
 //! Each flow is in one of four states: looking for a turn that begins like a message, reading a
 //! head, passing over a body, or done. A head that bytes are missing from, or framing that they are
-//! missing from, sends the flow back to looking; [`Order`] keeps the pairs right meanwhile.
+//! missing from, sends the flow back to looking; `order` keeps the pairs right meanwhile.
 //!
 //! Never true here: that a body is kept; that two messages are read where senders and readers may
 //! disagree about where the first one ends (request smuggling); that a response is read without
@@ -11,10 +11,11 @@
 
 mod body;
 mod head;
+mod passing;
 
 use std::sync::Arc;
 
-use self::body::{Body, Framing, Step};
+use self::body::{Body, Framing};
 use self::head::{First, Head, MAX_HEAD, Scan};
 use super::http::{self, Line};
 use super::order::Order;
@@ -24,8 +25,7 @@ use super::{
 };
 use crate::config::Config;
 use crate::connection::Mark;
-use crate::connection::stream::Missing;
-use crate::event::{Hole, Role};
+use crate::event::Role;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Http1;
@@ -432,90 +432,6 @@ impl Dialogue {
         }
     }
 
-    fn start_body(&mut self, flow: Flow, frame: &body::Frame, feed: &mut Feed<'_>) {
-        let body = Body::new(frame, feed.stream);
-        self.side(flow).state = State::Body(body);
-    }
-
-    fn body(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        let State::Body(body) = &mut self.side(flow).state else {
-            return false;
-        };
-        match body.advance(feed.stream) {
-            Step::More => false,
-            Step::Done(finish, at) => {
-                self.finish(flow, finish, at, feed);
-                true
-            }
-            Step::Lost => {
-                body.lose(feed.stream);
-                feed.stats.protocol_cut.add(1);
-                let number = self.side(flow).number;
-                self.unsettle(flow, Some(number), feed);
-                true
-            }
-            Step::Turn => self.turn(flow, feed),
-        }
-    }
-
-    /// In a body that may be over: ends it if the next message begins here.
-    fn turn(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        let number = self.side(flow).number;
-        let waits = self.order.waits(number);
-        let leave = waits && self.continued == Some(number);
-        let State::Body(body) = &mut self.side(flow).state else {
-            return false;
-        };
-        let expected = matches!(body, Body::Expected(_));
-        let begins = feed
-            .stream
-            .front()
-            .is_some_and(|f| f.turn && f.hole.is_none());
-        let (bytes, cut) = feed.stream.turn_window();
-        let verdict = head::sniff(bytes);
-        let ends = match verdict {
-            // No body is sent after a final answer; if it is after all, the next turn is found.
-            _ if expected && !waits => true,
-            _ if !begins => false,
-            // A sender with leave to send its body does so.
-            _ if expected && leave => false,
-            Verdict::Is(found) => found == flow,
-            Verdict::More if !cut => return false,
-            _ => false,
-        };
-        if ends {
-            let finish = body.cut(feed.stream, !expected);
-            let at = feed.stream.last();
-            self.finish(flow, finish, at, feed);
-            if verdict != Verdict::Is(flow) {
-                self.unsettle(flow, None, feed);
-                self.side(flow).state = State::Seek;
-            }
-        } else {
-            body.accept_turn(feed.stream);
-        }
-        true
-    }
-
-    /// A message is over.
-    fn finish(&mut self, flow: Flow, finish: Finish, at: Mark, feed: &mut Feed<'_>) {
-        let number = self.side(flow).number;
-        for fault in faults(feed.stream.take_missing()) {
-            self.fault(flow, fault, at, feed);
-        }
-        feed.out
-            .push(message(flow, number, at, Part::Finish(finish)));
-        if flow == Flow::Response {
-            self.order.answered(number);
-        }
-        self.side(flow).state = if finish.exact {
-            State::Head(Scan::default())
-        } else {
-            self.unsettle(flow, None, feed);
-            State::Seek
-        };
-    }
-
     fn fault(&mut self, flow: Flow, fault: Fault, at: Mark, feed: &mut Feed<'_>) {
         let number = self.side(flow).number;
         feed.out.push(message(flow, number, at, Part::Fault(fault)));
@@ -552,15 +468,6 @@ fn ask(
     };
     let request = http::request("http1", line, head.fields(), role, config, stats);
     (request, asked)
-}
-
-/// What a span must say about the holes in its message; the copy budget leaves out only what
-/// nobody needed.
-fn faults(missing: Missing) -> impl Iterator<Item = Fault> {
-    missing
-        .iter()
-        .filter(|(cause, _)| *cause != Hole::Budget)
-        .map(|(cause, bytes)| Fault::Missing { cause, bytes })
 }
 
 fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {

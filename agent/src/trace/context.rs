@@ -1,4 +1,4 @@
-//! Trace context as requests carry it: W3C Trace Context level 2 here, B3 in [`super::b3`].
+//! Trace context as requests carry it: W3C Trace Context level 2 here, B3 in `b3`.
 //!
 //! Strict: what the rules refuse is refused with its reason, and nothing is repaired. A bad
 //! `tracestate` never costs its `traceparent`; a bad `traceparent` always costs its `tracestate`.

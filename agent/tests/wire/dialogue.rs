@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use spantap::config::Config;
 use spantap::event::{
-    Address, ConnectionId, Direction, End, Ending, Event, Execution, Hole, Open, Role, Segment,
-    StreamKey,
+    Address, ConnectionId, Direction, End, Ending, Ends, Event, Execution, Hole, Open, Role,
+    Segment,
 };
 use spantap::exchange::{Exchange, Fact, Outcome};
 use spantap::pipeline::shard::{Out, Shard};
@@ -328,6 +328,37 @@ pub fn play_as_client(steps: &[Step]) -> Vec<Seen> {
 
 const ID: ConnectionId = ConnectionId(77);
 
+fn introduction() -> Open {
+    let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
+    Open {
+        connection: ID,
+        time: 1,
+        process: 1,
+        comm: "test".into(),
+        local: address(1),
+        remote: address(2),
+        role: None,
+        ends: Some(Ends { own: 1, peer: 2 }),
+        base: [0, 0],
+        netns: 0,
+    }
+}
+
+/// An end as it looks from the side that is played.
+fn over(ending: Ending, role: Role, time: u64) -> Event<'static> {
+    let ending = match (role, ending) {
+        (Role::Client, Ending::Eof) => Ending::Local,
+        (Role::Client, Ending::Local) => Ending::Eof,
+        (_, ending) => ending,
+    };
+    Event::End(End {
+        connection: ID,
+        time,
+        ending,
+        lost: 0,
+    })
+}
+
 fn run(steps: &[Step], role: Role) -> Vec<Seen> {
     let mut config = Config::default();
     config.http.request_headers = vec!["x-note".into()];
@@ -339,23 +370,7 @@ fn run(steps: &[Step], role: Role) -> Vec<Seen> {
         facts: &mut facts,
         commands: &mut commands,
     };
-    let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
-    let open = Open {
-        connection: ID,
-        time: 1,
-        process: 1,
-        comm: "test".into(),
-        local: address(1),
-        remote: address(2),
-        role: None,
-        key: Some(StreamKey {
-            client: 1,
-            server: 2,
-        }),
-        base: [0, 0],
-        netns: 0,
-    };
-    shard.take(&Event::Open(open), &mut out);
+    shard.take(&Event::Open(introduction()), &mut out);
     let mut offsets = [0u64; 2];
     let mut last = None;
     let mut lost = 0;
@@ -363,20 +378,7 @@ fn run(steps: &[Step], role: Role) -> Vec<Seen> {
     for step in steps {
         time += 10;
         match step {
-            Step::End(ending) => {
-                let ending = match (role, ending) {
-                    (Role::Client, Ending::Eof) => &Ending::Local,
-                    (Role::Client, Ending::Local) => &Ending::Eof,
-                    (_, ending) => ending,
-                };
-                let end = End {
-                    connection: ID,
-                    time,
-                    ending: *ending,
-                    lost: 0,
-                };
-                shard.take(&Event::End(end), &mut out);
-            }
+            Step::End(ending) => shard.take(&over(*ending, role, time), &mut out),
             Step::Bytes {
                 way,
                 bytes,

@@ -45,7 +45,7 @@ impl Bench {
             local: address(port),
             remote: address(5),
             role: None,
-            key: None,
+            ends: None,
             base,
             netns: 0,
         }));
