@@ -1,7 +1,7 @@
 //! Every map and global, with its size and why. Sizes marked "set at load" are placeholders that
 //! the loader replaces (agent/src/probe/object.rs).
 
-use agent_ebpf::abi::{CHUNK, COUNTERS, FIELD_COUNT, Open, Segment};
+use agent_ebpf::abi::{CHUNK, COUNTERS, FIELD_COUNT, Open, Segment, TAIL};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
@@ -67,7 +67,7 @@ pub struct Scratch {
     /// Header.
     pub segment: Segment,
     /// Payload and tail.
-    pub payload: [u8; 2 * CHUNK],
+    pub payload: [u8; 2 * CHUNK + TAIL],
 }
 /// Two per CPU (one a direction, as the two programs may nest); size set at load.
 #[map]

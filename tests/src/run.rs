@@ -19,6 +19,10 @@ use crate::span::{Kind, Span};
 
 type Body = Box<dyn Fn(&mut Stage) -> Result<()>>;
 
+/// A case that is known to fail, and why: it is run, shown as a gap and counted as ignored, with a
+/// remark where it passed, since the list may then be mended.
+pub type Gap = (&'static str, &'static str);
+
 /// One test.
 pub struct Case {
     name: String,
@@ -82,11 +86,6 @@ impl Stage {
 
     /// Receives the spans of these exchanges, and judges them.
     pub fn judge(&mut self, agent: Agent, known: &[Known]) -> Result<Vec<Span>> {
-        if agent::dry() {
-            self.score.server.0 += known.iter().filter(|one| one.server.is_some()).count();
-            self.score.client.0 += known.iter().filter(|one| one.client.is_some()).count();
-            return Ok(Vec::new());
-        }
         if agent::dry() {
             self.score.server.0 += known.iter().filter(|one| one.server.is_some()).count();
             self.score.client.0 += known.iter().filter(|one| one.client.is_some()).count();
@@ -174,8 +173,8 @@ impl Stage {
     }
 }
 
-/// Runs what the command line asks for.
-pub fn main(cases: Vec<Case>) -> ExitCode {
+/// Runs what the command line asks for. `gaps` name cases by the beginning of their names.
+pub fn main(cases: Vec<Case>, gaps: &[Gap]) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let flag = |name: &str| arguments.iter().any(|argument| argument == name);
     let words: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
@@ -209,21 +208,30 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    run(&wanted, total)
+    run(&wanted, total, gaps)
 }
 
-fn run(cases: &[Case], total: usize) -> ExitCode {
+fn run(cases: &[Case], total: usize, gaps: &[Gap]) -> ExitCode {
     let begun = Instant::now();
     println!("\nrunning {} tests", cases.len());
     println!(
         "{:<44} {:>11} {:>7} {:>9} {:>9} {:>7}",
         "", "spans", "recall", "precision", "parents", "time"
     );
-    let mut failed = Vec::new();
+    let (mut failed, mut known) = (Vec::new(), Vec::new());
     let mut families: BTreeMap<&str, Duration> = BTreeMap::new();
     for case in cases {
         let start = Instant::now();
-        let score = play(case);
+        let mut score = play(case);
+        if let Some((_, why)) = gaps.iter().find(|(name, _)| case.name.starts_with(name)) {
+            let now = if score.problems.is_empty() {
+                " (passed this time)"
+            } else {
+                ""
+            };
+            known.push(format!("{}{now}: {why}", case.name));
+            score.problems.clear();
+        }
         let family = case.name.split("::").next().unwrap_or_default();
         *families.entry(family).or_default() += start.elapsed();
         println!("{}", row(&case.name, &score, start.elapsed()));
@@ -242,6 +250,7 @@ fn run(cases: &[Case], total: usize) -> ExitCode {
         }
     }
     println!();
+    known.iter().for_each(|gap| println!("known gap: {gap}"));
     for (family, time) in families {
         println!("{family:<20} {:>7.1} s", time.as_secs_f64());
     }
@@ -258,10 +267,11 @@ fn run(cases: &[Case], total: usize) -> ExitCode {
         };
     }
     println!(
-        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
+        "\ntest result: {}. {} passed; {} failed; {} ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
         if failed.is_empty() { "ok" } else { "FAILED" },
-        cases.len() - failed.len(),
+        cases.len() - failed.len() - known.len(),
         failed.len(),
+        known.len(),
         total - cases.len(),
         begun.elapsed().as_secs_f64()
     );

@@ -62,6 +62,20 @@ const SYSCALL_OLD: Programs = &[
     ("destroyed_fallback", "tcp_destroy_sock"),
 ];
 
+/// A refusal without the verifier's account of every instruction: its first and last lines.
+fn in_brief(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    match lines.as_slice() {
+        [first, .., why, _, _, _] => format!("{} … {why}", first.get(..120).unwrap_or(first)),
+        short => short.join("; "),
+    }
+}
+
 /// Tens of megabytes once parsed: read when programs are loaded, and not kept.
 fn read_btf() -> Result<Btf> {
     Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")
@@ -192,7 +206,7 @@ impl Probe {
             Program::RawTracePoint(p) => p.load(),
             other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
         }
-        .with_context(|| format!("load {name} for {tracepoint}"))
+        .map_err(|error| anyhow!("load {name} for {tracepoint}: {}", in_brief(&error)))
     }
 
     fn attach(&mut self, name: &str, tracepoint: &str) -> Result<()> {

@@ -43,8 +43,8 @@ fn announce(config: &Config, color: Color) {
         });
     let names: Vec<String> = names.collect();
     match names.is_empty() {
-        true => eprintln!("spantap: tracing; spans go nowhere"),
-        false => eprintln!("spantap: tracing; spans go to {}", names.join(" and ")),
+        true => eprintln!("spantap: ready; spans go nowhere"),
+        false => eprintln!("spantap: ready; spans go to {}", names.join(" and ")),
     }
     if config.export.exporters.contains(&Exporter::Stdout) {
         let terminal = std::io::stdout().is_terminal();

@@ -4,6 +4,7 @@
 use anyhow::Result;
 
 use super::doctor::{Report, Row, State};
+use crate::config::CapturePath;
 use crate::probe::kernel::{Kernel, Trial};
 
 pub use crate::pipeline::{Loss, OnSpan, Start, Summary, Unable, run as start};
@@ -24,8 +25,16 @@ pub fn report() -> Result<Report> {
         && trials
             .iter()
             .any(|trial| trial.path.is_some() && trial.error.is_none());
+    let works = |path| {
+        trials
+            .iter()
+            .any(|t| t.path == Some(path) && t.error.is_none())
+    };
+    rows.push(in_use(
+        works(CapturePath::Socket),
+        works(CapturePath::Syscall),
+    ));
     rows.extend(trials.into_iter().map(tried));
-    rows.push(in_use(&kernel));
     Ok(Report { able, rows })
 }
 
@@ -110,15 +119,20 @@ fn tried(trial: Trial) -> Row {
     }
 }
 
-fn in_use(kernel: &Kernel) -> Row {
-    match kernel.choose(crate::config::CapturePath::Auto) {
-        Ok(crate::config::CapturePath::Syscall) => row(
+fn in_use(socket: bool, syscall: bool) -> Row {
+    match (socket, syscall) {
+        (true, _) => row("path in use", State::Ok, "socket", ""),
+        (false, true) => row(
             "path in use",
             State::Degraded,
             "syscall: io_uring is seen as byte counts only, and each system call costs more",
             "Linux 6.3 or later for the socket path",
         ),
-        Ok(_) => row("path in use", State::Ok, "socket", ""),
-        Err(error) => row("path in use", State::Missing, error.to_string(), ""),
+        (false, false) => row(
+            "path in use",
+            State::Missing,
+            "none works here",
+            "see below",
+        ),
     }
 }
