@@ -7,7 +7,7 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
 use crate::connection::Connection;
-use crate::payload::Walk;
+use crate::iovec::Walk;
 
 /// Process id of the agent: its own traffic is dropped before anything else.
 #[unsafe(no_mangle)]

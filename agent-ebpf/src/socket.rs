@@ -18,9 +18,10 @@ use core::ffi::c_void;
 use crate::arch::{self, Arguments};
 use crate::connection::{self, Call, Connection, Net};
 use crate::emit;
+use crate::iovec::Walker;
 use crate::kernel::{Pointer, Typed};
 use crate::maps::{CONNECTIONS, global};
-use crate::payload::{self, Walker};
+use crate::payload;
 
 /// After a send.
 #[btf_tracepoint(function = "sock_send_length")]

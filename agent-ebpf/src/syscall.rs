@@ -17,9 +17,10 @@ use core::ffi::c_void;
 use crate::arch::{self, Arguments, call};
 use crate::connection::{self, Call, Connection, Net};
 use crate::emit;
+use crate::iovec::Walker;
 use crate::kernel::{Pointer, Untyped, read};
 use crate::maps::{SOCKETS, global};
-use crate::payload::{self, Walker};
+use crate::payload;
 
 /// After a system call, kernels with bpf_loop (5.17 and later).
 #[btf_tracepoint(function = "sys_exit")]
@@ -160,6 +161,10 @@ fn each(arguments: &mut Arguments, result: i32, pid_tgid: u64, walker: Walker) {
         } else if i > 0 {
             break;
         }
+        // Once is all that the verifiers of old kernels have patience for.
+        if i > 0 && walker == Walker::Unrolled {
+            break;
+        }
         moved(arguments, length, pid_tgid, walker);
     }
 }
@@ -254,7 +259,7 @@ fn transfer(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
         }
         state.opened = 1;
     }
-    if way == EGRESS && tcp {
+    if way == EGRESS && tcp && walker == Walker::Loop {
         let position = socket.field(Field::CopiedSeq);
         let bytes = connection::received_unseen(state, position, pid_tgid as u32);
         if bytes > 0 {
