@@ -144,7 +144,9 @@ fn each(arguments: &mut Arguments, result: i32, pid_tgid: u64, walker: Walker) {
         call::RECVMMSG => call::RECVMSG,
         _ => 0,
     };
-    for i in 0..MESSAGES {
+    // Once is all that the verifiers of old kernels have patience for.
+    let most = if walker == Walker::Loop { MESSAGES } else { 1 };
+    for i in 0..most {
         let mut length = result;
         if several != 0 && result > 0 {
             if i >= i64::from(result) {
@@ -161,11 +163,7 @@ fn each(arguments: &mut Arguments, result: i32, pid_tgid: u64, walker: Walker) {
         } else if i > 0 {
             break;
         }
-        // Once is all that the verifiers of old kernels have patience for.
-        if i > 0 && walker == Walker::Unrolled {
-            break;
-        }
-        moved(arguments, length, pid_tgid, walker);
+        transfer(arguments, length, pid_tgid, walker);
     }
 }
 
@@ -185,26 +183,7 @@ fn way(arguments: &Arguments) -> u8 {
     }
 }
 
-/// One transfer, or one message of several. Not inlined, for the verifier's sake; one function a
-/// walker, as a kernel without bpf_loop must not even see its callback.
-#[inline(always)]
-fn moved(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
-    match walker {
-        Walker::Loop => moved_new(arguments, result, pid_tgid),
-        Walker::Unrolled => moved_old(arguments, result, pid_tgid),
-    }
-}
-
-#[inline(never)]
-fn moved_new(arguments: &Arguments, result: i32, pid_tgid: u64) {
-    transfer(arguments, result, pid_tgid, Walker::Loop);
-}
-
-#[inline(never)]
-fn moved_old(arguments: &Arguments, result: i32, pid_tgid: u64) {
-    transfer(arguments, result, pid_tgid, Walker::Unrolled);
-}
-
+/// One transfer, or one message of several.
 #[inline(always)]
 fn transfer(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
     let mut way = way(arguments);
@@ -271,8 +250,9 @@ fn transfer(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
     payload::deliver(state, arguments, call, offset, walker);
 }
 
-/// Not inlined: it happens once per connection and its record is large.
-#[inline(never)]
+/// Inlined: with any function of its own in a program, verifiers before 6.2 track every number
+/// exactly and lose patience.
+#[inline(always)]
 fn introduce(id: u64, socket: Untyped, tcp: bool, call: Call) -> bool {
     connection::introduce(
         id,
