@@ -54,7 +54,7 @@ impl Bench {
     /// Runs one benchmark.
     pub fn go(&self) -> Result<()> {
         match &self.what {
-            What::Parser(flags) => flags.go("parser"),
+            What::Parser(flags) => flags.go("http1"),
             What::Pipeline(flags) => flags.go("pipeline"),
             What::Nginx(load) => load.go(server::Kind::Nginx),
             What::Node(load) => load.go(server::Kind::Node),

@@ -58,8 +58,10 @@ impl Mode {
         match self {
             Self::Without => None,
             Self::Traced => Some(&["agent", "--export", "none"]),
-            // Process 1 is no server of ours: something is selected, this load is not.
-            Self::Unselected => Some(&["agent", "--export", "none", "--pid", "1"]),
+            // Something is selected, and this load is not it.
+            Self::Unselected => {
+                Some(&["agent", "--export", "none", "--command", "no-such-program"])
+            }
         }
     }
 
