@@ -96,7 +96,10 @@ fn long_texts_are_cut_between_characters() {
     for lead in 0..4 {
         let long = format!("{}{}", "x".repeat(lead), "é€😀".repeat(2000));
         let cut = text(long.as_bytes(), &stats);
-        assert!(long.starts_with(&cut) && cut.len() >= MAX_TEXT - 4, "{lead}");
+        assert!(
+            long.starts_with(&cut) && cut.len() >= MAX_TEXT - 4,
+            "{lead}"
+        );
     }
     assert_eq!(stats.protocol_text_cut.get(), 4);
 }
