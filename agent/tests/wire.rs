@@ -6,6 +6,7 @@
 //! the registry is walked.
 
 #[path = "wire/dialogue.rs"]
+#[allow(dead_code, reason = "shared with the differential test, which uses more of it")]
 mod dialogue;
 
 use std::collections::BTreeMap;
