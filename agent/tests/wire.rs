@@ -6,13 +6,17 @@
 //! the registry is walked.
 
 #[path = "wire/dialogue.rs"]
-#[allow(dead_code, reason = "shared with the differential test, which uses more of it")]
+#[allow(
+    dead_code,
+    reason = "shared with the differential test, which uses more of it"
+)]
 mod dialogue;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use dialogue::{Dialogue, Seen, Step, Way, play, play_as_client};
+use dialogue::play::{Seen, play, play_as_client};
+use dialogue::{Dialogue, Step, Way};
 use spantap::event::Hole;
 use spantap::protocol;
 
