@@ -1,7 +1,7 @@
 //! The HTTP/1 parser on its own: how fast heads become messages.
 //!
-//! `head/typical` is one 200-byte request, `head/*_64k` are heads near the limit: few long headers
-//! (cookies) and many short ones.
+//! `keep_alive/typical` is a 200-byte request and the shortest answer to it on a connection that
+//! stays; `head/*_64k` are heads near the limit: few long headers (cookies) and many short ones.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use spantap::config::Config;
 use spantap::connection::stream::Stream;
 use spantap::event::{ConnectionId, Direction, Execution, Role, Segment};
 use spantap::protocol::http1::PROTOCOL;
-use spantap::protocol::{Feed, Flow, Setup};
+use spantap::protocol::{Feed, Flow, Message, Parser, Setup};
 use spantap::stats::Stats;
 
 fn head(lines: usize, value: usize) -> Vec<u8> {
@@ -25,30 +25,43 @@ fn head(lines: usize, value: usize) -> Vec<u8> {
     head
 }
 
-fn parse(head: &[u8], portion: usize, config: &Arc<Config>, stats: &Stats) -> usize {
+/// A connection that nothing has been said on.
+type Fresh = (Box<dyn Parser>, Stream, Vec<Message>);
+
+fn fresh(config: &Arc<Config>) -> Fresh {
     let setup = Setup {
         role: Role::Server,
         config: Arc::clone(config),
     };
-    let mut parser = PROTOCOL.parser(setup);
-    let mut stream = Stream::new(0);
-    let mut out = Vec::with_capacity(4);
+    (
+        PROTOCOL.parser(setup),
+        Stream::new(0),
+        Vec::with_capacity(4),
+    )
+}
+
+fn segment(offset: u64, bytes: &[u8], turn: bool) -> Segment<'_> {
+    Segment {
+        connection: ConnectionId(1),
+        direction: Direction::Ingress,
+        time: 1,
+        offset,
+        length: bytes.len() as u32,
+        bytes,
+        tail: &[],
+        hole: None,
+        turn,
+        part: false,
+        lost: 0,
+        execution: Execution::default(),
+    }
+}
+
+fn parse(head: &[u8], portion: usize, fresh: Fresh, stats: &Stats) -> Fresh {
+    let (mut parser, mut stream, mut out) = fresh;
     let mut offset = 0;
     for part in head.chunks(portion) {
-        let segment = Segment {
-            connection: ConnectionId(1),
-            direction: Direction::Ingress,
-            time: 1,
-            offset,
-            length: part.len() as u32,
-            bytes: part,
-            tail: &[],
-            hole: None,
-            turn: offset == 0,
-            part: false,
-            lost: 0,
-            execution: Execution::default(),
-        };
+        let segment = segment(offset, part, offset == 0);
         offset += part.len() as u64;
         stream.push(&segment, 0, stats);
         let mut feed = Feed {
@@ -59,7 +72,7 @@ fn parse(head: &[u8], portion: usize, config: &Arc<Config>, stats: &Stats) -> us
         let _ = black_box(parser.parse(Flow::Request, &mut feed));
     }
     assert_eq!(out.len(), 2);
-    out.len()
+    (parser, stream, out)
 }
 
 fn heads(c: &mut Criterion) {
@@ -67,7 +80,6 @@ fn heads(c: &mut Criterion) {
     let stats = Stats::default();
     let mut group = c.benchmark_group("head");
     for (name, head) in [
-        ("typical", head(1, 50)),
         ("cookies_64k", head(15, 4200)),
         ("long_values_64k", head(120, 500)),
         ("short_values_64k", head(1000, 45)),
@@ -76,12 +88,42 @@ fn heads(c: &mut Criterion) {
         group.throughput(Throughput::Bytes(head.len() as u64));
         group.bench_function(name, |b| {
             b.iter_batched(
-                || (),
-                |()| parse(black_box(&head), 16 * 1024, &config, &stats),
+                || fresh(&config),
+                |fresh| parse(black_box(&head), 16 * 1024, fresh, &stats),
                 BatchSize::SmallInput,
             );
         });
     }
+    group.finish();
+}
+
+fn keep_alive(c: &mut Criterion) {
+    let config = Arc::new(Config::default());
+    let stats = Stats::default();
+    let ask = head(1, 50);
+    let answer = b"HTTP/1.1 204 No\r\n\r\n";
+    let (mut parser, mut asked, mut out) = fresh(&config);
+    let mut answered = Stream::new(0);
+    let mut group = c.benchmark_group("keep_alive");
+    group.throughput(Throughput::Bytes((ask.len() + answer.len()) as u64));
+    group.bench_function("typical", |b| {
+        b.iter(|| {
+            for (flow, stream, bytes) in [
+                (Flow::Request, &mut asked, &ask[..]),
+                (Flow::Response, &mut answered, &answer[..]),
+            ] {
+                stream.push(&segment(stream.end(), black_box(bytes), true), 0, &stats);
+                let mut feed = Feed {
+                    stream,
+                    out: &mut out,
+                    stats: &stats,
+                };
+                let _ = black_box(parser.parse(flow, &mut feed));
+            }
+            assert_eq!(out.len(), 4);
+            out.clear();
+        });
+    });
     group.finish();
 }
 
@@ -90,5 +132,5 @@ fn sniff(c: &mut Criterion) {
     c.bench_function("sniff", |b| b.iter(|| PROTOCOL.sniff(black_box(&head))));
 }
 
-criterion_group!(benches, heads, sniff);
+criterion_group!(benches, heads, keep_alive, sniff);
 criterion_main!(benches);

@@ -47,7 +47,7 @@ pub fn request<'a>(
     config: &config::Http,
     stats: &Stats,
 ) -> Request {
-    let mut attributes = Vec::with_capacity(10);
+    let mut attributes = Vec::with_capacity(8);
     let operation = method(line.method, &mut attributes);
     let mut found = Found::default();
     for (name, value) in headers {
@@ -340,13 +340,25 @@ fn authority(text: &str) -> Option<(&str, Option<u16>)> {
             let (host, rest) = rest.split_once(']')?;
             (host, rest.strip_prefix(':'))
         }
-        None => match text.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
+        None => {
+            match memchr::memchr(b':', text.as_bytes()).and_then(|at| text.split_at_checked(at)) {
+                Some((host, port)) => (host, port.strip_prefix(':')),
+                None => (text, None),
+            }
+        }
     };
-    let strange = |b: u8| b <= b' ' || b == 0x7f || b"/?#@\\\"<>,;".contains(&b);
+    let strange = |b: u8| {
+        let mark = matches!(
+            b,
+            b'/' | b'?' | b'#' | b'@' | b'\\' | b'"' | b'<' | b'>' | b',' | b';'
+        );
+        b <= b' ' || b == 0x7f || mark
+    };
     if host.is_empty() || host.len() > 255 || host.bytes().any(strange) {
+        return None;
+    }
+    let port = port.filter(|p| !p.is_empty());
+    if port.is_some_and(|p| p.contains(':')) {
         return None;
     }
     Some((host, port.and_then(|p| p.parse().ok())))
@@ -382,7 +394,10 @@ fn text(value: &[u8], stats: &Stats) -> String {
         }
         _ => value,
     };
-    String::from_utf8_lossy(kept).into_owned()
+    match std::str::from_utf8(kept) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(kept).into_owned(),
+    }
 }
 
 #[cfg(test)]

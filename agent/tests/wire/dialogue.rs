@@ -251,6 +251,49 @@ impl Seen {
         out
     }
 
+    fn attribute(&self, key: &str) -> Option<String> {
+        let prefix = format!("{key} = ");
+        let mut lines = self.request.iter();
+        lines
+            .find_map(|l| l.strip_prefix(&prefix))
+            .map(str::to_owned)
+    }
+
+    pub fn method(&self) -> String {
+        self.attribute("http.request.method_original")
+            .or(self.attribute("http.request.method"))
+            .expect("every request has a method")
+    }
+
+    pub fn path(&self) -> Option<String> {
+        self.attribute("url.path")
+    }
+
+    pub fn query(&self) -> Option<String> {
+        self.attribute("url.query")
+    }
+
+    /// Bytes of the request's body, if its end was seen and is certain.
+    pub fn request_body(&self) -> Option<usize> {
+        self.size("request=")
+    }
+
+    /// As [`Seen::request_body`].
+    pub fn response_body(&self) -> Option<usize> {
+        self.size("response=")
+    }
+
+    fn size(&self, what: &str) -> Option<usize> {
+        let mut words = self.sizes.split(' ');
+        words
+            .find_map(|w| w.strip_prefix(what))
+            .and_then(|n| n.parse().ok())
+    }
+
+    pub fn is_faulty(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
     /// What both ends of a connection agree on.
     pub fn gist(&self) -> (u64, Option<String>, String) {
         (self.start, self.status.clone(), self.outcome.clone())

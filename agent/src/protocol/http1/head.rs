@@ -160,7 +160,11 @@ fn request_line(bytes: &[u8]) -> Verdict {
         None => (rest, false),
     };
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.iter().any(|&b| b < b' ' || b == 0x7f) {
+    // Without a way out, so that it is done many bytes at a time.
+    if line
+        .iter()
+        .fold(false, |bad, &b| bad | (b < b' ') | (b == 0x7f))
+    {
         return Verdict::Not;
     }
     if !whole {
@@ -183,7 +187,24 @@ fn request_line(bytes: &[u8]) -> Verdict {
 
 /// RFC 9110, 5.6.2.
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    let mark = matches!(
+        byte,
+        b'!' | b'#'
+            | b'$'
+            | b'%'
+            | b'&'
+            | b'\''
+            | b'*'
+            | b'+'
+            | b'-'
+            | b'.'
+            | b'^'
+            | b'_'
+            | b'`'
+            | b'|'
+            | b'~'
+    );
+    byte.is_ascii_alphanumeric() || mark
 }
 
 /// A first line, whichever half of the dialogue it is from.
