@@ -2,40 +2,24 @@
 //! out is compared with what the file expects; `UPDATE=1` rewrites the expectations.
 //!
 //! Each dialogue is then played again cut at every byte, cut short at every byte, with a hole at
-//! every position, and with the kernel's copy budget. Never true here: that a protocol is named;
-//! the registry is walked.
+//! every position, and with the kernel's copy budget.
 
 #[path = "wire/dialogue.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the differential test, which uses more of it"
+)]
 mod dialogue;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use dialogue::{Dialogue, Seen, Step, Way, play, play_as_client};
+use dialogue::{Seen, Step, Way, play, play_as_client};
 use spantap::event::Hole;
 use spantap::protocol;
 
 /// Every position of a short segment; of a long one those near its ends, and some between.
 fn positions(length: usize) -> impl Iterator<Item = usize> {
     (0..length).filter(move |at| *at < 400 || length - at < 40 || at % 211 == 0)
-}
-
-fn dialogues() -> Vec<Dialogue> {
-    let mut all = Vec::new();
-    for protocol in protocol::ALL {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("../tests/wire")
-            .join(protocol.name());
-        let mut files: Vec<_> = std::fs::read_dir(&folder)
-            .unwrap_or_else(|e| panic!("{}: every protocol has dialogues: {e}", folder.display()))
-            .map(|entry| entry.expect("a readable folder").path())
-            .filter(|path| path.extension().is_some_and(|e| e == "txt"))
-            .collect();
-        files.sort();
-        assert!(!files.is_empty(), "{}: no dialogue", protocol.name());
-        all.extend(files.iter().map(|path| Dialogue::read(path)));
-    }
-    all
 }
 
 #[test]
@@ -48,7 +32,7 @@ fn names_are_unique() {
 fn dialogues_read_as_expected() {
     let update = std::env::var_os("UPDATE").is_some();
     let mut wrong = Vec::new();
-    for dialogue in dialogues() {
+    for dialogue in dialogue::all() {
         let seen = play(&dialogue.steps);
         let text = Seen::text(&seen);
         if update {
@@ -65,7 +49,7 @@ fn dialogues_read_as_expected() {
 
 #[test]
 fn the_client_end_sees_the_same() {
-    for dialogue in dialogues() {
+    for dialogue in dialogue::all() {
         let server: Vec<_> = play(&dialogue.steps).iter().map(Seen::gist).collect();
         let client: Vec<_> = play_as_client(&dialogue.steps)
             .iter()
@@ -86,7 +70,7 @@ fn the_client_end_sees_the_same() {
 
 #[test]
 fn cut_at_every_byte() {
-    for dialogue in dialogues() {
+    for dialogue in dialogue::all() {
         let whole = Seen::text(&play(&dialogue.steps));
         let bytes = dialogue::in_portions(&dialogue.steps, 1);
         assert_eq!(
@@ -130,7 +114,7 @@ fn assert_true_to(happened: &[Seen], seen: &[Seen], what: &str) {
 
 #[test]
 fn cut_short_at_every_byte() {
-    for dialogue in dialogues() {
+    for dialogue in dialogue::all() {
         let happened = play(&dialogue.steps);
         for (index, step) in dialogue.steps.iter().enumerate() {
             let length = step.bytes().len();
@@ -147,7 +131,7 @@ fn cut_short_at_every_byte() {
 
 #[test]
 fn a_hole_anywhere_invents_nothing() {
-    for dialogue in dialogues() {
+    for dialogue in dialogue::all() {
         let mut steps = dialogue.steps.clone();
         let goes_on = dialogue.goes_on();
         if goes_on {
@@ -191,7 +175,7 @@ fn a_hole_anywhere_invents_nothing() {
 
 #[test]
 fn the_copy_budget_leaves_the_facts_alone() {
-    for dialogue in dialogues() {
+    for dialogue in dialogue::all() {
         let Some(budget) = dialogue.budget else {
             continue;
         };
@@ -227,7 +211,7 @@ fn garbage_says_nothing() {
 #[test]
 fn rotten_dialogues_end() {
     let mut random = dialogue::Random(11);
-    for dialogue in dialogues() {
+    for dialogue in dialogue::all() {
         for _ in 0..300 {
             let mut steps = dialogue.steps.clone();
             for _ in 0..=random.below(4) {

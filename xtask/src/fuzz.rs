@@ -45,6 +45,12 @@ impl Fuzz {
             Some(target) => vec![target.clone()],
             None => targets()?,
         };
+        say("fuzz: seeds, from the dialogues");
+        let mut seeds = shell::cargo("test");
+        seeds.args(["--package", "spantap", "--test", "fuzz", "--quiet"]);
+        seeds.env("AYA_BUILD_SKIP", "1");
+        seeds.env("CORPUS", shell::workspace().join(FOLDER).join("corpus"));
+        shell::run(&mut seeds)?;
         for target in targets {
             say(format!("fuzz: {target} for {} s", self.seconds));
             let mut command = Command::new("rustup");

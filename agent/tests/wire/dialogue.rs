@@ -87,6 +87,25 @@ impl Step {
     }
 }
 
+/// Every file of every protocol. A protocol is never named here: the registry is walked.
+pub fn all() -> Vec<Dialogue> {
+    let mut all = Vec::new();
+    for protocol in spantap::protocol::ALL {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../tests/wire")
+            .join(protocol.name());
+        let mut files: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap_or_else(|e| panic!("{}: every protocol has dialogues: {e}", folder.display()))
+            .map(|entry| entry.expect("a readable folder").path())
+            .filter(|path| path.extension().is_some_and(|e| e == "txt"))
+            .collect();
+        files.sort();
+        assert!(!files.is_empty(), "{}: no dialogue", protocol.name());
+        all.extend(files.iter().map(|path| Dialogue::read(path)));
+    }
+    all
+}
+
 /// A file.
 #[derive(Clone, Debug)]
 pub struct Dialogue {

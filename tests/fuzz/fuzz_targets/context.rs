@@ -1,8 +1,8 @@
-//! libFuzzer's way into `entry::context`.
+//! libFuzzer's door to `drive::context`.
 #![no_main]
 
-#[path = "../entry.rs"]
-#[allow(dead_code, reason = "each target uses one entry")]
-mod entry;
+#[path = "../drive.rs"]
+#[allow(dead_code, reason = "each target drives one way")]
+mod drive;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| entry::context(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| drive::context(data));

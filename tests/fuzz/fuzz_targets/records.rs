@@ -1,8 +1,8 @@
-//! libFuzzer's way into `entry::records`.
+//! libFuzzer's door to `drive::records`.
 #![no_main]
 
-#[path = "../entry.rs"]
-#[allow(dead_code, reason = "each target uses one entry")]
-mod entry;
+#[path = "../drive.rs"]
+#[allow(dead_code, reason = "each target drives one way")]
+mod drive;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| entry::records(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| drive::records(data));

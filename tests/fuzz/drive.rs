@@ -1,0 +1,250 @@
+//! Bytes from outside, and what must be true whatever they are. The fuzz targets beside this drive
+//! them for long (`cargo xtask fuzz`), agent/tests/fuzz.rs for a moment in every test run.
+//!
+//! [`records`] and [`context`] need only return; [`events`] reads every field of every event from
+//! the input; [`wire`] reads an honest dialogue (each line is one side's, told by its first byte)
+//! and plays it in portions.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use spantap::config::Config;
+use spantap::event::{
+    Address, ConnectionId, Direction, End, Ending, Event, Execution, Hole, Open, Role, Segment,
+    decode,
+};
+use spantap::exchange::Fact;
+use spantap::pipeline::shard::{Out, Shard};
+use spantap::stats::Stats;
+use spantap::trace::context;
+
+/// Raw records, as the kernel side might write them: a length, then so many bytes.
+pub fn records(mut data: &[u8]) {
+    while let Some((length, rest)) = data.split_first() {
+        let (record, rest) = rest.split_at(rest.len().min(usize::from(*length)));
+        if let Some(Event::Segment(segment)) = decode::decode(record) {
+            assert!(segment.bytes.len() + segment.tail.len() <= segment.length as usize);
+        }
+        data = rest;
+    }
+}
+
+/// Values of the headers that carry a context.
+pub fn context(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let _ = context::traceparent(&text);
+    let _ = context::tracestate(&text);
+}
+
+/// Any events: absurd offsets and lengths, lost records, connections that were never opened.
+pub fn events(data: &[u8]) {
+    let mut play = Play::new();
+    let mut input = Input(data);
+    let mut offsets = [[0u64; 2]; 4];
+    while let Some(kind) = input.byte() {
+        let number = usize::from(input.byte().unwrap_or(0) % 4);
+        let id = ConnectionId(number as u64);
+        let flags = input.byte().unwrap_or(0);
+        play.time += u64::from(input.byte().unwrap_or(0));
+        match kind % 8 {
+            0 => {
+                let far = flags & 1 != 0;
+                play.open(
+                    id,
+                    if far {
+                        u64::MAX - 1000
+                    } else {
+                        u64::from(flags >> 4)
+                    },
+                );
+                offsets[number] = [0; 2];
+            }
+            1 => {
+                let ending = match flags % 4 {
+                    0 => Ending::Eof,
+                    1 => Ending::Local,
+                    2 => Ending::Error(i32::from(flags)),
+                    _ => Ending::Gone,
+                };
+                play.end(id, ending);
+            }
+            2 => play.tick(u64::from(flags) << 28),
+            _ => {
+                let way = usize::from(flags & 1);
+                let length = usize::from(input.byte().unwrap_or(0));
+                let head = input.take(length);
+                let tail = if flags & 2 != 0 { input.take(16) } else { &[] };
+                let more = u32::from(flags & 4) * u32::from(input.byte().unwrap_or(0)) * 16;
+                let offset = &mut offsets[number][way];
+                if flags & 8 != 0 {
+                    *offset = offset.wrapping_add(u64::from(kind)).wrapping_sub(60);
+                }
+                let length = (head.len() + tail.len()) as u32 + more;
+                let segment = Segment {
+                    connection: id,
+                    direction: [Direction::Egress, Direction::Ingress][way],
+                    time: play.time,
+                    offset: *offset,
+                    length,
+                    bytes: head,
+                    tail,
+                    hole: (more > 0).then_some(Hole::Budget),
+                    turn: flags & 16 != 0,
+                    part: false,
+                    lost: u32::from(flags & 32),
+                    execution: Execution::default(),
+                };
+                *offset = offset.wrapping_add(u64::from(length));
+                play.segment(segment);
+            }
+        }
+    }
+    play.finish();
+}
+
+/// A dialogue: after each `>` or `<` at a line's start, that side's line, in portions of a size
+/// that the first byte gives.
+pub fn wire(data: &[u8]) {
+    let mut play = Play::new();
+    let id = ConnectionId(1);
+    play.open(id, 0);
+    let Some((&first, rest)) = data.split_first() else {
+        return;
+    };
+    let portion = usize::from(first) * 4 + 1;
+    let mut offsets = [0u64; 2];
+    let mut last = 2;
+    for line in rest.split_inclusive(|&b| b == b'\n') {
+        let (way, line) = match line {
+            [b'>', line @ ..] => (1, line),
+            [b'<', line @ ..] => (0, line),
+            line => (last % 2, line),
+        };
+        for bytes in line.chunks(portion) {
+            play.time += 1;
+            play.segment(Segment {
+                connection: id,
+                direction: [Direction::Egress, Direction::Ingress][way],
+                time: play.time,
+                offset: offsets[way],
+                length: bytes.len() as u32,
+                bytes,
+                tail: &[],
+                hole: None,
+                turn: last != way,
+                part: false,
+                lost: 0,
+                execution: Execution::default(),
+            });
+            offsets[way] += bytes.len() as u64;
+            last = way;
+        }
+    }
+    play.finish();
+}
+
+struct Play {
+    shard: Shard,
+    open: BTreeSet<u64>,
+    time: u64,
+}
+
+impl Play {
+    fn new() -> Self {
+        let config = Arc::new(Config::default());
+        Self {
+            shard: Shard::new(0, 3, config, Arc::new(Stats::default())),
+            open: BTreeSet::new(),
+            time: 1,
+        }
+    }
+
+    fn with(&mut self, act: impl FnOnce(&mut Shard, &mut Out<'_>)) {
+        let (mut facts, mut commands) = (Vec::new(), Vec::new());
+        let mut out = Out {
+            facts: &mut facts,
+            commands: &mut commands,
+        };
+        act(&mut self.shard, &mut out);
+        for fact in facts {
+            match fact {
+                Fact::Opened(opened) => {
+                    assert!(self.open.insert(opened.id.0), "opened twice");
+                    assert!(opened.start.time <= opened.head.time);
+                }
+                Fact::Closed(exchange) => {
+                    assert!(
+                        self.open.remove(&exchange.id.0),
+                        "closed without being open"
+                    );
+                    assert!(exchange.start.time <= exchange.end);
+                }
+            }
+        }
+        assert!(self.shard.connections() <= 3);
+    }
+
+    fn open(&mut self, id: ConnectionId, base: u64) {
+        let time = self.time;
+        self.with(|shard, out| {
+            let open = Open {
+                connection: id,
+                time,
+                process: 1,
+                comm: String::new(),
+                local: Address::Unix(None),
+                remote: Address::Unix(None),
+                role: Some(Role::Server),
+                ends: None,
+                base: [base, base],
+                netns: 0,
+            };
+            shard.take(&Event::Open(open), out);
+        });
+    }
+
+    fn end(&mut self, id: ConnectionId, ending: Ending) {
+        let time = self.time;
+        self.with(|shard, out| {
+            let end = End {
+                connection: id,
+                time,
+                ending,
+                lost: 0,
+            };
+            shard.take(&Event::End(end), out);
+        });
+    }
+
+    fn segment(&mut self, segment: Segment<'_>) {
+        self.with(|shard, out| shard.take(&Event::Segment(segment), out));
+    }
+
+    fn tick(&mut self, ahead: u64) {
+        self.time += ahead;
+        let now = self.time;
+        self.with(|shard, out| shard.tick(now, out));
+    }
+
+    fn finish(mut self) {
+        let now = self.time;
+        self.with(|shard, out| shard.finish(now, out));
+        assert!(self.open.is_empty(), "left open");
+    }
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(first)
+    }
+
+    fn take(&mut self, n: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(n.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+}
