@@ -166,7 +166,7 @@ counters! {
     connection_runs_merged = "connection.runs_merged",
     /// Records of connections that never were introduced.
     connection_unknown = "connection.unknown",
-    /// Connections given up because the table was full.
+    /// Connections given up because the table, or the room for heads that are not whole, was full.
     connection_evicted = "connection.evicted",
     /// Connections left alone because of their port.
     connection_unselected = "connection.unselected",

@@ -17,7 +17,8 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dialogue::{Random, Seen, Step, Way, in_portions, play};
+use dialogue::play::{Seen, play};
+use dialogue::{Random, Step, Way, in_portions};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;

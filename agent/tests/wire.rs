@@ -13,7 +13,8 @@ mod dialogue;
 
 use std::collections::BTreeMap;
 
-use dialogue::{Seen, Step, Way, play, play_as_client};
+use dialogue::play::{Seen, play, play_as_client};
+use dialogue::{Step, Way};
 use spantap::event::Hole;
 use spantap::protocol;
 

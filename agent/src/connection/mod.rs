@@ -42,6 +42,11 @@ impl Streams {
             Direction::Ingress => &mut self.ingress,
         }
     }
+
+    /// Captured bytes held of both.
+    pub fn held(&self) -> usize {
+        self.egress.held().saturating_add(self.ingress.held())
+    }
 }
 
 /// A connection end that is followed.

@@ -22,6 +22,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Silence after which a message of unknown length counts as over.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// Most bytes a shard holds of heads that are not whole; a connection that would add to them is
+/// given up.
+const MAX_HELD: usize = 16 * 1024 * 1024;
+
 /// What a shard wants from the kernel side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -37,6 +41,8 @@ pub struct Shard {
     config: Arc<Config>,
     stats: Arc<Stats>,
     looked: Nanos,
+    /// Captured bytes held of all connections.
+    held: usize,
     /// Empty between calls; kept for its room.
     messages: Vec<Message>,
 }
@@ -68,6 +74,7 @@ impl Shard {
             config,
             stats,
             looked: 0,
+            held: 0,
             messages: Vec::new(),
         }
     }
@@ -115,12 +122,24 @@ impl Shard {
             self.stats.connection_evicted.add(1);
             out.commands.push(Command::Mute(old));
         }
+        self.drop_entry(entry, out);
+    }
+
+    /// Closes what is open on a connection that was taken out of the table.
+    fn drop_entry(&mut self, entry: Entry<Talk>, out: &mut Out<'_>) {
         if let Entry::Followed(mut connection) = entry {
+            self.held = self.held.saturating_sub(connection.streams.held());
+            let time = connection.active;
             let mut sink = sink(&mut self.ids, out, &self.stats);
-            connection
-                .state
-                .exchanges
-                .abandon(connection.active, &mut sink);
+            connection.state.exchanges.abandon(time, &mut sink);
+        }
+    }
+
+    /// Leaves a connection alone from now on.
+    fn leave(&mut self, id: ConnectionId, out: &mut Out<'_>) {
+        out.commands.push(Command::Mute(id));
+        if let Some((_, entry)) = self.table.insert(id, Entry::Left) {
+            self.drop_entry(entry, out);
         }
     }
 
@@ -147,6 +166,7 @@ impl Shard {
             open,
             ..
         } = &mut **connection;
+        let before = streams.held();
         streams.get(segment.direction).push(segment, base, stats);
         let config = &self.config;
         let status = state.conversation.feed(
@@ -158,10 +178,14 @@ impl Shard {
         );
         let mut sink = sink(&mut self.ids, out, stats);
         state.settle(open, &mut self.messages, &mut sink);
-        if status == Status::Leave {
-            state.exchanges.abandon(segment.time, &mut sink);
-            out.commands.push(Command::Mute(id));
-            self.table.insert(id, Entry::Left);
+        let after = streams.held();
+        self.held = self.held.saturating_sub(before).saturating_add(after);
+        let full = after > before && self.held > MAX_HELD;
+        if full {
+            stats.connection_evicted.add(1);
+        }
+        if full || status == Status::Leave {
+            self.leave(id, out);
         }
     }
 
@@ -185,8 +209,10 @@ impl Shard {
             state.settle(open, &mut self.messages, &mut sink);
             state.exchanges.end(end.ending, end.time, over, &mut sink);
         }
-        if end.ending == Ending::Gone {
-            self.table.remove(end.connection);
+        if end.ending == Ending::Gone
+            && let Some(entry) = self.table.remove(end.connection)
+        {
+            self.drop_entry(entry, out);
         }
     }
 
@@ -197,8 +223,9 @@ impl Shard {
         }
         self.looked = now;
         let timeout = nanos(self.config.capture.exchange_timeout);
+        let mut stale = Vec::new();
         let mut sink = sink(&mut self.ids, out, &self.stats);
-        for (_, connection) in self.table.followed() {
+        for (id, connection) in self.table.followed() {
             let silent = now.saturating_sub(connection.active);
             let Connection {
                 streams,
@@ -206,6 +233,9 @@ impl Shard {
                 open,
                 ..
             } = connection;
+            if silent >= timeout && streams.held() > 0 {
+                stale.push(id);
+            }
             if state.exchanges.is_empty() || silent < nanos(QUIET) {
                 continue;
             }
@@ -216,6 +246,11 @@ impl Shard {
             if silent >= timeout {
                 state.exchanges.time_out(now, &mut sink);
             }
+        }
+        // Heads that were begun and never ended.
+        for id in stale {
+            self.stats.connection_evicted.add(1);
+            self.leave(id, out);
         }
     }
 

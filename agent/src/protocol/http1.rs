@@ -11,17 +11,17 @@
 
 mod body;
 mod head;
+mod pair;
 mod passing;
 
 use std::sync::Arc;
 
-use self::body::{Body, Framing};
-use self::head::{First, Head, MAX_HEAD, Scan};
-use super::http::{self, Line};
+use self::body::Body;
+use self::head::{First, MAX_HEAD, Scan};
+use super::http;
 use super::order::Order;
 use super::{
-    Fault, Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Request, Setup, Status,
-    Verdict,
+    Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict,
 };
 use crate::config::Config;
 use crate::connection::Mark;
@@ -268,7 +268,7 @@ impl Dialogue {
         match flow {
             Flow::Request => {
                 let taken = head::request(&bytes, scan.lines, |head| {
-                    let (request, asked) = ask(&head, role, config, stats);
+                    let (request, asked) = pair::ask(&head, role, config, stats);
                     (request, asked, body::of_request(&head))
                 });
                 match taken {
@@ -290,7 +290,7 @@ impl Dialogue {
                 });
                 match taken {
                     Ok(Some((code, Some(response), frame))) => {
-                        let answer = Answer {
+                        let answer = pair::Answer {
                             code,
                             response,
                             frame,
@@ -305,169 +305,10 @@ impl Dialogue {
         true
     }
 
-    /// A request's head is whole.
-    fn asked(
-        &mut self,
-        request: Request,
-        asked: Asked,
-        frame: &body::Frame,
-        length: usize,
-        feed: &mut Feed<'_>,
-    ) {
-        let turn = feed.stream.front().is_some_and(|front| front.turn);
-        if turn {
-            self.settle(feed);
-        }
-        let start = feed.stream.mark(0);
-        feed.stream.skip(length as u64);
-        let end = feed.stream.last();
-        let number = self.order.ask(asked, turn);
-        if number.is_none() {
-            feed.stats.exchange_too_deep.add(1);
-        }
-        self.request.number = number.unwrap_or_else(|| self.order.unpaired());
-        if let Some(number) = number {
-            let part = Part::Request(Box::new(request), end);
-            feed.out.push(message(Flow::Request, number, start, part));
-        }
-        if let Some(why) = frame.suspicion {
-            feed.stats.protocol_suspicious.add(1);
-            self.fault(Flow::Request, Fault::Suspicious(why), start, feed);
-        }
-        self.start_body(Flow::Request, frame, feed);
-    }
-
-    /// A request begins a turn: if no response is under way, nobody waits for one.
-    fn settle(&mut self, feed: &mut Feed<'_>) {
-        match &self.response.state {
-            State::Seek => {}
-            State::Head(scan) if scan.is_fresh() => {}
-            State::Body(Body::Doubtful(doubtful)) => {
-                let finish = Finish {
-                    body: doubtful.seen(),
-                    exact: false,
-                    whole: true,
-                };
-                self.finish(Flow::Response, finish, doubtful.last(), feed);
-            }
-            _ => return,
-        }
-        let at = feed.stream.mark(0);
-        self.order.settle(|number| {
-            feed.out
-                .push(message(Flow::Response, number, at, Part::Abandon));
-        });
-    }
-
-    /// A final response's head is whole.
-    fn answered(
-        &mut self,
-        first: Option<(u64, Asked)>,
-        answer: Answer,
-        length: usize,
-        feed: &mut Feed<'_>,
-    ) {
-        let start = feed.stream.mark(0);
-        feed.stream.skip(length as u64);
-        let number = first.map_or_else(|| self.order.unpaired(), |(number, _)| number);
-        self.response.number = number;
-        self.end_doubtful_request(number, feed);
-        let part = Part::Response(Box::new(answer.response));
-        feed.out.push(message(Flow::Response, number, start, part));
-        let tunnel = answer.code < 300 && matches!(first, Some((_, Asked::Connect)));
-        if tunnel || answer.code == 101 {
-            let at = feed.stream.last();
-            feed.out
-                .push(message(Flow::Response, number, at, Part::Upgrade));
-            feed.stats.protocol_upgraded.add(1);
-            self.left = true;
-            return;
-        }
-        let mut frame = answer.frame;
-        if let Some(why) = frame.suspicion {
-            self.fault(Flow::Response, Fault::Suspicious(why), start, feed);
-        }
-        if first.is_none() {
-            // Whether a body follows depends on a request nobody knows.
-            frame.framing = Framing::Doubtful;
-        }
-        self.start_body(Flow::Response, &frame, feed);
-    }
-
-    /// The answer shows that a request whose end cannot be seen is over.
-    fn end_doubtful_request(&mut self, number: u64, feed: &mut Feed<'_>) {
-        if self.request.number != number {
-            return;
-        }
-        if let State::Body(Body::Doubtful(doubtful)) = &self.request.state {
-            let finish = Finish {
-                body: doubtful.seen(),
-                exact: false,
-                whole: true,
-            };
-            let at = doubtful.last();
-            feed.out
-                .push(message(Flow::Request, number, at, Part::Finish(finish)));
-            self.order.lose_asks();
-            self.request.state = State::Seek;
-        }
-    }
-
-    /// An interim response (RFC 9110, 15.2): the final one is yet to come.
-    fn interim(
-        &mut self,
-        first: Option<(u64, Asked)>,
-        code: u16,
-        length: usize,
-        feed: &mut Feed<'_>,
-    ) {
-        let at = feed.stream.mark(0);
-        feed.stream.skip(length as u64);
-        if let Some((number, _)) = first {
-            if code == 100 {
-                self.continued = Some(number);
-            }
-            feed.out
-                .push(message(Flow::Response, number, at, Part::Interim(code)));
-        }
-    }
-
     fn fault(&mut self, flow: Flow, fault: Fault, at: Mark, feed: &mut Feed<'_>) {
         let number = self.side(flow).number;
         feed.out.push(message(flow, number, at, Part::Fault(fault)));
     }
-}
-
-/// A final response.
-struct Answer {
-    code: u16,
-    response: super::Response,
-    frame: body::Frame,
-}
-
-fn ask(
-    head: &Head<'_>,
-    role: Role,
-    config: &crate::config::Http,
-    stats: &crate::stats::Stats,
-) -> (Request, Asked) {
-    let (method, target) = match head.first {
-        First::Request { method, target } => (method, target),
-        First::Response { .. } => ("", ""),
-    };
-    let line = Line {
-        method,
-        target,
-        version: if head.minor == 0 { "1.0" } else { "1.1" },
-        scheme: "http",
-    };
-    let asked = match method {
-        "HEAD" => Asked::Head,
-        "CONNECT" => Asked::Connect,
-        _ => Asked::Other,
-    };
-    let request = http::request("http1", line, head.fields(), role, config, stats);
-    (request, asked)
 }
 
 fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {

@@ -232,6 +232,31 @@ fn a_full_table_gives_up_a_connection_and_its_exchange() {
 }
 
 #[test]
+fn heads_that_never_end_have_a_limit() {
+    let mut config = Config::default();
+    config.capture.exchange_timeout = Duration::from_secs(9);
+    let mut bench = Bench::new(config);
+    bench.shard = Shard::new(
+        0,
+        10_000,
+        Arc::clone(&bench.shard.config),
+        Arc::clone(&bench.stats),
+    );
+    let head = [&b"GET / HTTP/1.1\r\nA: "[..], &[b'x'; 16_000]].concat();
+    for id in 0..2000 {
+        bench.open(id, 80, [0, 0]);
+        bench.send(id, Direction::Ingress, 0, 10, &head);
+    }
+    assert!(bench.shard.held <= MAX_HELD);
+    let evicted = bench.stats.connection_evicted.get();
+    assert_eq!(evicted, bench.commands.len() as u64);
+    assert_eq!(evicted, 2000 - (MAX_HELD / head.len()) as u64);
+    bench.tick(20_000_000_000);
+    assert_eq!(bench.shard.held, 0);
+    assert_eq!(bench.stats.connection_evicted.get(), 2000);
+}
+
+#[test]
 fn the_unknown_is_counted_and_muted() {
     let mut bench = Bench::new(Config::default());
     bench.exchange(9, 0, 1);

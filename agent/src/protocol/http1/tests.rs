@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::Finish;
 use crate::connection::stream::Stream;
 use crate::event::{ConnectionId, Direction, Execution, Segment};
 use crate::stats::Stats;

@@ -1,0 +1,319 @@
+//! Plays steps to one end of a connection and says what that end saw.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use spantap::config::Config;
+use spantap::event::{
+    Address, ConnectionId, Direction, End, Ending, Ends, Event, Execution, Open, Role, Segment,
+};
+use spantap::exchange::{Exchange, Fact, Outcome};
+use spantap::pipeline::shard::{Out, Shard};
+use spantap::protocol::{Attribute, Value};
+use spantap::stats::Stats;
+
+use super::{Step, Way};
+
+/// An exchange as the tests compare it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// Offset of the request's first byte.
+    pub start: u64,
+    pub request: Vec<String>,
+    pub status: Option<String>,
+    pub outcome: String,
+    /// Offset of the response's first byte.
+    pub answer: Option<u64>,
+    sizes: String,
+    response: Vec<String>,
+    faults: String,
+    carrier: String,
+}
+
+impl Seen {
+    pub fn text(all: &[Seen]) -> String {
+        let mut out = String::new();
+        for seen in all {
+            let status = seen.status.as_deref().unwrap_or("-");
+            let _ = writeln!(
+                out,
+                "@{} {status} {}{}{}",
+                seen.start, seen.outcome, seen.sizes, seen.faults
+            );
+            for line in seen.request.iter().chain(&seen.response) {
+                let _ = writeln!(out, "  {line}");
+            }
+            out.push_str(&seen.carrier);
+        }
+        out
+    }
+
+    fn attribute(&self, key: &str) -> Option<String> {
+        let prefix = format!("{key} = ");
+        let mut lines = self.request.iter();
+        lines
+            .find_map(|l| l.strip_prefix(&prefix))
+            .map(str::to_owned)
+    }
+
+    pub fn method(&self) -> String {
+        self.attribute("http.request.method_original")
+            .or(self.attribute("http.request.method"))
+            .expect("every request has a method")
+    }
+
+    pub fn path(&self) -> Option<String> {
+        self.attribute("url.path")
+    }
+
+    pub fn query(&self) -> Option<String> {
+        self.attribute("url.query")
+    }
+
+    /// Bytes of the request's body, if its end was seen and is certain.
+    pub fn request_body(&self) -> Option<usize> {
+        self.size("request=")
+    }
+
+    /// As [`Seen::request_body`].
+    pub fn response_body(&self) -> Option<usize> {
+        self.size("response=")
+    }
+
+    fn size(&self, what: &str) -> Option<usize> {
+        let mut words = self.sizes.split(' ');
+        words
+            .find_map(|w| w.strip_prefix(what))
+            .and_then(|n| n.parse().ok())
+    }
+
+    pub fn is_faulty(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
+    /// What both ends of a connection agree on.
+    pub fn gist(&self) -> (u64, Option<String>, String) {
+        (self.start, self.status.clone(), self.outcome.clone())
+    }
+
+    fn of(exchange: &Exchange) -> Self {
+        let end = exchange.end;
+        assert!(exchange.start.time <= end, "ends before it starts");
+        let response = exchange.response.as_deref();
+        let status = response.and_then(|r| {
+            r.attributes
+                .iter()
+                .find(|a| a.key == "http.response.status_code")
+                .map(|a| value(&a.value))
+        });
+        let size = |what: &str, end: &Option<(_, spantap::protocol::Finish)>| match end {
+            Some((_, f)) => format!(
+                " {what}={}{}{}",
+                f.body,
+                if f.exact { "" } else { "~" },
+                if f.whole { "" } else { "(cut)" }
+            ),
+            None => String::new(),
+        };
+        let mut sizes = size("request", &exchange.request_end);
+        sizes += &size("response", &exchange.response_end);
+        let outcome = match exchange.outcome {
+            Outcome::Complete => "complete".to_owned(),
+            other => format!("{other:?}").to_lowercase(),
+        };
+        let lines = |a: &[Attribute]| {
+            a.iter()
+                .map(|a| format!("{} = {}", a.key, value(&a.value)))
+                .collect()
+        };
+        let faults = exchange.faults.iter().map(|f| format!(" {f:?}")).collect();
+        let carrier = exchange
+            .request
+            .carrier
+            .as_ref()
+            .map_or(String::new(), |c| format!("  carrier {c:?}\n"));
+        Self {
+            start: exchange.start.offset,
+            request: lines(&exchange.request.attributes),
+            status,
+            outcome,
+            answer: exchange.response_start.map(|mark| mark.offset),
+            sizes,
+            response: response.map_or(Vec::new(), |r| lines(&r.attributes)),
+            faults,
+            carrier,
+        }
+    }
+}
+
+fn value(value: &Value) -> String {
+    match value {
+        Value::Str(s) => format!("{s:?}").trim_matches('"').to_owned(),
+        Value::Int(i) => i.to_string(),
+        Value::Bool(b) => b.to_string(),
+        Value::Double(d) => d.to_string(),
+        Value::List(l) => format!("{l:?}"),
+    }
+}
+
+/// Plays steps to the serving end and returns the exchanges in the order of their requests.
+pub fn play(steps: &[Step]) -> Vec<Seen> {
+    run(steps, Role::Server)
+}
+
+/// Plays them to the asking end.
+pub fn play_as_client(steps: &[Step]) -> Vec<Seen> {
+    run(steps, Role::Client)
+}
+
+const ID: ConnectionId = ConnectionId(77);
+
+/// One end of one connection.
+struct Player {
+    shard: Shard,
+    facts: Vec<Fact>,
+    role: Role,
+    offsets: [u64; 2],
+    last: Option<Way>,
+    lost: u32,
+    time: u64,
+}
+
+fn run(steps: &[Step], role: Role) -> Vec<Seen> {
+    let mut end = Player::new(role);
+    for step in steps {
+        end.time += 10;
+        match step {
+            Step::End(ending) => end.ends(*ending),
+            step => end.moves(step),
+        }
+    }
+    // What is left open is shown as abandoned; its time-outs are tested elsewhere.
+    let now = end.time + 10;
+    end.with(|shard, out| shard.finish(now, out));
+    read(&end.facts)
+}
+
+impl Player {
+    fn new(role: Role) -> Self {
+        let mut config = Config::default();
+        config.http.request_headers = vec!["x-note".into()];
+        config.http.response_headers = vec!["x-note".into()];
+        let stats = Arc::new(Stats::default());
+        let mut end = Self {
+            shard: Shard::new(0, 16, Arc::new(config), stats),
+            facts: Vec::new(),
+            role,
+            offsets: [0; 2],
+            last: None,
+            lost: 0,
+            time: 10,
+        };
+        let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
+        let open = Open {
+            connection: ID,
+            time: 1,
+            process: 1,
+            comm: "test".into(),
+            local: address(1),
+            remote: address(2),
+            role: None,
+            ends: Some(Ends { own: 1, peer: 2 }),
+            base: [0, 0],
+            netns: 0,
+        };
+        end.with(|shard, out| shard.take(&Event::Open(open), out));
+        end
+    }
+
+    fn with(&mut self, act: impl FnOnce(&mut Shard, &mut Out<'_>)) {
+        let mut commands = Vec::new();
+        let mut out = Out {
+            facts: &mut self.facts,
+            commands: &mut commands,
+        };
+        act(&mut self.shard, &mut out);
+    }
+
+    fn ends(&mut self, ending: Ending) {
+        let ending = match (self.role, ending) {
+            (Role::Client, Ending::Eof) => Ending::Local,
+            (Role::Client, Ending::Local) => Ending::Eof,
+            (_, ending) => ending,
+        };
+        let end = End {
+            connection: ID,
+            time: self.time,
+            ending,
+            lost: 0,
+        };
+        self.with(|shard, out| shard.take(&Event::End(end), out));
+    }
+
+    fn moves(&mut self, step: &Step) {
+        let Step::Bytes {
+            way,
+            bytes,
+            hole,
+            cause,
+            dropped,
+            ..
+        } = step
+        else {
+            return;
+        };
+        let offset = self.offsets[*way as usize];
+        self.offsets[*way as usize] += bytes.len() as u64;
+        let turn = self.last.replace(*way) != Some(*way);
+        if *dropped {
+            self.lost += 1;
+            return;
+        }
+        let (head, tail) = match hole {
+            Some((at, size)) => (&bytes[..*at], &bytes[at + size..]),
+            None => (&bytes[..], &[][..]),
+        };
+        let sends = (*way == Way::Ask) == (self.role == Role::Client);
+        let segment = Segment {
+            connection: ID,
+            direction: if sends {
+                Direction::Egress
+            } else {
+                Direction::Ingress
+            },
+            time: self.time,
+            offset,
+            length: bytes.len() as u32,
+            bytes: head,
+            tail,
+            hole: *cause,
+            turn,
+            part: false,
+            lost: std::mem::take(&mut self.lost),
+            execution: Execution::default(),
+        };
+        self.with(|shard, out| shard.take(&Event::Segment(segment), out));
+    }
+}
+
+fn read(facts: &[Fact]) -> Vec<Seen> {
+    let mut open = Vec::new();
+    let mut seen = Vec::new();
+    for fact in facts {
+        match fact {
+            Fact::Opened(o) => {
+                assert!(o.start.offset <= o.head.offset);
+                assert_eq!(o.key.expect("a key").offset, o.start.offset);
+                open.push(o.id);
+            }
+            Fact::Closed(exchange) => {
+                let at = open.iter().position(|id| *id == exchange.id);
+                open.remove(at.expect("opened before it is closed, and closed once"));
+                seen.push(Seen::of(exchange));
+            }
+        }
+    }
+    assert!(open.is_empty(), "every exchange is closed");
+    seen.sort_by_key(|s| s.start);
+    seen
+}
