@@ -73,10 +73,10 @@ pub fn request<'a>(
         value: Value::Str(scheme.clone()),
     });
     if let Some(path) = target.path {
-        attributes.push(Attribute::text("url.path", text(path.as_bytes(), stats)));
+        attributes.push(Attribute::text("url.path", of_str(path, stats)));
     }
     if let Some(query) = target.query {
-        attributes.push(Attribute::text("url.query", text(query.as_bytes(), stats)));
+        attributes.push(Attribute::text("url.query", of_str(query, stats)));
     }
     if let Some((host, port)) = found.server(target.authority) {
         attributes.push(Attribute::text("server.address", host.to_owned()));
@@ -192,8 +192,8 @@ impl<'a> Target<'a> {
             Some((scheme, authority, rest)) => (Some(scheme), Some(authority), rest),
             None => (None, None, target),
         };
-        let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
-        let (path, query) = match rest.split_once('?') {
+        let rest = split(rest, b'#').map_or(rest, |(before, _)| before);
+        let (path, query) = match split(rest, b'?') {
             Some((path, query)) => (path, Some(query)),
             None => (rest, None),
         };
@@ -204,6 +204,12 @@ impl<'a> Target<'a> {
             query,
         }
     }
+}
+
+/// What is before and after the first `mark`, an ASCII character.
+fn split(text: &str, mark: u8) -> Option<(&str, &str)> {
+    let at = memchr::memchr(mark, text.as_bytes())?;
+    Some((text.get(..at)?, text.get(at.saturating_add(1)..)?))
 }
 
 /// Scheme, authority without user information, and what follows.
@@ -340,12 +346,10 @@ fn authority(text: &str) -> Option<(&str, Option<u16>)> {
             let (host, rest) = rest.split_once(']')?;
             (host, rest.strip_prefix(':'))
         }
-        None => {
-            match memchr::memchr(b':', text.as_bytes()).and_then(|at| text.split_at_checked(at)) {
-                Some((host, port)) => (host, port.strip_prefix(':')),
-                None => (text, None),
-            }
-        }
+        None => match split(text, b':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
     };
     let strange = |b: u8| {
         let mark = matches!(
@@ -372,6 +376,14 @@ fn join(slot: &mut Option<Box<str>>, value: &[u8], stats: &Stats) {
         Some(before) => before,
         None => value.into(),
     });
+}
+
+/// As [`text`], of what is text already.
+fn of_str(value: &str, stats: &Stats) -> String {
+    if value.len() > MAX_TEXT {
+        return text(value.as_bytes(), stats);
+    }
+    value.to_owned()
 }
 
 /// Text of at most [`MAX_TEXT`] bytes; what is no UTF-8 is replaced.
