@@ -107,17 +107,19 @@ impl Limiter {
             stats.policy_attributes_dropped.add(over as u64);
         }
         let mut cut = 0u64;
+        let short = self.limits.attribute_length.min(self.limits.text_length);
         for attribute in attributes {
-            let length = if is_free_text(&attribute.key) {
-                self.limits.attribute_length.min(self.limits.text_length)
-            } else {
-                self.limits.attribute_length
-            };
             match &mut attribute.value {
-                Value::Str(text) if text.len() > length => {
-                    cut = cut.saturating_add(shorten(text.to_mut(), length).into());
+                // Most fit, whatever their key.
+                Value::Str(text) if text.len() <= short => {}
+                Value::Str(text) => {
+                    let length = self.longest(&attribute.key);
+                    if text.len() > length {
+                        cut = cut.saturating_add(shorten(text.to_mut(), length).into());
+                    }
                 }
                 Value::List(texts) => {
+                    let length = self.longest(&attribute.key);
                     for text in texts {
                         cut = cut.saturating_add(shorten(text, length).into());
                     }
@@ -127,6 +129,15 @@ impl Limiter {
         }
         stats.policy_truncated.add(cut);
         u32::try_from(over).unwrap_or(u32::MAX)
+    }
+
+    /// Bytes that a text of this key may have.
+    fn longest(&self, key: &str) -> usize {
+        if is_free_text(key) {
+            self.limits.attribute_length.min(self.limits.text_length)
+        } else {
+            self.limits.attribute_length
+        }
     }
 }
 

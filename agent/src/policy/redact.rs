@@ -48,6 +48,9 @@ impl Redactor {
     fn attributes(&self, attributes: &mut Attributes) -> u64 {
         let mut count = 0u64;
         for attribute in attributes {
+            if let Value::Int(_) | Value::Bool(_) | Value::Double(_) = attribute.value {
+                continue;
+            }
             let key = attribute.key.as_ref();
             if SAFE.contains(&key) {
                 continue;

@@ -6,8 +6,8 @@
 //! What was found is kept only when it leaves this stage ("published"); until then new evidence
 //! (a process that turns out to share its threads) makes it be found again.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
+use std::mem::take;
 use std::sync::Arc;
 
 use super::context::{Carried, Format, Refusal, extract};
@@ -68,8 +68,10 @@ pub struct Linker {
     /// Grows whenever evidence is taken back.
     pub(super) epoch: u64,
     watermark: Nanos,
-    /// Closed and not given out, by the time they are ready.
-    pending: BinaryHeap<Reverse<(Nanos, Handle)>>,
+    /// Closed, with the time they are settled; about in that order.
+    settling: VecDeque<(Nanos, Handle)>,
+    /// Settled, with the time patience ends; some were given out meanwhile.
+    waiting: VecDeque<(Nanos, Handle)>,
     /// Given out, oldest first, until they are forgotten.
     retired: VecDeque<(Nanos, Handle)>,
     /// Given out early, for lack of room.
@@ -87,7 +89,8 @@ impl Linker {
             table: Table::default(),
             epoch: 0,
             watermark: 0,
-            pending: Default::default(),
+            settling: Default::default(),
+            waiting: Default::default(),
             retired: Default::default(),
             ready: Vec::new(),
         }
@@ -106,14 +109,20 @@ impl Linker {
     pub fn poll(&mut self, watermark: Nanos, out: &mut Vec<Linked>) {
         self.watermark = self.watermark.max(watermark);
         out.append(&mut self.ready);
-        while let Some(Reverse((ready, handle))) = self.pending.peek().copied()
+        while let Some((ready, handle)) = self.settling.front().copied()
             && ready <= self.watermark
         {
-            self.pending.pop();
+            self.settling.pop_front();
             match self.wait(handle) {
-                Some(later) => self.pending.push(Reverse((later, handle))),
+                Some(last) => self.waiting.push_back((last, handle)),
                 None => self.emit(handle, out),
             }
+        }
+        while let Some((last, handle)) = self.waiting.front().copied()
+            && last <= self.watermark
+        {
+            self.waiting.pop_front();
+            self.emit(handle, out);
         }
         while let Some((end, handle)) = self.retired.front().copied()
             && end.saturating_add(self.settings.retain) <= self.watermark
@@ -127,7 +136,8 @@ impl Linker {
     /// Gives out everything that is over: nothing more will be fed.
     pub fn flush(&mut self, out: &mut Vec<Linked>) {
         out.append(&mut self.ready);
-        while let Some(Reverse((_, handle))) = self.pending.pop() {
+        let (settling, waiting) = (take(&mut self.settling), take(&mut self.waiting));
+        for (_, handle) in settling.into_iter().chain(waiting) {
             self.emit(handle, out);
         }
     }
@@ -214,7 +224,11 @@ impl Linker {
         entry.end = exchange.end;
         let ready = exchange.end.saturating_add(self.settings.settle);
         entry.exchange = Some(exchange);
-        self.pending.push(Reverse((ready, handle)));
+        self.settling.push_back((ready, handle));
+        // Its server may have waited for this.
+        if let Some(pair) = entry.pair.filter(|_| entry.role == Role::Client) {
+            self.settling.push_back((ready, pair));
+        }
         self.leave_lane(handle);
     }
 
@@ -290,7 +304,7 @@ impl Linker {
         let Some(handle) = self.table.oldest() else {
             return;
         };
-        let mut ready = std::mem::take(&mut self.ready);
+        let mut ready = take(&mut self.ready);
         self.emit(handle, &mut ready);
         self.ready = ready;
         self.drop_entry(handle);
@@ -369,7 +383,7 @@ impl Linker {
         }
     }
 
-    /// When to look again at one that is over, if something it needs may still come.
+    /// Until when to wait for what may still come of one that is over.
     fn wait(&self, handle: Handle) -> Option<Nanos> {
         let entry = self.table.get(handle)?;
         let last = entry.end.saturating_add(self.settings.patience);
@@ -382,8 +396,7 @@ impl Linker {
             // The sender's hook may run long after the receiver's.
             None => entry.near,
         };
-        let again = self.watermark.saturating_add(self.settings.settle.max(1));
-        missing.then_some(again.min(last))
+        missing.then_some(last)
     }
 
     fn emit(&mut self, handle: Handle, out: &mut Vec<Linked>) {
