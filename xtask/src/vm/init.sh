@@ -54,6 +54,7 @@ done
 mkfifo /pipe-out /pipe-err
 cat /pipe-out >/stdout & out=$!
 cat /pipe-err >/stderr & err=$!
+echo "guest: up" >/dev/console
 chroot /system /bin/bash "$command" </dev/null >/pipe-out 2>/pipe-err
 code=$?
 # Whatever it left running may hold the pipes open; what it has written is through in a moment.
