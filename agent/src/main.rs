@@ -1,4 +1,9 @@
 //! `spantap`: flags → configuration → run → exit code.
+
+/// Facts are made on one thread and freed on another, where the C library's is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     spantap::ui::main()
 }
