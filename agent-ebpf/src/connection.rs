@@ -25,6 +25,8 @@ pub struct Connection {
     pub sequence: [u32; 2],
     /// Bytes that may still be copied of the message under way, by direction.
     pub left: [u32; 2],
+    /// Offset of the first byte that is surely behind the body under way, by direction.
+    pub body: [u64; 2],
     /// Records lost since one came through.
     pub lost: u32,
     /// Inode of the socket (fall-back path: tells a reused address).
@@ -57,6 +59,7 @@ impl Connection {
             next: [0; 2],
             sequence: [0; 2],
             left: [0; 2],
+            body: [0; 2],
             lost: 0,
             inode,
             way: 2,

@@ -1,7 +1,8 @@
 //! The kernel side of spantap: programs and maps. Built for the bpf target by agent/build.rs; on
 //! any other target it is an empty program, so that the whole workspace builds with stock tools.
 //!
-//! A program filters, reads and emits; it knows sockets and bytes, and no protocol.
+//! A program filters, reads and emits; it knows sockets and bytes, and of protocols only what saves
+//! copying (`framing`).
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -10,6 +11,8 @@ mod arch;
 mod connection;
 #[cfg(target_arch = "bpf")]
 mod emit;
+#[cfg(target_arch = "bpf")]
+mod framing;
 #[cfg(target_arch = "bpf")]
 mod iovec;
 #[cfg(target_arch = "bpf")]

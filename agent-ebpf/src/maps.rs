@@ -7,6 +7,7 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
 use crate::connection::Connection;
+use crate::framing::Look;
 use crate::iovec::Walk;
 
 /// Process id of the agent: its own traffic is dropped before anything else.
@@ -62,6 +63,8 @@ pub struct Scratch {
     /// A walk over iovecs. Here and not on the stack, so that the verifier forgets what it knows of
     /// its numbers and sees that one step is like the next.
     pub walk: Walk,
+    /// A look for a head's end, here for the same reason.
+    pub look: Look,
     /// A connection's introduction: too large for the stack of a deep program.
     pub open: Open,
     /// Header.

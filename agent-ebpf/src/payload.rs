@@ -10,6 +10,7 @@ use core::ffi::c_void;
 use crate::arch::{Arguments, call};
 use crate::connection::{Call, Connection};
 use crate::emit;
+use crate::framing;
 use crate::iovec::{Walker, gather};
 use crate::maps::{SCRATCH, Scratch, global};
 
@@ -155,7 +156,8 @@ pub struct Piece {
     pub flags: u8,
 }
 
-/// Sends the records of one completed call: up to [`PARTS`] of at most [`CHUNK`] bytes.
+/// Sends the records of one completed call: up to [`PARTS`] of at most [`CHUNK`] bytes. `framed`:
+/// whether to look how far the body goes, which only newer verifiers have patience for.
 #[inline(always)]
 pub fn deliver(
     connection: &mut Connection,
@@ -163,6 +165,7 @@ pub fn deliver(
     call: Call,
     offset: u64,
     walker: Walker,
+    framed: bool,
 ) {
     let Some(scratch) = scratch(call.way.into()) else {
         return;
@@ -173,17 +176,33 @@ pub fn deliver(
     if connection.way != call.way {
         connection.way = call.way;
         connection.left[way] = global!(MESSAGE_BYTES);
+        connection.body[way] = 0;
         flags = flag::TURN;
     }
     // The first bytes of a call are kept whatever the budget: they may be a head's, after an answer
     // that came before its request was over.
-    let wanted = call.length.min(connection.left[way].max(ALWAYS));
-    connection.left[way] = connection.left[way].saturating_sub(wanted);
-    let wanted = if buffer.missing == hole::NONE {
-        wanted
-    } else {
+    let end = offset + u64::from(call.length);
+    let budget = if end <= connection.body[way] {
         0
+    } else {
+        connection.left[way]
     };
+    let mut wanted = call.length.min(budget.max(ALWAYS));
+    if buffer.missing != hole::NONE {
+        wanted = 0;
+    }
+    if framed
+        && wanted >= framing::BULKY
+        && let Some((head, body)) = framing::look(scratch, &buffer)
+    {
+        let over = offset + u64::from(head) + body;
+        // More may come after a body that ends within the call.
+        if over >= end {
+            connection.body[way] = over;
+            wanted = head.max(ALWAYS);
+        }
+    }
+    connection.left[way] = connection.left[way].saturating_sub(wanted);
     // A walk without bpf_loop is all the old verifiers have patience for: one record then.
     let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 {
         1

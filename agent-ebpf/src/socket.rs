@@ -99,7 +99,7 @@ fn moved(socket: *mut c_void, result: i32, way: u8) {
     }
     let mut arguments = arguments();
     payload::pick(state, &mut arguments, call.length);
-    payload::deliver(state, &arguments, call, offset, Walker::Loop);
+    payload::deliver(state, &arguments, call, offset, Walker::Loop, true);
 }
 
 /// The state of a socket: kept with it, made when bytes first move and its process is wanted.

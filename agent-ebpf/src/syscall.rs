@@ -247,7 +247,7 @@ fn transfer(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
     } else {
         state.receiver = pid_tgid as u32;
     }
-    payload::deliver(state, arguments, call, offset, walker);
+    payload::deliver(state, arguments, call, offset, walker, false);
 }
 
 /// Inlined: with any function of its own in a program, verifiers before 6.2 track every number
