@@ -1,5 +1,6 @@
 //! Building the agent, and running it.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,9 +31,8 @@ impl Run {
             " through sudo"
         };
         say(format!("starting spantap agent{through}; Ctrl-C ends it"));
-        let status = command.status().context("start the agent")?;
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
-        Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+        // In our place: signals reach it alone, and its exit code is ours.
+        Err(command.exec()).context("start the agent")
     }
 }
 

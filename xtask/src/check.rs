@@ -246,7 +246,7 @@ fn fmt(_: &Context) -> Result<Count> {
     let files = tidy::tracked("rs")?;
     let mut command = Command::new("rustfmt");
     command.args(["--check", "--edition", "2024"]).args(&files);
-    shell::run(&mut command).context("`cargo fmt --all`, or rustfmt on the file, mends it")?;
+    shell::run(&mut command).context("mend it: rustfmt --edition 2024 $(git ls-files '*.rs')")?;
     Ok(Count::ONE)
 }
 
