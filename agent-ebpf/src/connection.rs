@@ -85,6 +85,23 @@ impl Connection {
         }
         self.wanted != 0
     }
+
+    /// Counts from here, as its introduction in this call says: user space takes the first byte of
+    /// the call for offset 0. What was moved before, also in calls whose introduction was refused,
+    /// is no part of it. TCP's position in the opposite way is remembered, so that bytes that move
+    /// there unseen before the first call show as a hole.
+    #[inline(always)]
+    pub fn begin<P: Pointer>(&mut self, tcp: Option<P>, way: u8) {
+        self.opened = 1;
+        self.next = [0; 2];
+        self.sequence = [0; 2];
+        let Some(tcp) = tcp else { return };
+        if way == EGRESS {
+            self.sequence[INGRESS as usize] = tcp.field(Field::CopiedSeq);
+        } else {
+            self.sequence[EGRESS as usize] = tcp.field(Field::WriteSeq);
+        }
+    }
 }
 
 #[inline(always)]
@@ -203,17 +220,6 @@ impl Net {
     #[inline(always)]
     pub fn untyped(socket: Untyped) -> Self {
         Self(Untyped(socket.field::<u64>(Field::SkNet) as *const _).field(Field::NetInum))
-    }
-}
-
-/// Takes TCP's position in the way opposite to the opening call, so that bytes that move there
-/// unseen before the first call show as a hole.
-#[inline(always)]
-pub fn remember<P: Pointer>(connection: &mut Connection, tcp: P, way: u8) {
-    if way == EGRESS {
-        connection.sequence[INGRESS as usize] = tcp.field(Field::CopiedSeq);
-    } else {
-        connection.sequence[EGRESS as usize] = tcp.field(Field::WriteSeq);
     }
 }
 

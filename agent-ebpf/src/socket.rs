@@ -77,17 +77,14 @@ fn moved(socket: *mut c_void, result: i32, way: u8) {
     } else {
         tcp.field(Field::CopiedSeq)
     };
-    let offset = connection::advance(state, way, call.length, position);
     if state.opened == 0 {
         if !introduce(state.id, socket, tcp.0, call) {
             state.lost = state.lost.wrapping_add(1);
             return;
         }
-        if !tcp.0.is_null() {
-            connection::remember(state, tcp, way);
-        }
-        state.opened = 1;
+        state.begin((!tcp.0.is_null()).then_some(tcp), way);
     }
+    let offset = connection::advance(state, way, call.length, position);
     if way == EGRESS && !tcp.0.is_null() {
         let bytes =
             connection::received_unseen(state, tcp.field(Field::CopiedSeq), pid_tgid as u32);

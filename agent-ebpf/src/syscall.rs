@@ -227,17 +227,14 @@ fn transfer(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
         (true, EGRESS) => socket.field(Field::WriteSeq),
         (true, _) => socket.field(Field::CopiedSeq),
     };
-    let offset = connection::advance(state, way, call.length, position);
     if state.opened == 0 {
         if !introduce(state.id, socket, tcp, call) {
             state.lost = state.lost.wrapping_add(1);
             return;
         }
-        if tcp {
-            connection::remember(state, socket, way);
-        }
-        state.opened = 1;
+        state.begin(tcp.then_some(socket), way);
     }
+    let offset = connection::advance(state, way, call.length, position);
     if way == EGRESS && tcp && walker == Walker::Loop {
         let position = socket.field(Field::CopiedSeq);
         let bytes = connection::received_unseen(state, position, pid_tgid as u32);
