@@ -303,10 +303,12 @@ const ECONNRESET: i32 = -104;
 const ETIMEDOUT: i32 = -110;
 const EHOSTUNREACH: i32 = -113;
 
-/// Tells the end of a connection that user space knows, from wherever the kernel ends it.
+/// Tells the end of a connection that user space knows, from wherever the kernel ends it. That it is
+/// gone is told of every connection that was introduced, whoever is traced by then: its place in
+/// user space's table becomes free.
 #[inline(always)]
 pub fn over(connection: &mut Connection, how: u32) {
-    if connection.opened != 0 && connection.wanted != 0 {
+    if connection.opened != 0 && (connection.wanted != 0 || how == end::GONE) {
         // SAFETY: no arguments. The task is whoever made the packet arrive: not said.
         let time = unsafe { bpf_ktime_get_ns() };
         end(connection, how, 0, time, 0);
