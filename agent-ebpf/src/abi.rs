@@ -238,7 +238,8 @@ pub enum Counter {
     Budgeted = 4,
     /// Calls of connections that are muted.
     Muted = 5,
-    /// Calls by processes that are not selected.
+    /// Calls by processes that are not selected, on connections that are not muted. The fall-back
+    /// path asks for the process first: there, its calls on muted connections and on files count.
     Unselected = 6,
     /// Calls by 32-bit programs.
     Compat = 7,

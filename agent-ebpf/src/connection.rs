@@ -35,8 +35,8 @@ pub struct Connection {
     pub opened: u8,
     /// 1 for TCP.
     pub tcp: u8,
-    /// 1 where its bytes are wanted.
-    pub wanted: u8,
+    /// What the last judgement was.
+    pub judgement: Judgement,
     /// Thread that last received here.
     pub receiver: u32,
     /// The last sendmmsg or recvmmsg: its array, the message to come, the length of the last one.
@@ -62,7 +62,7 @@ impl Connection {
             way: 2,
             opened: 0,
             tcp: tcp as u8,
-            wanted: 0,
+            judgement: Judgement::Unselected,
             receiver: 0,
             array: 0,
             index: 0,
@@ -70,20 +70,15 @@ impl Connection {
         }
     }
 
-    /// Whether bytes that this process moves here are wanted.
+    /// Whether bytes that this process moves here are wanted; where not, the call is counted.
     #[inline(always)]
     pub fn wanted_by(&mut self, tgid: u32) -> bool {
         let stamp = (u64::from(epoch()) << 32) | u64::from(tgid);
         if self.judged != stamp {
             self.judged = stamp;
-            // SAFETY: the value is only tested for presence.
-            let muted = unsafe { MUTED.get(self.id) }.is_some();
-            self.wanted = (!muted && process_wanted(tgid)) as u8;
-            if muted {
-                emit::count(Counter::Muted, 1);
-            }
+            self.judgement = judge(self.id, tgid);
         }
-        self.wanted != 0
+        self.judgement.passes()
     }
 
     /// Counts from here, as its introduction in this call says: user space takes the first byte of
@@ -104,17 +99,54 @@ impl Connection {
     }
 }
 
+/// What is to be done with the bytes that a process moves over a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Judgement {
+    /// They are delivered.
+    Wanted = 0,
+    /// Nobody can make sense of the connection.
+    Muted = 1,
+    /// The process is not selected.
+    Unselected = 2,
+}
+
+impl Judgement {
+    /// Whether the call goes on; counted where it does not.
+    #[inline(always)]
+    pub fn passes(self) -> bool {
+        match self {
+            Self::Wanted => return true,
+            Self::Muted => emit::count(Counter::Muted, 1),
+            Self::Unselected => emit::count(Counter::Unselected, 1),
+        }
+        false
+    }
+}
+
+#[inline(always)]
+fn judge(connection: u64, tgid: u32) -> Judgement {
+    // SAFETY: the value is only tested for presence.
+    if unsafe { MUTED.get(connection) }.is_some() {
+        return Judgement::Muted;
+    }
+    judge_process(tgid)
+}
+
+/// Whether a process is traced, as one that is not judged yet is meanwhile.
+#[inline(always)]
+pub fn judge_process(tgid: u32) -> Judgement {
+    // SAFETY: a u32 read once; a concurrent update gives the old or the new verdict.
+    match unsafe { PROCESSES.get(tgid) } {
+        Some(found) if *found != verdict::TRACED => Judgement::Unselected,
+        _ => Judgement::Wanted,
+    }
+}
+
 #[inline(always)]
 fn epoch() -> u32 {
     let kernel = EPOCH.get(0).copied().unwrap_or(0);
     kernel.wrapping_add(EPOCH.get(1).copied().unwrap_or(0))
-}
-
-/// Whether a process is traced, or not judged yet.
-#[inline(always)]
-pub fn process_wanted(tgid: u32) -> bool {
-    // SAFETY: a u32 read once; a concurrent update gives the old or the new verdict.
-    unsafe { PROCESSES.get(tgid) }.is_none_or(|found| *found == verdict::TRACED)
 }
 
 /// Whether a socket is of a kind that is traced: TCP or a unix stream. `Some(true)` for TCP.
@@ -308,7 +340,7 @@ const EHOSTUNREACH: i32 = -113;
 /// user space's table becomes free.
 #[inline(always)]
 pub fn over(connection: &mut Connection, how: u32) {
-    if connection.opened != 0 && (connection.wanted != 0 || how == end::GONE) {
+    if connection.opened != 0 && (connection.judgement == Judgement::Wanted || how == end::GONE) {
         // SAFETY: no arguments. The task is whoever made the packet arrive: not said.
         let time = unsafe { bpf_ktime_get_ns() };
         end(connection, how, 0, time, 0);

@@ -54,7 +54,6 @@ fn moved(socket: *mut c_void, result: i32, way: u8) {
         return;
     };
     if !state.wanted_by(tgid) {
-        emit::count(Counter::Unselected, 1);
         return;
     }
     // SAFETY: no arguments.
@@ -109,7 +108,7 @@ fn state_of(socket: *mut c_void, tgid: u32, result: i32) -> Option<&'static mut 
         if let Some(found) = found.as_mut() {
             return Some(found);
         }
-        if result <= 0 || !connection::process_wanted(tgid) {
+        if result <= 0 || !connection::judge_process(tgid).passes() {
             return None;
         }
         let tcp = connection::kind_of(Typed(socket))?;

@@ -52,8 +52,7 @@ fn after(context: &BtfTracePointContext, walker: Walker) -> i32 {
     if tgid == global!(OWN) {
         return 0;
     }
-    if !connection::process_wanted(tgid) {
-        emit::count(Counter::Unselected, 1);
+    if !connection::judge_process(tgid).passes() {
         return 0;
     }
     for (i, word) in words.iter_mut().enumerate() {

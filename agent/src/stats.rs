@@ -58,9 +58,9 @@ counters! {
     kernel_faults = "kernel.faults",
     /// Payload bytes left out by the copy budget.
     kernel_budgeted_bytes = "kernel.budgeted_bytes",
-    /// Times a muted connection was looked at again.
+    /// Calls of connections that are left alone.
     kernel_muted = "kernel.muted",
-    /// Calls by processes that are not selected.
+    /// Calls by processes that are not selected; on the syscall path, those on files too.
     kernel_unselected = "kernel.unselected",
     /// Calls by 32-bit programs, which are not read.
     kernel_compat = "kernel.compat",
