@@ -158,7 +158,8 @@ pub mod hole {
     pub const NONE: u8 = 0;
     /// Past what a message may cost; only the length is kept.
     pub const BUDGET: u8 = 1;
-    /// sendfile, splice, io_uring: the bytes never were in a user buffer of this call.
+    /// sendfile, splice, io_uring, MSG_TRUNC: the bytes are not known to be in a user buffer of this
+    /// call.
     pub const NO_BUFFER: u8 = 2;
     /// The buffer could not be read.
     pub const FAULT: u8 = 3;
@@ -243,7 +244,7 @@ pub enum Counter {
     Unselected = 6,
     /// Calls by 32-bit programs.
     Compat = 7,
-    /// Calls without a user buffer (sendfile, splice, io_uring).
+    /// Calls without a user buffer (sendfile, splice, io_uring, MSG_TRUNC).
     NoBuffer = 8,
     /// Connections that no state could be kept for.
     NoState = 9,
@@ -312,6 +313,8 @@ fields! {
     BytesSent = "tcp_sock"."bytes_sent",
     BytesRetrans = "tcp_sock"."bytes_retrans",
     UnixPeer = "unix_sock"."peer",
+    SkSocket = "sock"."sk_socket",
+    SocketFile = "socket"."file",
 }
 
 /// [`Field`]s there are.

@@ -39,12 +39,8 @@ pub struct Connection {
     pub judgement: Judgement,
     /// Thread that last received here.
     pub receiver: u32,
-    /// The last sendmmsg or recvmmsg: its array, the message to come, the length of the last one.
-    pub array: u64,
-    /// See `array`.
-    pub index: u32,
-    /// See `array`.
-    pub message: u32,
+    /// 1 once sendmmsg or recvmmsg was used on it.
+    pub batched: u8,
 }
 
 impl Connection {
@@ -64,9 +60,7 @@ impl Connection {
             tcp: tcp as u8,
             judgement: Judgement::Unselected,
             receiver: 0,
-            array: 0,
-            index: 0,
-            message: 0,
+            batched: 0,
         }
     }
 

@@ -6,8 +6,10 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
+use crate::batch::Batch;
 use crate::connection::Connection;
 use crate::iovec::Walk;
+use crate::syscall::Transfers;
 
 /// Process id of the agent: its own traffic is dropped before anything else.
 #[unsafe(no_mangle)]
@@ -44,7 +46,13 @@ pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
 /// Connections nobody can parse; written by user space.
 #[map]
 pub static MUTED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
-/// Their sum is raised whenever PROCESSES or MUTED changed, so that connections look again. Slot 0
+/// Thread → the sendmmsg or recvmmsg it is in.
+#[map]
+pub static BATCHES: LruHashMap<u32, Batch> = LruHashMap::with_max_entries(1024, 0);
+/// The call that is being looked at on the fall-back path.
+#[map]
+pub static TRANSFERS: PerCpuArray<Transfers> = PerCpuArray::with_max_entries(1, 0);
+/// The sum is raised whenever PROCESSES or MUTED changed, so that connections look again. Slot 0
 /// is raised by the kernel side, slot 1 by user space: neither can undo the other's.
 #[map]
 pub static EPOCH: Array<u32> = Array::with_max_entries(2, 0);

@@ -64,7 +64,7 @@ counters! {
     kernel_unselected = "kernel.unselected",
     /// Calls by 32-bit programs, which are not read.
     kernel_compat = "kernel.compat",
-    /// Calls without a user buffer: sendfile, splice, io_uring.
+    /// Calls without a user buffer: sendfile, splice, io_uring, MSG_TRUNC.
     kernel_no_buffer = "kernel.no_buffer",
     /// Connections that the kernel side had no room for.
     kernel_no_state = "kernel.no_state",

@@ -54,6 +54,11 @@ pub fn cases() -> Vec<Case> {
                 both(stage, form, seen, capture)
             }));
         }
+        for form in ["uring-aside", "discard"] {
+            cases.push(Case::new(format!("io::{form}::{path}"), move |stage| {
+                decoys(stage, form, capture)
+            }));
+        }
         for owner in ["fork", "pass", "exec"] {
             cases.push(Case::new(format!("io::{owner}::{path}"), move |stage| {
                 owned(stage, owner, capture)
@@ -153,6 +158,16 @@ fn both(stage: &mut Stage, form: &str, seen: Seen, capture: Capture) -> Result<(
         flagged(stage, &known[count..], &spans, Kind::Client);
     }
     Ok(())
+}
+
+/// A program whose requests never are in the buffers of its calls, which have others in them.
+fn decoys(stage: &mut Stage, form: &str, capture: Capture) -> Result<()> {
+    let mut serving = Serving::start(stage, form)?;
+    let (port, asking) = (serving.port, serving.asking());
+    let mut plain = Plain::new(&mut serving.driver, port)?;
+    let agent = stage.agent()?.ports(&[port]).capture(capture).start()?;
+    let known = drive(&mix(), &mut plain, port, Some(&asking), None)?;
+    stage.judge(agent, &known).map(drop)
 }
 
 /// The connection is served by another process than the one that accepted it.
