@@ -4,7 +4,7 @@
 use agent_ebpf::abi::{CHUNK, COUNTERS, FIELD_COUNT, Open, Segment, TAIL};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, RingBuf};
 
 use crate::batch::Batch;
 use crate::connection::Connection;
@@ -39,10 +39,11 @@ pub static CONNECTIONS: SkStorage<Connection> = SkStorage::new();
 /// The same on the fall-back path, by the socket's address; size set at load.
 #[map]
 pub static SOCKETS: LruHashMap<u64, Connection> = LruHashMap::with_max_entries(1, 0);
-/// Process → `abi::verdict`; written by user space, as large as pid_max commonly is. Preallocated:
-/// before 6.1 the kernel warns of tracing programs that allocate (kernel/bpf/verifier.c, 5.10).
+/// Process → `abi::verdict`; written by user space, as large as pid_max commonly is. The verdict that
+/// was asked for least recently makes room: its process is judged anew. Preallocated, as all maps
+/// are: before 6.1 the kernel warns of tracing programs that allocate (kernel/bpf/verifier.c, 5.10).
 #[map]
-pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
+pub static PROCESSES: LruHashMap<u32, u32> = LruHashMap::with_max_entries(32_768, 0);
 /// Connections nobody can parse; written by user space.
 #[map]
 pub static MUTED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);

@@ -29,6 +29,32 @@ pub fn exited(_: RawTracePointContext) -> i32 {
     0
 }
 
+/// When a process is made: a verdict that came after the end of one that had its number is not its.
+/// Tracepoint: include/trace/events/sched.h, called from kernel/fork.c for threads too.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn forked(context: RawTracePointContext) -> i32 {
+    let child = Untyped(context.arg::<u64>(1) as *const _);
+    let (tgid, tid) = (
+        child.field::<u32>(Field::TaskTgid),
+        child.field::<u32>(Field::TaskPid),
+    );
+    if tgid == tid {
+        forget(tgid);
+    }
+    0
+}
+
+/// Takes back what was said of a process.
+#[inline(always)]
+fn forget(tgid: u32) {
+    if PROCESSES.remove(tgid).is_ok()
+        && let Some(epoch) = EPOCH.get_ptr_mut(0)
+    {
+        // SAFETY: an array slot; two CPUs raising it at once still change it.
+        unsafe { *epoch = (*epoch).wrapping_add(1) };
+    }
+}
+
 /// False where the ring was full.
 #[inline(always)]
 fn tell(kind: Kind) -> bool {
@@ -38,12 +64,7 @@ fn tell(kind: Kind) -> bool {
     if tgid == global!(OWN) || (kind == Kind::Exit && tgid != pid_tgid as u32) {
         return true;
     }
-    if PROCESSES.remove(tgid).is_ok()
-        && let Some(epoch) = EPOCH.get_ptr_mut(0)
-    {
-        // SAFETY: an array slot; two CPUs raising it at once still change it.
-        unsafe { *epoch = (*epoch).wrapping_add(1) };
-    }
+    forget(tgid);
     // SAFETY: no arguments.
     let task = Untyped(unsafe { bpf_get_current_task() } as *const _);
     let parent = Untyped(task.field::<u64>(Field::TaskParent) as *const _);

@@ -38,6 +38,7 @@ type Programs = &'static [(&'static str, &'static str)];
 
 /// Who comes and goes: rare, attached as long as the agent runs.
 const PROCESS: Programs = &[
+    ("forked", "sched_process_fork"),
     ("executed", "sched_process_exec"),
     ("exited", "sched_process_exit"),
 ];
@@ -290,7 +291,7 @@ impl Control {
     /// Tells the kernel side whether a process is traced.
     ///
     /// # Errors
-    /// Where the map is full or the kernel refuses.
+    /// Where the kernel refuses.
     pub fn judge(&self, process: u32, traced: bool) -> Result<()> {
         let verdict = if traced {
             verdict::TRACED
