@@ -260,6 +260,13 @@ pub mod verdict {
     pub const IGNORED: u32 = 2;
 }
 
+/// What user space asks for a connection.
+pub mod wish {
+    /// Deliver nothing more.
+    pub const MUTE: u32 = 0;
+    // Any other number asks for it to be introduced again, once for each number.
+}
+
 macro_rules! fields {
     ($($variant:ident = $structure:literal . $member:literal,)+) => {
         /// Fields of kernel structures that the programs read. Their offsets are resolved from the

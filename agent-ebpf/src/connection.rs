@@ -2,12 +2,13 @@
 
 use agent_ebpf::abi::{
     AF_INET, AF_INET6, AF_UNIX, Counter, EGRESS, End, Field, INGRESS, Kind, Open, end, verdict,
+    wish,
 };
 use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns};
 
 use crate::emit;
 use crate::kernel::{Pointer, Typed, Untyped};
-use crate::maps::{EPOCH, MUTED, PROCESSES};
+use crate::maps::{EPOCH, PROCESSES, WISHES};
 use crate::payload;
 
 /// State of one socket. Two threads may touch it at once; what that can spoil is a budget or a
@@ -27,6 +28,8 @@ pub struct Connection {
     pub left: [u32; 2],
     /// Records lost since one came through.
     pub lost: u32,
+    /// The last wish to be introduced again that was heard.
+    pub obeyed: u32,
     /// Inode of the socket (fall-back path: tells a reused address).
     pub inode: u32,
     /// Way of the last bytes; 2 before any.
@@ -54,6 +57,7 @@ impl Connection {
             sequence: [0; 2],
             left: [0; 2],
             lost: 0,
+            obeyed: wish::MUTE,
             inode,
             way: 2,
             opened: 0,
@@ -70,9 +74,25 @@ impl Connection {
         let stamp = (u64::from(epoch()) << 32) | u64::from(tgid);
         if self.judged != stamp {
             self.judged = stamp;
-            self.judgement = judge(self.id, tgid);
+            self.judgement = self.judge(tgid);
         }
         self.judgement.passes()
+    }
+
+    #[inline(always)]
+    fn judge(&mut self, tgid: u32) -> Judgement {
+        // SAFETY: a u32 read once; a concurrent update gives the old or the new wish.
+        if let Some(wish) = unsafe { WISHES.get(self.id) } {
+            let wish = *wish;
+            if wish == wish::MUTE {
+                return Judgement::Muted;
+            }
+            if wish != self.obeyed {
+                self.obeyed = wish;
+                self.opened = 0;
+            }
+        }
+        judge_process(tgid)
     }
 
     /// Counts from here, as its introduction in this call says: user space takes the first byte of
@@ -82,6 +102,7 @@ impl Connection {
     #[inline(always)]
     pub fn begin<P: Pointer>(&mut self, tcp: Option<P>, way: u8) {
         self.opened = 1;
+        self.way = 2;
         self.next = [0; 2];
         self.sequence = [0; 2];
         let Some(tcp) = tcp else { return };
@@ -116,15 +137,6 @@ impl Judgement {
         }
         false
     }
-}
-
-#[inline(always)]
-fn judge(connection: u64, tgid: u32) -> Judgement {
-    // SAFETY: the value is only tested for presence.
-    if unsafe { MUTED.get(connection) }.is_some() {
-        return Judgement::Muted;
-    }
-    judge_process(tgid)
 }
 
 /// Whether a process is traced, as one that is not judged yet is meanwhile.

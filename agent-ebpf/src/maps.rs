@@ -44,16 +44,16 @@ pub static SOCKETS: LruHashMap<u64, Connection> = LruHashMap::with_max_entries(1
 /// are: before 6.1 the kernel warns of tracing programs that allocate (kernel/bpf/verifier.c, 5.10).
 #[map]
 pub static PROCESSES: LruHashMap<u32, u32> = LruHashMap::with_max_entries(32_768, 0);
-/// Connections nobody can parse; written by user space.
+/// Connection → `abi::wish`; written by user space.
 #[map]
-pub static MUTED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
+pub static WISHES: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16_384, 0);
 /// Thread → the sendmmsg or recvmmsg it is in.
 #[map]
 pub static BATCHES: LruHashMap<u32, Batch> = LruHashMap::with_max_entries(1024, 0);
 /// The call that is being looked at on the fall-back path.
 #[map]
 pub static TRANSFERS: PerCpuArray<Transfers> = PerCpuArray::with_max_entries(1, 0);
-/// The sum is raised whenever PROCESSES or MUTED changed, so that connections look again. Slot 0
+/// The sum is raised whenever PROCESSES or WISHES changed, so that connections look again. Slot 0
 /// is raised by the kernel side, slot 1 by user space: neither can undo the other's.
 #[map]
 pub static EPOCH: Array<u32> = Array::with_max_entries(2, 0);
