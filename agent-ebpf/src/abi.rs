@@ -248,9 +248,11 @@ pub enum Counter {
     NoBuffer = 8,
     /// Connections that no state could be kept for.
     NoState = 9,
+    /// Processes whose exec or end was not told, as the ring was full.
+    UntoldProcesses = 10,
 }
 /// Number of [`Counter`]s.
-pub const COUNTERS: u32 = 10;
+pub const COUNTERS: u32 = 11;
 
 /// Verdicts of the map from process to selection; no entry means not judged yet: traced meanwhile.
 pub mod verdict {

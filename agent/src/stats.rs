@@ -68,6 +68,8 @@ counters! {
     kernel_no_buffer = "kernel.no_buffer",
     /// Connections that the kernel side had no room for.
     kernel_no_state = "kernel.no_state",
+    /// Processes whose exec or end was not told, as a ring was full.
+    kernel_untold_processes = "kernel.untold_processes",
     /// Facts dropped because the weaver did not keep up.
     pipeline_facts_dropped = "pipeline.facts_dropped",
     /// Verdicts or mutes that could not be told to the kernel side.
