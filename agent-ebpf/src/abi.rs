@@ -124,17 +124,13 @@ pub struct Segment {
     pub tgid: u32,
     /// Thread.
     pub tid: u32,
-    /// Execution unit finer than a thread (goroutine, task), or 0.
-    pub unit: u64,
     /// Records of this connection lost since the last one that came through.
     pub lost: u32,
-    /// System call number, or [`NO_SYSCALL`].
-    pub syscall: u32,
+    /// Unused.
+    pub pad: u32,
 }
-const _: () = assert!(size_of::<Segment>() == 64);
+const _: () = assert!(size_of::<Segment>() == 56);
 
-/// [`Segment::syscall`] where none is known (kernel threads).
-pub const NO_SYSCALL: u32 = u32::MAX;
 /// Longest tail.
 pub const TAIL: usize = 16;
 /// Largest payload of one record; longer calls make several.
@@ -146,10 +142,6 @@ pub const PARTS: usize = 4;
 pub mod flag {
     /// First segment after bytes went the other way (or the first of all).
     pub const TURN: u8 = 1;
-    /// Continues the call of the record before it.
-    pub const PART: u8 = 2;
-    /// First bytes of this direction since the connection was opened: offset 0 of the stream.
-    pub const START: u8 = 4;
 }
 
 /// Why payload is missing.

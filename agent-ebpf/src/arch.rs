@@ -5,7 +5,7 @@
 /// What a system call was asked: its number and first five arguments.
 #[derive(Clone, Copy)]
 pub struct Arguments {
-    /// Number, or [`agent_ebpf::abi::NO_SYSCALL`].
+    /// Number, or [`NO_SYSCALL`].
     pub number: u32,
     /// Arguments 1 to 5.
     pub value: [u64; 5],
@@ -19,6 +19,9 @@ pub struct Arguments {
     /// returned just that number, its descriptor's, passes for one that runs.
     pub running: bool,
 }
+
+/// [`Arguments::number`] where the bytes are not in a buffer of a system call's.
+pub const NO_SYSCALL: u32 = u32::MAX;
 
 #[cfg(not(bpf_target_arch = "aarch64"))]
 mod machine {

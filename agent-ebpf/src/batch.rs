@@ -7,11 +7,10 @@
 //! after any message: what follows its first one has no known buffer, until something shows where
 //! a call begins. Not seen is a call that ends at a message whose header cannot be read.
 
-use agent_ebpf::abi::NO_SYSCALL;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
 use core::ffi::c_void;
 
-use crate::arch::{Arguments, call};
+use crate::arch::{Arguments, NO_SYSCALL, call};
 use crate::connection::{Call, Connection};
 use crate::iovec::{IOVECS, iovec};
 use crate::maps::{BATCHES, Scratch};

@@ -1,13 +1,11 @@
 //! From a completed call to its records: which user buffer held the bytes, how many of them the
 //! budget allows, and the copy. Reads user memory only; what cannot be read becomes a hole.
 
-use agent_ebpf::abi::{
-    CHUNK, Counter, EGRESS, INGRESS, Kind, NO_SYSCALL, PARTS, Segment, TAIL, flag, hole,
-};
+use agent_ebpf::abi::{CHUNK, Counter, EGRESS, INGRESS, Kind, PARTS, Segment, TAIL, flag, hole};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_probe_read_user};
 use core::ffi::c_void;
 
-use crate::arch::{Arguments, call};
+use crate::arch::{Arguments, NO_SYSCALL, call};
 use crate::connection::{Call, Connection};
 use crate::emit;
 use crate::iovec::{Walker, gather, iovec};
@@ -93,14 +91,7 @@ pub fn deliver_unseen(connection: &mut Connection, call: Call, bytes: u32) {
         ..call
     };
     let head = (hole::NO_BUFFER, 0, 0);
-    send(
-        connection,
-        scratch,
-        NO_SYSCALL,
-        call,
-        (offset, bytes, 0),
-        head,
-    );
+    send(connection, scratch, call, (offset, bytes, 0), head);
 }
 
 /// What of a call is sent.
@@ -164,20 +155,12 @@ pub fn deliver(
             wanted: wanted.saturating_sub(from),
             flags,
         };
-        one(
-            connection,
-            scratch,
-            &buffer,
-            (arguments.number, walker),
-            call,
-            offset,
-            &piece,
-        );
+        one(connection, scratch, &buffer, walker, call, offset, &piece);
         if last {
             break;
         }
         from += CHUNK as u32;
-        flags = flag::PART;
+        flags = 0;
     }
 }
 
@@ -201,21 +184,14 @@ fn one(
     connection: &mut Connection,
     scratch: &mut Scratch,
     buffer: &Buffer,
-    (syscall, walker): (u32, Walker),
+    walker: Walker,
     call: Call,
     offset: u64,
     piece: &Piece,
 ) {
     let (captured, tail, why) = copy(scratch, buffer, call.length, piece, walker);
     let place = (offset + u64::from(piece.from), piece.length, piece.flags);
-    send(
-        connection,
-        scratch,
-        syscall,
-        call,
-        place,
-        (why, captured, tail),
-    );
+    send(connection, scratch, call, place, (why, captured, tail));
 }
 
 /// Sends the record whose payload is in the scratch: (offset, length, flags), (hole, captured, tail).
@@ -223,7 +199,6 @@ fn one(
 fn send(
     connection: &mut Connection,
     scratch: &mut Scratch,
-    syscall: u32,
     call: Call,
     (offset, length, flags): (u64, u32, u8),
     (why, captured, tail): (u8, u32, u32),
@@ -241,9 +216,8 @@ fn send(
         captured,
         tgid: (call.pid_tgid >> 32) as u32,
         tid: call.pid_tgid as u32,
-        unit: 0,
         lost: connection.lost,
-        syscall,
+        pad: 0,
     };
     let kept = opaque(u64::from(captured) + u64::from(tail)).min(CHUNK as u64 + TAIL as u64);
     let size = size_of::<Segment>() as u64 + kept;

@@ -5,7 +5,7 @@
 //! Tracepoints: include/trace/events/sock.h (6.3), called from net/socket.c sock_sendmsg_nosec and
 //! sock_recvmsg_nosec, which read, write, send*, recv*, sendfile, splice to a socket and io_uring use.
 
-use agent_ebpf::abi::{Counter, EGRESS, Field, INGRESS, NO_SYSCALL, end};
+use agent_ebpf::abi::{Counter, EGRESS, Field, INGRESS, end};
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_ktime_get_ns,
@@ -15,7 +15,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
 
-use crate::arch::{self, Arguments};
+use crate::arch::{self, Arguments, NO_SYSCALL};
 use crate::batch;
 use crate::connection::{self, Call, Connection, Net};
 use crate::emit;

@@ -5,7 +5,7 @@
 //! What it cannot see: io_uring (no system call per transfer) and kernel threads. TCP's own
 //! positions show what went by unseen, as a hole of known length.
 
-use agent_ebpf::abi::{Counter, EGRESS, Field, INGRESS, NO_SYSCALL};
+use agent_ebpf::abi::{Counter, EGRESS, Field, INGRESS};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns,
     bpf_loop,
@@ -14,7 +14,7 @@ use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 use core::ffi::c_void;
 
-use crate::arch::{self, Arguments, call};
+use crate::arch::{self, Arguments, NO_SYSCALL, call};
 use crate::batch;
 use crate::connection::{self, Call, Connection, Net};
 use crate::emit;
