@@ -124,17 +124,13 @@ pub struct Segment {
     pub tgid: u32,
     /// Thread.
     pub tid: u32,
-    /// Execution unit finer than a thread (goroutine, task), or 0.
-    pub unit: u64,
     /// Records of this connection lost since the last one that came through.
     pub lost: u32,
-    /// System call number, or [`NO_SYSCALL`].
-    pub syscall: u32,
+    /// Unused.
+    pub pad: u32,
 }
-const _: () = assert!(size_of::<Segment>() == 64);
+const _: () = assert!(size_of::<Segment>() == 56);
 
-/// [`Segment::syscall`] where none is known (kernel threads).
-pub const NO_SYSCALL: u32 = u32::MAX;
 /// Longest tail.
 pub const TAIL: usize = 16;
 /// Largest payload of one record; longer calls make several.
@@ -146,10 +142,6 @@ pub const PARTS: usize = 4;
 pub mod flag {
     /// First segment after bytes went the other way (or the first of all).
     pub const TURN: u8 = 1;
-    /// Continues the call of the record before it.
-    pub const PART: u8 = 2;
-    /// First bytes of this direction since the connection was opened: offset 0 of the stream.
-    pub const START: u8 = 4;
 }
 
 /// Why payload is missing.
@@ -158,7 +150,8 @@ pub mod hole {
     pub const NONE: u8 = 0;
     /// Past what a message may cost; only the length is kept.
     pub const BUDGET: u8 = 1;
-    /// sendfile, splice, io_uring: the bytes never were in a user buffer of this call.
+    /// sendfile, splice, io_uring, MSG_TRUNC: the bytes are not known to be in a user buffer of this
+    /// call.
     pub const NO_BUFFER: u8 = 2;
     /// The buffer could not be read.
     pub const FAULT: u8 = 3;
@@ -238,17 +231,20 @@ pub enum Counter {
     Budgeted = 4,
     /// Calls of connections that are muted.
     Muted = 5,
-    /// Calls by processes that are not selected.
+    /// Calls by processes that are not selected, on connections that are not muted. The fall-back
+    /// path asks for the process first: there, its calls on muted connections and on files count.
     Unselected = 6,
     /// Calls by 32-bit programs.
     Compat = 7,
-    /// Calls without a user buffer (sendfile, splice, io_uring).
+    /// Calls without a user buffer (sendfile, splice, io_uring, MSG_TRUNC).
     NoBuffer = 8,
     /// Connections that no state could be kept for.
     NoState = 9,
+    /// Processes whose exec or end was not told, as the ring was full.
+    UntoldProcesses = 10,
 }
 /// Number of [`Counter`]s.
-pub const COUNTERS: u32 = 10;
+pub const COUNTERS: u32 = 11;
 
 /// Verdicts of the map from process to selection; no entry means not judged yet: traced meanwhile.
 pub mod verdict {
@@ -256,6 +252,13 @@ pub mod verdict {
     pub const TRACED: u32 = 1;
     /// Not selected.
     pub const IGNORED: u32 = 2;
+}
+
+/// What user space asks for a connection.
+pub mod wish {
+    /// Deliver nothing more.
+    pub const MUTE: u32 = 0;
+    // Any other number asks for it to be introduced again, once for each number.
 }
 
 macro_rules! fields {
@@ -311,6 +314,8 @@ fields! {
     BytesSent = "tcp_sock"."bytes_sent",
     BytesRetrans = "tcp_sock"."bytes_retrans",
     UnixPeer = "unix_sock"."peer",
+    SkSocket = "sock"."sk_socket",
+    SocketFile = "socket"."file",
 }
 
 /// [`Field`]s there are.

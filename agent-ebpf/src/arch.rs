@@ -2,16 +2,26 @@
 //!
 //! x86-64: `struct pt_regs` in arch/x86/include/asm/ptrace.h; arm64: arch/arm64/include/asm/ptrace.h.
 
-/// What a system call was asked: its number and first four arguments.
+/// What a system call was asked: its number and first five arguments.
 #[derive(Clone, Copy)]
 pub struct Arguments {
-    /// Number, or [`agent_ebpf::abi::NO_SYSCALL`].
+    /// Number, or [`NO_SYSCALL`].
     pub number: u32,
-    /// Arguments 1 to 4. The first may be stale on arm64 for calls that returned in its register.
-    pub value: [u64; 4],
+    /// Arguments 1 to 5.
+    pub value: [u64; 5],
     /// Made by a 32-bit program: numbers and structures differ.
     pub compat: bool,
+    /// It has not returned: what happens now, it does. Once it has, its registers are still there
+    /// while work is done on the way out, such as io_uring's.
+    ///
+    /// x86-64: the entry code saves -ENOSYS for a result, which no call returns that moved bytes.
+    /// arm64: the result takes the place of the first argument, which is kept elsewhere: a call that
+    /// returned just that number, its descriptor's, passes for one that runs.
+    pub running: bool,
 }
+
+/// [`Arguments::number`] where the bytes are not in a buffer of a system call's.
+pub const NO_SYSCALL: u32 = u32::MAX;
 
 #[cfg(not(bpf_target_arch = "aarch64"))]
 mod machine {
@@ -31,10 +41,13 @@ mod machine {
         let compat = w[10] & 0xffff != 0x33;
         Arguments {
             number: w[8] as u32,
-            value: [w[7], w[6], w[5], w[0]],
+            value: [w[7], w[6], w[5], w[0], w[2]],
             compat,
+            running: w[3] as i64 == -ENOSYS,
         }
     }
+
+    const ENOSYS: i64 = 38;
 
     pub mod call {
         pub const READ: u32 = 0;
@@ -72,8 +85,9 @@ mod machine {
         let compat = w[33] & 0x10 != 0;
         Arguments {
             number: w[35] as u32,
-            value: [w[34], w[1], w[2], w[3]],
+            value: [w[34], w[1], w[2], w[3], w[4]],
             compat,
+            running: w[0] == w[34],
         }
     }
 

@@ -2,12 +2,13 @@
 
 use agent_ebpf::abi::{
     AF_INET, AF_INET6, AF_UNIX, Counter, EGRESS, End, Field, INGRESS, Kind, Open, end, verdict,
+    wish,
 };
 use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns};
 
 use crate::emit;
 use crate::kernel::{Pointer, Typed, Untyped};
-use crate::maps::{EPOCH, MUTED, PROCESSES};
+use crate::maps::{EPOCH, PROCESSES, WISHES};
 use crate::payload;
 
 /// State of one socket. Two threads may touch it at once; what that can spoil is a budget or a
@@ -29,6 +30,8 @@ pub struct Connection {
     pub body: [u64; 2],
     /// Records lost since one came through.
     pub lost: u32,
+    /// The last wish to be introduced again that was heard.
+    pub obeyed: u32,
     /// Inode of the socket (fall-back path: tells a reused address).
     pub inode: u32,
     /// Way of the last bytes; 2 before any.
@@ -37,16 +40,12 @@ pub struct Connection {
     pub opened: u8,
     /// 1 for TCP.
     pub tcp: u8,
-    /// 1 where its bytes are wanted.
-    pub wanted: u8,
+    /// What the last judgement was.
+    pub judgement: Judgement,
     /// Thread that last received here.
     pub receiver: u32,
-    /// The last sendmmsg or recvmmsg: its array, the message to come, the length of the last one.
-    pub array: u64,
-    /// See `array`.
-    pub index: u32,
-    /// See `array`.
-    pub message: u32,
+    /// 1 once sendmmsg or recvmmsg was used on it.
+    pub batched: u8,
 }
 
 impl Connection {
@@ -61,32 +60,95 @@ impl Connection {
             left: [0; 2],
             body: [0; 2],
             lost: 0,
+            obeyed: wish::MUTE,
             inode,
             way: 2,
             opened: 0,
             tcp: tcp as u8,
-            wanted: 0,
+            judgement: Judgement::Unselected,
             receiver: 0,
-            array: 0,
-            index: 0,
-            message: 0,
+            batched: 0,
         }
     }
 
-    /// Whether bytes that this process moves here are wanted.
+    /// Whether bytes that this process moves here are wanted; where not, the call is counted.
     #[inline(always)]
     pub fn wanted_by(&mut self, tgid: u32) -> bool {
         let stamp = (u64::from(epoch()) << 32) | u64::from(tgid);
         if self.judged != stamp {
             self.judged = stamp;
-            // SAFETY: the value is only tested for presence.
-            let muted = unsafe { MUTED.get(self.id) }.is_some();
-            self.wanted = (!muted && process_wanted(tgid)) as u8;
-            if muted {
-                emit::count(Counter::Muted, 1);
+            self.judgement = self.judge(tgid);
+        }
+        self.judgement.passes()
+    }
+
+    #[inline(always)]
+    fn judge(&mut self, tgid: u32) -> Judgement {
+        // SAFETY: a u32 read once; a concurrent update gives the old or the new wish.
+        if let Some(wish) = unsafe { WISHES.get(self.id) } {
+            let wish = *wish;
+            if wish == wish::MUTE {
+                return Judgement::Muted;
+            }
+            if wish != self.obeyed {
+                self.obeyed = wish;
+                self.opened = 0;
             }
         }
-        self.wanted != 0
+        judge_process(tgid)
+    }
+
+    /// Counts from here, as its introduction in this call says: user space takes the first byte of
+    /// the call for offset 0. What was moved before, also in calls whose introduction was refused,
+    /// is no part of it. TCP's position in the opposite way is remembered, so that bytes that move
+    /// there unseen before the first call show as a hole.
+    #[inline(always)]
+    pub fn begin<P: Pointer>(&mut self, tcp: Option<P>, way: u8) {
+        self.opened = 1;
+        self.way = 2;
+        self.next = [0; 2];
+        self.sequence = [0; 2];
+        let Some(tcp) = tcp else { return };
+        if way == EGRESS {
+            self.sequence[INGRESS as usize] = tcp.field(Field::CopiedSeq);
+        } else {
+            self.sequence[EGRESS as usize] = tcp.field(Field::WriteSeq);
+        }
+    }
+}
+
+/// What is to be done with the bytes that a process moves over a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Judgement {
+    /// They are delivered.
+    Wanted = 0,
+    /// Nobody can make sense of the connection.
+    Muted = 1,
+    /// The process is not selected.
+    Unselected = 2,
+}
+
+impl Judgement {
+    /// Whether the call goes on; counted where it does not.
+    #[inline(always)]
+    pub fn passes(self) -> bool {
+        match self {
+            Self::Wanted => return true,
+            Self::Muted => emit::count(Counter::Muted, 1),
+            Self::Unselected => emit::count(Counter::Unselected, 1),
+        }
+        false
+    }
+}
+
+/// Whether a process is traced, as one that is not judged yet is meanwhile.
+#[inline(always)]
+pub fn judge_process(tgid: u32) -> Judgement {
+    // SAFETY: a u32 read once; a concurrent update gives the old or the new verdict.
+    match unsafe { PROCESSES.get(tgid) } {
+        Some(found) if *found != verdict::TRACED => Judgement::Unselected,
+        _ => Judgement::Wanted,
     }
 }
 
@@ -94,13 +156,6 @@ impl Connection {
 fn epoch() -> u32 {
     let kernel = EPOCH.get(0).copied().unwrap_or(0);
     kernel.wrapping_add(EPOCH.get(1).copied().unwrap_or(0))
-}
-
-/// Whether a process is traced, or not judged yet.
-#[inline(always)]
-pub fn process_wanted(tgid: u32) -> bool {
-    // SAFETY: a u32 read once; a concurrent update gives the old or the new verdict.
-    unsafe { PROCESSES.get(tgid) }.is_none_or(|found| *found == verdict::TRACED)
 }
 
 /// Whether a socket is of a kind that is traced: TCP or a unix stream. `Some(true)` for TCP.
@@ -209,17 +264,6 @@ impl Net {
     }
 }
 
-/// Takes TCP's position in the way opposite to the opening call, so that bytes that move there
-/// unseen before the first call show as a hole.
-#[inline(always)]
-pub fn remember<P: Pointer>(connection: &mut Connection, tcp: P, way: u8) {
-    if way == EGRESS {
-        connection.sequence[INGRESS as usize] = tcp.field(Field::CopiedSeq);
-    } else {
-        connection.sequence[EGRESS as usize] = tcp.field(Field::WriteSeq);
-    }
-}
-
 #[inline(always)]
 fn addresses<P: Pointer>(open: &mut Open, socket: P) {
     open.protocol = IPPROTO_TCP;
@@ -300,10 +344,12 @@ const ECONNRESET: i32 = -104;
 const ETIMEDOUT: i32 = -110;
 const EHOSTUNREACH: i32 = -113;
 
-/// Tells the end of a connection that user space knows, from wherever the kernel ends it.
+/// Tells the end of a connection that user space knows, from wherever the kernel ends it. That it is
+/// gone is told of every connection that was introduced, whoever is traced by then: its place in
+/// user space's table becomes free.
 #[inline(always)]
 pub fn over(connection: &mut Connection, how: u32) {
-    if connection.opened != 0 && connection.wanted != 0 {
+    if connection.opened != 0 && (connection.judgement == Judgement::Wanted || how == end::GONE) {
         // SAFETY: no arguments. The task is whoever made the packet arrive: not said.
         let time = unsafe { bpf_ktime_get_ns() };
         end(connection, how, 0, time, 0);

@@ -97,7 +97,7 @@ pub enum Walker {
 }
 
 /// UIO_MAXIOV, include/uapi/linux/uio.h: no call has more.
-const IOVECS: u64 = 1024;
+pub const IOVECS: u64 = 1024;
 /// What the verifier of 5.10 has patience for.
 const UNROLLED: u64 = 12;
 
@@ -106,7 +106,7 @@ const UNROLLED: u64 = 12;
 #[repr(C)]
 pub struct Walk {
     /// The first iovec, in user memory.
-    iovecs: u64,
+    pub iovecs: u64,
     /// Bytes of the call to pass over.
     from: u64,
     /// Bytes to copy.
@@ -116,7 +116,7 @@ pub struct Walk {
     /// Bytes the call moved.
     total: u64,
     /// Bytes in the iovecs behind us.
-    passed: u64,
+    pub passed: u64,
     /// Bytes copied.
     filled: u64,
     /// Bytes of the iovec that the call ends in, and where they end; 0 before it was reached.
@@ -130,6 +130,16 @@ pub struct Walk {
     failed: u64,
 }
 
+/// Address and length of one of the iovecs at an address.
+#[inline(always)]
+pub fn iovec(iovecs: u64, index: u64) -> Option<[u64; 2]> {
+    let at = iovecs.wrapping_add(index * 16);
+    let mut iov = [0u64; 2];
+    // SAFETY: the helper checks the user address and writes only `iov`.
+    let failed = unsafe { bpf_probe_read_user(iov.as_mut_ptr().cast(), 16, at as *const c_void) };
+    (failed == 0).then_some(iov)
+}
+
 /// bpf_loop's callback: 1 ends the walk.
 extern "C" fn each(index: u32, context: *mut c_void) -> i64 {
     // SAFETY: the scratch pointer that `gather` passed; it outlives the loop.
@@ -140,16 +150,10 @@ extern "C" fn each(index: u32, context: *mut c_void) -> i64 {
 /// Takes in one iovec; true when there is nothing more to do.
 #[inline(always)]
 fn step(scratch: &mut Scratch, index: u64) -> bool {
-    let mut iov = [0u64; 2];
-    // SAFETY: the helper checks the user address and writes only `iov`.
-    let failed = unsafe {
-        let at = scratch.walk.iovecs.wrapping_add(index * 16);
-        bpf_probe_read_user(iov.as_mut_ptr().cast(), 16, at as *const c_void)
-    };
-    if failed != 0 {
+    let Some(iov) = iovec(scratch.walk.iovecs, index) else {
         scratch.walk.failed = 1;
         return true;
-    }
+    };
     let walk = &mut scratch.walk;
     let start = walk.passed;
     let end = start.wrapping_add(iov[1]);

@@ -8,6 +8,8 @@
 #[cfg(target_arch = "bpf")]
 mod arch;
 #[cfg(target_arch = "bpf")]
+mod batch;
+#[cfg(target_arch = "bpf")]
 mod connection;
 #[cfg(target_arch = "bpf")]
 mod emit;

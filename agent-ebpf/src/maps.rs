@@ -4,11 +4,13 @@
 use agent_ebpf::abi::{CHUNK, COUNTERS, FIELD_COUNT, Open, Segment, TAIL};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, RingBuf};
 
+use crate::batch::Batch;
 use crate::connection::Connection;
 use crate::framing::Look;
 use crate::iovec::Walk;
+use crate::syscall::Transfers;
 
 /// Process id of the agent: its own traffic is dropped before anything else.
 #[unsafe(no_mangle)]
@@ -38,14 +40,21 @@ pub static CONNECTIONS: SkStorage<Connection> = SkStorage::new();
 /// The same on the fall-back path, by the socket's address; size set at load.
 #[map]
 pub static SOCKETS: LruHashMap<u64, Connection> = LruHashMap::with_max_entries(1, 0);
-/// Process → `abi::verdict`; written by user space, as large as pid_max commonly is. Preallocated:
-/// before 6.1 the kernel warns of tracing programs that allocate (kernel/bpf/verifier.c, 5.10).
+/// Process → `abi::verdict`; written by user space, as large as pid_max commonly is. The verdict that
+/// was asked for least recently makes room: its process is judged anew. Preallocated, as all maps
+/// are: before 6.1 the kernel warns of tracing programs that allocate (kernel/bpf/verifier.c, 5.10).
 #[map]
-pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
-/// Connections nobody can parse; written by user space.
+pub static PROCESSES: LruHashMap<u32, u32> = LruHashMap::with_max_entries(32_768, 0);
+/// Connection → `abi::wish`; written by user space.
 #[map]
-pub static MUTED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
-/// Their sum is raised whenever PROCESSES or MUTED changed, so that connections look again. Slot 0
+pub static WISHES: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16_384, 0);
+/// Thread → the sendmmsg or recvmmsg it is in.
+#[map]
+pub static BATCHES: LruHashMap<u32, Batch> = LruHashMap::with_max_entries(1024, 0);
+/// The call that is being looked at on the fall-back path.
+#[map]
+pub static TRANSFERS: PerCpuArray<Transfers> = PerCpuArray::with_max_entries(1, 0);
+/// The sum is raised whenever PROCESSES or WISHES changed, so that connections look again. Slot 0
 /// is raised by the kernel side, slot 1 by user space: neither can undo the other's.
 #[map]
 pub static EPOCH: Array<u32> = Array::with_max_entries(2, 0);

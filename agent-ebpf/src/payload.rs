@@ -1,17 +1,15 @@
 //! From a completed call to its records: which user buffer held the bytes, how many of them the
 //! budget allows, and the copy. Reads user memory only; what cannot be read becomes a hole.
 
-use agent_ebpf::abi::{
-    CHUNK, Counter, INGRESS, Kind, NO_SYSCALL, PARTS, Segment, TAIL, flag, hole,
-};
+use agent_ebpf::abi::{CHUNK, Counter, EGRESS, INGRESS, Kind, PARTS, Segment, TAIL, flag, hole};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_probe_read_user};
 use core::ffi::c_void;
 
-use crate::arch::{Arguments, call};
+use crate::arch::{Arguments, NO_SYSCALL, call};
 use crate::connection::{Call, Connection};
 use crate::emit;
 use crate::framing;
-use crate::iovec::{Walker, gather};
+use crate::iovec::{Walker, gather, iovec};
 use crate::maps::{SCRATCH, Scratch, global};
 
 /// Where a call's bytes are in user memory.
@@ -34,9 +32,9 @@ impl Buffer {
         }
     }
 
-    /// Finds the buffer of a call that moved bytes over a socket.
+    /// Finds the buffer of a call that moved bytes over a socket this way.
     #[inline(always)]
-    pub fn of(arguments: &Arguments) -> Self {
+    pub fn of(arguments: &Arguments, way: u8) -> Self {
         if arguments.number == NO_SYSCALL {
             return Self::none(hole::NO_BUFFER);
         }
@@ -44,77 +42,37 @@ impl Buffer {
             return Self::none(hole::COMPAT);
         }
         let address = arguments.value[1];
-        match arguments.number {
-            call::READ | call::WRITE | call::SENDTO | call::RECVFROM => Self {
+        match (arguments.number, way) {
+            (call::WRITE | call::SENDTO, EGRESS) | (call::READ | call::RECVFROM, INGRESS) => Self {
                 address,
                 iovecs: 0,
                 missing: hole::NONE,
             },
-            call::READV | call::WRITEV | call::PREADV2 | call::PWRITEV2 => Self {
-                address,
-                iovecs: arguments.value[2],
-                missing: hole::NONE,
+            (call::WRITEV | call::PWRITEV2, EGRESS) | (call::READV | call::PREADV2, INGRESS) => {
+                Self {
+                    address,
+                    iovecs: arguments.value[2],
+                    missing: hole::NONE,
+                }
+            }
+            (call::SENDMSG | call::SENDMMSG, EGRESS)
+            | (call::RECVMSG | call::RECVMMSG, INGRESS) => match message(address) {
+                Some([address, iovecs]) => Self {
+                    address,
+                    iovecs: iovecs.max(1),
+                    missing: hole::NONE,
+                },
+                None => Self::none(hole::FAULT),
             },
-            call::SENDMSG | call::RECVMSG => Self::message(address),
-            call::SENDMMSG | call::RECVMMSG => Self::message(address),
             _ => Self::none(hole::NO_BUFFER),
-        }
-    }
-
-    /// struct msghdr: msg_iov at 16, msg_iovlen at 24.
-    #[inline(always)]
-    fn message(address: u64) -> Self {
-        let mut iov = [0u64; 2];
-        // SAFETY: the helper checks the user address and writes only `iov`.
-        let failed = unsafe {
-            bpf_probe_read_user(
-                iov.as_mut_ptr().cast(),
-                16,
-                address.wrapping_add(16) as *const c_void,
-            )
-        };
-        if failed != 0 {
-            return Self::none(hole::FAULT);
-        }
-        Self {
-            address: iov[0],
-            iovecs: iov[1].max(1),
-            missing: hole::NONE,
         }
     }
 }
 
-/// Turns a call for several messages into one for the message at hand: they come one by one, in
-/// order. struct mmsghdr is 64 bytes, msg_len at 56; the kernel has written the one before.
+/// Address and number of a message's iovecs. struct msghdr: msg_iov at 16, msg_iovlen at 24.
 #[inline(always)]
-pub fn pick(connection: &mut Connection, arguments: &mut Arguments, length: u32) {
-    if arguments.number != call::SENDMMSG && arguments.number != call::RECVMMSG {
-        return;
-    }
-    let array = arguments.value[1];
-    let mut index = connection.index;
-    if connection.array != array || u64::from(index) >= arguments.value[2] {
-        index = 0;
-    }
-    if index > 0 {
-        let at = array.wrapping_add((u64::from(index) - 1) * 64 + 56);
-        let mut before = 0u32;
-        // SAFETY: the helper checks the user address and writes only `before`.
-        unsafe {
-            bpf_probe_read_user(
-                core::ptr::addr_of_mut!(before).cast(),
-                4,
-                at as *const c_void,
-            )
-        };
-        if before != connection.message {
-            index = 0;
-        }
-    }
-    connection.array = array;
-    connection.index = index + 1;
-    connection.message = length;
-    arguments.value[1] = array.wrapping_add(u64::from(index) * 64);
+pub fn message(address: u64) -> Option<[u64; 2]> {
+    iovec(address, 1)
 }
 
 /// A record of bytes that were received in a call nobody saw: only their number is known.
@@ -134,14 +92,7 @@ pub fn deliver_unseen(connection: &mut Connection, call: Call, bytes: u32) {
         ..call
     };
     let head = (hole::NO_BUFFER, 0, 0);
-    send(
-        connection,
-        scratch,
-        NO_SYSCALL,
-        call,
-        (offset, bytes, 0),
-        head,
-    );
+    send(connection, scratch, call, (offset, bytes, 0), head);
 }
 
 /// What of a call is sent.
@@ -170,7 +121,7 @@ pub fn deliver(
     let Some(scratch) = scratch(call.way.into()) else {
         return;
     };
-    let buffer = Buffer::of(arguments);
+    let buffer = Buffer::of(arguments, call.way);
     let way = (call.way & 1) as usize;
     let mut flags = 0;
     if connection.way != call.way {
@@ -223,20 +174,12 @@ pub fn deliver(
             wanted: wanted.saturating_sub(from),
             flags,
         };
-        one(
-            connection,
-            scratch,
-            &buffer,
-            (arguments.number, walker),
-            call,
-            offset,
-            &piece,
-        );
+        one(connection, scratch, &buffer, walker, call, offset, &piece);
         if last {
             break;
         }
         from += CHUNK as u32;
-        flags = flag::PART;
+        flags = 0;
     }
 }
 
@@ -260,21 +203,14 @@ fn one(
     connection: &mut Connection,
     scratch: &mut Scratch,
     buffer: &Buffer,
-    (syscall, walker): (u32, Walker),
+    walker: Walker,
     call: Call,
     offset: u64,
     piece: &Piece,
 ) {
     let (captured, tail, why) = copy(scratch, buffer, call.length, piece, walker);
     let place = (offset + u64::from(piece.from), piece.length, piece.flags);
-    send(
-        connection,
-        scratch,
-        syscall,
-        call,
-        place,
-        (why, captured, tail),
-    );
+    send(connection, scratch, call, place, (why, captured, tail));
 }
 
 /// Sends the record whose payload is in the scratch: (offset, length, flags), (hole, captured, tail).
@@ -282,7 +218,6 @@ fn one(
 fn send(
     connection: &mut Connection,
     scratch: &mut Scratch,
-    syscall: u32,
     call: Call,
     (offset, length, flags): (u64, u32, u8),
     (why, captured, tail): (u8, u32, u32),
@@ -300,9 +235,8 @@ fn send(
         captured,
         tgid: (call.pid_tgid >> 32) as u32,
         tid: call.pid_tgid as u32,
-        unit: 0,
         lost: connection.lost,
-        syscall,
+        pad: 0,
     };
     let kept = opaque(u64::from(captured) + u64::from(tail)).min(CHUNK as u64 + TAIL as u64);
     let size = size_of::<Segment>() as u64 + kept;

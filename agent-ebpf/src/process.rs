@@ -1,7 +1,7 @@
 //! Processes that call exec or end: user space looks at a process while it is there to be seen,
 //! and forgets it when it is gone.
 
-use agent_ebpf::abi::{Field, Kind, Process};
+use agent_ebpf::abi::{Counter, Field, Kind, Process};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns,
 };
@@ -16,17 +16,61 @@ use crate::maps::{EPOCH, PROCESSES, global};
 /// After exec: the process is somebody else now, to be judged anew.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn executed(context: RawTracePointContext) -> i32 {
-    if !tell(Kind::Exec) {
-        warn!(&context, "an exec was not told: the ring is full");
-    }
-    0
+    told(&context, tell(Kind::Exec))
 }
 
 /// When a process's first thread ends.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
-pub fn exited(_: RawTracePointContext) -> i32 {
-    tell(Kind::Exit);
+pub fn exited(context: RawTracePointContext) -> i32 {
+    told(&context, tell(Kind::Exit))
+}
+
+/// Counts what was not told, and says so the first time.
+#[inline(always)]
+fn told(context: &RawTracePointContext, told: bool) -> i32 {
+    if !told {
+        emit::count(Counter::UntoldProcesses, 1);
+        let said = &raw mut SAID;
+        // SAFETY: a word of this object's; two CPUs at once say it twice.
+        if unsafe { said.read_volatile() } == 0 {
+            // SAFETY: as above.
+            unsafe { said.write_volatile(1) };
+            warn!(
+                context,
+                "an exec or exit was not told: the ring is full; what more there is of it is counted"
+            );
+        }
+    }
     0
+}
+
+/// 1 once it was said that the ring is full.
+static mut SAID: u32 = 0;
+
+/// When a process is made: a verdict that came after the end of one that had its number is not its.
+/// Tracepoint: include/trace/events/sched.h, called from kernel/fork.c for threads too.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn forked(context: RawTracePointContext) -> i32 {
+    let child = Untyped(context.arg::<u64>(1) as *const _);
+    let (tgid, tid) = (
+        child.field::<u32>(Field::TaskTgid),
+        child.field::<u32>(Field::TaskPid),
+    );
+    if tgid == tid {
+        forget(tgid);
+    }
+    0
+}
+
+/// Takes back what was said of a process.
+#[inline(always)]
+fn forget(tgid: u32) {
+    if PROCESSES.remove(tgid).is_ok()
+        && let Some(epoch) = EPOCH.get_ptr_mut(0)
+    {
+        // SAFETY: an array slot; two CPUs raising it at once still change it.
+        unsafe { *epoch = (*epoch).wrapping_add(1) };
+    }
 }
 
 /// False where the ring was full.
@@ -38,12 +82,7 @@ fn tell(kind: Kind) -> bool {
     if tgid == global!(OWN) || (kind == Kind::Exit && tgid != pid_tgid as u32) {
         return true;
     }
-    if PROCESSES.remove(tgid).is_ok()
-        && let Some(epoch) = EPOCH.get_ptr_mut(0)
-    {
-        // SAFETY: an array slot; two CPUs raising it at once still change it.
-        unsafe { *epoch = (*epoch).wrapping_add(1) };
-    }
+    forget(tgid);
     // SAFETY: no arguments.
     let task = Untyped(unsafe { bpf_get_current_task() } as *const _);
     let parent = Untyped(task.field::<u64>(Field::TaskParent) as *const _);

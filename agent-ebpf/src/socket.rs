@@ -5,7 +5,7 @@
 //! Tracepoints: include/trace/events/sock.h (6.3), called from net/socket.c sock_sendmsg_nosec and
 //! sock_recvmsg_nosec, which read, write, send*, recv*, sendfile, splice to a socket and io_uring use.
 
-use agent_ebpf::abi::{Counter, EGRESS, Field, INGRESS, NO_SYSCALL, end};
+use agent_ebpf::abi::{Counter, EGRESS, Field, INGRESS, end};
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_ktime_get_ns,
@@ -15,18 +15,19 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
 
-use crate::arch::{self, Arguments};
+use crate::arch::{self, Arguments, NO_SYSCALL};
+use crate::batch;
 use crate::connection::{self, Call, Connection, Net};
 use crate::emit;
 use crate::iovec::Walker;
-use crate::kernel::{Pointer, Typed};
+use crate::kernel::{Pointer, Typed, read};
 use crate::maps::{CONNECTIONS, global};
 use crate::payload;
 
 /// After a send.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn sent(context: BtfTracePointContext) -> i32 {
-    moved(context.arg(0), context.arg(1), EGRESS);
+    moved(context.arg(0), context.arg(1), EGRESS, 0);
     0
 }
 
@@ -35,15 +36,16 @@ pub fn sent(context: BtfTracePointContext) -> i32 {
 pub fn received(context: BtfTracePointContext) -> i32 {
     let flags: i32 = context.arg(2);
     if flags & MSG_PEEK == 0 {
-        moved(context.arg(0), context.arg(1), INGRESS);
+        moved(context.arg(0), context.arg(1), INGRESS, flags);
     }
     0
 }
 
 const MSG_PEEK: i32 = 2;
+const MSG_TRUNC: i32 = 0x20;
 
 #[inline(always)]
-fn moved(socket: *mut c_void, result: i32, way: u8) {
+fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     // SAFETY: no arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let tgid = (pid_tgid >> 32) as u32;
@@ -54,7 +56,6 @@ fn moved(socket: *mut c_void, result: i32, way: u8) {
         return;
     };
     if !state.wanted_by(tgid) {
-        emit::count(Counter::Unselected, 1);
         return;
     }
     // SAFETY: no arguments.
@@ -77,17 +78,16 @@ fn moved(socket: *mut c_void, result: i32, way: u8) {
     } else {
         tcp.field(Field::CopiedSeq)
     };
-    let offset = connection::advance(state, way, call.length, position);
+    let mut arguments = arguments(Typed(socket), !tcp.0.is_null() && flags & MSG_TRUNC != 0);
+    batch::pick(state, &mut arguments, &call);
     if state.opened == 0 {
         if !introduce(state.id, socket, tcp.0, call) {
             state.lost = state.lost.wrapping_add(1);
             return;
         }
-        if !tcp.0.is_null() {
-            connection::remember(state, tcp, way);
-        }
-        state.opened = 1;
+        state.begin((!tcp.0.is_null()).then_some(tcp), way);
     }
+    let offset = connection::advance(state, way, call.length, position);
     if way == EGRESS && !tcp.0.is_null() {
         let bytes =
             connection::received_unseen(state, tcp.field(Field::CopiedSeq), pid_tgid as u32);
@@ -97,8 +97,6 @@ fn moved(socket: *mut c_void, result: i32, way: u8) {
     } else {
         state.receiver = pid_tgid as u32;
     }
-    let mut arguments = arguments();
-    payload::pick(state, &mut arguments, call.length);
     payload::deliver(state, &arguments, call, offset, Walker::Loop, true);
 }
 
@@ -112,7 +110,7 @@ fn state_of(socket: *mut c_void, tgid: u32, result: i32) -> Option<&'static mut 
         if let Some(found) = found.as_mut() {
             return Some(found);
         }
-        if result <= 0 || !connection::process_wanted(tgid) {
+        if result <= 0 || !connection::judge_process(tgid).passes() {
             return None;
         }
         let tcp = connection::kind_of(Typed(socket))?;
@@ -142,6 +140,7 @@ fn introduce(id: u64, socket: *const c_void, tcp: *const c_void, call: Call) -> 
 
 #[inline(always)]
 fn ended(state: &mut Connection, socket: Typed, result: i32, way: u8, time: u64, pid_tgid: u64) {
+    batch::forget(state, pid_tgid);
     if state.opened == 0 {
         return;
     }
@@ -152,28 +151,49 @@ fn ended(state: &mut Connection, socket: Typed, result: i32, way: u8, time: u64,
     }
 }
 
-/// What the current task's system call was asked. Kernel threads (io_uring's, NFS's) have no user
-/// buffer to look at.
+/// What the system call was asked that moves bytes over this socket now. Without a number where
+/// they are not in a buffer of its: kernel threads (io_uring's, NFS's) have none; work done on the
+/// way out of another call (io_uring's) or inside of it (a network file system's) is not the call's;
+/// TCP throws bytes away that are received with MSG_TRUNC.
 #[inline(always)]
-fn arguments() -> Arguments {
+fn arguments(socket: Typed, discarded: bool) -> Arguments {
     // SAFETY: the current task and its saved registers always exist; the loads are the verifier's.
-    unsafe {
+    let (task, mut arguments) = unsafe {
         let task = bpf_get_current_task_btf();
-        let flags: u32 = Typed(task.cast_const().cast()).field(Field::TaskFlags);
-        if flags & (PF_KTHREAD | PF_IO_WORKER) != 0 {
-            return Arguments {
-                number: NO_SYSCALL,
-                value: [0; 4],
-                compat: false,
-            };
-        }
         let registers = bpf_task_pt_regs(task) as *const u8;
         let mut words = [0u64; arch::WORDS];
         for (i, word) in words.iter_mut().enumerate() {
             *word = core::ptr::read_volatile(registers.add(arch::FROM as usize + 8 * i).cast());
         }
-        arch::arguments(&words)
+        (Typed(task.cast_const().cast()), arch::arguments(&words))
+    };
+    let flags: u32 = task.field(Field::TaskFlags);
+    if discarded
+        || flags & (PF_KTHREAD | PF_IO_WORKER) != 0
+        || !arguments.running
+        || !names(task, arguments.value[0] as u32, socket)
+    {
+        arguments.number = NO_SYSCALL;
     }
+    arguments
+}
+
+/// Whether a descriptor of a task is this socket. Both lead to the same open file.
+#[inline(always)]
+fn names(task: Typed, fd: u32, socket: Typed) -> bool {
+    let follow = |from: Typed, field| {
+        let to = Typed(from.field::<u64>(field) as *const c_void);
+        (!to.0.is_null()).then_some(to)
+    };
+    let file = follow(socket, Field::SkSocket).map(|outer| outer.field::<u64>(Field::SocketFile));
+    let table = follow(task, Field::TaskFiles).and_then(|files| follow(files, Field::FilesFdt));
+    let (Some(file), Some(table)) = (file, table) else {
+        return false;
+    };
+    let slots = table.field::<u64>(Field::FdtableFd) as *const c_void;
+    // SAFETY: an address only; the read checks it.
+    let slot = unsafe { slots.byte_add(8 * fd as usize) };
+    file != 0 && read::<u64>(slot, 0) == file
 }
 
 /// include/linux/sched.h

@@ -8,18 +8,19 @@
 use agent_ebpf::abi::{Counter, EGRESS, Field, INGRESS};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns,
-    bpf_probe_read_user,
+    bpf_loop,
 };
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 use core::ffi::c_void;
 
-use crate::arch::{self, Arguments, call};
+use crate::arch::{self, Arguments, NO_SYSCALL, call};
+use crate::batch;
 use crate::connection::{self, Call, Connection, Net};
 use crate::emit;
 use crate::iovec::Walker;
 use crate::kernel::{Pointer, Untyped, read};
-use crate::maps::{SOCKETS, global};
+use crate::maps::{SOCKETS, TRANSFERS, global};
 use crate::payload;
 
 /// After a system call, kernels with bpf_loop (5.17 and later).
@@ -52,8 +53,7 @@ fn after(context: &BtfTracePointContext, walker: Walker) -> i32 {
     if tgid == global!(OWN) {
         return 0;
     }
-    if !connection::process_wanted(tgid) {
-        emit::count(Counter::Unselected, 1);
+    if !connection::judge_process(tgid).passes() {
         return 0;
     }
     for (i, word) in words.iter_mut().enumerate() {
@@ -61,16 +61,28 @@ fn after(context: &BtfTracePointContext, walker: Walker) -> i32 {
         *word =
             unsafe { core::ptr::read_volatile(registers.add(arch::FROM as usize + 8 * i).cast()) };
     }
-    let mut arguments = arch::arguments(&words);
+    let arguments = arch::arguments(&words);
     if arguments.compat {
         emit::count(Counter::Compat, 1);
         return 0;
     }
-    let result = result as i32;
-    if peeks(&arguments) {
+    let flags = receive_flags(&arguments);
+    if flags & MSG_PEEK != 0 {
         return 0;
     }
-    each(&mut arguments, result, pid_tgid, walker);
+    let Some(slot) = TRANSFERS.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: this CPU's slot, valid for the program's run; it does not nest in itself.
+    let transfers = unsafe { &mut *slot };
+    *transfers = Transfers {
+        arguments,
+        pid_tgid,
+        array: 0,
+        left: result,
+        discards: flags & MSG_TRUNC != 0,
+    };
+    each(transfers, walker);
     0
 }
 
@@ -122,52 +134,103 @@ const MOVES: [u32; 14] = [
     call::PWRITEV2,
 ];
 
-/// MSG_PEEK leaves the bytes where they are.
+/// Flags of a receive.
 #[inline(always)]
-fn peeks(arguments: &Arguments) -> bool {
-    const MSG_PEEK: u64 = 2;
-    let flags = match arguments.number {
+fn receive_flags(arguments: &Arguments) -> u64 {
+    match arguments.number {
         call::RECVFROM | call::RECVMMSG => arguments.value[3],
         call::RECVMSG => arguments.value[2],
         _ => 0,
-    };
-    flags & MSG_PEEK != 0
+    }
 }
 
-/// The transfers of one call: one, or the first [`MESSAGES`] messages of several; what more there
-/// were shows as a hole with the next call. struct mmsghdr is 64 bytes, msg_len at 56.
+/// Leaves the bytes where they are.
+const MSG_PEEK: u64 = 2;
+/// TCP throws the bytes away.
+const MSG_TRUNC: u64 = 0x20;
+
+/// What of a call is being looked at. Kept in a map, as a walk over iovecs is.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Transfers {
+    arguments: Arguments,
+    pid_tgid: u64,
+    /// Array of a call for several messages, else 0.
+    array: u64,
+    /// Bytes of the call's messages that were not looked at yet; the result of any other call.
+    left: i64,
+    /// Whether TCP throws away what is received.
+    discards: bool,
+}
+
+/// The transfers of one call: one, or a message each.
 #[inline(always)]
-fn each(arguments: &mut Arguments, result: i32, pid_tgid: u64, walker: Walker) {
-    let array = arguments.value[1];
-    let several = match arguments.number {
+fn each(call: &mut Transfers, walker: Walker) {
+    let several = match call.arguments.number {
         call::SENDMMSG => call::SENDMSG,
         call::RECVMMSG => call::RECVMSG,
         _ => 0,
     };
-    // Once is all that the verifiers of old kernels have patience for.
-    let most = if walker == Walker::Loop { MESSAGES } else { 1 };
-    for i in 0..most {
-        let mut length = result;
-        if several != 0 && result > 0 {
-            if i >= i64::from(result) {
-                break;
-            }
-            let at = array.wrapping_add(i as u64 * 64);
-            // SAFETY: the helper checks the user address and writes only `length`.
-            unsafe {
-                let from = at.wrapping_add(56) as *const c_void;
-                bpf_probe_read_user(core::ptr::addr_of_mut!(length).cast(), 4, from)
-            };
-            arguments.number = several;
-            arguments.value[1] = at;
-        } else if i > 0 {
-            break;
-        }
-        transfer(arguments, length, pid_tgid, walker);
+    let mut count = 1;
+    if several != 0 && call.left > 0 {
+        call.arguments.number = several;
+        call.array = call.arguments.value[1];
+        count = call.left as u32;
+        call.left = 0;
     }
+    if walker == Walker::Loop {
+        let mut context = core::ptr::from_mut(call);
+        let context = core::ptr::addr_of_mut!(context).cast();
+        // SAFETY: the callbacks take what they are given here; the verifier checks their bodies.
+        unsafe {
+            if several != 0 {
+                bpf_loop(count, sum as *mut c_void, context, 0);
+            }
+            bpf_loop(count, next as *mut c_void, context, 0);
+        }
+        return;
+    }
+    // The first message is all that the verifiers of old kernels have patience for; what came after
+    // it shows as a hole with the next call.
+    if call.array != 0 {
+        for index in 0..SUMMED {
+            if index < count {
+                call.left += i64::from(batch::moved(call.array, index));
+            }
+        }
+    }
+    one(call, 0, walker);
 }
 
-const MESSAGES: i64 = 2;
+/// Messages whose lengths are added up without bpf_loop.
+const SUMMED: u32 = 8;
+
+/// bpf_loop's callback: adds a message to the bytes of its call.
+extern "C" fn sum(index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: what `each` passed; it outlives the loop.
+    let call = unsafe { &mut **context.cast::<*mut Transfers>() };
+    call.left += i64::from(batch::moved(call.array, index));
+    0
+}
+
+/// bpf_loop's callback: one transfer.
+extern "C" fn next(index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: as in `sum`.
+    let call = unsafe { &mut **context.cast::<*mut Transfers>() };
+    one(call, index, Walker::Loop);
+    0
+}
+
+#[inline(always)]
+fn one(call: &mut Transfers, index: u32, walker: Walker) {
+    let mut length = call.left as i32;
+    if call.array != 0 {
+        length = batch::moved(call.array, index) as i32;
+        call.arguments.value[1] = call.array.wrapping_add(u64::from(index) * batch::SIZE);
+    }
+    call.left -= i64::from(length);
+    transfer(call, length, walker);
+}
 
 /// Which way a call moves bytes, and over which descriptor.
 #[inline(always)]
@@ -185,8 +248,10 @@ fn way(arguments: &Arguments) -> u8 {
 
 /// One transfer, or one message of several.
 #[inline(always)]
-fn transfer(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
-    let mut way = way(arguments);
+fn transfer(transfers: &Transfers, result: i32, walker: Walker) {
+    let mut arguments = transfers.arguments;
+    let pid_tgid = transfers.pid_tgid;
+    let mut way = way(&arguments);
     let mut found = socket_of(arguments.value[0]);
     if arguments.number == call::SPLICE {
         if found.is_some() {
@@ -216,28 +281,29 @@ fn transfer(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
         }
         return;
     }
+    if tcp && transfers.discards {
+        arguments.number = NO_SYSCALL;
+    }
     let call = Call {
         time,
         pid_tgid,
         way,
         length: result as u32,
     };
-    let position = match (tcp, way) {
-        (false, _) => 0,
-        (true, EGRESS) => socket.field(Field::WriteSeq),
-        (true, _) => socket.field(Field::CopiedSeq),
-    };
-    let offset = connection::advance(state, way, call.length, position);
+    // TCP is at the end of the whole call by now.
+    let position = position(socket, tcp, way).wrapping_sub(transfers.left as u32);
     if state.opened == 0 {
-        if !introduce(state.id, socket, tcp, call) {
+        let whole = Call {
+            length: call.length.wrapping_add(transfers.left as u32),
+            ..call
+        };
+        if !introduce(state.id, socket, tcp, whole) {
             state.lost = state.lost.wrapping_add(1);
             return;
         }
-        if tcp {
-            connection::remember(state, socket, way);
-        }
-        state.opened = 1;
+        state.begin(tcp.then_some(socket), way);
     }
+    let offset = connection::advance(state, way, call.length, position);
     if way == EGRESS && tcp && walker == Walker::Loop {
         let position = socket.field(Field::CopiedSeq);
         let bytes = connection::received_unseen(state, position, pid_tgid as u32);
@@ -247,7 +313,17 @@ fn transfer(arguments: &Arguments, result: i32, pid_tgid: u64, walker: Walker) {
     } else {
         state.receiver = pid_tgid as u32;
     }
-    payload::deliver(state, arguments, call, offset, walker, false);
+    payload::deliver(state, &arguments, call, offset, walker, false);
+}
+
+/// How far TCP is.
+#[inline(always)]
+fn position(socket: Untyped, tcp: bool, way: u8) -> u32 {
+    match (tcp, way) {
+        (false, _) => 0,
+        (true, EGRESS) => socket.field(Field::WriteSeq),
+        (true, _) => socket.field(Field::CopiedSeq),
+    }
 }
 
 /// Inlined: with any function of its own in a program, verifiers before 6.2 track every number

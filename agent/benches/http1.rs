@@ -51,7 +51,6 @@ fn segment(offset: u64, bytes: &[u8], turn: bool) -> Segment<'_> {
         tail: &[],
         hole: None,
         turn,
-        part: false,
         lost: 0,
         execution: Execution::default(),
     }

@@ -53,7 +53,6 @@ fn segment(id: u64, direction: Direction, offset: u64, time: u64, bytes: &[u8]) 
         tail: &[],
         hole: None,
         turn: true,
-        part: false,
         lost: 0,
         execution: Execution::default(),
     })

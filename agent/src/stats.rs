@@ -58,16 +58,18 @@ counters! {
     kernel_faults = "kernel.faults",
     /// Payload bytes left out by the copy budget.
     kernel_budgeted_bytes = "kernel.budgeted_bytes",
-    /// Times a muted connection was looked at again.
+    /// Calls of connections that are left alone.
     kernel_muted = "kernel.muted",
-    /// Calls by processes that are not selected.
+    /// Calls by processes that are not selected; on the syscall path, those on files too.
     kernel_unselected = "kernel.unselected",
     /// Calls by 32-bit programs, which are not read.
     kernel_compat = "kernel.compat",
-    /// Calls without a user buffer: sendfile, splice, io_uring.
+    /// Calls without a user buffer: sendfile, splice, io_uring, MSG_TRUNC.
     kernel_no_buffer = "kernel.no_buffer",
     /// Connections that the kernel side had no room for.
     kernel_no_state = "kernel.no_state",
+    /// Processes whose exec or end was not told, as a ring was full.
+    kernel_untold_processes = "kernel.untold_processes",
     /// Facts dropped because the weaver did not keep up.
     pipeline_facts_dropped = "pipeline.facts_dropped",
     /// Verdicts or mutes that could not be told to the kernel side.

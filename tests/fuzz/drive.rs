@@ -90,7 +90,6 @@ pub fn events(data: &[u8]) {
                     tail,
                     hole: (more > 0).then_some(Hole::Budget),
                     turn: flags & 16 != 0,
-                    part: false,
                     lost: u32::from(flags & 32),
                     execution: Execution::default(),
                 };
@@ -132,7 +131,6 @@ pub fn wire(data: &[u8]) {
                 tail: &[],
                 hole: None,
                 turn: last != way,
-                part: false,
                 lost: 0,
                 execution: Execution::default(),
             });

@@ -2,6 +2,7 @@
 //! ordinary client or server does on demand. Both are traced.
 
 use anyhow::{Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use spantap_tests::agent::{self, Agent, Capture};
 use spantap_tests::driver::Connection;
 use spantap_tests::known::{Known, Size, now};
@@ -102,6 +103,13 @@ impl Duo {
         );
         self.know("GET", target, Some(200)).received = Size::Exact(5);
         Ok(())
+    }
+
+    /// Sends a signal to the agent.
+    pub fn signal_agent(&self, signal: Signal) -> Result<()> {
+        let agent = self.agent.as_ref().filter(|_| !agent::dry());
+        let pid = agent.and_then(|agent| Pid::from_raw(agent.pid().cast_signed()));
+        pid.map_or(Ok(()), |pid| Ok(kill_process(pid, signal)?))
     }
 
     /// Ends the agent and judges what is known.

@@ -2,14 +2,16 @@
 //! depend on the call that moved the bytes. Connections are older than the agent.
 
 use anyhow::{Result, ensure};
-use spantap_tests::agent::Capture;
+use rustix::process::Signal;
+use spantap_tests::agent::{self, Capture};
 use spantap_tests::driver::Plain;
-use spantap_tests::known::{Ask, Asks, Known, ask, closing, drive, number, put};
+use spantap_tests::known::{Ask, Asks, Known, Size, ask, closing, drive, number, put};
 use spantap_tests::process::{free_port, until};
 use spantap_tests::program::{Program, Setup};
 use spantap_tests::span::{Kind, Span};
 use spantap_tests::{Case, Client, Driver, Party, Stage};
 
+use crate::duo::Duo;
 use crate::programs::{DRIVER, SOCKETS, go_server};
 
 /// What is seen of a form's bytes.
@@ -52,6 +54,11 @@ pub fn cases() -> Vec<Case> {
                 both(stage, form, seen, capture)
             }));
         }
+        for form in ["uring-aside", "discard"] {
+            cases.push(Case::new(format!("io::{form}::{path}"), move |stage| {
+                decoys(stage, form, capture)
+            }));
+        }
         for owner in ["fork", "pass", "exec"] {
             cases.push(Case::new(format!("io::{owner}::{path}"), move |stage| {
                 owned(stage, owner, capture)
@@ -63,6 +70,10 @@ pub fn cases() -> Vec<Case> {
         cases.push(Case::new(format!("io::unix::{path}"), move |stage| {
             unix(stage, capture)
         }));
+        cases.push(Case::new(
+            format!("io::introduced-late::{path}"),
+            move |stage| introduced_late(stage, capture),
+        ));
     }
     cases
 }
@@ -149,6 +160,16 @@ fn both(stage: &mut Stage, form: &str, seen: Seen, capture: Capture) -> Result<(
     Ok(())
 }
 
+/// A program whose requests never are in the buffers of its calls, which have others in them.
+fn decoys(stage: &mut Stage, form: &str, capture: Capture) -> Result<()> {
+    let mut serving = Serving::start(stage, form)?;
+    let (port, asking) = (serving.port, serving.asking());
+    let mut plain = Plain::new(&mut serving.driver, port)?;
+    let agent = stage.agent()?.ports(&[port]).capture(capture).start()?;
+    let known = drive(&mix(), &mut plain, port, Some(&asking), None)?;
+    stage.judge(agent, &known).map(drop)
+}
+
 /// The connection is served by another process than the one that accepted it.
 fn owned(stage: &mut Stage, owner: &str, capture: Capture) -> Result<()> {
     let mut serving = Serving::start(stage, owner)?;
@@ -202,6 +223,34 @@ fn reuse(stage: &mut Stage, capture: Capture) -> Result<()> {
     let mut plain = Plain::new(&mut serving.driver, port)?;
     let known = drive(&asks, &mut plain, port, Some(&asking), Some(&served))?;
     stage.judge(agent, &known).map(drop)
+}
+
+/// The server's side of a connection cannot be introduced, as the ring is full: what it says in its
+/// next call fits what the client's side says.
+fn introduced_late(stage: &mut Stage, capture: Capture) -> Result<()> {
+    let small = |setup: agent::Setup| setup.capture(capture).args(["--ring-bytes", "64KiB"]);
+    let mut duo = Duo::with(stage, "127.0.0.1:0", small)?;
+    let ends = duo.connect()?;
+    let fillers: Vec<_> = (0..12).map(|_| duo.connect()).collect::<Result<_>>()?;
+    let first = format!("/late/{}", number());
+    let head = duo.head("GET", &first, "");
+    duo.client.send(ends.0, &head)?;
+    duo.client.pause(300)?;
+    duo.signal_agent(Signal::STOP)?;
+    for size in std::iter::repeat_n(4096, 4).chain(std::iter::repeat_n(1, 80)) {
+        for filler in &fillers {
+            duo.client.send(filler.0, &"z".repeat(size))?;
+        }
+    }
+    duo.server.until(ends.1, "\r\n\r\n")?;
+    duo.signal_agent(Signal::CONT)?;
+    duo.server.pause(1000)?;
+    duo.server.send(ends.1, &crate::shapes::ok(5))?;
+    duo.client.read(ends.0, "GET")?;
+    let one = duo.know("GET", &first, Some(200));
+    (one.received, one.server) = (Size::Exact(5), None);
+    duo.plain(ends, &format!("/late/{}", number()))?;
+    duo.judge(stage).map(drop)
 }
 
 /// A stream socket with a path instead of a port.

@@ -37,10 +37,6 @@ const GAPS: &[spantap_tests::run::Gap] = &[
         "a server that first reads after the client's reset cannot tell the FIN from a byte",
     ),
     (
-        "io::mmsg::syscall",
-        "the fall-back path reads the first two messages of a call",
-    ),
-    (
         "io::uring-body::syscall",
         "the fall-back path sees no io_uring, but for jumps in TCP's positions",
     ),

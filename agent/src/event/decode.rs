@@ -51,12 +51,10 @@ fn segment(record: &[u8]) -> Option<Segment<'_>> {
         tail,
         hole: (bytes.len() < raw.length as usize).then(|| why(raw.hole)),
         turn: raw.flags & flag::TURN != 0,
-        part: raw.flags & flag::PART != 0,
         lost: raw.lost,
         execution: Execution {
             process: raw.tgid,
             thread: raw.tid,
-            unit: raw.unit,
         },
     })
 }

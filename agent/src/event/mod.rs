@@ -30,15 +30,13 @@ pub enum Role {
     Server,
 }
 
-/// Who moved bytes: a process, its thread, and the unit of work inside it (0: none known).
+/// Who moved bytes: a process and its thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Execution {
     /// Process id (tgid) in the host's namespace.
     pub process: u32,
     /// Thread id.
     pub thread: u32,
-    /// Goroutine, task or the like; 0 when unknown.
-    pub unit: u64,
 }
 
 /// Both ends' initial sequence numbers: one TCP connection's name that both hosts can derive and
@@ -152,8 +150,6 @@ pub struct Segment<'a> {
     pub hole: Option<Hole>,
     /// Whether bytes went the other way just before.
     pub turn: bool,
-    /// Continues the same call as the segment before it.
-    pub part: bool,
     /// Records of this connection lost just before this one.
     pub lost: u32,
     /// Who did it.

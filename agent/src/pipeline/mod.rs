@@ -230,6 +230,9 @@ fn count(control: &Control, stats: &Stats) -> Result<()> {
     stats.kernel_compat.set(sum(Counter::Compat));
     stats.kernel_no_buffer.set(sum(Counter::NoBuffer));
     stats.kernel_no_state.set(sum(Counter::NoState));
+    stats
+        .kernel_untold_processes
+        .set(sum(Counter::UntoldProcesses));
     Ok(())
 }
 

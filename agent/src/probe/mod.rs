@@ -9,9 +9,10 @@ pub mod kernel;
 pub mod object;
 pub mod ring;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use agent_ebpf::abi::{COUNTERS, Counter, verdict};
+use agent_ebpf::abi::{COUNTERS, Counter, verdict, wish};
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Program, RawTracePoint};
@@ -38,6 +39,7 @@ type Programs = &'static [(&'static str, &'static str)];
 
 /// Who comes and goes: rare, attached as long as the agent runs.
 const PROCESS: Programs = &[
+    ("forked", "sched_process_fork"),
     ("executed", "sched_process_exec"),
     ("exited", "sched_process_exit"),
 ];
@@ -265,7 +267,9 @@ fn shards() -> u32 {
 pub struct Control {
     shards: u32,
     processes: Mutex<HashMap<MapData, u32, u32>>,
-    muted: Mutex<HashMap<MapData, u64, u8>>,
+    wishes: Mutex<HashMap<MapData, u64, u32>>,
+    /// Number of the last wish that was no mute.
+    wished: AtomicU32,
     epoch: Mutex<Array<MapData, u32>>,
     wake: Mutex<Array<MapData, u32>>,
     statistics: Mutex<PerCpuArray<MapData, u64>>,
@@ -280,7 +284,8 @@ impl Control {
         Ok(Self {
             shards,
             processes: Mutex::new(HashMap::try_from(map("PROCESSES")?)?),
-            muted: Mutex::new(HashMap::try_from(map("MUTED")?)?),
+            wishes: Mutex::new(HashMap::try_from(map("WISHES")?)?),
+            wished: AtomicU32::new(wish::MUTE),
             epoch: Mutex::new(Array::try_from(map("EPOCH")?)?),
             wake: Mutex::new(Array::try_from(map("WAKE")?)?),
             statistics: Mutex::new(PerCpuArray::try_from(map("STATISTICS")?)?),
@@ -290,7 +295,7 @@ impl Control {
     /// Tells the kernel side whether a process is traced.
     ///
     /// # Errors
-    /// Where the map is full or the kernel refuses.
+    /// Where the kernel refuses.
     pub fn judge(&self, process: u32, traced: bool) -> Result<()> {
         let verdict = if traced {
             verdict::TRACED
@@ -308,9 +313,26 @@ impl Control {
     /// # Errors
     /// Where the kernel refuses.
     pub fn mute(&self, connection: ConnectionId) -> Result<()> {
-        lock(&self.muted)
-            .insert(connection.0, 1, 0)
-            .context("mute a connection")?;
+        self.wish(connection, wish::MUTE)
+            .context("mute a connection")
+    }
+
+    /// The next bytes of this connection come after another introduction, whose offsets count from
+    /// there: for one that bytes come from and that nothing is known of. Takes back a mute.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn reintroduce(&self, connection: ConnectionId) -> Result<()> {
+        let mut number = wish::MUTE;
+        while number == wish::MUTE {
+            number = self.wished.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        }
+        self.wish(connection, number)
+            .context("ask for a connection's introduction")
+    }
+
+    fn wish(&self, connection: ConnectionId, wish: u32) -> Result<()> {
+        lock(&self.wishes).insert(connection.0, wish, 0)?;
         self.raise_epoch()
     }
 

@@ -288,7 +288,6 @@ impl Player {
             tail,
             hole: *cause,
             turn,
-            part: false,
             lost: std::mem::take(&mut self.lost),
             execution: Execution::default(),
         };

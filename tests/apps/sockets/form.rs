@@ -34,6 +34,10 @@ pub enum Form {
     Uring,
     /// Bodies by io_uring.
     UringBody,
+    /// Received by io_uring, on the way out of other calls.
+    UringAside,
+    /// recv with MSG_PEEK, then thrown away with MSG_TRUNC; send.
+    Discard,
     /// Non-blocking, with a small send buffer, so that most writes are partial.
     Nonblocking,
     /// Written to by a copy of the descriptor.
@@ -55,6 +59,8 @@ impl Form {
             "splice" => Form::Splice,
             "uring" => Form::Uring,
             "uring-body" => Form::UringBody,
+            "uring-aside" => Form::UringAside,
+            "discard" => Form::Discard,
             "nonblocking" => Form::Nonblocking,
             "dup" => Form::Dup,
             "threads" => Form::Threads,
@@ -74,6 +80,8 @@ pub struct Mover {
     form: Form,
     socket: OwnedFd,
     ring: Option<IoUring>,
+    /// Of one call after the other, with what the last one left in it.
+    batch: Vec<libc::mmsghdr>,
 }
 
 impl Mover {
@@ -81,13 +89,19 @@ impl Mover {
     pub fn new(form: Form, socket: OwnedFd) -> Result<Self> {
         let ring = match form {
             Form::Uring | Form::UringBody => Some(IoUring::new(8)?),
+            Form::UringAside => Some(IoUring::builder().setup_coop_taskrun().build(8)?),
             _ => None,
         };
         if form == Form::Nonblocking {
             rustix::net::sockopt::set_socket_send_buffer_size(&socket, 4096)?;
             rustix::io::ioctl_fionbio(&socket, true)?;
         }
-        Ok(Self { form, socket, ring })
+        Ok(Self {
+            form,
+            socket,
+            ring,
+            batch: Vec::new(),
+        })
     }
 
     /// Receives once; 0 at the end.
@@ -96,14 +110,19 @@ impl Mover {
         match self.form {
             Form::Vector(count) => readv(fd, into, count),
             Form::Message => recvmsg(fd, into, 3),
-            Form::Messages => recvmmsg(fd, into),
+            Form::Messages => recvmmsg(fd, into, &mut self.batch),
             Form::To => recvfrom(fd, into, 0),
             Form::Peek => {
                 let some = into.len().min(100);
                 recvfrom(fd, &mut into[..some], libc::MSG_PEEK)?;
                 recvfrom(fd, into, 0)
             }
+            Form::Discard => {
+                let some = recvfrom(fd, into, libc::MSG_PEEK)?;
+                recvfrom(fd, &mut decoy(some), libc::MSG_TRUNC)
+            }
             Form::Uring => self.ring_receive(into),
+            Form::UringAside => self.ring_receive_aside(into),
             _ => again(fd, libc::POLLIN, || read(fd, into)),
         }
     }
@@ -131,8 +150,13 @@ impl Mover {
         match self.form {
             Form::Vector(count) => parts(&all(), |rest| writev(fd, rest, count)),
             Form::Message => parts(&all(), |rest| sendmsg(fd, rest)),
-            Form::Messages => parts(&all(), |rest| sendmmsg(fd, rest)),
-            Form::To | Form::Peek => parts(&all(), |rest| sendto(fd, rest)),
+            Form::Messages => {
+                let batch = &mut self.batch;
+                parts(&all(), |rest| sendmmsg(fd, rest, batch))
+            }
+            Form::To | Form::Peek | Form::Discard | Form::UringAside => {
+                parts(&all(), |rest| sendto(fd, rest))
+            }
             Form::Sendfile => {
                 parts(head, |rest| write(fd, rest))?;
                 sendfile(fd, body)
@@ -165,6 +189,38 @@ impl Mover {
             length,
         );
         self.submit(&entry.build())
+    }
+
+    /// Leaves the receive to the kernel, which does it on the way out of whatever call comes next:
+    /// of a file, or of the same socket with nothing to take.
+    fn ring_receive_aside(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let fd = self.socket.as_raw_fd();
+        let length = u32::try_from(into.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Recv::new(types::Fd(fd), into.as_mut_ptr(), length).build();
+        let Some(ring) = self.ring.as_mut() else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        // SAFETY: the buffer is borrowed by the caller until its completion is taken below.
+        unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
+        ring.submit()?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let mut lure = decoy(4096);
+        for turn in 0u64.. {
+            if let Some(done) = ring.completion().next() {
+                let done = done.result();
+                return usize::try_from(done).map_err(|_| io::Error::from_raw_os_error(-done));
+            }
+            // None of these moves a byte in or out of the lure.
+            match turn % 3 {
+                0 => read(null.as_raw_fd(), &mut lure)?,
+                1 => write(null.as_raw_fd(), &lure)?,
+                _ => recvfrom(fd, &mut lure[..0], libc::MSG_DONTWAIT).unwrap_or(0),
+            };
+            if turn > 1000 {
+                std::thread::sleep(std::time::Duration::from_micros(100));
+            }
+        }
+        unreachable!("the loop ends with a completion")
     }
 
     fn ring_send(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -226,6 +282,13 @@ fn threads(fd: RawFd, head: &[u8], body: usize) -> io::Result<()> {
             .join()
             .map_err(|_| io::Error::other("a thread panicked"))?
     })
+}
+
+/// A buffer that the bytes of a connection never are in, and that looks as if they were.
+fn decoy(size: usize) -> Vec<u8> {
+    let mut bytes = b"GET /decoy HTTP/1.1\r\nHost: decoy\r\n\r\n".to_vec();
+    bytes.resize(size.max(bytes.len()), b'x');
+    bytes
 }
 
 fn done(result: isize) -> io::Result<usize> {
@@ -302,21 +365,27 @@ fn sendmsg(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     done(unsafe { libc::sendmsg(fd, &raw const header, 0) })
 }
 
-/// Up to four messages of two pieces each.
-fn batch(at: *mut u8, length: usize) -> (Vec<Vec<libc::iovec>>, Vec<libc::mmsghdr>) {
+/// Up to four messages of two pieces each, in the array of the call before; its lengths stay.
+fn fill(batch: &mut Vec<libc::mmsghdr>, at: *mut u8, length: usize) -> Vec<Vec<libc::iovec>> {
     let quarters = pieces(at, length, 4);
     let mut lists: Vec<Vec<libc::iovec>> = quarters
         .iter()
         .map(|quarter| pieces(quarter.iov_base.cast(), quarter.iov_len, 2))
         .collect();
-    let headers = lists
-        .iter_mut()
-        .map(|list| libc::mmsghdr {
-            msg_hdr: header(list),
-            msg_len: 0,
-        })
-        .collect();
-    (lists, headers)
+    batch.reserve_exact(4 - batch.len().min(4));
+    let lengths: Vec<u32> = batch.iter().map(|message| message.msg_len).collect();
+    batch.clear();
+    let lengths = lengths.into_iter().chain(std::iter::repeat(0));
+    batch.extend(
+        lists
+            .iter_mut()
+            .zip(lengths)
+            .map(|(list, msg_len)| libc::mmsghdr {
+                msg_hdr: header(list),
+                msg_len,
+            }),
+    );
+    lists
 }
 
 /// What the first so many messages moved; they are whole but for the last.
@@ -331,8 +400,8 @@ fn moved(headers: &[libc::mmsghdr], count: usize) -> usize {
 /// Receives one or more messages. A stream fills each but the last, so the bytes are together
 /// only if they are read one message at a time: the buffer is given as one piece per message and
 /// a short message ends the list.
-fn recvmmsg(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
-    let (_lists, mut headers) = batch(into.as_mut_ptr(), into.len().min(4096));
+fn recvmmsg(fd: RawFd, into: &mut [u8], headers: &mut Vec<libc::mmsghdr>) -> io::Result<usize> {
+    let _lists = fill(headers, into.as_mut_ptr(), into.len().min(4096));
     let most = u32::try_from(headers.len()).unwrap_or(0);
     let flags = libc::MSG_WAITFORONE;
     // SAFETY: headers and pieces live for the call, within a buffer that is ours.
@@ -349,12 +418,12 @@ fn recvmmsg(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
     Ok(end)
 }
 
-fn sendmmsg(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    let (_lists, mut headers) = batch(bytes.as_ptr().cast_mut(), bytes.len());
+fn sendmmsg(fd: RawFd, bytes: &[u8], headers: &mut Vec<libc::mmsghdr>) -> io::Result<usize> {
+    let _lists = fill(headers, bytes.as_ptr().cast_mut(), bytes.len());
     let most = u32::try_from(headers.len()).unwrap_or(0);
     // SAFETY: headers and pieces live for the call, within a buffer that sendmmsg only reads.
     let count = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), most, 0) };
-    Ok(moved(&headers, done(count as isize)?))
+    Ok(moved(headers, done(count as isize)?))
 }
 
 /// A file of that many `x`, at its start.

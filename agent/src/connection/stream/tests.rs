@@ -16,7 +16,6 @@ fn segment<'a>(offset: u64, bytes: &'a [u8], hole: u32, tail: &'a [u8]) -> Segme
         tail,
         hole: (hole > 0).then_some(Hole::Budget),
         turn: false,
-        part: false,
         lost: 0,
         execution: Execution::default(),
     }

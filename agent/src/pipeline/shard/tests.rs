@@ -64,7 +64,6 @@ impl Bench {
             tail: &[],
             hole: None,
             turn,
-            part: false,
             lost: 0,
             execution: Execution::default(),
         }));

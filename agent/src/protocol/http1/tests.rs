@@ -43,7 +43,6 @@ impl Bench {
             tail: &[],
             hole: None,
             turn: self.last != Some(flow),
-            part: false,
             lost: 0,
             execution: Execution::default(),
         };
