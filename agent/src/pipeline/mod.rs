@@ -2,6 +2,7 @@
 //! and stopping. A reader thread per ring carries records to facts ([`reader`], [`shard`]); one
 //! weaver thread carries facts to spans ([`weaver`]); exporters are tasks of a small runtime.
 
+pub mod mailbox;
 pub mod reader;
 pub mod shard;
 pub mod weaver;
@@ -26,7 +27,8 @@ use crate::resource::Resources;
 use crate::span::Span;
 use crate::stats::Stats;
 use crate::target::{PROC, Processes, Targets};
-use reader::{Mailbox, Shared};
+use mailbox::Mailbox;
+use reader::Shared;
 use shard::Shard;
 use weaver::Weaver;
 
@@ -107,6 +109,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         .context("start the exporters' runtime")?;
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
     let mut probe = Probe::load(&config.capture, &kernel)?;
+    let control = probe.control();
     let processes = Arc::new(Processes::new(PROC, Arc::clone(&stats)));
     let targets = Targets::new(
         Arc::clone(&processes),
@@ -114,7 +117,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         Arc::clone(&stats),
     );
     let shared = Arc::new(Shared {
-        control: probe.control(),
+        control: Arc::clone(&control) as _,
         targets: Arc::new(targets),
         stats: Arc::clone(&stats),
         stop: AtomicBool::new(false),
@@ -132,14 +135,14 @@ pub fn run(mut start: Start) -> Result<Summary> {
     (start.ready)();
     let reason = runtime.block_on(attend(&mut start.stop, &exporters, &shared, &mut || {
         set(&clock);
-        count(&shared.control, &stats)?;
+        count(&control, &stats)?;
         probe.flush_log();
         probe.set_hot(shared.targets.any_traced())
     }));
     // Nothing is attached any more while the rest is flushed.
     let detached = probe.set_hot(false);
     threads.stop(&shared);
-    count(&shared.control, &stats)?;
+    count(&control, &stats)?;
     finish(runtime, exporters);
     reason.and(detached)?;
     Ok(summary(&stats))

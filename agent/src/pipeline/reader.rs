@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::sync::Notify;
 
+use super::mailbox::Mailbox;
 use super::shard::{Command, Out, Shard};
 use crate::event::decode::decode;
-use crate::event::{Event, Nanos};
+use crate::event::{ConnectionId, Event, Nanos};
 use crate::exchange::Fact;
 use crate::probe::ring::Ring;
 use crate::probe::{Control, clock};
@@ -20,55 +21,64 @@ use crate::resource::Resources;
 use crate::stats::Stats;
 use crate::target::Targets;
 
-/// Facts on their way from a reader to the weaver, and how far that reader is.
-#[derive(Debug, Default)]
-pub struct Mailbox {
-    facts: Mutex<Vec<Fact>>,
-    /// Every record older than this has been read; `u64::MAX` while the reader sleeps, as the
-    /// kernel side wakes it for the next record.
-    progress: AtomicU64,
+/// Where a reader's records come from.
+pub trait Source {
+    /// Hands every record there is to `take`; returns how many.
+    fn drain(&mut self, take: impl FnMut(&[u8])) -> u64;
+
+    /// Whether nothing came for long enough that [`wait`](Self::wait) sleeps until it is woken.
+    fn idle(&self) -> bool;
+
+    /// Waits for more: `interval` while records come, longer (at most `longest`) once none did.
+    ///
+    /// # Errors
+    /// Where waiting is not possible.
+    fn wait(&mut self, interval: Duration, longest: Duration) -> Result<()>;
 }
 
-impl Mailbox {
-    /// Takes what has come.
-    pub fn take(&self, facts: &mut Vec<Fact>) {
-        facts.append(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
+impl Source for Ring {
+    fn drain(&mut self, take: impl FnMut(&[u8])) -> u64 {
+        Ring::drain(self, take)
     }
 
-    /// CLOCK_MONOTONIC up to which all is known, given the time now.
-    pub fn progress(&self, now: Nanos) -> Nanos {
-        match self.progress.load(Ordering::Acquire) {
-            u64::MAX => now.saturating_sub(WAKE_UP),
-            progress => progress,
-        }
+    fn idle(&self) -> bool {
+        Ring::idle(self)
     }
 
-    /// Adds facts; past the bound the newest are dropped and counted.
-    fn put(&self, fresh: &mut Vec<Fact>, stats: &Stats) {
-        if fresh.is_empty() {
-            return;
-        }
-        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = MAILBOX.saturating_sub(facts.len());
-        if fresh.len() > room {
-            stats
-                .pipeline_facts_dropped
-                .add((fresh.len() - room) as u64);
-            fresh.truncate(room);
-        }
-        facts.append(fresh);
+    fn wait(&mut self, interval: Duration, longest: Duration) -> Result<()> {
+        Ring::wait(self, interval, longest)
     }
 }
 
-/// Facts that wait for the weaver at most.
-const MAILBOX: usize = 262_144;
-/// Longest a sleeping reader takes to be woken, nanoseconds.
-const WAKE_UP: Nanos = 20_000_000;
+/// The kernel side, as far as readers tell it something.
+pub trait Orders: Send + Sync {
+    /// Whether a process is traced.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn judge(&self, process: u32, traced: bool) -> Result<()>;
+
+    /// No more bytes of this connection.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn mute(&self, connection: ConnectionId) -> Result<()>;
+}
+
+impl Orders for Control {
+    fn judge(&self, process: u32, traced: bool) -> Result<()> {
+        Control::judge(self, process, traced)
+    }
+
+    fn mute(&self, connection: ConnectionId) -> Result<()> {
+        Control::mute(self, connection)
+    }
+}
 
 /// What every reader shares.
 pub struct Shared {
     /// Tells the kernel side verdicts and mutes.
-    pub control: Arc<Control>,
+    pub control: Arc<dyn Orders>,
     /// Judges processes.
     pub targets: Arc<Targets>,
     /// Counts.
@@ -101,7 +111,7 @@ pub enum Arrival {
 /// # Errors
 /// Where the kernel refuses to wait on the ring.
 pub fn run(
-    mut ring: Ring,
+    mut ring: impl Source,
     shard: Shard,
     shared: &Shared,
     mailbox: &Mailbox,
@@ -119,9 +129,7 @@ pub fn run(
     loop {
         let last = shared.stop.load(Ordering::Acquire);
         let before = clock::monotonic();
-        mailbox
-            .progress
-            .store(before.saturating_sub(IN_FLIGHT), Ordering::Release);
+        mailbox.wake(before);
         reader.renew();
         let records = ring.drain(|record| reader.take(record));
         shared.stats.event_records.add(records);
@@ -132,6 +140,7 @@ pub fn run(
         reader.obey();
         let any = !reader.facts.is_empty();
         mailbox.put(&mut reader.facts, &shared.stats);
+        mailbox.complete(before);
         if any {
             weaver.unpark();
         }
@@ -139,14 +148,12 @@ pub fn run(
             return Ok(());
         }
         if ring.idle() {
-            mailbox.progress.store(u64::MAX, Ordering::Release);
+            mailbox.sleep();
         }
         ring.wait(shared.interval, LONGEST)?;
     }
 }
 
-/// A record carries its time a little before it can be read.
-const IN_FLIGHT: Nanos = 1_000_000;
 /// How often time-outs are looked for, nanoseconds.
 const TICK: Nanos = 200_000_000;
 /// Longest sleep, so that stop and time-outs are seen.
@@ -264,3 +271,6 @@ impl Reader<'_> {
 const VERDICTS: usize = 65_536;
 /// Process events that wait for the weaver at most; one that is left out costs a look-up later.
 const ARRIVALS: usize = 65_536;
+
+#[cfg(test)]
+mod tests;

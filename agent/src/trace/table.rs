@@ -158,6 +158,15 @@ impl Table {
         handle
     }
 
+    /// Two names of nothing.
+    #[cfg(test)]
+    pub fn handles() -> [Handle; 2] {
+        [0, 1].map(|slot| Handle {
+            generation: 1,
+            slot,
+        })
+    }
+
     fn place(&mut self, entry: Entry) -> Handle {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
