@@ -146,6 +146,8 @@ counters! {
     target_gone = "target.gone",
     /// Snapshots and verdicts dropped for room.
     target_evicted = "target.evicted",
+    /// Verdicts not told to the kernel side because too many waited.
+    target_untold = "target.untold",
     /// Resources made.
     resource_made = "resource.made",
     /// Resources dropped for room.

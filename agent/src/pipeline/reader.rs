@@ -19,7 +19,7 @@ use crate::probe::ring::Ring;
 use crate::probe::{Control, clock};
 use crate::resource::Resources;
 use crate::stats::Stats;
-use crate::target::Targets;
+use crate::target::{Targets, Verdict};
 
 /// Where a reader's records come from.
 pub trait Source {
@@ -58,6 +58,12 @@ pub trait Orders: Send + Sync {
     /// Where the kernel refuses.
     fn judge(&self, process: u32, traced: bool) -> Result<()>;
 
+    /// A process is gone: its id may come to mean another.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn forget(&self, process: u32) -> Result<()>;
+
     /// No more bytes of this connection.
     ///
     /// # Errors
@@ -68,6 +74,10 @@ pub trait Orders: Send + Sync {
 impl Orders for Control {
     fn judge(&self, process: u32, traced: bool) -> Result<()> {
         Control::judge(self, process, traced)
+    }
+
+    fn forget(&self, process: u32) -> Result<()> {
+        Control::forget(self, process)
     }
 
     fn mute(&self, connection: ConnectionId) -> Result<()> {
@@ -244,20 +254,20 @@ impl Reader<'_> {
 
     /// Tells the kernel side what was decided.
     fn obey(&mut self) {
-        for (process, verdict) in self.shared.targets.changes() {
-            if self
-                .shared
-                .control
-                .judge(process, verdict.is_traced())
-                .is_err()
-            {
-                self.shared.stats.pipeline_control_failed.add(1);
+        let shared = self.shared;
+        shared.targets.tell(|process, verdict| {
+            let told = match verdict {
+                Some(verdict) => shared.control.judge(process, verdict.is_traced()),
+                None => shared.control.forget(process),
+            };
+            if told.is_err() {
+                shared.stats.pipeline_control_failed.add(1);
             }
-            if verdict.is_traced() {
+            if verdict.is_some_and(Verdict::is_traced) {
                 self.arrived(Arrival::Process(process));
             }
-            self.shared.changed.notify_one();
-        }
+            shared.changed.notify_one();
+        });
         for command in self.commands.drain(..) {
             let Command::Mute(connection) = command;
             if self.shared.control.mute(connection).is_err() {

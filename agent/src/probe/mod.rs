@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_ebpf::abi::{COUNTERS, Counter, verdict};
 use anyhow::{Context as _, Result, anyhow};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Program, RawTracePoint};
 use aya::{Btf, Ebpf};
 use aya_log::EbpfLogger;
@@ -301,6 +301,24 @@ impl Control {
             .insert(process, verdict, 0)
             .with_context(|| format!("tell the kernel side of process {process}"))?;
         self.raise_epoch()
+    }
+
+    /// Takes back what was said of a process; nothing where nothing was said.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn forget(&self, process: u32) -> Result<()> {
+        let removed = lock(&self.processes).remove(&process);
+        match removed {
+            Ok(()) => self.raise_epoch(),
+            // The kernel side itself forgets who ends.
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error).context("forget a process"),
+        }
     }
 
     /// No more bytes of this connection.

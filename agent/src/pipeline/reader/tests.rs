@@ -50,6 +50,10 @@ impl Orders for Told {
         self.push(format!("{process} {traced}"))
     }
 
+    fn forget(&self, process: u32) -> Result<()> {
+        self.push(format!("{process} gone"))
+    }
+
     fn mute(&self, connection: ConnectionId) -> Result<()> {
         self.push(format!("mute {}", connection.0))
     }
