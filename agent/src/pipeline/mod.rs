@@ -123,6 +123,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         stop: AtomicBool::new(false),
         interval: config.capture.drain,
         generation: AtomicU64::new(0),
+        hot: AtomicBool::new(false),
         changed: Notify::new(),
         resources: Resources::new(processes, config.resource.clone(), Arc::clone(&stats)),
         arrivals: Mutex::default(),
@@ -131,13 +132,15 @@ pub fn run(mut start: Start) -> Result<Summary> {
     // Verdicts on who is there already reach the kernel side with the readers' first drain.
     shared.targets.scan();
     let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
-    probe.set_hot(shared.targets.any_traced())?;
+    heat(&mut probe, &shared)?;
     (start.ready)();
-    let reason = runtime.block_on(attend(&mut start.stop, &exporters, &shared, &mut || {
-        set(&clock);
-        count(&control, &stats)?;
-        probe.flush_log();
-        probe.set_hot(shared.targets.any_traced())
+    let reason = runtime.block_on(attend(&mut start.stop, &exporters, &shared, &mut |look| {
+        if look == Look::Around {
+            set(&clock);
+            count(&control, &stats)?;
+            probe.flush_log();
+        }
+        heat(&mut probe, &shared)
     }));
     // Nothing is attached any more while the rest is flushed.
     let detached = probe.set_hot(false);
@@ -148,20 +151,36 @@ pub fn run(mut start: Start) -> Result<Summary> {
     Ok(summary(&stats))
 }
 
-/// Until it is time to stop: looks after things four times a second.
+/// Attaches what sees traffic if somebody is traced, and detaches it if nobody is.
+fn heat(probe: &mut Probe, shared: &Shared) -> Result<()> {
+    let hot = shared.targets.any_traced();
+    shared.hot.store(hot, Ordering::Relaxed);
+    probe.set_hot(hot)
+}
+
+/// What there is to look after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Everything.
+    Around,
+    /// Whether anybody is traced.
+    AtTargets,
+}
+
+/// Until it is time to stop: looks around four times a second.
 async fn attend(
     stop: &mut watch::Receiver<bool>,
     exporters: &Exporters,
     shared: &Shared,
-    look: &mut dyn FnMut() -> Result<()>,
+    look: &mut dyn FnMut(Look) -> Result<()>,
 ) -> Result<()> {
     let mut ticks = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
             () = exporters.gone() => return Ok(()),
-            _ = ticks.tick() => look()?,
-            () = shared.changed.notified() => look()?,
+            _ = ticks.tick() => look(Look::Around)?,
+            () = shared.changed.notified() => look(Look::AtTargets)?,
         }
     }
 }

@@ -99,7 +99,9 @@ pub struct Shared {
     pub interval: Duration,
     /// Raised when a process id came to mean another program: verdicts kept elsewhere are void.
     pub generation: AtomicU64,
-    /// Verdicts changed: whether anything is to be attached may have, too.
+    /// Whether what sees traffic is attached.
+    pub hot: AtomicBool,
+    /// Told when it should no longer be, or should be again.
     pub changed: Notify,
     /// Whose span is whose: told of processes while they live.
     pub resources: Resources,
@@ -266,8 +268,10 @@ impl Reader<'_> {
             if verdict.is_some_and(Verdict::is_traced) {
                 self.arrived(Arrival::Process(process));
             }
-            shared.changed.notify_one();
         });
+        if shared.targets.any_traced() != shared.hot.load(Ordering::Relaxed) {
+            shared.changed.notify_one();
+        }
         for command in self.commands.drain(..) {
             let Command::Mute(connection) = command;
             if self.shared.control.mute(connection).is_err() {

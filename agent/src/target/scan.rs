@@ -3,6 +3,7 @@
 //! within the agent's life is read when its first record arrives.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -151,6 +152,8 @@ pub struct Targets {
     processes: Arc<Processes>,
     selector: Selector,
     judged: Mutex<Cache<u32, Judged>>,
+    /// How many of `judged` are traced; changed under its lock.
+    traced: AtomicUsize,
     /// Locked before `judged` where both are.
     pending: Mutex<Pending>,
     stats: Arc<Stats>,
@@ -192,6 +195,7 @@ impl Targets {
         Self {
             selector: Selector::new(selection, own),
             judged: Mutex::new(Cache::new(MAX_VERDICTS)),
+            traced: AtomicUsize::new(0),
             pending: Mutex::new(Pending {
                 changes: Vec::new(),
                 gone: Cache::new(MAX_GONE),
@@ -245,7 +249,11 @@ impl Targets {
         let mut pending = self.pending();
         pending.changes.retain(|(process, _)| *process != pid);
         let evicted = pending.gone.insert(pid, Instant::now());
-        if self.judged().remove(&pid).is_some() {
+        let mut known = self.judged();
+        let before = known.remove(&pid);
+        self.count(&known, before, None, 0);
+        drop(known);
+        if before.is_some() {
             self.change(&mut pending, pid, None);
         }
         drop(pending);
@@ -264,7 +272,7 @@ impl Targets {
     /// Whether some process is traced now, or any new one would be: if not, nobody's calls need
     /// to be looked at.
     pub fn any_traced(&self) -> bool {
-        self.selector.takes_all() || self.judged().values().any(|j| j.verdict.is_traced())
+        self.selector.takes_all() || self.traced.load(Ordering::Relaxed) > 0
     }
 
     /// Whether a connection between these ports is traced.
@@ -305,10 +313,10 @@ impl Targets {
             return judged.verdict;
         }
         let mut known = self.judged();
-        let same = known
-            .get(&pid)
-            .is_some_and(|old| old.verdict == judged.verdict);
+        let before = known.get(&pid).copied();
+        let same = before.is_some_and(|old| old.verdict == judged.verdict);
         let evicted = known.insert(pid, judged);
+        self.count(&known, before, Some(judged), evicted);
         drop(known);
         if tell == Tell::All || (tell == Tell::News && !same) {
             self.change(&mut pending, pid, Some(judged.verdict));
@@ -316,6 +324,30 @@ impl Targets {
         drop(pending);
         self.stats.target_evicted.add(evicted);
         judged.verdict
+    }
+
+    /// Keeps count of who is traced. Where others had to go it counts anew; they go by the quarter.
+    fn count(
+        &self,
+        known: &Cache<u32, Judged>,
+        before: Option<Judged>,
+        after: Option<Judged>,
+        evicted: u64,
+    ) {
+        let traced = |judged: &Judged| judged.verdict.is_traced();
+        if evicted > 0 {
+            let all = known.values().filter(|judged| traced(judged)).count();
+            self.traced.store(all, Ordering::Relaxed);
+            return;
+        }
+        match (
+            before.as_ref().is_some_and(traced),
+            after.as_ref().is_some_and(traced),
+        ) {
+            (false, true) => self.traced.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.traced.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
     }
 
     fn change(&self, pending: &mut Pending, pid: u32, verdict: Option<Verdict>) {
@@ -571,6 +603,41 @@ mod tests {
         // Gone at once: the kernel's name is enough.
         assert!(targets.execed(&exec(900, 1, "curl")).is_traced());
         assert!(targets.sighted(901, "curl").is_traced());
+    }
+
+    #[test]
+    fn the_traced_are_counted() {
+        let proc = world();
+        let selection = by(|s| s.commands = texts(&["curl", "x*"]));
+        let targets = targets(&proc, &selection);
+        let traced = || targets.traced.load(Ordering::Relaxed);
+        targets.scan();
+        assert_eq!(traced(), 1);
+        targets.execed(&exec(201, 200, "curl"));
+        targets.execed(&exec(900, 1, "curl"));
+        assert_eq!(traced(), 2);
+        proc.process(201, 1, 13, "/usr/bin/wget", &[b"wget"]);
+        targets.execed(&exec(201, 200, "wget"));
+        targets.exited(900);
+        targets.exited(900);
+        assert_eq!(traced(), 0);
+        assert!(!targets.any_traced());
+        // More than there is room for: the eldest are forgotten, and counted no more.
+        for pid in 1000..1000 + MAX_VERDICTS as u32 {
+            let judged = Judged {
+                start: 0,
+                verdict: Verdict::Traced,
+                descends: false,
+            };
+            targets.settle(judged, pid, Tell::Nothing);
+        }
+        let all = targets
+            .judged()
+            .values()
+            .filter(|j| j.verdict.is_traced())
+            .count();
+        assert_eq!(traced(), all);
+        assert!(all < MAX_VERDICTS);
     }
 
     #[test]

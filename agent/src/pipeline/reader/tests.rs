@@ -82,6 +82,7 @@ impl Bench {
                 stop: AtomicBool::new(false),
                 interval: config.capture.drain,
                 generation: AtomicU64::new(0),
+                hot: AtomicBool::new(false),
                 changed: Notify::new(),
                 arrivals: Mutex::default(),
             },
