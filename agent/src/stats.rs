@@ -166,7 +166,7 @@ counters! {
     connection_overflow_bytes = "connection.overflow_bytes",
     /// Segments that had to share their time with a neighbour because a stream held too many.
     connection_runs_merged = "connection.runs_merged",
-    /// Records of connections that never were introduced.
+    /// Records of connections that were not introduced, or were given up since.
     connection_unknown = "connection.unknown",
     /// Connections given up because the table, or the room for heads that are not whole, was full.
     connection_evicted = "connection.evicted",

@@ -69,6 +69,12 @@ pub trait Orders: Send + Sync {
     /// # Errors
     /// Where the kernel refuses.
     fn mute(&self, connection: ConnectionId) -> Result<()>;
+
+    /// This connection is to be introduced again with its next bytes.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn reintroduce(&self, connection: ConnectionId) -> Result<()>;
 }
 
 impl Orders for Control {
@@ -82,6 +88,10 @@ impl Orders for Control {
 
     fn mute(&self, connection: ConnectionId) -> Result<()> {
         Control::mute(self, connection)
+    }
+
+    fn reintroduce(&self, connection: ConnectionId) -> Result<()> {
+        Control::reintroduce(self, connection)
     }
 }
 
@@ -273,8 +283,11 @@ impl Reader<'_> {
             shared.changed.notify_one();
         }
         for command in self.commands.drain(..) {
-            let Command::Mute(connection) = command;
-            if self.shared.control.mute(connection).is_err() {
+            let told = match command {
+                Command::Mute(connection) => self.shared.control.mute(connection),
+                Command::Introduce(connection) => self.shared.control.reintroduce(connection),
+            };
+            if told.is_err() {
                 self.shared.stats.pipeline_control_failed.add(1);
             }
         }

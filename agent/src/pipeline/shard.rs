@@ -6,11 +6,15 @@
 //! Never true here: that a clock is read (time comes with the events and with [`Shard::tick`]), or
 //! that anything waits.
 
+mod apart;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use apart::Apart;
+
 use crate::config::{Config, Selection};
-use crate::connection::{Connection, Entry, Table};
+use crate::connection::{Connection, Table};
 use crate::event::{Address, ConnectionId, End, Ending, Event, Nanos, Open, Segment};
 use crate::exchange::{Exchanges, Fact, Ids, Peer, Sink};
 use crate::protocol::conversation::Conversation;
@@ -31,12 +35,15 @@ const MAX_HELD: usize = 16 * 1024 * 1024;
 pub enum Command {
     /// Deliver nothing more of this connection.
     Mute(ConnectionId),
+    /// Introduce this connection again with its next bytes.
+    Introduce(ConnectionId),
 }
 
 /// The state of one ring's connections.
 #[derive(Debug)]
 pub struct Shard {
-    table: Table<Talk>,
+    table: Table<Box<Connection<Talk>>>,
+    apart: Apart,
     ids: Ids,
     config: Arc<Config>,
     stats: Arc<Stats>,
@@ -70,6 +77,7 @@ impl Shard {
     pub fn new(index: u16, connections: usize, config: Arc<Config>, stats: Arc<Stats>) -> Self {
         Self {
             table: Table::new(connections),
+            apart: Apart::new(connections),
             ids: Ids::new(index),
             config,
             stats,
@@ -79,7 +87,7 @@ impl Shard {
         }
     }
 
-    /// How many connections it knows.
+    /// How many connections it follows.
     pub fn connections(&self) -> usize {
         self.table.len()
     }
@@ -96,51 +104,50 @@ impl Shard {
 
     fn open(&mut self, open: &Open, out: &mut Out<'_>) {
         let id = open.connection;
-        if let Some(Entry::Followed(known)) = self.table.get(id)
+        if let Some(known) = self.table.get(id)
             && known.open.base == open.base
             && known.open.local == open.local
             && known.open.remote == open.remote
         {
             return;
         }
-        let entry = if selected(open, &self.config.selection) {
-            let talk = Talk {
-                conversation: Conversation::new(open.base != [0, 0]),
-                exchanges: Exchanges::default(),
-                peer: None,
-            };
-            Entry::Followed(Box::new(Connection::new(open.clone(), talk)))
-        } else {
+        if !selected(open, &self.config.selection) {
             self.stats.connection_unselected.add(1);
-            out.commands.push(Command::Mute(id));
-            Entry::Left
-        };
-        let Some((old, entry)) = self.table.insert(id, entry) else {
-            return;
-        };
-        if old != id {
-            self.stats.connection_evicted.add(1);
-            out.commands.push(Command::Mute(old));
+            return self.leave(id, open.time, out);
         }
-        self.drop_entry(entry, out);
+        self.apart.forget(id);
+        let talk = Talk {
+            conversation: Conversation::new(open.base != [0, 0]),
+            exchanges: Exchanges::default(),
+            peer: None,
+        };
+        let connection = Box::new(Connection::new(open.clone(), talk));
+        if let Some((old, connection)) = self.table.insert(id, connection) {
+            // What had to go is introduced anew with its next bytes.
+            self.stats.connection_evicted.add(u64::from(old != id));
+            self.close(*connection, out);
+        }
     }
 
     /// Closes what is open on a connection that was taken out of the table.
-    fn drop_entry(&mut self, entry: Entry<Talk>, out: &mut Out<'_>) {
-        if let Entry::Followed(mut connection) = entry {
-            self.held = self.held.saturating_sub(connection.streams.held());
-            let time = connection.active;
-            let mut sink = sink(&mut self.ids, out, &self.stats);
-            connection.state.exchanges.abandon(time, &mut sink);
+    fn close(&mut self, mut connection: Connection<Talk>, out: &mut Out<'_>) {
+        self.held = self.held.saturating_sub(connection.streams.held());
+        let time = connection.active;
+        let mut sink = sink(&mut self.ids, out, &self.stats);
+        connection.state.exchanges.abandon(time, &mut sink);
+    }
+
+    /// Takes a connection out of the table, if it is there.
+    fn drop(&mut self, id: ConnectionId, out: &mut Out<'_>) {
+        if let Some(connection) = self.table.remove(id) {
+            self.close(*connection, out);
         }
     }
 
     /// Leaves a connection alone from now on.
-    fn leave(&mut self, id: ConnectionId, out: &mut Out<'_>) {
-        out.commands.push(Command::Mute(id));
-        if let Some((_, entry)) = self.table.insert(id, Entry::Left) {
-            self.drop_entry(entry, out);
-        }
+    fn leave(&mut self, id: ConnectionId, now: Nanos, out: &mut Out<'_>) {
+        self.apart.leave(id, now, out.commands);
+        self.drop(id, out);
     }
 
     fn segment(&mut self, segment: &Segment<'_>, out: &mut Out<'_>) {
@@ -149,14 +156,11 @@ impl Shard {
         if segment.lost > 0 {
             stats.connection_lost_records.add(u64::from(segment.lost));
         }
-        let connection = match self.table.get(id) {
-            Some(Entry::Followed(connection)) => connection,
-            Some(Entry::Left) => return,
-            None => {
+        let Some(connection) = self.table.get(id) else {
+            if self.apart.met(id, segment.time, out.commands) {
                 stats.connection_unknown.add(1);
-                out.commands.push(Command::Mute(id));
-                return;
             }
+            return;
         };
         connection.active = connection.active.max(segment.time);
         let base = connection.base(segment.direction);
@@ -183,9 +187,9 @@ impl Shard {
         let full = after > before && self.held > MAX_HELD;
         if full {
             stats.connection_evicted.add(1);
-        }
-        if full || status == Status::Leave {
-            self.leave(id, out);
+            self.drop(id, out);
+        } else if status == Status::Leave {
+            self.leave(id, segment.time, out);
         }
     }
 
@@ -194,7 +198,7 @@ impl Shard {
         if end.lost > 0 {
             stats.connection_lost_records.add(u64::from(end.lost));
         }
-        if let Some(Entry::Followed(connection)) = self.table.get(end.connection) {
+        if let Some(connection) = self.table.get(end.connection) {
             connection.active = connection.active.max(end.time);
             let Connection {
                 streams,
@@ -209,10 +213,9 @@ impl Shard {
             state.settle(open, &mut self.messages, &mut sink);
             state.exchanges.end(end.ending, end.time, over, &mut sink);
         }
-        if end.ending == Ending::Gone
-            && let Some(entry) = self.table.remove(end.connection)
-        {
-            self.drop_entry(entry, out);
+        if end.ending == Ending::Gone {
+            self.apart.forget(end.connection);
+            self.drop(end.connection, out);
         }
     }
 
@@ -225,14 +228,14 @@ impl Shard {
         let timeout = nanos(self.config.capture.exchange_timeout);
         let mut stale = Vec::new();
         let mut sink = sink(&mut self.ids, out, &self.stats);
-        for (id, connection) in self.table.followed() {
+        for (id, connection) in self.table.iter_mut() {
             let silent = now.saturating_sub(connection.active);
             let Connection {
                 streams,
                 state,
                 open,
                 ..
-            } = connection;
+            } = &mut **connection;
             if silent >= timeout && streams.held() > 0 {
                 stale.push(id);
             }
@@ -250,14 +253,14 @@ impl Shard {
         // Heads that were begun and never ended.
         for id in stale {
             self.stats.connection_evicted.add(1);
-            self.leave(id, out);
+            self.drop(id, out);
         }
     }
 
     /// Closes every open exchange: the agent stops.
     pub fn finish(&mut self, now: Nanos, out: &mut Out<'_>) {
         let mut sink = sink(&mut self.ids, out, &self.stats);
-        for (_, connection) in self.table.followed() {
+        for (_, connection) in self.table.iter_mut() {
             connection.state.exchanges.abandon(now, &mut sink);
         }
     }

@@ -57,6 +57,10 @@ impl Orders for Told {
     fn mute(&self, connection: ConnectionId) -> Result<()> {
         self.push(format!("mute {}", connection.0))
     }
+
+    fn reintroduce(&self, connection: ConnectionId) -> Result<()> {
+        self.push(format!("introduce {}", connection.0))
+    }
 }
 
 struct Bench {

@@ -227,7 +227,6 @@ fn a_full_table_gives_up_a_connection_and_its_exchange() {
     }
     assert_eq!(bench.stats.connection_evicted.get(), 1);
     assert_eq!(bench.closed()[0].outcome, Outcome::Abandoned);
-    assert_eq!(bench.commands.len(), 1);
     assert_eq!(bench.shard.connections(), 4);
 }
 
@@ -249,7 +248,7 @@ fn heads_that_never_end_have_a_limit() {
     }
     assert!(bench.shard.held <= MAX_HELD);
     let evicted = bench.stats.connection_evicted.get();
-    assert_eq!(evicted, bench.commands.len() as u64);
+    assert_eq!(bench.commands, []);
     assert_eq!(evicted, 2000 - (MAX_HELD / head.len()) as u64);
     bench.tick(20_000_000_000);
     assert_eq!(bench.shard.held, 0);
@@ -257,11 +256,80 @@ fn heads_that_never_end_have_a_limit() {
 }
 
 #[test]
-fn the_unknown_is_counted_and_muted() {
+fn the_unknown_is_counted_and_its_introduction_asked_for() {
+    const SECOND: Nanos = 1_000_000_000;
+    let introduce = Command::Introduce(ConnectionId(9));
     let mut bench = Bench::new(Config::default());
     bench.exchange(9, 0, 1);
     assert_eq!(bench.stats.connection_unknown.get(), 2);
-    assert_eq!(bench.commands.len(), 2);
+    assert_eq!(bench.commands, [introduce]);
+    // The kernel side does as it was asked: nothing is held against the connection.
+    bench.open(9, 80, [700, 500]);
+    bench.exchange(9, 0, 2);
+    assert_eq!(bench.closed().len(), 1);
+    // It does not: after a while the connection is muted, and that is said again when needed.
+    let mute = Command::Mute(ConnectionId(8));
+    let introduce = Command::Introduce(ConnectionId(8));
+    for second in 0..60 {
+        bench.exchange(8, second, second * SECOND / 10);
+    }
+    assert_eq!(
+        bench.commands[1..],
+        [introduce, introduce, introduce, mute, mute, mute]
+    );
+}
+
+#[test]
+fn introductions_are_asked_for_within_bounds() {
+    let mut bench = Bench::new(Config::default());
+    for id in 0..5000 {
+        bench.exchange(id, 0, 1);
+    }
+    assert_eq!(bench.commands.len(), 1024);
+    assert_eq!(bench.stats.connection_unknown.get(), 10_000);
+}
+
+#[test]
+fn what_is_left_alone_costs_nobody_a_place() {
+    let mut config = Config::default();
+    config.selection.exclude_ports = vec![6];
+    let mut bench = Bench::new(config);
+    for id in 0..4 {
+        bench.open(id, 80, [0, 0]);
+    }
+    for id in 4..100 {
+        bench.open(id, 6, [0, 0]);
+    }
+    for id in 0..4 {
+        bench.exchange(id, 0, 100);
+    }
+    assert_eq!(bench.closed().len(), 4);
+    assert_eq!(bench.stats.connection_evicted.get(), 0);
+    // The kernel side forgot that one of them is muted.
+    let told = bench.commands.len();
+    bench.exchange(99, 0, 500_000_000);
+    assert_eq!(bench.commands.len(), told);
+    bench.exchange(99, 1, 1_500_000_000);
+    assert_eq!(bench.commands[told..], [Command::Mute(ConnectionId(99))]);
+}
+
+#[test]
+fn what_was_evicted_comes_back() {
+    let mut bench = Bench::new(Config::default());
+    for id in 0..5 {
+        bench.open(id, 80, [0, 0]);
+    }
+    assert_eq!(bench.stats.connection_evicted.get(), 1);
+    assert_eq!(bench.commands, []);
+    for id in 0..5 {
+        bench.exchange(id, 0, 100);
+    }
+    let [Command::Introduce(gone)] = bench.commands[..] else {
+        panic!("{:?}", bench.commands);
+    };
+    bench.open(gone.0, 80, [ASK.len() as u64, ANSWER.len() as u64]);
+    bench.exchange(gone.0, 0, 200);
+    assert_eq!(bench.closed().len(), 5);
 }
 
 #[test]
