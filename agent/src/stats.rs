@@ -170,6 +170,8 @@ counters! {
     connection_unknown = "connection.unknown",
     /// Connections given up because the table, or the room for heads that are not whole, was full.
     connection_evicted = "connection.evicted",
+    /// Unix connections forgotten after long silence, as nobody tells when one is closed.
+    connection_expired = "connection.expired",
     /// Connections left alone because of their port.
     connection_unselected = "connection.unselected",
     /// Connections left alone because no protocol knows them.

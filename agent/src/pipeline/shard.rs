@@ -226,18 +226,23 @@ impl Shard {
         }
         self.looked = now;
         let timeout = nanos(self.config.capture.exchange_timeout);
-        let mut stale = Vec::new();
+        let (mut stale, mut idle) = (Vec::new(), Vec::new());
         let mut sink = sink(&mut self.ids, out, &self.stats);
         for (id, connection) in self.table.iter_mut() {
             let silent = now.saturating_sub(connection.active);
+            let over = silent >= timeout;
+            let unix = connection.is_unix();
             let Connection {
                 streams,
                 state,
                 open,
+                active,
                 ..
             } = &mut **connection;
-            if silent >= timeout && streams.held() > 0 {
+            if over && streams.held() > 0 {
                 stale.push(id);
+            } else if over && unix {
+                idle.push(id);
             }
             if state.exchanges.is_empty() || silent < nanos(QUIET) {
                 continue;
@@ -245,14 +250,22 @@ impl Shard {
             state
                 .conversation
                 .quiet(streams, &mut self.messages, &self.stats);
+            if over && unix {
+                // Nobody tells when a unix socket is closed, and some answers end with it.
+                let messages = &mut self.messages;
+                state
+                    .conversation
+                    .end(Ending::Gone, streams, messages, &self.stats);
+            }
             state.settle(open, &mut self.messages, &mut sink);
-            if silent >= timeout {
-                state.exchanges.time_out(now, &mut sink);
+            if over {
+                state.exchanges.time_out(*active, now, &mut sink);
             }
         }
+        self.stats.connection_expired.add(idle.len() as u64);
         // Heads that were begun and never ended.
-        for id in stale {
-            self.stats.connection_evicted.add(1);
+        self.stats.connection_evicted.add(stale.len() as u64);
+        for id in stale.into_iter().chain(idle) {
             self.drop(id, out);
         }
     }

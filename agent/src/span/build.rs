@@ -241,6 +241,7 @@ fn faults(facts: &mut Facts, exchange: &Exchange) {
     let mut complete = ended(&exchange.request_end) && ended(&exchange.response_end);
     complete &= !matches!(exchange.outcome, Outcome::Abandoned);
     complete &= exchange.response.is_some() || exchange.outcome != Outcome::Complete;
+    complete &= exchange.response.is_none() || exchange.outcome != Outcome::TimedOut;
     let (mut suspicious, mut malformed) = (Vec::new(), Vec::new());
     for fault in &exchange.faults {
         match fault {
@@ -706,6 +707,12 @@ mod tests {
             (
                 Role::Client,
                 0,
+                Outcome::TimedOut,
+                "timeout spantap.timeout",
+            ),
+            (
+                Role::Server,
+                200,
                 Outcome::TimedOut,
                 "timeout spantap.timeout",
             ),

@@ -37,13 +37,17 @@ impl Bench {
 
     fn open(&mut self, id: u64, port: u16, base: [u64; 2]) {
         let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
+        self.introduce(id, [address(port), address(5)], base);
+    }
+
+    fn introduce(&mut self, id: u64, [local, remote]: [Address; 2], base: [u64; 2]) {
         self.take(&Event::Open(Open {
             connection: ConnectionId(id),
             time: 1,
             process: 1,
             comm: "test".into(),
-            local: address(port),
-            remote: address(5),
+            local,
+            remote,
             role: None,
             ends: None,
             base,
@@ -216,6 +220,56 @@ fn silence_is_noticed() {
     bench.exchange(1, 1, 304 * SECOND);
     assert_eq!(bench.closed().len(), 2);
     assert_eq!(bench.stats.exchange_unasked.get(), 1);
+}
+
+#[test]
+fn an_answer_that_breaks_off_times_out() {
+    const SECOND: Nanos = 1_000_000_000;
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    bench.send(1, Direction::Ingress, 0, SECOND, ASK);
+    let (most, _) = ANSWER.split_at(ANSWER.len() - 1);
+    bench.send(1, Direction::Egress, 0, 2 * SECOND, most);
+    bench.tick(200 * SECOND);
+    assert!(bench.closed().is_empty());
+    bench.tick(303 * SECOND);
+    let [exchange] = bench.closed()[..] else {
+        panic!("one exchange");
+    };
+    assert_eq!(exchange.outcome, Outcome::TimedOut);
+    assert_eq!(exchange.end, 2 * SECOND);
+    assert_eq!(bench.shard.connections(), 1);
+}
+
+#[test]
+fn silence_ends_a_unix_connection() {
+    const SECOND: Nanos = 1_000_000_000;
+    let mut bench = Bench::new(Config::default());
+    let unix = || [Address::Unix(None), Address::Unix(None)];
+    for id in [1, 2, 3] {
+        bench.introduce(id, unix(), [0, 0]);
+        bench.send(id, Direction::Ingress, 0, SECOND, ASK);
+    }
+    let until_closed = b"HTTP/1.0 200 OK\r\n\r\nbody";
+    bench.send(1, Direction::Egress, 0, 2 * SECOND, until_closed);
+    bench.send(2, Direction::Egress, 0, 2 * SECOND, ANSWER);
+    bench.tick(100 * SECOND);
+    assert_eq!(bench.closed().len(), 1);
+    bench.tick(303 * SECOND);
+    let ended = |e: &&Exchange| (e.peer.connection.0, e.outcome, e.end / SECOND);
+    let mut closed: Vec<_> = bench.closed().iter().map(ended).collect();
+    closed.sort_unstable_by_key(|&(id, ..)| id);
+    let expected = [
+        (1, Outcome::Complete, 2),
+        (2, Outcome::Complete, 2),
+        (3, Outcome::TimedOut, 303),
+    ];
+    assert_eq!(closed, expected);
+    assert_eq!(bench.shard.connections(), 0);
+    assert_eq!(bench.stats.connection_expired.get(), 3);
+    // Used again, it is as good as new.
+    bench.send(2, Direction::Ingress, ASK.len() as u64, 400 * SECOND, ASK);
+    assert_eq!(bench.commands, [Command::Introduce(ConnectionId(2))]);
 }
 
 #[test]
