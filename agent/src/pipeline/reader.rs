@@ -157,7 +157,7 @@ pub fn run(
         shared.stats.event_records.add(records);
         if before.saturating_sub(ticked) > TICK || last {
             ticked = before;
-            reader.tick(before);
+            reader.tick(before, last);
         }
         reader.obey();
         let any = !reader.facts.is_empty();
@@ -237,7 +237,7 @@ impl Reader<'_> {
         shard.take(&event, &mut Out { facts, commands });
     }
 
-    fn tick(&mut self, now: Nanos) {
+    fn tick(&mut self, now: Nanos, last: bool) {
         let Self {
             shard,
             facts,
@@ -245,6 +245,10 @@ impl Reader<'_> {
             ..
         } = self;
         shard.tick(now, &mut Out { facts, commands });
+        if last {
+            // What is under way becomes spans that say that their end was not seen.
+            shard.finish(now, &mut Out { facts, commands });
+        }
     }
 
     fn wanted(&mut self, process: u32) -> bool {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{Config, Selection};
+use crate::exchange::Outcome;
 use crate::target::fixture::Proc;
 use crate::target::{Processes, Targets};
 
@@ -109,6 +110,70 @@ impl Bench {
         let weaver = std::thread::current();
         run(script, shard, &self.shared, &self.mailbox, &weaver).expect("it ends");
     }
+}
+
+/// A record as the kernel side makes it: `fields` at their offsets.
+fn record(length: usize, fields: &[(usize, &[u8])]) -> Vec<u8> {
+    let mut record = vec![0; length];
+    for &(at, bytes) in fields {
+        record[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    record
+}
+
+fn open(process: u32) -> Vec<u8> {
+    use agent_ebpf::abi::{AF_INET, Kind, Open};
+    record(
+        size_of::<Open>(),
+        &[
+            (0, &(Kind::Open as u32).to_ne_bytes()),
+            (std::mem::offset_of!(Open, connection), &7u64.to_ne_bytes()),
+            (std::mem::offset_of!(Open, tgid), &process.to_ne_bytes()),
+            (std::mem::offset_of!(Open, family), &AF_INET.to_ne_bytes()),
+        ],
+    )
+}
+
+fn request(process: u32) -> Vec<u8> {
+    use agent_ebpf::abi::{INGRESS, Kind, Segment, flag};
+    const ASK: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+    let length = u32::try_from(ASK.len()).unwrap().to_ne_bytes();
+    let head = size_of::<Segment>();
+    record(
+        head + ASK.len(),
+        &[
+            (0, &(Kind::Segment as u32).to_ne_bytes()),
+            (std::mem::offset_of!(Segment, direction), &[INGRESS]),
+            (std::mem::offset_of!(Segment, flags), &[flag::TURN]),
+            (
+                std::mem::offset_of!(Segment, connection),
+                &7u64.to_ne_bytes(),
+            ),
+            (
+                std::mem::offset_of!(Segment, time),
+                &clock::monotonic().to_ne_bytes(),
+            ),
+            (std::mem::offset_of!(Segment, length), &length),
+            (std::mem::offset_of!(Segment, captured), &length),
+            (std::mem::offset_of!(Segment, tgid), &process.to_ne_bytes()),
+            (head, ASK),
+        ],
+    )
+}
+
+#[test]
+fn what_is_under_way_at_the_end_is_given_out() {
+    let bench = Bench::new(&Selection::default());
+    bench.run(vec![Box::new(|take| {
+        take(&open(9));
+        take(&request(9));
+    })]);
+    let mut facts = Vec::new();
+    bench.mailbox.take(&mut facts);
+    let [Fact::Opened(_), Fact::Closed(exchange)] = &facts[..] else {
+        panic!("{facts:?}");
+    };
+    assert_eq!(exchange.outcome, Outcome::Abandoned);
 }
 
 #[test]
