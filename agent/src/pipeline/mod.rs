@@ -51,7 +51,8 @@ pub struct Start {
 /// What is said at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Spans that left.
+    /// Spans that arrived where they were sent, the mean of all exporters; where there is none,
+    /// those handed to [`Start::on_span`].
     pub spans: u64,
     /// What was lost, where and how often; only what was.
     pub losses: Vec<Loss>,
@@ -148,7 +149,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     count(&control, &stats)?;
     finish(runtime, exporters);
     reason.and(detached)?;
-    Ok(summary(&stats))
+    Ok(summary(&stats, config.export.exporters.len()))
 }
 
 /// Attaches what sees traffic if somebody is traced, and detaches it if nobody is.
@@ -255,33 +256,20 @@ fn count(control: &Control, stats: &Stats) -> Result<()> {
     Ok(())
 }
 
-/// Counters of things that were there and did not become a span.
-const LOSSES: &[&str] = &[
-    "event.malformed",
-    "kernel.ring_full",
-    "kernel.no_state",
-    "pipeline.facts_dropped",
-    "policy.rate_limited",
-    "export.rejected",
-    "export.failed_refused",
-    "export.failed_local",
-    "export.dropped_full",
-    "export.dropped_shutdown",
-];
-
-fn summary(stats: &Stats) -> Summary {
-    let losses = stats
-        .read()
-        .into_iter()
-        .filter(|&(name, _, count)| count > 0 && LOSSES.contains(&name))
-        .map(|(name, _, count)| Loss {
-            what: name.to_owned(),
-            count,
-        })
-        .collect();
+fn summary(stats: &Stats, exporters: usize) -> Summary {
+    let left = match u64::try_from(exporters) {
+        Ok(exporters @ 1..) => stats.export_sent.get() / exporters,
+        _ => stats.pipeline_spans.get(),
+    };
+    let losses = stats.losses().into_iter().filter(|&(_, count)| count > 0);
     Summary {
-        spans: stats.pipeline_spans.get(),
-        losses,
+        spans: left,
+        losses: losses
+            .map(|(name, count)| Loss {
+                what: name.to_owned(),
+                count,
+            })
+            .collect(),
     }
 }
 
@@ -351,5 +339,25 @@ impl Threads {
         if self.weaver.join().is_err() {
             eprintln!("spantap: the weaver ended abnormally");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_counts_what_left_and_names_what_did_not() {
+        let stats = Stats::default();
+        stats.pipeline_spans.add(10);
+        stats.export_sent.add(16);
+        stats.export_dropped_full.add(4);
+        stats.connection_evicted.add(1);
+        stats.pipeline_unsampled.add(7);
+        assert_eq!(summary(&stats, 0).spans, 10);
+        let summary = summary(&stats, 2);
+        assert_eq!((summary.spans, summary.lost()), (8, 5));
+        let named: Vec<_> = summary.losses.iter().map(|loss| &*loss.what).collect();
+        assert_eq!(named, ["export.dropped_full", "connection.evicted"]);
     }
 }
