@@ -2,6 +2,7 @@
 //! and stopping. A reader thread per ring carries records to facts ([`reader`], [`shard`]); one
 //! weaver thread carries facts to spans ([`weaver`]); exporters are tasks of a small runtime.
 
+pub mod failure;
 pub mod mailbox;
 pub mod reader;
 pub mod shard;
@@ -14,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use agent_ebpf::abi::Counter;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
@@ -27,6 +28,7 @@ use crate::resource::Resources;
 use crate::span::Span;
 use crate::stats::Stats;
 use crate::target::{PROC, Processes, Targets};
+use failure::Failure;
 use mailbox::Mailbox;
 use reader::Shared;
 use shard::Shard;
@@ -124,6 +126,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         stop: AtomicBool::new(false),
         interval: config.capture.drain,
         generation: AtomicU64::new(0),
+        failure: Failure::default(),
         hot: AtomicBool::new(false),
         changed: Notify::new(),
         resources: Resources::new(processes, config.resource.clone(), Arc::clone(&stats)),
@@ -149,6 +152,9 @@ pub fn run(mut start: Start) -> Result<Summary> {
     count(&control, &stats)?;
     finish(runtime, exporters);
     reason.and(detached)?;
+    if let Some(why) = shared.failure.why() {
+        bail!("{why}");
+    }
     Ok(summary(&stats, config.export.exporters.len()))
 }
 
@@ -180,6 +186,7 @@ async fn attend(
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
             () = exporters.gone() => return Ok(()),
+            why = shared.failure.wait() => bail!("{why}"),
             _ = ticks.tick() => look(Look::Around)?,
             () = shared.changed.notified() => look(Look::AtTargets)?,
         }
@@ -296,7 +303,12 @@ impl Threads {
             let done = Arc::clone(&done);
             thread::Builder::new()
                 .name("weaver".into())
-                .spawn(move || weaver.run(&shared, &mailboxes, &done))
+                .spawn(move || {
+                    shared.failure.guard("the weaver", || {
+                        weaver.run(&shared, &mailboxes, &done);
+                        Ok(())
+                    });
+                })
                 .context("start the weaver's thread")?
         };
         let mut readers = Vec::new();
@@ -309,12 +321,10 @@ impl Threads {
             let reader = thread::Builder::new()
                 .name(format!("reader-{index}"))
                 .spawn(move || {
-                    let Some(mailbox) = mailboxes.get(index) else {
-                        return;
-                    };
-                    if let Err(error) = reader::run(ring, shard, &shared, mailbox, &wakes) {
-                        eprintln!("spantap: reader {index} stopped: {error:#}");
-                    }
+                    shared.failure.guard(&format!("reader {index}"), || {
+                        let mailbox = mailboxes.get(index).context("a mailbox")?;
+                        reader::run(ring, shard, &shared, mailbox, &wakes)
+                    });
                 })
                 .context("start a reader's thread")?;
             readers.push(reader);
@@ -329,16 +339,13 @@ impl Threads {
     /// Readers drain a last time, then the weaver gives out what is left.
     fn stop(self, shared: &Shared) {
         shared.stop.store(true, Ordering::Release);
+        // One that panicked has told `failure`.
         for reader in self.readers {
-            if reader.join().is_err() {
-                eprintln!("spantap: a reader ended abnormally");
-            }
+            let _ = reader.join();
         }
         self.done.store(true, Ordering::Release);
         self.weaver.thread().unpark();
-        if self.weaver.join().is_err() {
-            eprintln!("spantap: the weaver ended abnormally");
-        }
+        let _ = self.weaver.join();
     }
 }
 

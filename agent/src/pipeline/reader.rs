@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::sync::Notify;
 
+use super::failure::Failure;
 use super::mailbox::Mailbox;
 use super::shard::{Command, Out, Shard};
 use crate::event::decode::decode;
@@ -109,6 +110,8 @@ pub struct Shared {
     pub interval: Duration,
     /// Raised when a process id came to mean another program: verdicts kept elsewhere are void.
     pub generation: AtomicU64,
+    /// Told of a thread that ended before its time.
+    pub failure: Failure,
     /// Whether what sees traffic is attached.
     pub hot: AtomicBool,
     /// Told when it should no longer be, or should be again.

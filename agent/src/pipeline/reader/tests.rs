@@ -87,6 +87,7 @@ impl Bench {
                 stop: AtomicBool::new(false),
                 interval: config.capture.drain,
                 generation: AtomicU64::new(0),
+                failure: Failure::default(),
                 hot: AtomicBool::new(false),
                 changed: Notify::new(),
                 arrivals: Mutex::default(),
