@@ -113,7 +113,7 @@ impl Weaver {
             }
             let process = linked.exchange.start.execution.process;
             let resource = shared.resources.of(process);
-            let clock = &self.clock;
+            let clock = self.clock.at(linked.begin);
             let mut span = self.builder.build(linked, &resource, |at| clock.unix(at));
             if !self.policy.apply(&mut span, now) {
                 continue;

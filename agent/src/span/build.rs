@@ -47,6 +47,7 @@ impl Builder {
             state,
             links,
             not_before,
+            begin: _,
         } = linked;
         let exchange = *exchange;
         let (begin, finish) = period(&exchange, not_before);
@@ -574,6 +575,7 @@ mod tests {
             state: None,
             links: Vec::new(),
             not_before: None,
+            begin: 0,
         }
     }
 

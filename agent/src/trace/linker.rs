@@ -427,6 +427,7 @@ impl Linker {
             state: place.state.as_deref().map(Into::into),
             links: Vec::new(),
             not_before: place.not_before,
+            begin: place.first,
         };
         count(&self.stats, linked.parent.map(|p| p.method));
         let pair = entry.pair.filter(|_| entry.role == Role::Client);

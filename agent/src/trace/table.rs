@@ -37,6 +37,8 @@ pub(super) struct Place {
     pub not_before: Option<Nanos>,
     /// The span's own start: its first byte, or its parent's if that is later.
     pub begin: Nanos,
+    /// The start of the first above it on this host.
+    pub first: Nanos,
 }
 
 /// One exchange, from its head to some time after its end.

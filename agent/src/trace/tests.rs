@@ -729,6 +729,7 @@ proptest! {
             if let Some(parent) = got {
                 prop_assert_eq!(link.trace, links[&parent].trace);
                 prop_assert!(link.not_before.is_some());
+                prop_assert_eq!(link.begin, links[&parent].begin);
             }
         }
         let mut out = Vec::new();
