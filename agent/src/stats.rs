@@ -98,6 +98,8 @@ counters! {
     trace_links_dropped = "trace.links_dropped",
     /// Processes found to share their threads between requests.
     trace_threads_off = "trace.threads_off",
+    /// Exchanges of threads that are not remembered, for lack of room.
+    trace_threads_full [lost] = "trace.threads_full",
     /// Exchanges forgotten early for lack of room.
     trace_evicted [lost] = "trace.evicted",
     /// Exchanges whose head was not announced.

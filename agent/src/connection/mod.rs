@@ -47,6 +47,11 @@ impl Streams {
     pub fn held(&self) -> usize {
         self.egress.held().saturating_add(self.ingress.held())
     }
+
+    /// What both cost to hold, in bytes; 0 where nothing is held.
+    pub fn weight(&self) -> usize {
+        self.egress.weight().saturating_add(self.ingress.weight())
+    }
 }
 
 /// A connection end that is followed.

@@ -18,6 +18,18 @@ fn peer() -> Arc<Peer> {
     })
 }
 
+/// An exchange of that number that has begun.
+pub(crate) fn opened(id: u64) -> Fact {
+    Fact::Opened(Box::new(Opened {
+        id: ExchangeId(id),
+        peer: peer(),
+        start: at(id, 0),
+        head: at(id, 9),
+        key: None,
+        carrier: None,
+    }))
+}
+
 fn at(time: Nanos, offset: u64) -> Mark {
     Mark {
         time,

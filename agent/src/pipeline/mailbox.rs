@@ -8,8 +8,10 @@ use crate::exchange::Fact;
 use crate::stats::Stats;
 
 /// Facts on their way from a reader to the weaver, and how far that reader is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Mailbox {
+    /// Most facts that wait.
+    room: usize,
     facts: Mutex<Vec<Fact>>,
     /// The facts of every record older than this were put in; [`ASLEEP`] while the reader sleeps,
     /// as the kernel side wakes it for the next record.
@@ -17,6 +19,15 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
+    /// One of `shards` mailboxes.
+    pub fn one_of(shards: usize) -> Self {
+        Self {
+            room: (FACTS / shards.max(1)).max(1),
+            facts: Mutex::default(),
+            progress: AtomicU64::new(0),
+        }
+    }
+
     /// Takes what has come.
     pub fn take(&self, facts: &mut Vec<Fact>) {
         facts.append(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
@@ -36,7 +47,7 @@ impl Mailbox {
             return;
         }
         let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = MAILBOX.saturating_sub(facts.len());
+        let room = self.room.saturating_sub(facts.len());
         if fresh.len() > room {
             stats
                 .pipeline_facts_dropped
@@ -68,9 +79,35 @@ impl Mailbox {
 }
 
 const ASLEEP: u64 = u64::MAX;
-/// Facts that wait for the weaver at most.
-const MAILBOX: usize = 262_144;
+/// Facts that wait for the weaver at most, of all shards: half a second of 30,000 exchanges a
+/// second. A closed exchange has about 1 KiB.
+const FACTS: usize = 32_768;
 /// Longest a sleeping reader takes to be woken, nanoseconds.
 const WAKE_UP: Nanos = 20_000_000;
 /// A record carries its time a little before it can be read.
 const IN_FLIGHT: Nanos = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::tests::opened;
+
+    #[test]
+    fn what_waits_is_bounded_over_all() {
+        let stats = Stats::default();
+        let mailboxes: Vec<_> = (0..4).map(|_| Mailbox::one_of(4)).collect();
+        for mailbox in &mailboxes {
+            for _ in 0..10 {
+                let mut facts: Vec<_> = (0..1000).map(opened).collect();
+                mailbox.put(&mut facts, &stats);
+                assert!(facts.is_empty());
+            }
+        }
+        let mut facts = Vec::new();
+        for mailbox in &mailboxes {
+            mailbox.take(&mut facts);
+        }
+        assert_eq!(facts.len(), FACTS);
+        assert_eq!(stats.pipeline_facts_dropped.get(), 40_000 - FACTS as u64);
+    }
+}

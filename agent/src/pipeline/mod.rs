@@ -295,8 +295,8 @@ impl Threads {
         weaver: Weaver,
     ) -> Result<Self> {
         let rings = probe.rings()?;
-        let connections = config.capture.max_connections.div_ceil(rings.len().max(1));
-        let mailboxes: Arc<[Mailbox]> = rings.iter().map(|_| Mailbox::default()).collect();
+        let shards = rings.len();
+        let mailboxes: Arc<[Mailbox]> = rings.iter().map(|_| Mailbox::one_of(shards)).collect();
         let done = Arc::new(AtomicBool::new(false));
         let weaver = {
             let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
@@ -315,7 +315,7 @@ impl Threads {
         for (index, ring) in rings.into_iter().enumerate() {
             let number = u16::try_from(index).context("number of rings")?;
             let (config, stats) = (Arc::clone(config), Arc::clone(&shared.stats));
-            let shard = Shard::new(number, connections, config, stats);
+            let shard = Shard::one_of(shards, number, config, stats);
             let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
             let wakes = weaver.thread().clone();
             let reader = thread::Builder::new()

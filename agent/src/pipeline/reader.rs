@@ -156,7 +156,13 @@ pub fn run(
         let before = clock::monotonic();
         mailbox.wake(before);
         reader.renew();
-        let records = ring.drain(|record| reader.take(record));
+        let records = ring.drain(|record| {
+            reader.take(record);
+            if reader.facts.len() >= HANDFUL {
+                mailbox.put(&mut reader.facts, &shared.stats);
+                weaver.unpark();
+            }
+        });
         shared.stats.event_records.add(records);
         if before.saturating_sub(ticked) > TICK || last {
             ticked = before;
@@ -179,6 +185,8 @@ pub fn run(
     }
 }
 
+/// Facts handed over at once: a ring that is never empty must not pile them up.
+const HANDFUL: usize = 1024;
 /// How often time-outs are looked for, nanoseconds.
 const TICK: Nanos = 200_000_000;
 /// Longest sleep, so that stop and time-outs are seen.

@@ -8,6 +8,7 @@
 
 mod apart;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Silence after which a message of unknown length counts as over.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Most bytes a shard holds of heads that are not whole; a connection that would add to them is
-/// given up.
+/// Most bytes that all shards hold of heads that are not whole; past that the connection that has
+/// held some for longest is given up.
 const MAX_HELD: usize = 16 * 1024 * 1024;
 
 /// What a shard wants from the kernel side.
@@ -48,8 +49,13 @@ pub struct Shard {
     config: Arc<Config>,
     stats: Arc<Stats>,
     looked: Nanos,
-    /// Captured bytes held of all connections.
+    /// Bytes held of all connections, and the most that may be.
     held: usize,
+    room: usize,
+    /// Who began to hold some, and with which number; the oldest first, some not any more.
+    holders: VecDeque<(ConnectionId, u64)>,
+    /// Numbers of `holders`.
+    begun: u64,
     /// Empty between calls; kept for its room.
     messages: Vec<Message>,
 }
@@ -60,6 +66,8 @@ struct Talk {
     conversation: Conversation,
     exchanges: Exchanges,
     peer: Option<Arc<Peer>>,
+    /// Its number among those who hold bytes; old where it holds none.
+    holds: u64,
 }
 
 /// Where a shard's findings go; the caller empties both.
@@ -72,8 +80,17 @@ pub struct Out<'a> {
 }
 
 impl Shard {
-    /// Shard number `index`; all shards together hold `capture.max_connections`, so each is told
-    /// its part by `connections`.
+    /// One of so many shards, with its part of `capture.max_connections` and of all other room.
+    pub fn one_of(shards: usize, index: u16, config: Arc<Config>, stats: Arc<Stats>) -> Self {
+        let shards = shards.max(1);
+        let connections = config.capture.max_connections.div_ceil(shards);
+        Self {
+            room: MAX_HELD / shards,
+            ..Self::new(index, connections, config, stats)
+        }
+    }
+
+    /// Shard number `index`, alone, of at most so many connections.
     pub fn new(index: u16, connections: usize, config: Arc<Config>, stats: Arc<Stats>) -> Self {
         Self {
             table: Table::new(connections),
@@ -83,6 +100,9 @@ impl Shard {
             stats,
             looked: 0,
             held: 0,
+            room: MAX_HELD,
+            holders: VecDeque::new(),
+            begun: 0,
             messages: Vec::new(),
         }
     }
@@ -120,6 +140,7 @@ impl Shard {
             conversation: Conversation::new(open.base != [0, 0]),
             exchanges: Exchanges::default(),
             peer: None,
+            holds: 0,
         };
         let connection = Box::new(Connection::new(open.clone(), talk));
         if let Some((old, connection)) = self.table.insert(id, connection) {
@@ -131,7 +152,7 @@ impl Shard {
 
     /// Closes what is open on a connection that was taken out of the table.
     fn close(&mut self, mut connection: Connection<Talk>, out: &mut Out<'_>) {
-        self.held = self.held.saturating_sub(connection.streams.held());
+        self.held = self.held.saturating_sub(connection.streams.weight());
         let time = connection.active;
         let mut sink = sink(&mut self.ids, out, &self.stats);
         connection.state.exchanges.abandon(time, &mut sink);
@@ -170,7 +191,7 @@ impl Shard {
             open,
             ..
         } = &mut **connection;
-        let before = streams.held();
+        let before = streams.weight();
         streams.get(segment.direction).push(segment, base, stats);
         let config = &self.config;
         let status = state.conversation.feed(
@@ -182,14 +203,32 @@ impl Shard {
         );
         let mut sink = sink(&mut self.ids, out, stats);
         state.settle(open, &mut self.messages, &mut sink);
-        let after = streams.held();
+        let after = streams.weight();
         self.held = self.held.saturating_sub(before).saturating_add(after);
-        let full = after > before && self.held > MAX_HELD;
-        if full {
-            stats.connection_evicted.add(1);
-            self.drop(id, out);
-        } else if status == Status::Leave {
+        if before == 0 && after > 0 {
+            self.begun = self.begun.saturating_add(1);
+            state.holds = self.begun;
+            self.holders.push_back((id, self.begun));
+        }
+        if status == Status::Leave {
             self.leave(id, segment.time, out);
+        }
+        self.give_up(out);
+    }
+
+    /// Keeps what is held within its bound.
+    fn give_up(&mut self, out: &mut Out<'_>) {
+        while self.held > self.room
+            && let Some((id, number)) = self.holders.pop_front()
+        {
+            if self.table.get(id).is_some_and(|c| holds(c, number)) {
+                self.stats.connection_evicted.add(1);
+                self.drop(id, out);
+            }
+        }
+        if self.holders.len() > self.table.len().saturating_mul(2).saturating_add(64) {
+            let (holders, table) = (&mut self.holders, &mut self.table);
+            holders.retain(|&(id, number)| table.get(id).is_some_and(|c| holds(c, number)));
         }
     }
 
@@ -304,6 +343,11 @@ impl Talk {
             }
         }
     }
+}
+
+/// Whether it still holds the bytes it got this number for.
+fn holds(connection: &Connection<Talk>, number: u64) -> bool {
+    connection.state.holds == number && connection.streams.weight() > 0
 }
 
 fn sink<'a>(ids: &'a mut Ids, out: &'a mut Out<'_>, stats: &'a Stats) -> Sink<'a> {

@@ -346,8 +346,10 @@ impl Linker {
             seen: false,
             crossed: OPEN,
         };
-        if self.threads.begin((process, thread), item) {
-            self.shares_threads(process);
+        match self.threads.begin((process, thread), item) {
+            Some(true) => self.shares_threads(process),
+            Some(false) => {}
+            None => self.stats.trace_threads_full.add(1),
         }
     }
 

@@ -137,10 +137,11 @@ impl Threads {
         }
     }
 
-    /// An exchange begins; true if it proves that the thread is shared.
-    pub fn begin(&mut self, who: Who, mut item: Item) -> bool {
+    /// An exchange begins; true if it proves that the thread is shared, `None` if there is no room
+    /// to remember it.
+    pub fn begin(&mut self, who: Who, mut item: Item) -> Option<bool> {
         if !self.lanes.contains_key(&who) && self.lanes.len() >= self.capacity {
-            return false;
+            return None;
         }
         let lane = self.lanes.entry(who).or_default();
         let (from, disorder) = (item.from, self.disorder);
@@ -156,7 +157,7 @@ impl Threads {
             shared |= other.proves_sharing();
         }
         lane.open.push(item);
-        shared
+        Some(shared)
     }
 
     /// An exchange ends at `until`, by a byte that was `seen` or not; true if it proves that the
@@ -273,7 +274,7 @@ mod tests {
                 seen: false,
                 crossed: OPEN,
             };
-            threads.begin(who, item);
+            assert_eq!(threads.begin(who, item), Some(false));
             threads.end(who, handle, until, true);
         };
         let [one, two] = Table::handles();
@@ -281,5 +282,23 @@ mod tests {
         // Its ring was read 900 ms later.
         serve(two, 10 * MS, 20 * MS);
         assert_eq!(threads.serving(who, 500 * MS), Some((one, 900 * MS)));
+    }
+
+    #[test]
+    fn threads_past_the_bound_are_told() {
+        let mut threads = Threads::new(1, 0);
+        let [handle, _] = Table::handles();
+        let item = Item {
+            handle,
+            connection: ConnectionId(1),
+            offset: 0,
+            task: Task::Serve,
+            from: 1,
+            until: OPEN,
+            seen: false,
+            crossed: OPEN,
+        };
+        assert_eq!(threads.begin((1, 1), item), Some(false));
+        assert_eq!(threads.begin((1, 2), item), None);
     }
 }

@@ -93,7 +93,7 @@ impl Bench {
                 arrivals: Mutex::default(),
             },
             config,
-            mailbox: Mailbox::default(),
+            mailbox: Mailbox::one_of(1),
         }
     }
 

@@ -303,10 +303,50 @@ fn heads_that_never_end_have_a_limit() {
     assert!(bench.shard.held <= MAX_HELD);
     let evicted = bench.stats.connection_evicted.get();
     assert_eq!(bench.commands, []);
-    assert_eq!(evicted, 2000 - (MAX_HELD / head.len()) as u64);
+    assert_eq!(evicted, 2000 - bench.shard.table.len() as u64);
+    assert!(bench.shard.table.len() * (head.len() + 200) > MAX_HELD);
+    // Those that have held theirs for longest had to go.
+    assert!(bench.shard.table.get(ConnectionId(0)).is_none());
+    assert!(bench.shard.table.get(ConnectionId(1999)).is_some());
     bench.tick(20_000_000_000);
     assert_eq!(bench.shard.held, 0);
     assert_eq!(bench.stats.connection_evicted.get(), 2000);
+}
+
+#[test]
+fn shards_share_what_may_be_held() {
+    let mut bench = Bench::new(Config::default());
+    bench.shard = Shard::one_of(
+        4,
+        0,
+        Arc::clone(&bench.shard.config),
+        Arc::clone(&bench.stats),
+    );
+    // A byte at a time: the account of them is larger than they are.
+    for id in 0..600 {
+        bench.open(id, 80, [0, 0]);
+        for (at, byte) in b"GET / HTTP/1.1\r\nA: "
+            .iter()
+            .cycle()
+            .take(300)
+            .enumerate()
+        {
+            bench.send(id, Direction::Ingress, at as u64, 10, &[*byte]);
+        }
+    }
+    assert!(bench.shard.held <= MAX_HELD / 4);
+    assert!(bench.stats.connection_evicted.get() > 0);
+    // What was held once and is no more leaves nothing behind.
+    let (one, two) = ASK.split_at(ASK.len() / 2);
+    for id in [10_000, 10_001] {
+        bench.open(id, 80, [0, 0]);
+        for round in 0..1000 {
+            let start = round * ASK.len() as u64;
+            bench.send(id, Direction::Ingress, start, 20, one);
+            bench.send(id, Direction::Ingress, start + one.len() as u64, 20, two);
+        }
+    }
+    assert!(bench.shard.holders.len() <= 2 * bench.shard.table.len() + 65);
 }
 
 #[test]
