@@ -171,7 +171,10 @@ fn facts(headers: bool) -> Vec<(u64, Fact)> {
 
 fn linker() -> Linker {
     Linker::new(
-        Settings::new(&Config::default().propagation),
+        Settings::new(
+            &Config::default().propagation,
+            Config::default().capture.drain,
+        ),
         Ids::from_seed(1),
         Arc::default(),
     )

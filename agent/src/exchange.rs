@@ -62,7 +62,7 @@ pub enum Outcome {
     Complete,
     /// The connection ended first.
     Broken(Ending),
-    /// Nothing moved for the configured time-out; no response was seen.
+    /// Nothing moved for the configured time-out; no response was seen, or not its end.
     TimedOut,
     /// The protocol was left (101, CONNECT 2xx) with this exchange as the last.
     Upgraded,
@@ -268,15 +268,15 @@ impl Exchanges {
         self.close_all(Outcome::Broken(cause), time, sink);
     }
 
-    /// Nothing has moved for the time-out: closes those without a response.
-    pub fn time_out(&mut self, now: Nanos, sink: &mut Sink<'_>) {
-        let mut index = 0;
-        while let Some((_, exchange)) = self.open.get(index) {
-            if exchange.response.is_none() {
-                self.close(index, Outcome::TimedOut, now, sink);
-            } else {
-                index = index.saturating_add(1);
-            }
+    /// Nothing has moved since `last`, for the time-out. What has no response has waited until now;
+    /// what broke off in the middle of one ended there.
+    pub fn time_out(&mut self, last: Nanos, now: Nanos, sink: &mut Sink<'_>) {
+        while let Some((_, exchange)) = self.open.first() {
+            let time = match exchange.response {
+                Some(_) => last,
+                None => now,
+            };
+            self.close(0, Outcome::TimedOut, time, sink);
         }
     }
 
@@ -340,4 +340,4 @@ impl Exchange {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -30,7 +30,7 @@ impl Counter {
 }
 
 macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $field:ident = $name:literal,)+) => {
+    ($($(#[doc = $doc:literal])+ $field:ident $([$kind:ident])? = $name:literal,)+) => {
         /// All counters of one agent.
         #[derive(Debug, Default)]
         pub struct Stats { $($(#[doc = $doc])+ pub $field: Counter,)+ }
@@ -40,22 +40,32 @@ macro_rules! counters {
             pub fn read(&self) -> Vec<(&'static str, &'static str, u64)> {
                 vec![$(($name, concat!($($doc),+), self.$field.get()),)+]
             }
+
+            /// (stable name, value) of those that count what was there and did not become a span,
+            /// or not all of one; in declaration order.
+            pub fn losses(&self) -> Vec<(&'static str, u64)> {
+                [$((false $(|| stringify!($kind) == "lost")?, $name, self.$field.get()),)+]
+                    .into_iter()
+                    .filter_map(|(lost, name, count)| lost.then_some((name, count)))
+                    .collect()
+            }
         }
     };
 }
 
-// Each stage adds its own lines here; the name is `stage.what`.
+// Each stage adds its own lines here; the name is `stage.what`. `[lost]`: what is counted was there
+// and is missing from what leaves, against anybody's wish.
 counters! {
     /// Records read from the rings.
     event_records = "event.records",
     /// Records that could not be decoded.
-    event_malformed = "event.malformed",
+    event_malformed [lost] = "event.malformed",
     /// Payload bytes the kernel side delivered.
     kernel_bytes = "kernel.bytes",
     /// Records refused by a full ring.
-    kernel_ring_full = "kernel.ring_full",
+    kernel_ring_full [lost] = "kernel.ring_full",
     /// Payloads that could not be read from the process.
-    kernel_faults = "kernel.faults",
+    kernel_faults [lost] = "kernel.faults",
     /// Payload bytes left out by the copy budget.
     kernel_budgeted_bytes = "kernel.budgeted_bytes",
     /// Calls of connections that are left alone.
@@ -70,10 +80,11 @@ counters! {
     kernel_no_state = "kernel.no_state",
     /// Processes whose exec or end was not told, as a ring was full.
     kernel_untold_processes = "kernel.untold_processes",
+    kernel_no_state [lost] = "kernel.no_state",
     /// Facts dropped because the weaver did not keep up.
-    pipeline_facts_dropped = "pipeline.facts_dropped",
+    pipeline_facts_dropped [lost] = "pipeline.facts_dropped",
     /// Verdicts or mutes that could not be told to the kernel side.
-    pipeline_control_failed = "pipeline.control_failed",
+    pipeline_control_failed [lost] = "pipeline.control_failed",
     /// Spans not sampled.
     pipeline_unsampled = "pipeline.unsampled",
     /// Spans that passed policy.
@@ -90,8 +101,10 @@ counters! {
     trace_links_dropped = "trace.links_dropped",
     /// Processes found to share their threads between requests.
     trace_threads_off = "trace.threads_off",
+    /// Exchanges of threads that are not remembered, for lack of room.
+    trace_threads_full [lost] = "trace.threads_full",
     /// Exchanges forgotten early for lack of room.
-    trace_evicted = "trace.evicted",
+    trace_evicted [lost] = "trace.evicted",
     /// Exchanges whose head was not announced.
     trace_unopened = "trace.unopened",
     /// Chains cut because they closed on themselves or were too deep.
@@ -113,7 +126,7 @@ counters! {
     /// Spans without a route, because their service has too many.
     span_routes_capped = "span.routes_capped",
     /// Spans left out by the rate limit.
-    policy_rate_limited = "policy.rate_limited",
+    policy_rate_limited [lost] = "policy.rate_limited",
     /// Services whose rate was forgotten early for lack of room.
     policy_rate_evicted = "policy.rate_evicted",
     /// Texts with something redacted.
@@ -129,15 +142,15 @@ counters! {
     /// Spans that arrived.
     export_sent = "export.sent",
     /// Spans the receiver left out of a batch it took (OTLP partial success).
-    export_rejected = "export.rejected",
+    export_rejected [lost] = "export.rejected",
     /// Spans of batches the receiver refused for good.
-    export_failed_refused = "export.failed_refused",
+    export_failed_refused [lost] = "export.failed_refused",
     /// Spans that could not be written or encoded here.
-    export_failed_local = "export.failed_local",
+    export_failed_local [lost] = "export.failed_local",
     /// Oldest spans dropped because a queue was full.
-    export_dropped_full = "export.dropped_full",
+    export_dropped_full [lost] = "export.dropped_full",
     /// Spans left when the time for the last flush was over, or made after it.
-    export_dropped_shutdown = "export.dropped_shutdown",
+    export_dropped_shutdown [lost] = "export.dropped_shutdown",
     /// Attempts that found no receiver or a busy one, to be made again.
     export_retries = "export.retries",
     /// Spans waiting in queues or on their way.
@@ -148,6 +161,8 @@ counters! {
     target_gone = "target.gone",
     /// Snapshots and verdicts dropped for room.
     target_evicted = "target.evicted",
+    /// Verdicts not told to the kernel side because too many waited.
+    target_untold [lost] = "target.untold",
     /// Resources made.
     resource_made = "resource.made",
     /// Resources dropped for room.
@@ -163,13 +178,15 @@ counters! {
     /// Bytes seen twice; the second time is left out.
     connection_overlapping_bytes = "connection.overlapping_bytes",
     /// Captured bytes thrown away because a stream held too many.
-    connection_overflow_bytes = "connection.overflow_bytes",
+    connection_overflow_bytes [lost] = "connection.overflow_bytes",
     /// Segments that had to share their time with a neighbour because a stream held too many.
     connection_runs_merged = "connection.runs_merged",
-    /// Records of connections that never were introduced.
-    connection_unknown = "connection.unknown",
+    /// Records of connections that were not introduced, or were given up since.
+    connection_unknown [lost] = "connection.unknown",
     /// Connections given up because the table, or the room for heads that are not whole, was full.
-    connection_evicted = "connection.evicted",
+    connection_evicted [lost] = "connection.evicted",
+    /// Unix connections forgotten after long silence, as nobody tells when one is closed.
+    connection_expired = "connection.expired",
     /// Connections left alone because of their port.
     connection_unselected = "connection.unselected",
     /// Connections left alone because no protocol knows them.
@@ -181,9 +198,9 @@ counters! {
     /// Messages whose bytes made no sense.
     protocol_malformed = "protocol.malformed",
     /// Messages whose head was longer than is read.
-    protocol_head_too_long = "protocol.head_too_long",
+    protocol_head_too_long [lost] = "protocol.head_too_long",
     /// Heads or framing that a hole cut.
-    protocol_cut = "protocol.cut",
+    protocol_cut [lost] = "protocol.cut",
     /// Times a stream was skipped to the next recognisable message.
     protocol_resynced = "protocol.resynced",
     /// Requests shaped as in request smuggling.
@@ -205,5 +222,24 @@ counters! {
     /// Responses whose request was not seen.
     exchange_unasked = "exchange.unasked",
     /// Requests past the depth of pipelining that is followed.
-    exchange_too_deep = "exchange.too_deep",
+    exchange_too_deep [lost] = "exchange.too_deep",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_is_told_apart() {
+        let stats = Stats::default();
+        stats.connection_evicted.add(3);
+        stats.connection_unselected.add(5);
+        let losses = stats.losses();
+        assert!(losses.contains(&("connection.evicted", 3)));
+        assert!(
+            losses
+                .iter()
+                .all(|(name, _)| *name != "connection.unselected")
+        );
+    }
 }

@@ -1,8 +1,8 @@
 //! Segments of one socket become two gapless byte streams with every hole marked.
 //!
-//! [`Table`] holds what is known of each connection end, and whatever the later stages keep about
-//! it (`S`), so that a segment costs one look-up. It is bounded: a full table gives up the
-//! connection that was used least recently, as the hand of a clock finds it.
+//! [`Table`] holds connection ends, each with what the later stages keep about it (`S`), so that a
+//! segment costs one look-up. It is bounded: a full table gives up the connection that was used
+//! least recently, as the hand of a clock finds it.
 //!
 //! Never true here: that bytes are interpreted, or that a connection is forgotten uncounted.
 
@@ -11,7 +11,7 @@ pub mod stream;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::event::{ConnectionId, Direction, Execution, Nanos, Open};
+use crate::event::{Address, ConnectionId, Direction, Execution, Nanos, Open};
 use stream::Stream;
 
 /// Where and by whom a byte was moved.
@@ -47,6 +47,11 @@ impl Streams {
     pub fn held(&self) -> usize {
         self.egress.held().saturating_add(self.ingress.held())
     }
+
+    /// What both cost to hold, in bytes; 0 where nothing is held.
+    pub fn weight(&self) -> usize {
+        self.egress.weight().saturating_add(self.ingress.weight())
+    }
 }
 
 /// A connection end that is followed.
@@ -77,6 +82,11 @@ impl<S> Connection<S> {
         }
     }
 
+    /// Whether it is a unix socket's end.
+    pub fn is_unix(&self) -> bool {
+        matches!(self.open.local, Address::Unix(_)) || matches!(self.open.remote, Address::Unix(_))
+    }
+
     /// Absolute offset of the kernel side's offset 0.
     pub fn base(&self, direction: Direction) -> u64 {
         let [egress, ingress] = self.open.base;
@@ -87,34 +97,25 @@ impl<S> Connection<S> {
     }
 }
 
-/// What the table holds of one connection end.
+/// Connection ends of one shard, and a value for each.
 #[derive(Debug)]
-pub enum Entry<S> {
-    /// Followed.
-    Followed(Box<Connection<S>>),
-    /// Known and left alone: what still arrives of it is dropped.
-    Left,
-}
-
-/// All connection ends of one shard.
-#[derive(Debug)]
-pub struct Table<S> {
+pub struct Table<V> {
     index: HashMap<ConnectionId, usize, BuildHasherDefault<IdHasher>>,
-    slots: Vec<Slot<S>>,
+    slots: Vec<Slot<V>>,
     free: Vec<usize>,
     hand: usize,
     capacity: usize,
 }
 
 #[derive(Debug)]
-struct Slot<S> {
+struct Slot<V> {
     id: ConnectionId,
     /// Used since the hand last came by.
     used: bool,
-    entry: Option<Entry<S>>,
+    value: Option<V>,
 }
 
-impl<S> Table<S> {
+impl<V> Table<V> {
     /// A table of at most `capacity` connections (at least one).
     pub fn new(capacity: usize) -> Self {
         Self {
@@ -137,26 +138,22 @@ impl<S> Table<S> {
     }
 
     /// The connection of that name.
-    pub fn get(&mut self, id: ConnectionId) -> Option<&mut Entry<S>> {
+    pub fn get(&mut self, id: ConnectionId) -> Option<&mut V> {
         let slot = self.slots.get_mut(*self.index.get(&id)?)?;
         slot.used = true;
-        slot.entry.as_mut()
+        slot.value.as_mut()
     }
 
     /// Adds a connection, or replaces the one of that name; returns what had to go for it.
-    pub fn insert(
-        &mut self,
-        id: ConnectionId,
-        entry: Entry<S>,
-    ) -> Option<(ConnectionId, Entry<S>)> {
+    pub fn insert(&mut self, id: ConnectionId, value: V) -> Option<(ConnectionId, V)> {
         let fresh = Slot {
             id,
             used: true,
-            entry: Some(entry),
+            value: Some(value),
         };
         if let Some(slot) = self.index.get(&id).and_then(|&at| self.slots.get_mut(at)) {
             let old = std::mem::replace(slot, fresh);
-            return old.entry.map(|entry| (id, entry));
+            return old.value.map(|value| (id, value));
         }
         let evicted = (self.index.len() >= self.capacity)
             .then(|| self.evict())
@@ -176,14 +173,14 @@ impl<S> Table<S> {
     }
 
     /// Takes a connection out.
-    pub fn remove(&mut self, id: ConnectionId) -> Option<Entry<S>> {
+    pub fn remove(&mut self, id: ConnectionId) -> Option<V> {
         let at = self.index.remove(&id)?;
         self.free.push(at);
-        self.slots.get_mut(at)?.entry.take()
+        self.slots.get_mut(at)?.value.take()
     }
 
     /// Takes out the first connection not used since the hand last came by it.
-    fn evict(&mut self) -> Option<(ConnectionId, Entry<S>)> {
+    fn evict(&mut self) -> Option<(ConnectionId, V)> {
         let rounds = self.slots.len().saturating_mul(2);
         for _ in 0..rounds {
             self.hand = match self.hand.saturating_add(1) {
@@ -193,7 +190,7 @@ impl<S> Table<S> {
             let Some(slot) = self.slots.get_mut(self.hand) else {
                 continue;
             };
-            if slot.entry.is_none() {
+            if slot.value.is_none() {
                 continue;
             }
             if slot.used {
@@ -201,19 +198,16 @@ impl<S> Table<S> {
                 continue;
             }
             let id = slot.id;
-            return self.remove(id).map(|entry| (id, entry));
+            return self.remove(id).map(|value| (id, value));
         }
         None
     }
 
-    /// Every connection that is followed.
-    pub fn followed(&mut self) -> impl Iterator<Item = (ConnectionId, &mut Connection<S>)> {
+    /// Every connection, in no order; no use.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnectionId, &mut V)> {
         self.slots
             .iter_mut()
-            .filter_map(|slot| match &mut slot.entry {
-                Some(Entry::Followed(connection)) => Some((slot.id, &mut **connection)),
-                _ => None,
-            })
+            .filter_map(|slot| slot.value.as_mut().map(|value| (slot.id, value)))
     }
 }
 
@@ -242,41 +236,21 @@ impl Hasher for IdHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Address;
-
-    fn open(id: u64) -> Open {
-        Open {
-            connection: ConnectionId(id),
-            time: 0,
-            process: 1,
-            comm: String::new(),
-            local: Address::Unix(None),
-            remote: Address::Unix(None),
-            role: None,
-            ends: None,
-            base: [0, 0],
-            netns: 0,
-        }
-    }
-
-    fn entry(id: u64) -> Entry<u64> {
-        Entry::Followed(Box::new(Connection::new(open(id), id)))
-    }
 
     #[test]
     fn a_full_table_gives_up_one_that_was_not_used() {
         let mut table = Table::new(3);
         for id in 0..3 {
-            assert!(table.insert(ConnectionId(id), entry(id)).is_none());
+            assert!(table.insert(ConnectionId(id), id).is_none());
         }
         // The first eviction clears every mark; those used after it survive the next one.
-        let (first, _) = table.insert(ConnectionId(3), entry(3)).expect("one goes");
+        let (first, _) = table.insert(ConnectionId(3), 3).expect("one goes");
         let kept: Vec<u64> = (0..4).filter(|&id| id != first.0).collect();
         let [spared, ..] = kept[..] else {
             panic!("three are left")
         };
         table.get(ConnectionId(spared));
-        let (second, _) = table.insert(ConnectionId(4), entry(4)).expect("one goes");
+        let (second, _) = table.insert(ConnectionId(4), 4).expect("one goes");
         assert_ne!(second.0, spared);
         assert_eq!(table.len(), 3);
     }
@@ -285,11 +259,11 @@ mod tests {
     fn slots_are_used_again() {
         let mut table = Table::new(8);
         for id in 0..1000 {
-            table.insert(ConnectionId(id), entry(id));
+            table.insert(ConnectionId(id), id);
             assert!(table.remove(ConnectionId(id)).is_some());
         }
         assert!(table.is_empty());
         assert_eq!(table.slots.len(), 1);
-        assert_eq!(table.followed().count(), 0);
+        assert_eq!(table.iter_mut().count(), 0);
     }
 }

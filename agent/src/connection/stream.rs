@@ -398,6 +398,12 @@ impl Stream {
         self.bytes.len()
     }
 
+    /// What it costs to hold them, in bytes: many small ones cost more than a few large ones.
+    pub fn weight(&self) -> usize {
+        let runs = self.runs.len().saturating_mul(size_of::<Run>());
+        self.held().saturating_add(runs)
+    }
+
     /// The holes passed since the last call.
     pub fn take_missing(&mut self) -> Missing {
         if self.missing.any {

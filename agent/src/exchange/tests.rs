@@ -18,6 +18,18 @@ fn peer() -> Arc<Peer> {
     })
 }
 
+/// An exchange of that number that has begun.
+pub(crate) fn opened(id: u64) -> Fact {
+    Fact::Opened(Box::new(Opened {
+        id: ExchangeId(id),
+        peer: peer(),
+        start: at(id, 0),
+        head: at(id, 9),
+        key: None,
+        carrier: None,
+    }))
+}
+
 fn at(time: Nanos, offset: u64) -> Mark {
     Mark {
         time,
@@ -163,13 +175,14 @@ fn what_the_peer_closed_ends_later() {
 }
 
 #[test]
-fn silence_times_out_what_has_no_response() {
+fn silence_times_out_what_is_open() {
     let mut bench = Bench::new();
     bench.take([ask(1, 10), ask(2, 11), answer(1, 20)]);
-    bench.with(|e, sink| e.time_out(500, sink));
-    assert_eq!(bench.closed(), [(200, Outcome::TimedOut, 500)]);
+    bench.with(|e, sink| e.time_out(30, 500, sink));
+    let expected = [(100, Outcome::TimedOut, 30), (200, Outcome::TimedOut, 500)];
+    assert_eq!(bench.closed(), expected);
     bench.take([finish(Flow::Response, 1, 600, true), answer(2, 700)]);
-    assert_eq!(bench.closed().last(), Some(&(100, Outcome::Complete, 600)));
+    assert_eq!(bench.closed().len(), 2);
     assert_eq!(bench.stats.exchange_unasked.get(), 1);
 }
 

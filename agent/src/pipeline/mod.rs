@@ -2,6 +2,8 @@
 //! and stopping. A reader thread per ring carries records to facts ([`reader`], [`shard`]); one
 //! weaver thread carries facts to spans ([`weaver`]); exporters are tasks of a small runtime.
 
+pub mod failure;
+pub mod mailbox;
 pub mod reader;
 pub mod shard;
 pub mod weaver;
@@ -13,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use agent_ebpf::abi::Counter;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
@@ -26,7 +28,9 @@ use crate::resource::Resources;
 use crate::span::Span;
 use crate::stats::Stats;
 use crate::target::{PROC, Processes, Targets};
-use reader::{Mailbox, Shared};
+use failure::Failure;
+use mailbox::Mailbox;
+use reader::Shared;
 use shard::Shard;
 use weaver::Weaver;
 
@@ -49,7 +53,8 @@ pub struct Start {
 /// What is said at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Spans that left.
+    /// Spans that arrived where they were sent, the mean of all exporters; where there is none,
+    /// those handed to [`Start::on_span`].
     pub spans: u64,
     /// What was lost, where and how often; only what was.
     pub losses: Vec<Loss>,
@@ -107,6 +112,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         .context("start the exporters' runtime")?;
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
     let mut probe = Probe::load(&config.capture, &kernel)?;
+    let control = probe.control();
     let processes = Arc::new(Processes::new(PROC, Arc::clone(&stats)));
     let targets = Targets::new(
         Arc::clone(&processes),
@@ -114,12 +120,14 @@ pub fn run(mut start: Start) -> Result<Summary> {
         Arc::clone(&stats),
     );
     let shared = Arc::new(Shared {
-        control: probe.control(),
+        control: Arc::clone(&control) as _,
         targets: Arc::new(targets),
         stats: Arc::clone(&stats),
         stop: AtomicBool::new(false),
         interval: config.capture.drain,
         generation: AtomicU64::new(0),
+        failure: Failure::default(),
+        hot: AtomicBool::new(false),
         changed: Notify::new(),
         resources: Resources::new(processes, config.resource.clone(), Arc::clone(&stats)),
         arrivals: Mutex::default(),
@@ -128,37 +136,59 @@ pub fn run(mut start: Start) -> Result<Summary> {
     // Verdicts on who is there already reach the kernel side with the readers' first drain.
     shared.targets.scan();
     let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
-    probe.set_hot(shared.targets.any_traced())?;
+    heat(&mut probe, &shared)?;
     (start.ready)();
-    let reason = runtime.block_on(attend(&mut start.stop, &exporters, &shared, &mut || {
-        set(&clock);
-        count(&shared.control, &stats)?;
-        probe.flush_log();
-        probe.set_hot(shared.targets.any_traced())
+    let reason = runtime.block_on(attend(&mut start.stop, &exporters, &shared, &mut |look| {
+        if look == Look::Around {
+            set(&clock);
+            count(&control, &stats)?;
+            probe.flush_log();
+        }
+        heat(&mut probe, &shared)
     }));
     // Nothing is attached any more while the rest is flushed.
     let detached = probe.set_hot(false);
     threads.stop(&shared);
-    count(&shared.control, &stats)?;
+    count(&control, &stats)?;
     finish(runtime, exporters);
     reason.and(detached)?;
-    Ok(summary(&stats))
+    if let Some(why) = shared.failure.why() {
+        bail!("{why}");
+    }
+    Ok(summary(&stats, config.export.exporters.len()))
 }
 
-/// Until it is time to stop: looks after things four times a second.
+/// Attaches what sees traffic if somebody is traced, and detaches it if nobody is.
+fn heat(probe: &mut Probe, shared: &Shared) -> Result<()> {
+    let hot = shared.targets.any_traced();
+    shared.hot.store(hot, Ordering::Relaxed);
+    probe.set_hot(hot)
+}
+
+/// What there is to look after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Everything.
+    Around,
+    /// Whether anybody is traced.
+    AtTargets,
+}
+
+/// Until it is time to stop: looks around four times a second.
 async fn attend(
     stop: &mut watch::Receiver<bool>,
     exporters: &Exporters,
     shared: &Shared,
-    look: &mut dyn FnMut() -> Result<()>,
+    look: &mut dyn FnMut(Look) -> Result<()>,
 ) -> Result<()> {
     let mut ticks = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
             () = exporters.gone() => return Ok(()),
-            _ = ticks.tick() => look()?,
-            () = shared.changed.notified() => look()?,
+            why = shared.failure.wait() => bail!("{why}"),
+            _ = ticks.tick() => look(Look::Around)?,
+            () = shared.changed.notified() => look(Look::AtTargets)?,
         }
     }
 }
@@ -236,33 +266,20 @@ fn count(control: &Control, stats: &Stats) -> Result<()> {
     Ok(())
 }
 
-/// Counters of things that were there and did not become a span.
-const LOSSES: &[&str] = &[
-    "event.malformed",
-    "kernel.ring_full",
-    "kernel.no_state",
-    "pipeline.facts_dropped",
-    "policy.rate_limited",
-    "export.rejected",
-    "export.failed_refused",
-    "export.failed_local",
-    "export.dropped_full",
-    "export.dropped_shutdown",
-];
-
-fn summary(stats: &Stats) -> Summary {
-    let losses = stats
-        .read()
-        .into_iter()
-        .filter(|&(name, _, count)| count > 0 && LOSSES.contains(&name))
-        .map(|(name, _, count)| Loss {
-            what: name.to_owned(),
-            count,
-        })
-        .collect();
+fn summary(stats: &Stats, exporters: usize) -> Summary {
+    let left = match u64::try_from(exporters) {
+        Ok(exporters @ 1..) => stats.export_sent.get() / exporters,
+        _ => stats.pipeline_spans.get(),
+    };
+    let losses = stats.losses().into_iter().filter(|&(_, count)| count > 0);
     Summary {
-        spans: stats.pipeline_spans.get(),
-        losses,
+        spans: left,
+        losses: losses
+            .map(|(name, count)| Loss {
+                what: name.to_owned(),
+                count,
+            })
+            .collect(),
     }
 }
 
@@ -281,33 +298,36 @@ impl Threads {
         weaver: Weaver,
     ) -> Result<Self> {
         let rings = probe.rings()?;
-        let connections = config.capture.max_connections.div_ceil(rings.len().max(1));
-        let mailboxes: Arc<[Mailbox]> = rings.iter().map(|_| Mailbox::default()).collect();
+        let shards = rings.len();
+        let mailboxes: Arc<[Mailbox]> = rings.iter().map(|_| Mailbox::one_of(shards)).collect();
         let done = Arc::new(AtomicBool::new(false));
         let weaver = {
             let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
             let done = Arc::clone(&done);
             thread::Builder::new()
                 .name("weaver".into())
-                .spawn(move || weaver.run(&shared, &mailboxes, &done))
+                .spawn(move || {
+                    shared.failure.guard("the weaver", || {
+                        weaver.run(&shared, &mailboxes, &done);
+                        Ok(())
+                    });
+                })
                 .context("start the weaver's thread")?
         };
         let mut readers = Vec::new();
         for (index, ring) in rings.into_iter().enumerate() {
             let number = u16::try_from(index).context("number of rings")?;
             let (config, stats) = (Arc::clone(config), Arc::clone(&shared.stats));
-            let shard = Shard::new(number, connections, config, stats);
+            let shard = Shard::one_of(shards, number, config, stats);
             let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
             let wakes = weaver.thread().clone();
             let reader = thread::Builder::new()
                 .name(format!("reader-{index}"))
                 .spawn(move || {
-                    let Some(mailbox) = mailboxes.get(index) else {
-                        return;
-                    };
-                    if let Err(error) = reader::run(ring, shard, &shared, mailbox, &wakes) {
-                        eprintln!("spantap: reader {index} stopped: {error:#}");
-                    }
+                    shared.failure.guard(&format!("reader {index}"), || {
+                        let mailbox = mailboxes.get(index).context("a mailbox")?;
+                        reader::run(ring, shard, &shared, mailbox, &wakes)
+                    });
                 })
                 .context("start a reader's thread")?;
             readers.push(reader);
@@ -322,15 +342,32 @@ impl Threads {
     /// Readers drain a last time, then the weaver gives out what is left.
     fn stop(self, shared: &Shared) {
         shared.stop.store(true, Ordering::Release);
+        // One that panicked has told `failure`.
         for reader in self.readers {
-            if reader.join().is_err() {
-                eprintln!("spantap: a reader ended abnormally");
-            }
+            let _ = reader.join();
         }
         self.done.store(true, Ordering::Release);
         self.weaver.thread().unpark();
-        if self.weaver.join().is_err() {
-            eprintln!("spantap: the weaver ended abnormally");
-        }
+        let _ = self.weaver.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_counts_what_left_and_names_what_did_not() {
+        let stats = Stats::default();
+        stats.pipeline_spans.add(10);
+        stats.export_sent.add(16);
+        stats.export_dropped_full.add(4);
+        stats.connection_evicted.add(1);
+        stats.pipeline_unsampled.add(7);
+        assert_eq!(summary(&stats, 0).spans, 10);
+        let summary = summary(&stats, 2);
+        assert_eq!((summary.spans, summary.lost()), (8, 5));
+        let named: Vec<_> = summary.losses.iter().map(|loss| &*loss.what).collect();
+        assert_eq!(named, ["export.dropped_full", "connection.evicted"]);
     }
 }

@@ -10,65 +10,96 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::sync::Notify;
 
+use super::failure::Failure;
+use super::mailbox::Mailbox;
 use super::shard::{Command, Out, Shard};
 use crate::event::decode::decode;
-use crate::event::{Event, Nanos};
+use crate::event::{ConnectionId, Event, Nanos};
 use crate::exchange::Fact;
 use crate::probe::ring::Ring;
 use crate::probe::{Control, clock};
 use crate::resource::Resources;
 use crate::stats::Stats;
-use crate::target::Targets;
+use crate::target::{Targets, Verdict};
 
-/// Facts on their way from a reader to the weaver, and how far that reader is.
-#[derive(Debug, Default)]
-pub struct Mailbox {
-    facts: Mutex<Vec<Fact>>,
-    /// Every record older than this has been read; `u64::MAX` while the reader sleeps, as the
-    /// kernel side wakes it for the next record.
-    progress: AtomicU64,
+/// Where a reader's records come from.
+pub trait Source {
+    /// Hands every record there is to `take`; returns how many.
+    fn drain(&mut self, take: impl FnMut(&[u8])) -> u64;
+
+    /// Whether nothing came for long enough that [`wait`](Self::wait) sleeps until it is woken.
+    fn idle(&self) -> bool;
+
+    /// Waits for more: `interval` while records come, longer (at most `longest`) once none did.
+    ///
+    /// # Errors
+    /// Where waiting is not possible.
+    fn wait(&mut self, interval: Duration, longest: Duration) -> Result<()>;
 }
 
-impl Mailbox {
-    /// Takes what has come.
-    pub fn take(&self, facts: &mut Vec<Fact>) {
-        facts.append(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
+impl Source for Ring {
+    fn drain(&mut self, take: impl FnMut(&[u8])) -> u64 {
+        Ring::drain(self, take)
     }
 
-    /// CLOCK_MONOTONIC up to which all is known, given the time now.
-    pub fn progress(&self, now: Nanos) -> Nanos {
-        match self.progress.load(Ordering::Acquire) {
-            u64::MAX => now.saturating_sub(WAKE_UP),
-            progress => progress,
-        }
+    fn idle(&self) -> bool {
+        Ring::idle(self)
     }
 
-    /// Adds facts; past the bound the newest are dropped and counted.
-    fn put(&self, fresh: &mut Vec<Fact>, stats: &Stats) {
-        if fresh.is_empty() {
-            return;
-        }
-        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = MAILBOX.saturating_sub(facts.len());
-        if fresh.len() > room {
-            stats
-                .pipeline_facts_dropped
-                .add((fresh.len() - room) as u64);
-            fresh.truncate(room);
-        }
-        facts.append(fresh);
+    fn wait(&mut self, interval: Duration, longest: Duration) -> Result<()> {
+        Ring::wait(self, interval, longest)
     }
 }
 
-/// Facts that wait for the weaver at most.
-const MAILBOX: usize = 262_144;
-/// Longest a sleeping reader takes to be woken, nanoseconds.
-const WAKE_UP: Nanos = 20_000_000;
+/// The kernel side, as far as readers tell it something.
+pub trait Orders: Send + Sync {
+    /// Whether a process is traced.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn judge(&self, process: u32, traced: bool) -> Result<()>;
+
+    /// A process is gone: its id may come to mean another.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn forget(&self, process: u32) -> Result<()>;
+
+    /// No more bytes of this connection.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn mute(&self, connection: ConnectionId) -> Result<()>;
+
+    /// This connection is to be introduced again with its next bytes.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn reintroduce(&self, connection: ConnectionId) -> Result<()>;
+}
+
+impl Orders for Control {
+    fn judge(&self, process: u32, traced: bool) -> Result<()> {
+        Control::judge(self, process, traced)
+    }
+
+    fn forget(&self, process: u32) -> Result<()> {
+        Control::forget(self, process)
+    }
+
+    fn mute(&self, connection: ConnectionId) -> Result<()> {
+        Control::mute(self, connection)
+    }
+
+    fn reintroduce(&self, connection: ConnectionId) -> Result<()> {
+        Control::reintroduce(self, connection)
+    }
+}
 
 /// What every reader shares.
 pub struct Shared {
     /// Tells the kernel side verdicts and mutes.
-    pub control: Arc<Control>,
+    pub control: Arc<dyn Orders>,
     /// Judges processes.
     pub targets: Arc<Targets>,
     /// Counts.
@@ -79,7 +110,11 @@ pub struct Shared {
     pub interval: Duration,
     /// Raised when a process id came to mean another program: verdicts kept elsewhere are void.
     pub generation: AtomicU64,
-    /// Verdicts changed: whether anything is to be attached may have, too.
+    /// Told of a thread that ended before its time.
+    pub failure: Failure,
+    /// Whether what sees traffic is attached.
+    pub hot: AtomicBool,
+    /// Told when it should no longer be, or should be again.
     pub changed: Notify,
     /// Whose span is whose: told of processes while they live.
     pub resources: Resources,
@@ -101,7 +136,7 @@ pub enum Arrival {
 /// # Errors
 /// Where the kernel refuses to wait on the ring.
 pub fn run(
-    mut ring: Ring,
+    mut ring: impl Source,
     shard: Shard,
     shared: &Shared,
     mailbox: &Mailbox,
@@ -119,19 +154,24 @@ pub fn run(
     loop {
         let last = shared.stop.load(Ordering::Acquire);
         let before = clock::monotonic();
-        mailbox
-            .progress
-            .store(before.saturating_sub(IN_FLIGHT), Ordering::Release);
+        mailbox.wake(before);
         reader.renew();
-        let records = ring.drain(|record| reader.take(record));
+        let records = ring.drain(|record| {
+            reader.take(record);
+            if reader.facts.len() >= HANDFUL {
+                mailbox.put(&mut reader.facts, &shared.stats);
+                weaver.unpark();
+            }
+        });
         shared.stats.event_records.add(records);
         if before.saturating_sub(ticked) > TICK || last {
             ticked = before;
-            reader.tick(before);
+            reader.tick(before, last);
         }
         reader.obey();
         let any = !reader.facts.is_empty();
         mailbox.put(&mut reader.facts, &shared.stats);
+        mailbox.complete(before);
         if any {
             weaver.unpark();
         }
@@ -139,14 +179,14 @@ pub fn run(
             return Ok(());
         }
         if ring.idle() {
-            mailbox.progress.store(u64::MAX, Ordering::Release);
+            mailbox.sleep();
         }
         ring.wait(shared.interval, LONGEST)?;
     }
 }
 
-/// A record carries its time a little before it can be read.
-const IN_FLIGHT: Nanos = 1_000_000;
+/// Facts handed over at once: a ring that is never empty must not pile them up.
+const HANDFUL: usize = 1024;
 /// How often time-outs are looked for, nanoseconds.
 const TICK: Nanos = 200_000_000;
 /// Longest sleep, so that stop and time-outs are seen.
@@ -208,7 +248,7 @@ impl Reader<'_> {
         shard.take(&event, &mut Out { facts, commands });
     }
 
-    fn tick(&mut self, now: Nanos) {
+    fn tick(&mut self, now: Nanos, last: bool) {
         let Self {
             shard,
             facts,
@@ -216,6 +256,10 @@ impl Reader<'_> {
             ..
         } = self;
         shard.tick(now, &mut Out { facts, commands });
+        if last {
+            // What is under way becomes spans that say that their end was not seen.
+            shard.finish(now, &mut Out { facts, commands });
+        }
     }
 
     fn wanted(&mut self, process: u32) -> bool {
@@ -237,23 +281,28 @@ impl Reader<'_> {
 
     /// Tells the kernel side what was decided.
     fn obey(&mut self) {
-        for (process, verdict) in self.shared.targets.changes() {
-            if self
-                .shared
-                .control
-                .judge(process, verdict.is_traced())
-                .is_err()
-            {
-                self.shared.stats.pipeline_control_failed.add(1);
+        let shared = self.shared;
+        shared.targets.tell(|process, verdict| {
+            let told = match verdict {
+                Some(verdict) => shared.control.judge(process, verdict.is_traced()),
+                None => shared.control.forget(process),
+            };
+            if told.is_err() {
+                shared.stats.pipeline_control_failed.add(1);
             }
-            if verdict.is_traced() {
+            if verdict.is_some_and(Verdict::is_traced) {
                 self.arrived(Arrival::Process(process));
             }
-            self.shared.changed.notify_one();
+        });
+        if shared.targets.any_traced() != shared.hot.load(Ordering::Relaxed) {
+            shared.changed.notify_one();
         }
         for command in self.commands.drain(..) {
-            let Command::Mute(connection) = command;
-            if self.shared.control.mute(connection).is_err() {
+            let told = match command {
+                Command::Mute(connection) => self.shared.control.mute(connection),
+                Command::Introduce(connection) => self.shared.control.reintroduce(connection),
+            };
+            if told.is_err() {
                 self.shared.stats.pipeline_control_failed.add(1);
             }
         }
@@ -264,3 +313,6 @@ impl Reader<'_> {
 const VERDICTS: usize = 65_536;
 /// Process events that wait for the weaver at most; one that is left out costs a look-up later.
 const ARRIVALS: usize = 65_536;
+
+#[cfg(test)]
+mod tests;

@@ -6,11 +6,16 @@
 //! Never true here: that a clock is read (time comes with the events and with [`Shard::tick`]), or
 //! that anything waits.
 
+mod apart;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apart::Apart;
+
 use crate::config::{Config, Selection};
-use crate::connection::{Connection, Entry, Table};
+use crate::connection::{Connection, Table};
 use crate::event::{Address, ConnectionId, End, Ending, Event, Nanos, Open, Segment};
 use crate::exchange::{Exchanges, Fact, Ids, Peer, Sink};
 use crate::protocol::conversation::Conversation;
@@ -22,8 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Silence after which a message of unknown length counts as over.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Most bytes a shard holds of heads that are not whole; a connection that would add to them is
-/// given up.
+/// Most bytes that all shards hold of heads that are not whole; past that the connection that has
+/// held some for longest is given up.
 const MAX_HELD: usize = 16 * 1024 * 1024;
 
 /// What a shard wants from the kernel side.
@@ -31,18 +36,26 @@ const MAX_HELD: usize = 16 * 1024 * 1024;
 pub enum Command {
     /// Deliver nothing more of this connection.
     Mute(ConnectionId),
+    /// Introduce this connection again with its next bytes.
+    Introduce(ConnectionId),
 }
 
 /// The state of one ring's connections.
 #[derive(Debug)]
 pub struct Shard {
-    table: Table<Talk>,
+    table: Table<Box<Connection<Talk>>>,
+    apart: Apart,
     ids: Ids,
     config: Arc<Config>,
     stats: Arc<Stats>,
     looked: Nanos,
-    /// Captured bytes held of all connections.
+    /// Bytes held of all connections, and the most that may be.
     held: usize,
+    room: usize,
+    /// Who began to hold some, and with which number; the oldest first, some not any more.
+    holders: VecDeque<(ConnectionId, u64)>,
+    /// Numbers of `holders`.
+    begun: u64,
     /// Empty between calls; kept for its room.
     messages: Vec<Message>,
 }
@@ -53,6 +66,8 @@ struct Talk {
     conversation: Conversation,
     exchanges: Exchanges,
     peer: Option<Arc<Peer>>,
+    /// Its number among those who hold bytes; old where it holds none.
+    holds: u64,
 }
 
 /// Where a shard's findings go; the caller empties both.
@@ -65,21 +80,34 @@ pub struct Out<'a> {
 }
 
 impl Shard {
-    /// Shard number `index`; all shards together hold `capture.max_connections`, so each is told
-    /// its part by `connections`.
+    /// One of so many shards, with its part of `capture.max_connections` and of all other room.
+    pub fn one_of(shards: usize, index: u16, config: Arc<Config>, stats: Arc<Stats>) -> Self {
+        let shards = shards.max(1);
+        let connections = config.capture.max_connections.div_ceil(shards);
+        Self {
+            room: MAX_HELD / shards,
+            ..Self::new(index, connections, config, stats)
+        }
+    }
+
+    /// Shard number `index`, alone, of at most so many connections.
     pub fn new(index: u16, connections: usize, config: Arc<Config>, stats: Arc<Stats>) -> Self {
         Self {
             table: Table::new(connections),
+            apart: Apart::new(connections),
             ids: Ids::new(index),
             config,
             stats,
             looked: 0,
             held: 0,
+            room: MAX_HELD,
+            holders: VecDeque::new(),
+            begun: 0,
             messages: Vec::new(),
         }
     }
 
-    /// How many connections it knows.
+    /// How many connections it follows.
     pub fn connections(&self) -> usize {
         self.table.len()
     }
@@ -96,51 +124,51 @@ impl Shard {
 
     fn open(&mut self, open: &Open, out: &mut Out<'_>) {
         let id = open.connection;
-        if let Some(Entry::Followed(known)) = self.table.get(id)
+        if let Some(known) = self.table.get(id)
             && known.open.base == open.base
             && known.open.local == open.local
             && known.open.remote == open.remote
         {
             return;
         }
-        let entry = if selected(open, &self.config.selection) {
-            let talk = Talk {
-                conversation: Conversation::new(open.base != [0, 0]),
-                exchanges: Exchanges::default(),
-                peer: None,
-            };
-            Entry::Followed(Box::new(Connection::new(open.clone(), talk)))
-        } else {
+        if !selected(open, &self.config.selection) {
             self.stats.connection_unselected.add(1);
-            out.commands.push(Command::Mute(id));
-            Entry::Left
-        };
-        let Some((old, entry)) = self.table.insert(id, entry) else {
-            return;
-        };
-        if old != id {
-            self.stats.connection_evicted.add(1);
-            out.commands.push(Command::Mute(old));
+            return self.leave(id, open.time, out);
         }
-        self.drop_entry(entry, out);
+        self.apart.forget(id);
+        let talk = Talk {
+            conversation: Conversation::new(open.base != [0, 0]),
+            exchanges: Exchanges::default(),
+            peer: None,
+            holds: 0,
+        };
+        let connection = Box::new(Connection::new(open.clone(), talk));
+        if let Some((old, connection)) = self.table.insert(id, connection) {
+            // What had to go is introduced anew with its next bytes.
+            self.stats.connection_evicted.add(u64::from(old != id));
+            self.close(*connection, out);
+        }
     }
 
     /// Closes what is open on a connection that was taken out of the table.
-    fn drop_entry(&mut self, entry: Entry<Talk>, out: &mut Out<'_>) {
-        if let Entry::Followed(mut connection) = entry {
-            self.held = self.held.saturating_sub(connection.streams.held());
-            let time = connection.active;
-            let mut sink = sink(&mut self.ids, out, &self.stats);
-            connection.state.exchanges.abandon(time, &mut sink);
+    fn close(&mut self, mut connection: Connection<Talk>, out: &mut Out<'_>) {
+        self.held = self.held.saturating_sub(connection.streams.weight());
+        let time = connection.active;
+        let mut sink = sink(&mut self.ids, out, &self.stats);
+        connection.state.exchanges.abandon(time, &mut sink);
+    }
+
+    /// Takes a connection out of the table, if it is there.
+    fn drop(&mut self, id: ConnectionId, out: &mut Out<'_>) {
+        if let Some(connection) = self.table.remove(id) {
+            self.close(*connection, out);
         }
     }
 
     /// Leaves a connection alone from now on.
-    fn leave(&mut self, id: ConnectionId, out: &mut Out<'_>) {
-        out.commands.push(Command::Mute(id));
-        if let Some((_, entry)) = self.table.insert(id, Entry::Left) {
-            self.drop_entry(entry, out);
-        }
+    fn leave(&mut self, id: ConnectionId, now: Nanos, out: &mut Out<'_>) {
+        self.apart.leave(id, now, out.commands);
+        self.drop(id, out);
     }
 
     fn segment(&mut self, segment: &Segment<'_>, out: &mut Out<'_>) {
@@ -149,14 +177,11 @@ impl Shard {
         if segment.lost > 0 {
             stats.connection_lost_records.add(u64::from(segment.lost));
         }
-        let connection = match self.table.get(id) {
-            Some(Entry::Followed(connection)) => connection,
-            Some(Entry::Left) => return,
-            None => {
+        let Some(connection) = self.table.get(id) else {
+            if self.apart.met(id, segment.time, out.commands) {
                 stats.connection_unknown.add(1);
-                out.commands.push(Command::Mute(id));
-                return;
             }
+            return;
         };
         connection.active = connection.active.max(segment.time);
         let base = connection.base(segment.direction);
@@ -166,7 +191,7 @@ impl Shard {
             open,
             ..
         } = &mut **connection;
-        let before = streams.held();
+        let before = streams.weight();
         streams.get(segment.direction).push(segment, base, stats);
         let config = &self.config;
         let status = state.conversation.feed(
@@ -178,14 +203,32 @@ impl Shard {
         );
         let mut sink = sink(&mut self.ids, out, stats);
         state.settle(open, &mut self.messages, &mut sink);
-        let after = streams.held();
+        let after = streams.weight();
         self.held = self.held.saturating_sub(before).saturating_add(after);
-        let full = after > before && self.held > MAX_HELD;
-        if full {
-            stats.connection_evicted.add(1);
+        if before == 0 && after > 0 {
+            self.begun = self.begun.saturating_add(1);
+            state.holds = self.begun;
+            self.holders.push_back((id, self.begun));
         }
-        if full || status == Status::Leave {
-            self.leave(id, out);
+        if status == Status::Leave {
+            self.leave(id, segment.time, out);
+        }
+        self.give_up(out);
+    }
+
+    /// Keeps what is held within its bound.
+    fn give_up(&mut self, out: &mut Out<'_>) {
+        while self.held > self.room
+            && let Some((id, number)) = self.holders.pop_front()
+        {
+            if self.table.get(id).is_some_and(|c| holds(c, number)) {
+                self.stats.connection_evicted.add(1);
+                self.drop(id, out);
+            }
+        }
+        if self.holders.len() > self.table.len().saturating_mul(2).saturating_add(64) {
+            let (holders, table) = (&mut self.holders, &mut self.table);
+            holders.retain(|&(id, number)| table.get(id).is_some_and(|c| holds(c, number)));
         }
     }
 
@@ -194,7 +237,7 @@ impl Shard {
         if end.lost > 0 {
             stats.connection_lost_records.add(u64::from(end.lost));
         }
-        if let Some(Entry::Followed(connection)) = self.table.get(end.connection) {
+        if let Some(connection) = self.table.get(end.connection) {
             connection.active = connection.active.max(end.time);
             let Connection {
                 streams,
@@ -209,10 +252,9 @@ impl Shard {
             state.settle(open, &mut self.messages, &mut sink);
             state.exchanges.end(end.ending, end.time, over, &mut sink);
         }
-        if end.ending == Ending::Gone
-            && let Some(entry) = self.table.remove(end.connection)
-        {
-            self.drop_entry(entry, out);
+        if end.ending == Ending::Gone {
+            self.apart.forget(end.connection);
+            self.drop(end.connection, out);
         }
     }
 
@@ -223,18 +265,23 @@ impl Shard {
         }
         self.looked = now;
         let timeout = nanos(self.config.capture.exchange_timeout);
-        let mut stale = Vec::new();
+        let (mut stale, mut idle) = (Vec::new(), Vec::new());
         let mut sink = sink(&mut self.ids, out, &self.stats);
-        for (id, connection) in self.table.followed() {
+        for (id, connection) in self.table.iter_mut() {
             let silent = now.saturating_sub(connection.active);
+            let over = silent >= timeout;
+            let unix = connection.is_unix();
             let Connection {
                 streams,
                 state,
                 open,
+                active,
                 ..
-            } = connection;
-            if silent >= timeout && streams.held() > 0 {
+            } = &mut **connection;
+            if over && streams.held() > 0 {
                 stale.push(id);
+            } else if over && unix {
+                idle.push(id);
             }
             if state.exchanges.is_empty() || silent < nanos(QUIET) {
                 continue;
@@ -242,22 +289,30 @@ impl Shard {
             state
                 .conversation
                 .quiet(streams, &mut self.messages, &self.stats);
+            if over && unix {
+                // Nobody tells when a unix socket is closed, and some answers end with it.
+                let messages = &mut self.messages;
+                state
+                    .conversation
+                    .end(Ending::Gone, streams, messages, &self.stats);
+            }
             state.settle(open, &mut self.messages, &mut sink);
-            if silent >= timeout {
-                state.exchanges.time_out(now, &mut sink);
+            if over {
+                state.exchanges.time_out(*active, now, &mut sink);
             }
         }
+        self.stats.connection_expired.add(idle.len() as u64);
         // Heads that were begun and never ended.
-        for id in stale {
-            self.stats.connection_evicted.add(1);
-            self.leave(id, out);
+        self.stats.connection_evicted.add(stale.len() as u64);
+        for id in stale.into_iter().chain(idle) {
+            self.drop(id, out);
         }
     }
 
     /// Closes every open exchange: the agent stops.
     pub fn finish(&mut self, now: Nanos, out: &mut Out<'_>) {
         let mut sink = sink(&mut self.ids, out, &self.stats);
-        for (_, connection) in self.table.followed() {
+        for (_, connection) in self.table.iter_mut() {
             connection.state.exchanges.abandon(now, &mut sink);
         }
     }
@@ -288,6 +343,11 @@ impl Talk {
             }
         }
     }
+}
+
+/// Whether it still holds the bytes it got this number for.
+fn holds(connection: &Connection<Talk>, number: u64) -> bool {
+    connection.state.holds == number && connection.streams.weight() > 0
 }
 
 fn sink<'a>(ids: &'a mut Ids, out: &'a mut Out<'_>, stats: &'a Stats) -> Sink<'a> {

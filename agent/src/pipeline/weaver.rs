@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::reader::{Arrival, Mailbox, Shared};
+use super::mailbox::Mailbox;
+use super::reader::{Arrival, Shared};
 use super::{OnSpan, Start};
 use crate::event::clock::Clock;
 use crate::exchange::Fact;
@@ -36,7 +37,7 @@ impl Weaver {
     pub fn new(start: &mut Start, shared: &Shared, clock: Arc<Clock>, sender: Sender) -> Self {
         let config = &start.config;
         let stats = Arc::clone(&shared.stats);
-        let settings = Settings::new(&config.propagation);
+        let settings = Settings::new(&config.propagation, config.capture.drain);
         Self {
             linker: Linker::new(settings, Ids::random(), Arc::clone(&stats)),
             sampler: Sampler::new(config.sampling.sampler),
@@ -112,7 +113,7 @@ impl Weaver {
             }
             let process = linked.exchange.start.execution.process;
             let resource = shared.resources.of(process);
-            let clock = &self.clock;
+            let clock = self.clock.at(linked.begin);
             let mut span = self.builder.build(linked, &resource, |at| clock.unix(at));
             if !self.policy.apply(&mut span, now) {
                 continue;

@@ -14,8 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_ebpf::abi::{COUNTERS, Counter, verdict, wish};
 use anyhow::{Context as _, Result, anyhow};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, Program, RawTracePoint};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::Program;
+use aya::programs::raw_trace_point::RawTracePointLink;
+use aya::programs::tp_btf::BtfTracePointLink;
 use aya::{Btf, Ebpf};
 use aya_log::EbpfLogger;
 
@@ -30,8 +32,18 @@ pub struct Probe {
     path: CapturePath,
     programs: Programs,
     control: Arc<Control>,
+    /// What follows processes, for as long as this lives.
+    always: Vec<Link>,
+    /// What sees traffic, while somebody is traced.
+    links: Vec<Link>,
     hot: bool,
     logger: Option<EbpfLogger<Diagnostics>>,
+}
+
+/// A program's hold on its tracepoint: dropped, it is detached, and stays loaded.
+enum Link {
+    Btf { _link: BtfTracePointLink },
+    Raw { _link: RawTracePointLink },
 }
 
 /// Programs of a path: (program, tracepoint).
@@ -129,6 +141,8 @@ impl Probe {
             path,
             programs: programs(path, kernel),
             control,
+            always: Vec::new(),
+            links: Vec::new(),
             hot: false,
             logger,
         };
@@ -138,7 +152,8 @@ impl Probe {
                 .map_err(|e| kernel.explain(e))?;
         }
         for &(program, tracepoint) in PROCESS {
-            probe.attach(program, tracepoint)?;
+            let link = probe.attach(program, tracepoint)?;
+            probe.always.push(link);
         }
         Ok(probe)
     }
@@ -187,10 +202,13 @@ impl Probe {
         }
         for &(program, tracepoint) in self.programs {
             if hot {
-                self.attach(program, tracepoint)?;
-            } else {
-                self.detach(program)?;
+                let link = self.attach(program, tracepoint)?;
+                self.links.push(link);
             }
+        }
+        if !hot {
+            // They stay loaded: to come back costs a system call, and no look at the kernel's types.
+            self.links.clear();
         }
         self.hot = hot;
         Ok(())
@@ -211,29 +229,19 @@ impl Probe {
         .map_err(|error| anyhow!("load {name} for {tracepoint}: {}", in_brief(&error)))
     }
 
-    fn attach(&mut self, name: &str, tracepoint: &str) -> Result<()> {
+    fn attach(&mut self, name: &str, tracepoint: &str) -> Result<Link> {
         match self.program(name)? {
-            Program::BtfTracePoint(p) => p.attach().map(drop),
-            Program::RawTracePoint(p) => p.attach(tracepoint).map(drop),
+            Program::BtfTracePoint(p) => p
+                .attach()
+                .and_then(|id| p.take_link(id))
+                .map(|link| Link::Btf { _link: link }),
+            Program::RawTracePoint(p) => p
+                .attach(tracepoint)
+                .and_then(|id| p.take_link(id))
+                .map(|link| Link::Raw { _link: link }),
             other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
         }
         .with_context(|| format!("attach {name} to {tracepoint}"))
-    }
-
-    /// Programs detach when they are unloaded; they are loaded again so that they can come back.
-    fn detach(&mut self, name: &'static str) -> Result<()> {
-        let tracepoint = self
-            .programs
-            .iter()
-            .find(|(program, _)| *program == name)
-            .map_or("", |(_, tracepoint)| tracepoint);
-        match self.program(name)? {
-            Program::BtfTracePoint(p) => BtfTracePoint::unload(p),
-            Program::RawTracePoint(p) => RawTracePoint::unload(p),
-            other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
-        }
-        .with_context(|| format!("detach {name}"))?;
-        self.load_program(name, tracepoint, &read_btf()?)
     }
 }
 
@@ -308,6 +316,24 @@ impl Control {
         self.raise_epoch()
     }
 
+    /// Takes back what was said of a process; nothing where nothing was said.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn forget(&self, process: u32) -> Result<()> {
+        let removed = lock(&self.processes).remove(&process);
+        match removed {
+            Ok(()) => self.raise_epoch(),
+            // The kernel side itself forgets who ends.
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error).context("forget a process"),
+        }
+    }
+
     /// No more bytes of this connection.
     ///
     /// # Errors
@@ -334,6 +360,15 @@ impl Control {
     fn wish(&self, connection: ConnectionId, wish: u32) -> Result<()> {
         lock(&self.wishes).insert(connection.0, wish, 0)?;
         self.raise_epoch()
+    }
+
+    /// This connection is to be introduced again with its next bytes, muted or not.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn reintroduce(&self, _connection: ConnectionId) -> Result<()> {
+        // STUB: the kernel side can't yet; what was given up stays unknown until it closes.
+        Ok(())
     }
 
     /// What the kernel side counted, by [`Counter`], summed over CPUs.

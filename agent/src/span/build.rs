@@ -47,6 +47,7 @@ impl Builder {
             state,
             links,
             not_before,
+            begin: _,
         } = linked;
         let exchange = *exchange;
         let (begin, finish) = period(&exchange, not_before);
@@ -241,6 +242,7 @@ fn faults(facts: &mut Facts, exchange: &Exchange) {
     let mut complete = ended(&exchange.request_end) && ended(&exchange.response_end);
     complete &= !matches!(exchange.outcome, Outcome::Abandoned);
     complete &= exchange.response.is_some() || exchange.outcome != Outcome::Complete;
+    complete &= exchange.response.is_none() || exchange.outcome != Outcome::TimedOut;
     let (mut suspicious, mut malformed) = (Vec::new(), Vec::new());
     for fault in &exchange.faults {
         match fault {
@@ -573,6 +575,7 @@ mod tests {
             state: None,
             links: Vec::new(),
             not_before: None,
+            begin: 0,
         }
     }
 
@@ -706,6 +709,12 @@ mod tests {
             (
                 Role::Client,
                 0,
+                Outcome::TimedOut,
+                "timeout spantap.timeout",
+            ),
+            (
+                Role::Server,
+                200,
                 Outcome::TimedOut,
                 "timeout spantap.timeout",
             ),

@@ -3,6 +3,7 @@
 //! within the agent's life is read when its first record arrives.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -151,8 +152,32 @@ pub struct Targets {
     processes: Arc<Processes>,
     selector: Selector,
     judged: Mutex<Cache<u32, Judged>>,
-    changes: Mutex<Vec<(u32, Verdict)>>,
+    /// How many of `judged` are traced; changed under its lock.
+    traced: AtomicUsize,
+    /// Locked before `judged` where both are.
+    pending: Mutex<Pending>,
     stats: Arc<Stats>,
+}
+
+/// What the kernel side is to be told.
+#[derive(Debug)]
+struct Pending {
+    /// Verdicts, in the order they were made; `None` takes one back.
+    changes: Vec<(u32, Option<Verdict>)>,
+    /// Processes that ended a moment ago: other rings' records of them may still come, and nobody
+    /// would take back what is told of them now.
+    gone: Cache<u32, Instant>,
+}
+
+/// Which verdicts the kernel side is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tell {
+    /// Any: it has just forgotten the last one, as it does at exec.
+    All,
+    /// One that differs from the last.
+    News,
+    /// None.
+    Nothing,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +195,11 @@ impl Targets {
         Self {
             selector: Selector::new(selection, own),
             judged: Mutex::new(Cache::new(MAX_VERDICTS)),
-            changes: Mutex::new(Vec::new()),
+            traced: AtomicUsize::new(0),
+            pending: Mutex::new(Pending {
+                changes: Vec::new(),
+                gone: Cache::new(MAX_GONE),
+            }),
             processes,
             stats,
         }
@@ -201,33 +230,49 @@ impl Targets {
                 verdict,
                 descends: false,
             };
-            return self.settle(pid, judged);
+            return self.settle(judged, pid, Tell::News);
         }
         let snapshot = self.processes.sight(pid, comm);
-        self.weigh(&snapshot)
+        self.weigh(&snapshot, Tell::News)
     }
 
     /// A process became another program: it is read and judged anew.
     pub fn execed(&self, event: &Process) -> Verdict {
+        self.pending().gone.remove(&event.process);
         let snapshot = self.processes.execed(event);
-        self.weigh(&snapshot)
+        self.weigh(&snapshot, Tell::All)
     }
 
-    /// A process ended: its id may come to mean another. The kernel's entry should go too.
+    /// A process ended: its id may come to mean another. What was to be told of it is not, and
+    /// what was told is taken back.
     pub fn exited(&self, pid: u32) {
-        self.judged().remove(&pid);
+        let mut pending = self.pending();
+        pending.changes.retain(|(process, _)| *process != pid);
+        let evicted = pending.gone.insert(pid, Instant::now());
+        let mut known = self.judged();
+        let before = known.remove(&pid);
+        self.count(&known, before, None, 0);
+        drop(known);
+        if before.is_some() {
+            self.change(&mut pending, pid, None);
+        }
+        drop(pending);
+        self.stats.target_evicted.add(evicted);
         self.processes.exited(pid);
     }
 
-    /// Verdicts made since the last call, in order: to be written where the kernel looks.
-    pub fn changes(&self) -> Vec<(u32, Verdict)> {
-        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Tells of the verdicts made since the last call, in order: to be written where the kernel
+    /// looks, or to be deleted there where there is none. Nobody else tells meanwhile.
+    pub fn tell(&self, mut tell: impl FnMut(u32, Option<Verdict>)) {
+        for (process, verdict) in self.pending().changes.drain(..) {
+            tell(process, verdict);
+        }
     }
 
     /// Whether some process is traced now, or any new one would be: if not, nobody's calls need
     /// to be looked at.
     pub fn any_traced(&self) -> bool {
-        self.selector.takes_all() || self.judged().values().any(|j| j.verdict.is_traced())
+        self.selector.takes_all() || self.traced.load(Ordering::Relaxed) > 0
     }
 
     /// Whether a connection between these ports is traced.
@@ -240,7 +285,7 @@ impl Targets {
         &self.processes
     }
 
-    fn weigh(&self, snapshot: &Snapshot) -> Verdict {
+    fn weigh(&self, snapshot: &Snapshot, tell: Tell) -> Verdict {
         let before = self.judged().get(&snapshot.pid).copied();
         let same = before.filter(|judged| judged.start == snapshot.start);
         let mut descends = same.is_some_and(|judged| judged.descends);
@@ -253,24 +298,64 @@ impl Targets {
             verdict,
             descends,
         };
-        self.settle(snapshot.pid, judged)
+        // What is gone before it could be read is judged for its records only.
+        let tell = if snapshot.seen { tell } else { Tell::Nothing };
+        self.settle(judged, snapshot.pid, tell)
     }
 
-    fn settle(&self, pid: u32, judged: Judged) -> Verdict {
-        let mut known = self.judged();
-        let changed = known
+    fn settle(&self, judged: Judged, pid: u32, tell: Tell) -> Verdict {
+        let mut pending = self.pending();
+        if pending
+            .gone
             .get(&pid)
-            .is_none_or(|old| old.verdict != judged.verdict);
-        let evicted = known.insert(pid, judged);
-        drop(known);
-        self.stats.target_evicted.add(evicted);
-        if changed {
-            let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-            if changes.len() < MAX_VERDICTS {
-                changes.push((pid, judged.verdict));
-            }
+            .is_some_and(|since| since.elapsed() < LATE)
+        {
+            return judged.verdict;
         }
+        let mut known = self.judged();
+        let before = known.get(&pid).copied();
+        let same = before.is_some_and(|old| old.verdict == judged.verdict);
+        let evicted = known.insert(pid, judged);
+        self.count(&known, before, Some(judged), evicted);
+        drop(known);
+        if tell == Tell::All || (tell == Tell::News && !same) {
+            self.change(&mut pending, pid, Some(judged.verdict));
+        }
+        drop(pending);
+        self.stats.target_evicted.add(evicted);
         judged.verdict
+    }
+
+    /// Keeps count of who is traced. Where others had to go it counts anew; they go by the quarter.
+    fn count(
+        &self,
+        known: &Cache<u32, Judged>,
+        before: Option<Judged>,
+        after: Option<Judged>,
+        evicted: u64,
+    ) {
+        let traced = |judged: &Judged| judged.verdict.is_traced();
+        if evicted > 0 {
+            let all = known.values().filter(|judged| traced(judged)).count();
+            self.traced.store(all, Ordering::Relaxed);
+            return;
+        }
+        match (
+            before.as_ref().is_some_and(traced),
+            after.as_ref().is_some_and(traced),
+        ) {
+            (false, true) => self.traced.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.traced.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    fn change(&self, pending: &mut Pending, pid: u32, verdict: Option<Verdict>) {
+        if pending.changes.len() < MAX_VERDICTS {
+            pending.changes.push((pid, verdict));
+        } else {
+            self.stats.target_untold.add(1);
+        }
     }
 
     /// Whether a chain of parents leads to a selected process, or to one known to descend from it.
@@ -293,6 +378,10 @@ impl Targets {
         false
     }
 
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn judged(&self) -> MutexGuard<'_, Cache<u32, Judged>> {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -309,9 +398,12 @@ fn own_process(processes: &Processes) -> u32 {
 const MAX_PROCESSES: usize = 4096;
 const MAX_VERDICTS: usize = 65_536;
 const MAX_ANCESTORS: usize = 64;
+const MAX_GONE: usize = 4096;
 
 /// A snapshot older than this is checked when its process is sighted.
 const CHECK: Duration = Duration::from_secs(2);
+/// How long after its end another ring may still have a process's records.
+const LATE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -323,6 +415,12 @@ mod tests {
         let stats = Arc::new(Stats::default());
         let processes = Arc::new(Processes::new(proc.root.clone(), Arc::clone(&stats)));
         Targets::new(processes, selection, stats)
+    }
+
+    fn told(targets: &Targets) -> Vec<(u32, Option<Verdict>)> {
+        let mut told = Vec::new();
+        targets.tell(|process, verdict| told.push((process, verdict)));
+        told
     }
 
     fn exec(process: u32, parent: u32, comm: &str) -> Process {
@@ -381,8 +479,8 @@ mod tests {
             targets.judge(std::process::id()),
             Verdict::Ignored(Reason::Agent)
         );
-        assert_eq!(targets.changes().len(), 8);
-        assert_eq!(targets.changes().len(), 0);
+        assert_eq!(told(&targets).len(), 8);
+        assert_eq!(told(&targets).len(), 0);
     }
 
     fn by(fill: impl FnOnce(&mut Selection)) -> Selection {
@@ -495,13 +593,75 @@ mod tests {
         assert!(!targets.judge(100).is_traced(), "not before exec is told");
         assert!(targets.execed(&exec(100, 1, "curl")).is_traced());
         let expected = [
-            (100, Verdict::Ignored(Reason::Command)),
-            (100, Verdict::Traced),
+            (100, Some(Verdict::Ignored(Reason::Command))),
+            (100, Some(Verdict::Traced)),
         ];
-        assert_eq!(targets.changes(), expected);
+        assert_eq!(told(&targets), expected);
+        // The kernel side forgets a verdict at exec, whatever the next one is.
+        targets.execed(&exec(100, 1, "curl"));
+        assert_eq!(told(&targets), [(100, Some(Verdict::Traced))]);
         // Gone at once: the kernel's name is enough.
         assert!(targets.execed(&exec(900, 1, "curl")).is_traced());
         assert!(targets.sighted(901, "curl").is_traced());
+    }
+
+    #[test]
+    fn the_traced_are_counted() {
+        let proc = world();
+        let selection = by(|s| s.commands = texts(&["curl", "x*"]));
+        let targets = targets(&proc, &selection);
+        let traced = || targets.traced.load(Ordering::Relaxed);
+        targets.scan();
+        assert_eq!(traced(), 1);
+        targets.execed(&exec(201, 200, "curl"));
+        targets.execed(&exec(900, 1, "curl"));
+        assert_eq!(traced(), 2);
+        proc.process(201, 1, 13, "/usr/bin/wget", &[b"wget"]);
+        targets.execed(&exec(201, 200, "wget"));
+        targets.exited(900);
+        targets.exited(900);
+        assert_eq!(traced(), 0);
+        assert!(!targets.any_traced());
+        // More than there is room for: the eldest are forgotten, and counted no more.
+        for pid in 1000..1000 + MAX_VERDICTS as u32 {
+            let judged = Judged {
+                start: 0,
+                verdict: Verdict::Traced,
+                descends: false,
+            };
+            targets.settle(judged, pid, Tell::Nothing);
+        }
+        let all = targets
+            .judged()
+            .values()
+            .filter(|j| j.verdict.is_traced())
+            .count();
+        assert_eq!(traced(), all);
+        assert!(all < MAX_VERDICTS);
+    }
+
+    #[test]
+    fn nothing_is_told_of_who_is_gone() {
+        let proc = world();
+        for commands in [&["curl"][..], &[]] {
+            let selection = by(|s| s.commands = texts(commands));
+            let targets = targets(&proc, &selection);
+            // Judged and gone before anybody was told.
+            targets.execed(&exec(201, 200, "curl"));
+            targets.exited(201);
+            assert_eq!(told(&targets), [(201, None)]);
+            // Another ring was read later.
+            assert!(targets.judge(201).is_traced());
+            assert_eq!(told(&targets), []);
+            // Told, and gone then.
+            targets.execed(&exec(201, 1, "curl"));
+            assert_eq!(told(&targets), [(201, Some(Verdict::Traced))]);
+            targets.exited(201);
+            assert_eq!(told(&targets), [(201, None)]);
+            // Gone before it could be read.
+            targets.execed(&exec(900, 1, "curl"));
+            assert_eq!(told(&targets), []);
+        }
     }
 
     #[test]

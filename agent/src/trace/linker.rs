@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::mem::take;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::context::{Carried, Format, Refusal, extract};
 use super::ids::{Ids, client_span};
@@ -31,6 +32,8 @@ pub struct Settings {
     pub thread: bool,
     /// How long after its end an exchange waits for facts that come late, nanoseconds.
     pub settle: Nanos,
+    /// How far the facts of different shards may be out of order.
+    pub disorder: Nanos,
     /// How long it waits where another side is surely on this host and not seen yet.
     pub patience: Nanos,
     /// How long after its end an exchange is remembered.
@@ -40,8 +43,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// From the configuration; times as they suit a drain of a few milliseconds.
-    pub fn new(config: &Propagation) -> Self {
+    /// From the configuration, where a record waits in its ring for `drain` at most.
+    pub fn new(config: &Propagation, drain: Duration) -> Self {
+        let drain = u64::try_from(drain.as_nanos()).unwrap_or(Nanos::MAX);
         Self {
             extract: config
                 .extract
@@ -49,7 +53,8 @@ impl Settings {
                 .filter_map(|name| Format::from_name(name))
                 .collect(),
             thread: config.thread,
-            settle: 20_000_000,
+            settle: LATE.saturating_add(drain),
+            disorder: DISORDER.saturating_add(drain),
             patience: 200_000_000,
             retain: 2_000_000_000,
             capacity: 65_536,
@@ -82,7 +87,7 @@ impl Linker {
     /// An empty table. `ids` makes the ids of roots and of server spans.
     pub fn new(settings: Settings, ids: Ids, stats: Arc<Stats>) -> Self {
         Self {
-            threads: Threads::new(settings.capacity),
+            threads: Threads::new(settings.capacity, settings.disorder),
             settings,
             stats,
             ids,
@@ -341,8 +346,10 @@ impl Linker {
             seen: false,
             crossed: OPEN,
         };
-        if self.threads.begin((process, thread), item) {
-            self.shares_threads(process);
+        match self.threads.begin((process, thread), item) {
+            Some(true) => self.shares_threads(process),
+            Some(false) => {}
+            None => self.stats.trace_threads_full.add(1),
         }
     }
 
@@ -422,6 +429,7 @@ impl Linker {
             state: place.state.as_deref().map(Into::into),
             links: Vec::new(),
             not_before: place.not_before,
+            begin: place.first,
         };
         count(&self.stats, linked.parent.map(|p| p.method));
         let pair = entry.pair.filter(|_| entry.role == Role::Client);
@@ -489,5 +497,9 @@ fn count(stats: &Stats, method: Option<Method>) {
     counter.add(1);
 }
 
+/// Longest a hook takes from its time to its record.
+const LATE: Nanos = 16_000_000;
+/// How far readers get apart beside their drains.
+const DISORDER: Nanos = 100_000_000;
 /// Within what time a unix socket's name is not used again.
 const REUSE: Nanos = 50_000_000;

@@ -101,4 +101,6 @@ pub struct Linked {
     pub links: Vec<Link>,
     /// When its parent began, where the parent is on this host: the span never begins before.
     pub not_before: Option<Nanos>,
+    /// When the first exchange of its trace on this host began that is known of.
+    pub begin: Nanos,
 }

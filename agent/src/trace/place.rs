@@ -38,11 +38,11 @@ impl Linker {
         let Some(above) = self.table.get(pair) else {
             return;
         };
-        let Some(begin) = above
+        let Some((begin, first)) = above
             .place
             .as_ref()
             .filter(|p| p.trace == trace)
-            .map(|p| p.begin)
+            .map(|p| (p.begin, p.first))
         else {
             return;
         };
@@ -51,6 +51,7 @@ impl Linker {
             place.parent = Some(parent);
             place.above = Some(pair);
             place.not_before = Some(begin);
+            place.first = first;
         }
         self.publish(pair);
     }
@@ -208,6 +209,7 @@ impl Linker {
                 above: None,
                 not_before: None,
                 begin: start,
+                first: start,
             },
             Reference::Local(above, method) => match self.table.get(above) {
                 Some(Entry {
@@ -252,6 +254,7 @@ impl Linker {
             above: None,
             not_before: None,
             begin: start,
+            first: start,
         }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Place {
     pub not_before: Option<Nanos>,
     /// The span's own start: its first byte, or its parent's if that is later.
     pub begin: Nanos,
+    /// The start of the first above it on this host.
+    pub first: Nanos,
 }
 
 /// One exchange, from its head to some time after its end.
@@ -156,6 +158,15 @@ impl Table {
             });
         }
         handle
+    }
+
+    /// Two names of nothing.
+    #[cfg(test)]
+    pub fn handles() -> [Handle; 2] {
+        [0, 1].map(|slot| Handle {
+            generation: 1,
+            slot,
+        })
     }
 
     fn place(&mut self, entry: Entry) -> Handle {

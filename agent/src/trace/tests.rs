@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -12,6 +13,7 @@ use crate::event::{Address, ConnectionId, Ending, Execution, Role, StreamKey};
 use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
 use crate::protocol::{Carrier, Finish, Request, Response};
 
+const DRAIN: Duration = Duration::from_millis(4);
 const MS: u64 = 1_000_000;
 
 /// One side of a message, in a line.
@@ -160,7 +162,7 @@ impl Side {
 
 fn linker() -> Linker {
     Linker::new(
-        Settings::new(&Propagation::default()),
+        Settings::new(&Propagation::default(), DRAIN),
         Ids::from_seed(1),
         Arc::default(),
     )
@@ -551,7 +553,7 @@ fn unix_sockets_that_reuse_an_address_are_told_apart() {
 
 #[test]
 fn a_full_table_gives_out_what_is_over() {
-    let mut settings = Settings::new(&Propagation::default());
+    let mut settings = Settings::new(&Propagation::default(), DRAIN);
     settings.capacity = 10;
     let mut linker = Linker::new(settings, Ids::from_seed(1), Arc::default());
     let mut out = Vec::new();
@@ -726,6 +728,7 @@ proptest! {
             if let Some(parent) = got {
                 prop_assert_eq!(link.trace, links[&parent].trace);
                 prop_assert!(link.not_before.is_some());
+                prop_assert_eq!(link.begin, links[&parent].begin);
             }
         }
         let mut out = Vec::new();
@@ -756,4 +759,11 @@ proptest! {
         linker.flush(&mut out);
         prop_assert_eq!(by_id(out).len(), closed.len());
     }
+}
+
+#[test]
+fn a_rarer_drain_is_waited_for() {
+    let settings = |drain| Settings::new(&Propagation::default(), Duration::from_millis(drain));
+    assert_eq!(settings(4).settle, 20 * MS);
+    assert!(settings(1000).settle > 1000 * MS && settings(1000).disorder > 1000 * MS);
 }

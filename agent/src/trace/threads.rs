@@ -77,12 +77,14 @@ pub(super) struct Threads {
     /// Processes to be forgotten, from when on, and the count of verdicts at their end.
     gone: VecDeque<(Nanos, u32, u64)>,
     capacity: usize,
+    disorder: Nanos,
     swept: Nanos,
 }
 
 impl Threads {
-    /// At most `capacity` threads and as many disbelieved processes.
-    pub fn new(capacity: usize) -> Self {
+    /// At most `capacity` threads and as many disbelieved processes; facts come out of order by
+    /// `disorder` at most.
+    pub fn new(capacity: usize, disorder: Nanos) -> Self {
         Self {
             lanes: HashMap::new(),
             off: HashMap::new(),
@@ -90,6 +92,7 @@ impl Threads {
             order: VecDeque::new(),
             gone: VecDeque::new(),
             capacity,
+            disorder,
             swept: 0,
         }
     }
@@ -134,26 +137,27 @@ impl Threads {
         }
     }
 
-    /// An exchange begins; true if it proves that the thread is shared.
-    pub fn begin(&mut self, who: Who, mut item: Item) -> bool {
+    /// An exchange begins; true if it proves that the thread is shared, `None` if there is no room
+    /// to remember it.
+    pub fn begin(&mut self, who: Who, mut item: Item) -> Option<bool> {
         if !self.lanes.contains_key(&who) && self.lanes.len() >= self.capacity {
-            return false;
+            return None;
         }
         let lane = self.lanes.entry(who).or_default();
-        let from = item.from;
+        let (from, disorder) = (item.from, self.disorder);
         let recent = lane
             .closed
             .iter_mut()
             .rev()
             .take(LOOK_BACK)
-            .take_while(|other| other.until.saturating_add(DISORDER) >= from);
+            .take_while(|other| other.until.saturating_add(disorder) >= from);
         let mut shared = false;
         for other in lane.open.iter_mut().chain(recent) {
             cross(other, &mut item);
             shared |= other.proves_sharing();
         }
         lane.open.push(item);
-        shared
+        Some(shared)
     }
 
     /// An exchange ends at `until`, by a byte that was `seen` or not; true if it proves that the
@@ -192,7 +196,7 @@ impl Threads {
             .iter()
             .rev()
             .take(LOOK_BACK)
-            .take_while(|item| item.until.saturating_add(DISORDER) >= at);
+            .take_while(|item| item.until.saturating_add(self.disorder) >= at);
         let mut found: Option<&Item> = None;
         for item in lane.open.iter().chain(recent) {
             if item.task != Task::Serve || item.from > at || item.until < at {
@@ -243,9 +247,58 @@ fn cross(a: &mut Item, b: &mut Item) {
 const KEEP: Nanos = 2_000_000_000;
 /// Most ended exchanges remembered per thread.
 const MAX_CLOSED: usize = 4096;
-/// How far facts of different shards may be out of order.
-const DISORDER: Nanos = 100_000_000;
 /// Most ended exchanges looked at for one question.
 const LOOK_BACK: usize = 1024;
 /// How often idle threads are dropped.
 const SWEEP: Nanos = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::table::Table;
+
+    const MS: Nanos = 1_000_000;
+
+    #[test]
+    fn a_late_shard_hides_nothing() {
+        let mut threads = Threads::new(8, 1100 * MS);
+        let who = (1, 2);
+        let mut serve = |handle, from, until| {
+            let item = Item {
+                handle,
+                connection: ConnectionId(from),
+                offset: 0,
+                task: Task::Serve,
+                from,
+                until: OPEN,
+                seen: false,
+                crossed: OPEN,
+            };
+            assert_eq!(threads.begin(who, item), Some(false));
+            threads.end(who, handle, until, true);
+        };
+        let [one, two] = Table::handles();
+        serve(one, 400 * MS, 900 * MS);
+        // Its ring was read 900 ms later.
+        serve(two, 10 * MS, 20 * MS);
+        assert_eq!(threads.serving(who, 500 * MS), Some((one, 900 * MS)));
+    }
+
+    #[test]
+    fn threads_past_the_bound_are_told() {
+        let mut threads = Threads::new(1, 0);
+        let [handle, _] = Table::handles();
+        let item = Item {
+            handle,
+            connection: ConnectionId(1),
+            offset: 0,
+            task: Task::Serve,
+            from: 1,
+            until: OPEN,
+            seen: false,
+            crossed: OPEN,
+        };
+        assert_eq!(threads.begin((1, 1), item), Some(false));
+        assert_eq!(threads.begin((1, 2), item), None);
+    }
+}

@@ -37,13 +37,17 @@ impl Bench {
 
     fn open(&mut self, id: u64, port: u16, base: [u64; 2]) {
         let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
+        self.introduce(id, [address(port), address(5)], base);
+    }
+
+    fn introduce(&mut self, id: u64, [local, remote]: [Address; 2], base: [u64; 2]) {
         self.take(&Event::Open(Open {
             connection: ConnectionId(id),
             time: 1,
             process: 1,
             comm: "test".into(),
-            local: address(port),
-            remote: address(5),
+            local,
+            remote,
             role: None,
             ends: None,
             base,
@@ -218,6 +222,56 @@ fn silence_is_noticed() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_times_out() {
+    const SECOND: Nanos = 1_000_000_000;
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    bench.send(1, Direction::Ingress, 0, SECOND, ASK);
+    let (most, _) = ANSWER.split_at(ANSWER.len() - 1);
+    bench.send(1, Direction::Egress, 0, 2 * SECOND, most);
+    bench.tick(200 * SECOND);
+    assert!(bench.closed().is_empty());
+    bench.tick(303 * SECOND);
+    let [exchange] = bench.closed()[..] else {
+        panic!("one exchange");
+    };
+    assert_eq!(exchange.outcome, Outcome::TimedOut);
+    assert_eq!(exchange.end, 2 * SECOND);
+    assert_eq!(bench.shard.connections(), 1);
+}
+
+#[test]
+fn silence_ends_a_unix_connection() {
+    const SECOND: Nanos = 1_000_000_000;
+    let mut bench = Bench::new(Config::default());
+    let unix = || [Address::Unix(None), Address::Unix(None)];
+    for id in [1, 2, 3] {
+        bench.introduce(id, unix(), [0, 0]);
+        bench.send(id, Direction::Ingress, 0, SECOND, ASK);
+    }
+    let until_closed = b"HTTP/1.0 200 OK\r\n\r\nbody";
+    bench.send(1, Direction::Egress, 0, 2 * SECOND, until_closed);
+    bench.send(2, Direction::Egress, 0, 2 * SECOND, ANSWER);
+    bench.tick(100 * SECOND);
+    assert_eq!(bench.closed().len(), 1);
+    bench.tick(303 * SECOND);
+    let ended = |e: &&Exchange| (e.peer.connection.0, e.outcome, e.end / SECOND);
+    let mut closed: Vec<_> = bench.closed().iter().map(ended).collect();
+    closed.sort_unstable_by_key(|&(id, ..)| id);
+    let expected = [
+        (1, Outcome::Complete, 2),
+        (2, Outcome::Complete, 2),
+        (3, Outcome::TimedOut, 303),
+    ];
+    assert_eq!(closed, expected);
+    assert_eq!(bench.shard.connections(), 0);
+    assert_eq!(bench.stats.connection_expired.get(), 3);
+    // Used again, it is as good as new.
+    bench.send(2, Direction::Ingress, ASK.len() as u64, 400 * SECOND, ASK);
+    assert_eq!(bench.commands, [Command::Introduce(ConnectionId(2))]);
+}
+
+#[test]
 fn a_full_table_gives_up_a_connection_and_its_exchange() {
     let mut bench = Bench::new(Config::default());
     for id in 0..5 {
@@ -226,7 +280,6 @@ fn a_full_table_gives_up_a_connection_and_its_exchange() {
     }
     assert_eq!(bench.stats.connection_evicted.get(), 1);
     assert_eq!(bench.closed()[0].outcome, Outcome::Abandoned);
-    assert_eq!(bench.commands.len(), 1);
     assert_eq!(bench.shard.connections(), 4);
 }
 
@@ -248,19 +301,128 @@ fn heads_that_never_end_have_a_limit() {
     }
     assert!(bench.shard.held <= MAX_HELD);
     let evicted = bench.stats.connection_evicted.get();
-    assert_eq!(evicted, bench.commands.len() as u64);
-    assert_eq!(evicted, 2000 - (MAX_HELD / head.len()) as u64);
+    assert_eq!(bench.commands, []);
+    assert_eq!(evicted, 2000 - bench.shard.table.len() as u64);
+    assert!(bench.shard.table.len() * (head.len() + 200) > MAX_HELD);
+    // Those that have held theirs for longest had to go.
+    assert!(bench.shard.table.get(ConnectionId(0)).is_none());
+    assert!(bench.shard.table.get(ConnectionId(1999)).is_some());
     bench.tick(20_000_000_000);
     assert_eq!(bench.shard.held, 0);
     assert_eq!(bench.stats.connection_evicted.get(), 2000);
 }
 
 #[test]
-fn the_unknown_is_counted_and_muted() {
+fn shards_share_what_may_be_held() {
+    let mut bench = Bench::new(Config::default());
+    bench.shard = Shard::one_of(
+        4,
+        0,
+        Arc::clone(&bench.shard.config),
+        Arc::clone(&bench.stats),
+    );
+    // A byte at a time: the account of them is larger than they are.
+    for id in 0..600 {
+        bench.open(id, 80, [0, 0]);
+        for (at, byte) in b"GET / HTTP/1.1\r\nA: "
+            .iter()
+            .cycle()
+            .take(300)
+            .enumerate()
+        {
+            bench.send(id, Direction::Ingress, at as u64, 10, &[*byte]);
+        }
+    }
+    assert!(bench.shard.held <= MAX_HELD / 4);
+    assert!(bench.stats.connection_evicted.get() > 0);
+    // What was held once and is no more leaves nothing behind.
+    let (one, two) = ASK.split_at(ASK.len() / 2);
+    for id in [10_000, 10_001] {
+        bench.open(id, 80, [0, 0]);
+        for round in 0..1000 {
+            let start = round * ASK.len() as u64;
+            bench.send(id, Direction::Ingress, start, 20, one);
+            bench.send(id, Direction::Ingress, start + one.len() as u64, 20, two);
+        }
+    }
+    assert!(bench.shard.holders.len() <= 2 * bench.shard.table.len() + 65);
+}
+
+#[test]
+fn the_unknown_is_counted_and_its_introduction_asked_for() {
+    const SECOND: Nanos = 1_000_000_000;
+    let introduce = Command::Introduce(ConnectionId(9));
     let mut bench = Bench::new(Config::default());
     bench.exchange(9, 0, 1);
     assert_eq!(bench.stats.connection_unknown.get(), 2);
-    assert_eq!(bench.commands.len(), 2);
+    assert_eq!(bench.commands, [introduce]);
+    // The kernel side does as it was asked: nothing is held against the connection.
+    bench.open(9, 80, [700, 500]);
+    bench.exchange(9, 0, 2);
+    assert_eq!(bench.closed().len(), 1);
+    // It does not: after a while the connection is muted, and that is said again when needed.
+    let mute = Command::Mute(ConnectionId(8));
+    let introduce = Command::Introduce(ConnectionId(8));
+    for second in 0..60 {
+        bench.exchange(8, second, second * SECOND / 10);
+    }
+    assert_eq!(
+        bench.commands[1..],
+        [introduce, introduce, introduce, mute, mute, mute]
+    );
+}
+
+#[test]
+fn introductions_are_asked_for_within_bounds() {
+    let mut bench = Bench::new(Config::default());
+    for id in 0..5000 {
+        bench.exchange(id, 0, 1);
+    }
+    assert_eq!(bench.commands.len(), 1024);
+    assert_eq!(bench.stats.connection_unknown.get(), 10_000);
+}
+
+#[test]
+fn what_is_left_alone_costs_nobody_a_place() {
+    let mut config = Config::default();
+    config.selection.exclude_ports = vec![6];
+    let mut bench = Bench::new(config);
+    for id in 0..4 {
+        bench.open(id, 80, [0, 0]);
+    }
+    for id in 4..100 {
+        bench.open(id, 6, [0, 0]);
+    }
+    for id in 0..4 {
+        bench.exchange(id, 0, 100);
+    }
+    assert_eq!(bench.closed().len(), 4);
+    assert_eq!(bench.stats.connection_evicted.get(), 0);
+    // The kernel side forgot that one of them is muted.
+    let told = bench.commands.len();
+    bench.exchange(99, 0, 500_000_000);
+    assert_eq!(bench.commands.len(), told);
+    bench.exchange(99, 1, 1_500_000_000);
+    assert_eq!(bench.commands[told..], [Command::Mute(ConnectionId(99))]);
+}
+
+#[test]
+fn what_was_evicted_comes_back() {
+    let mut bench = Bench::new(Config::default());
+    for id in 0..5 {
+        bench.open(id, 80, [0, 0]);
+    }
+    assert_eq!(bench.stats.connection_evicted.get(), 1);
+    assert_eq!(bench.commands, []);
+    for id in 0..5 {
+        bench.exchange(id, 0, 100);
+    }
+    let [Command::Introduce(gone)] = bench.commands[..] else {
+        panic!("{:?}", bench.commands);
+    };
+    bench.open(gone.0, 80, [ASK.len() as u64, ANSWER.len() as u64]);
+    bench.exchange(gone.0, 0, 200);
+    assert_eq!(bench.closed().len(), 5);
 }
 
 #[test]
