@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod docs;
+pub mod endpoint;
 pub mod env;
 pub mod file;
 pub mod form;

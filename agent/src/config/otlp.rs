@@ -2,6 +2,7 @@
 //! specification: the base URL gets the signal's path for HTTP, the signal's own URL is taken as it
 //! is, and a scheme decides about TLS. Nothing here resolves names or opens files.
 
+use super::endpoint::shown;
 use super::setting::{Origin, OtlpDraft};
 use super::{Otlp, Protocol};
 
@@ -62,11 +63,15 @@ fn http(url: &str, base: bool, warnings: &mut Vec<String>) -> Result<String, Str
     let url = match scheme(url) {
         Some(("http" | "https", _)) => url.to_owned(),
         Some((other, _)) => {
-            return Err(format!("`{url}`: OTLP over HTTP cannot use `{other}:`"));
+            return Err(format!(
+                "`{}`: OTLP over HTTP cannot use `{other}:`",
+                shown(url)
+            ));
         }
         None => {
             warnings.push(format!(
-                "OTLP endpoint `{url}` has no scheme; taken as http"
+                "OTLP endpoint `{}` has no scheme; taken as http",
+                shown(url)
             ));
             format!("http://{url}")
         }
@@ -84,8 +89,9 @@ fn http(url: &str, base: bool, warnings: &mut Vec<String>) -> Result<String, Str
     }
     if path.ends_with(TRACES) {
         warnings.push(format!(
-            "OTLP endpoint `{url}` is a base to which {TRACES} is added; give the full URL as \
-             the traces endpoint"
+            "OTLP endpoint `{}` is a base to which {TRACES} is added; give the full URL as \
+             the traces endpoint",
+            shown(&url)
         ));
     }
     Ok(format!(
@@ -99,7 +105,10 @@ fn grpc(target: &str, insecure: bool, warnings: &mut Vec<String>) -> Result<Stri
         Some((scheme @ ("http" | "https"), rest)) => (Some(scheme), rest),
         Some(("dns", rest)) => (None, rest.trim_start_matches('/')),
         Some((other, _)) => {
-            return Err(format!("`{target}`: OTLP over gRPC cannot use `{other}:`"));
+            return Err(format!(
+                "`{}`: OTLP over gRPC cannot use `{other}:`",
+                shown(target)
+            ));
         }
         None => (None, target),
     };
@@ -108,7 +117,8 @@ fn grpc(target: &str, insecure: bool, warnings: &mut Vec<String>) -> Result<Stri
     let after = rest.get(authority.len()..).unwrap_or_default();
     if !matches!(after, "" | "/") {
         warnings.push(format!(
-            "OTLP endpoint `{target}`: gRPC has no use for `{after}`"
+            "OTLP endpoint `{}`: gRPC has no use for its path or query",
+            shown(target)
         ));
     }
     let plain = if insecure { "http" } else { "https" };
@@ -144,6 +154,9 @@ fn authority_is_right(authority: &str, url: &str) -> Result<(), String> {
     let ported = port.is_none_or(|p| p.parse::<u16>().is_ok());
     match named && ported {
         true => Ok(()),
-        false => Err(format!("`{url}` is not the address of an OTLP receiver")),
+        false => Err(format!(
+            "`{}` is not the address of an OTLP receiver",
+            shown(url)
+        )),
     }
 }

@@ -4,9 +4,10 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use super::endpoint::Endpoint;
 use super::form::{
-    Choice, Choices, File, Form, Maybe, Number, Numbers, Ratio, Raw, Shape, Shown, Switch, Text,
-    Texts, Time, Unit, shape_of,
+    Choice, Choices, File, Form, Number, Numbers, Ratio, Raw, Shape, Shown, Switch, Text, Texts,
+    Time, Unit, shape_of,
 };
 use super::pairs::{Attributes, Headers};
 use super::setting::{Destination, Setting, Strategy};
@@ -72,9 +73,9 @@ settings! {
     "export.disabled" = disabled as Switch, "disabled" "BOOL" ["OTEL_SDK_DISABLED"] rare;
     /// Base URL of the OTLP receiver, such as http://localhost:4318 (HTTP, where `/v1/traces` is
     /// added) or http://localhost:4317 (gRPC).
-    "export.otlp.endpoint" = otlp.endpoint as Maybe, "otlp-endpoint" "URL" ["OTEL_EXPORTER_OTLP_ENDPOINT"] common;
+    "export.otlp.endpoint" = otlp.endpoint as Endpoint, "otlp-endpoint" "URL" ["OTEL_EXPORTER_OTLP_ENDPOINT"] common;
     /// URL of the OTLP receiver for traces, used as it is; goes before the base URL.
-    "export.otlp.traces_endpoint" = otlp.traces_endpoint as Maybe, "otlp-traces-endpoint" "URL" ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] rare;
+    "export.otlp.traces_endpoint" = otlp.traces_endpoint as Endpoint, "otlp-traces-endpoint" "URL" ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] rare;
     /// OTLP's transport.
     "export.otlp.protocol" = otlp.protocol as Choice(PROTOCOLS), "otlp-protocol" "PROTOCOL" ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] common;
     /// Header sent with every OTLP request, as name=value; repeatable. In variables:

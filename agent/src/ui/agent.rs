@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::wiring::{self, Start, Summary};
 use super::{colored, exit, output, resolved, signals};
 use crate::config::cli::{AgentArgs, Color};
+use crate::config::endpoint::shown;
 use crate::config::{Config, Exporter};
 use crate::export::stdout;
 
@@ -30,22 +31,25 @@ pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
     Ok(exit::DONE)
 }
 
+/// Where spans go, without the secrets of its address.
+fn way(config: &Config) -> String {
+    let names = config.export.exporters.iter();
+    let names: Vec<String> = names
+        .map(|exporter| match exporter {
+            Exporter::Otlp(otlp) => format!("to {}", shown(&otlp.endpoint)),
+            Exporter::Stdout => "to standard output".into(),
+            Exporter::Json => "to standard output, as JSON".into(),
+        })
+        .collect();
+    match names.is_empty() {
+        true => "nowhere".into(),
+        false => names.join(" and "),
+    }
+}
+
 /// Says that tracing has begun and where spans go.
 fn announce(config: &Config, color: Color) {
-    let names = config
-        .export
-        .exporters
-        .iter()
-        .map(|exporter| match exporter {
-            Exporter::Otlp(otlp) => otlp.endpoint.clone(),
-            Exporter::Stdout => "standard output".into(),
-            Exporter::Json => "standard output, as JSON".into(),
-        });
-    let names: Vec<String> = names.collect();
-    match names.is_empty() {
-        true => eprintln!("spantap: ready; spans go nowhere"),
-        false => eprintln!("spantap: ready; spans go to {}", names.join(" and ")),
-    }
+    eprintln!("spantap: ready; spans go {}", way(config));
     if config.export.exporters.contains(&Exporter::Stdout) {
         let terminal = std::io::stdout().is_terminal();
         let header = stdout::header(colored(color, terminal));
@@ -67,7 +71,31 @@ pub fn ended(summary: &Summary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::cli::{Cli, Command};
     use crate::ui::wiring::Loss;
+    use clap::Parser as _;
+
+    #[test]
+    fn the_way_of_spans_is_told_without_secrets() {
+        let endpoint = "https://me:hunter2@h:4318/?key=hunter2";
+        for protocol in ["http/protobuf", "grpc"] {
+            let words = ["--otlp-endpoint", endpoint, "--otlp-protocol", protocol];
+            let words = ["spantap", "agent"].into_iter().chain(words);
+            let Command::Agent(args) = Cli::parse_from(words).command else {
+                panic!("not the agent");
+            };
+            let none = std::collections::BTreeMap::new();
+            let resolved = crate::config::resolve(&args.settings.0, &none, None).expect("right");
+            let yaml = crate::config::docs::show(&resolved);
+            let json = crate::config::docs::show_json(&resolved).to_string();
+            for text in [way(&resolved.config), yaml, json] {
+                assert!(text.contains("https://h:4318"), "{text}");
+                assert!(!text.contains("hunter2") && !text.contains("me:"), "{text}");
+            }
+            let warnings = resolved.warnings.join("\n");
+            assert!(!warnings.contains("hunter2"), "{warnings}");
+        }
+    }
 
     #[test]
     fn the_end_says_what_was_lost_and_where() {
