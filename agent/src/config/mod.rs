@@ -9,7 +9,7 @@ pub mod file;
 pub mod form;
 mod near;
 mod otlp;
-mod pairs;
+pub mod pairs;
 mod resolve;
 pub mod setting;
 mod table;

@@ -769,3 +769,13 @@ fn load_finds_the_file_by_flag_then_by_variable() {
     assert!(missing.0.contains("3.yaml"), "{missing}");
     std::fs::remove_dir_all(&dir).expect("it was ours");
 }
+
+#[test]
+fn a_header_that_cannot_be_read_is_not_shown() {
+    for text in ["Bearer hunter2", "authorization=%zzhunter2"] {
+        let vars = [("OTEL_EXPORTER_OTLP_HEADERS", text), (OTLP, "http://c")];
+        let warnings = right(&[], &vars, "").warnings.concat();
+        assert!(warnings.contains("ignored"), "{warnings}");
+        assert!(!warnings.contains("hunter2"), "{warnings}");
+    }
+}
