@@ -280,6 +280,8 @@ pub struct Otlp {
 pub struct Export {
     /// Every exporter gets every span; empty means spans are made and counted, and go nowhere.
     pub exporters: Vec<Exporter>,
+    /// Whether lines for people on stdout are coloured: by `--color`, NO_COLOR and where they go.
+    pub color: bool,
     /// OTEL_BSP_MAX_QUEUE_SIZE.
     pub queue_size: usize,
     /// OTEL_BSP_MAX_EXPORT_BATCH_SIZE.
@@ -306,6 +308,7 @@ impl Default for Export {
     fn default() -> Self {
         Self {
             exporters: Vec::new(),
+            color: false,
             queue_size: 2048,
             batch_size: 512,
             schedule_delay: Duration::from_secs(5),

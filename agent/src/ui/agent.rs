@@ -15,7 +15,9 @@ use crate::export::stdout;
 
 /// Runs the command.
 pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
-    let config = Arc::new(resolved(&args.settings)?.config);
+    let mut config = resolved(&args.settings)?.config;
+    config.export.color = colored(color, std::io::stdout().is_terminal());
+    let config = Arc::new(config);
     let (stop, stopped) = watch::channel(false);
     signals::stop_on(move |_| {
         stop.send_replace(true);
@@ -24,7 +26,7 @@ pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
     let summary = wiring::start(Start {
         config,
         on_span: None,
-        ready: Box::new(move || announce(&shown, color)),
+        ready: Box::new(move || announce(&shown)),
         stop: stopped,
     })?;
     eprintln!("spantap: stopped; {}", ended(&summary));
@@ -48,11 +50,10 @@ fn way(config: &Config) -> String {
 }
 
 /// Says that tracing has begun and where spans go.
-fn announce(config: &Config, color: Color) {
+fn announce(config: &Config) {
     eprintln!("spantap: ready; spans go {}", way(config));
     if config.export.exporters.contains(&Exporter::Stdout) {
-        let terminal = std::io::stdout().is_terminal();
-        let header = stdout::header(colored(color, terminal));
+        let header = stdout::header(config.export.color);
         // Whether standard output works is for the exporter to find out.
         let _ = output::print(&(header + "\n"));
     }
