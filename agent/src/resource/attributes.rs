@@ -8,7 +8,8 @@
 //!
 //! `service.instance.id` is a version 5 UUID, in the namespace the conventions give, of host id,
 //! boot id, process id and start time: the same however often the agent is started, another after
-//! every reboot, and not to be traced back to the machine id, which is confidential by itself.
+//! every reboot. The machine id itself goes out as `host.id` only, where the conventions have it for
+//! hosts outside a cloud; who wants it kept sets another by `OTEL_RESOURCE_ATTRIBUTES` of the program.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
