@@ -301,7 +301,7 @@ fn argument(setting: &'static super::setting::Setting) -> Arg {
 
 /// Whether `--flag a,b` is two values: not where a value may hold a comma itself.
 fn delimited(setting: &super::setting::Setting) -> bool {
-    setting.shape == Shape::List && matches!(setting.value, "PID" | "PORT" | "NAME")
+    setting.shape == Shape::List && matches!(setting.value, "PID" | "PORT" | "NAME" | "METHOD")
 }
 
 fn heading(section: &'static str) -> &'static str {

@@ -112,12 +112,29 @@ pub struct Selection {
 }
 
 /// HTTP details.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Http {
+    /// Methods that go by their own name, case-sensitive; any other is `_OTHER`.
+    pub known_methods: Vec<String>,
     /// Request headers recorded as `http.request.header.<name>`, lower case.
     pub request_headers: Vec<String>,
     /// Response headers recorded as `http.response.header.<name>`, lower case.
     pub response_headers: Vec<String>,
+}
+
+/// Methods of RFC 9110, RFC 5789 and httpbis-safe-method-w-body, as the semantic conventions list them.
+pub const METHODS: [&str; 10] = [
+    "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY",
+];
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            known_methods: METHODS.map(str::to_owned).into(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+        }
+    }
 }
 
 /// How paths become routes.

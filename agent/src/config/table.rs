@@ -115,6 +115,9 @@ settings! {
     /// Bytes of an unknown connection that are looked at before it is left alone.
     "capture.unknown_bytes" = config.capture.unknown_bytes as Number { min: 64, max: 1 << 24, unit: Unit::Bytes }, "unknown-bytes" "BYTES" [] rare;
 
+    /// Method that goes by its own name, case-sensitive; repeatable. The list takes the place of the
+    /// default one; any other method is `_OTHER`.
+    "http.known_methods" = config.http.known_methods as Texts(Text::Word), "known-method" "METHOD" ["OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS"] rare;
     /// Request header recorded as http.request.header.NAME; repeatable. Of the standard variables
     /// all that are set count together.
     "http.request_headers" = config.http.request_headers as Texts(Text::Name), "request-header" "NAME" ["OTEL_INSTRUMENTATION_HTTP_SERVER_CAPTURE_REQUEST_HEADERS", "OTEL_INSTRUMENTATION_HTTP_CLIENT_CAPTURE_REQUEST_HEADERS"] rare;
