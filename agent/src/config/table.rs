@@ -140,10 +140,11 @@ settings! {
     /// the thread serves one at a time.
     "propagation.thread" = config.propagation.thread as Switch, "link-threads" "BOOL" [] rare;
 
-    /// Whether secrets are replaced before anything leaves: credentials in query strings and
-    /// headers, tokens, e-mail addresses, card numbers.
+    /// Whether secrets are replaced before anything leaves: credentials in query strings, headers
+    /// and command lines, tokens, e-mail addresses, card numbers.
     "redaction.enabled" = config.redaction.enabled as Switch, "redact" "BOOL" [] rare;
-    /// Query parameter whose value is replaced, besides the built-in ones; repeatable.
+    /// Query parameter or command-line option whose value is replaced, besides the built-in ones;
+    /// repeatable.
     "redaction.query_keys" = config.redaction.query_keys as Texts(Text::Name), "redact-query" "NAME" [] rare;
     /// Header whose value is replaced, besides the built-in ones; repeatable.
     "redaction.headers" = config.redaction.headers as Texts(Text::Name), "redact-header" "NAME" [] rare;

@@ -121,7 +121,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         interval: config.capture.drain,
         generation: AtomicU64::new(0),
         changed: Notify::new(),
-        resources: Resources::new(processes, config.resource.clone(), Arc::clone(&stats)),
+        resources: Resources::new(processes, &config, Arc::clone(&stats)),
         arrivals: Mutex::default(),
     });
     let weaver = Weaver::new(&mut start, &shared, Arc::clone(&clock), exporters.sender());
