@@ -229,7 +229,7 @@ pub struct Limits {
     pub attribute_count: usize,
     /// OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, bytes of UTF-8 text, applied to every text value.
     pub attribute_length: usize,
-    /// Bytes of free text (URLs, user agents, headers, command lines).
+    /// Bytes of free text on spans (URLs, user agents, headers, hosts).
     pub text_length: usize,
     /// OTEL_SPAN_EVENT_COUNT_LIMIT (128).
     pub event_count: usize,

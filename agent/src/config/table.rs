@@ -67,7 +67,8 @@ settings! {
     "export.batch_size" = config.export.batch_size as Number { min: 1, max: 1 << 20, unit: Unit::Count }, "batch-size" "N" ["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"] rare;
     /// Longest a span waits for company; a lone span leaves within a second all the same.
     "export.schedule_delay" = config.export.schedule_delay as Time { min: Duration::ZERO, max: DAY }, "schedule-delay" "DURATION" ["OTEL_BSP_SCHEDULE_DELAY"] rare;
-    /// Longest the export of one batch may take.
+    /// Longest a batch is tried again while others wait behind it. Then it goes to their end, and is
+    /// dropped only when the queue is full and it is the oldest.
     "export.export_timeout" = config.export.export_timeout as Time { min: MILLISECOND, max: DAY }, "export-timeout" "DURATION" ["OTEL_BSP_EXPORT_TIMEOUT"] rare;
     /// Make no spans at all (the standard switch; the agent starts and stays idle).
     "export.disabled" = disabled as Switch, "disabled" "BOOL" ["OTEL_SDK_DISABLED"] rare;
@@ -83,7 +84,7 @@ settings! {
     "export.otlp.headers" = otlp.headers as Headers, "otlp-header" "NAME=VALUE" ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"] rare;
     /// Compression of OTLP requests.
     "export.otlp.compression" = otlp.gzip as Choice(COMPRESSIONS), "otlp-compression" "METHOD" ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"] rare;
-    /// Longest one OTLP export may take, retries included.
+    /// Longest one attempt to send a batch may take; how long it is tried again is export_timeout's.
     "export.otlp.timeout" = otlp.timeout as Time { min: MILLISECOND, max: DAY }, "otlp-timeout" "DURATION" ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"] rare;
     /// Plain text to a gRPC endpoint that has no scheme; a scheme always decides by itself.
     "export.otlp.insecure" = otlp.insecure as Switch, "otlp-insecure" "BOOL" ["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"] rare;
@@ -151,9 +152,10 @@ settings! {
 
     /// Attributes on one span at most.
     "limits.attribute_count" = config.limits.attribute_count as Number { min: 0, max: 1 << 20, unit: Unit::Count }, "attribute-count" "N" ["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"] rare;
-    /// Length of any text attribute at most.
+    /// Length of any text attribute of a span at most.
     "limits.attribute_length" = config.limits.attribute_length as Number { min: 0, max: usize::MAX, unit: Unit::Bytes }, "attribute-length" "BYTES" ["OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"] rare;
-    /// Length of free text at most: URLs, user agents, headers, command lines.
+    /// Length of free text on spans at most: URLs, user agents, headers, hosts. Resources, command
+    /// lines among them, have limits of their own, as the specification exempts them from these.
     "limits.text_length" = config.limits.text_length as Number { min: 16, max: usize::MAX, unit: Unit::Bytes }, "text-length" "BYTES" [] rare;
     /// Events on one span at most.
     "limits.event_count" = config.limits.event_count as Number { min: 0, max: 1 << 20, unit: Unit::Count }, "event-count" "N" ["OTEL_SPAN_EVENT_COUNT_LIMIT"] rare;
