@@ -175,6 +175,9 @@ pub struct DoctorArgs {
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingFlags,
 }
 
 /// `spantap config`.
@@ -414,7 +417,9 @@ const DOCTOR_HELP: &str = "\
 Examples:
   For people, and for scripts:
       sudo spantap doctor
-      sudo spantap doctor -o json | jq '.[] | select(.state != \"ok\")'
+      sudo spantap doctor -o json | jq '.rows[] | select(.state != \"ok\")'
+  With the settings the agent would have:
+      sudo spantap doctor --config spantap.yaml
 
 Exit codes:
   0 spans can be made here (perhaps with less detail), 3 they cannot; the rows say why.";

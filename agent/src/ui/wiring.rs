@@ -1,16 +1,15 @@
 //! Where the commands meet the stages: [`start`] runs the pipeline, [`report`] asks the kernel.
 //! Everything else in `ui` goes through these two.
 
-use anyhow::Result;
-
 use super::doctor::{Report, Row, State};
-use crate::config::CapturePath;
+use crate::config::{Capture, CapturePath};
 use crate::probe::kernel::{Kernel, Trial};
 
 pub use crate::pipeline::{Loss, OnSpan, Start, Summary, Unable, run as start};
 
-/// What the kernel and our privileges allow: each row looked for, and the programs tried for real.
-pub fn report() -> Result<Report> {
+/// What the kernel and our privileges allow, `capture` being as configured: each row looked for, and
+/// the programs tried for real.
+pub fn report(capture: &Capture) -> Report {
     let kernel = Kernel::look();
     let mut rows = vec![
         release(&kernel),
@@ -19,23 +18,19 @@ pub fn report() -> Result<Report> {
         lockdown(&kernel),
     ];
     let trials = kernel.trials();
-    let able = kernel.missing.is_empty()
-        && kernel.btf
-        && kernel.version >= (5, 10)
-        && trials
-            .iter()
-            .any(|trial| trial.path.is_some() && trial.error.is_none());
     let works = |path| {
         trials
             .iter()
             .any(|t| t.path == Some(path) && t.error.is_none())
     };
-    rows.push(in_use(
-        works(CapturePath::Socket),
-        works(CapturePath::Syscall),
-    ));
+    let path = in_use(capture.path, &works);
+    let able = kernel.missing.is_empty()
+        && kernel.btf
+        && kernel.version >= (5, 10)
+        && path.state != State::Missing;
+    rows.push(path);
     rows.extend(trials.into_iter().map(tried));
-    Ok(Report { able, rows })
+    Report { able, rows }
 }
 
 fn row(feature: &str, state: State, detail: impl Into<String>, remedy: &str) -> Row {
@@ -119,20 +114,71 @@ fn tried(trial: Trial) -> Row {
     }
 }
 
-fn in_use(socket: bool, syscall: bool) -> Row {
-    match (socket, syscall) {
-        (true, _) => row("path in use", State::Ok, "socket", ""),
-        (false, true) => row(
-            "path in use",
+/// The path that the agent would take, as [`Kernel::choose`] takes it.
+fn in_use(wanted: CapturePath, works: &dyn Fn(CapturePath) -> bool) -> Row {
+    let (socket, syscall) = (works(CapturePath::Socket), works(CapturePath::Syscall));
+    let feature = "path in use";
+    match (wanted, socket, syscall) {
+        (CapturePath::Auto | CapturePath::Socket, true, _) => row(feature, State::Ok, "socket", ""),
+        (CapturePath::Auto, false, true) => row(
+            feature,
             State::Degraded,
-            "syscall: io_uring is seen as byte counts only, and each system call costs more",
+            format!("syscall: {LESS}"),
             "Linux 6.3 or later for the socket path",
         ),
-        (false, false) => row(
-            "path in use",
-            State::Missing,
-            "none works here",
-            "see below",
+        (CapturePath::Syscall, true, true) => row(
+            feature,
+            State::Degraded,
+            format!("syscall, as configured: {LESS}"),
+            "capture.path auto: the socket path works here",
         ),
+        (CapturePath::Syscall, false, true) => row(
+            feature,
+            State::Degraded,
+            format!("syscall, as configured: {LESS}"),
+            "",
+        ),
+        (CapturePath::Socket, false, true) => row(
+            feature,
+            State::Missing,
+            "socket, as configured, does not work here",
+            "capture.path auto: the syscall path works here",
+        ),
+        (CapturePath::Syscall, true, false) => row(
+            feature,
+            State::Missing,
+            "syscall, as configured, does not work here",
+            "capture.path auto: the socket path works here",
+        ),
+        (_, false, false) => row(feature, State::Missing, "none works here", "see below"),
+    }
+}
+
+const LESS: &str = "io_uring is seen as byte counts only, and each system call costs more";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_in_use_is_the_configured_one() {
+        use CapturePath::{Auto, Socket, Syscall};
+        for (wanted, working, state, detail) in [
+            (Auto, &[Socket, Syscall][..], State::Ok, "socket"),
+            (Auto, &[Syscall], State::Degraded, "syscall: "),
+            (
+                Syscall,
+                &[Socket, Syscall],
+                State::Degraded,
+                "syscall, as configured",
+            ),
+            (Syscall, &[Socket], State::Missing, "syscall, as configured"),
+            (Socket, &[Syscall], State::Missing, "socket, as configured"),
+            (Socket, &[], State::Missing, "none"),
+        ] {
+            let row = in_use(wanted, &|path| working.contains(&path));
+            assert_eq!(row.state, state, "{wanted:?} {working:?}");
+            assert!(row.detail.starts_with(detail), "{row:?}");
+        }
     }
 }
