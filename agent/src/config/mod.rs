@@ -24,6 +24,8 @@ use std::time::Duration;
 /// Everything the agent was told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
+    /// Nothing is to be attached and no span to be made (OTEL_SDK_DISABLED).
+    pub disabled: bool,
     /// What is captured, and how.
     pub capture: Capture,
     /// Whose traffic.

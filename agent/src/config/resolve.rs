@@ -181,10 +181,9 @@ fn finish(
         Destination::None => None,
     });
     draft.config.export.exporters = exporters.collect();
-    if draft.disabled {
-        warnings.push("tracing is disabled: no spans are made".into());
+    if draft.config.disabled {
+        warnings.push("tracing is disabled: nothing is attached, no spans are made".into());
         draft.config.export.exporters.clear();
-        draft.config.sampling.sampler = Sampler::AlwaysOff;
     }
     Ok(())
 }

@@ -161,8 +161,6 @@ pub struct Draft {
     pub ratio: f64,
     /// OTLP.
     pub otlp: OtlpDraft,
-    /// OTEL_SDK_DISABLED.
-    pub disabled: bool,
 }
 
 impl Default for Draft {
@@ -184,7 +182,6 @@ impl Default for Draft {
                 client_certificate: None,
                 client_key: None,
             },
-            disabled: false,
         }
     }
 }

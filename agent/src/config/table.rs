@@ -70,8 +70,8 @@ settings! {
     /// Longest a batch is tried again while others wait behind it. Then it goes to their end, and is
     /// dropped only when the queue is full and it is the oldest.
     "export.export_timeout" = config.export.export_timeout as Time { min: MILLISECOND, max: DAY }, "export-timeout" "DURATION" ["OTEL_BSP_EXPORT_TIMEOUT"] rare;
-    /// Make no spans at all (the standard switch; the agent starts and stays idle).
-    "export.disabled" = disabled as Switch, "disabled" "BOOL" ["OTEL_SDK_DISABLED"] rare;
+    /// Make no spans at all (the standard switch): the agent starts, attaches nothing and stays idle.
+    "export.disabled" = config.disabled as Switch, "disabled" "BOOL" ["OTEL_SDK_DISABLED"] rare;
     /// Base URL of the OTLP receiver, such as http://localhost:4318 (HTTP, where `/v1/traces` is
     /// added) or http://localhost:4317 (gRPC).
     "export.otlp.endpoint" = otlp.endpoint as Endpoint, "otlp-endpoint" "URL" ["OTEL_EXPORTER_OTLP_ENDPOINT"] common;

@@ -93,6 +93,9 @@ impl std::error::Error for Unable {}
 /// # Errors
 /// [`Unable`] where a privilege or kernel feature is missing; otherwise what went wrong.
 pub fn run(mut start: Start) -> Result<Summary> {
+    if start.config.disabled {
+        return idle(start);
+    }
     let kernel = Kernel::look();
     able(&kernel)?;
     let config = Arc::new(without_collector(&start.config));
@@ -143,6 +146,17 @@ pub fn run(mut start: Start) -> Result<Summary> {
     finish(runtime, exporters);
     reason.and(detached)?;
     Ok(summary(&stats))
+}
+
+/// Disabled: nothing is loaded, attached or asked for; only the end is waited for.
+fn idle(mut start: Start) -> Result<Summary> {
+    (start.ready)();
+    drop(start.on_span);
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.context("start a runtime to wait in")?;
+    // Whoever could stop us being gone is a reason to stop, too.
+    let _ = runtime.block_on(start.stop.wait_for(|stop| *stop));
+    Ok(Summary::default())
 }
 
 /// Until it is time to stop: looks after things four times a second.
@@ -329,5 +343,29 @@ impl Threads {
         if self.weaver.join().is_err() {
             eprintln!("spantap: the weaver ended abnormally");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without a kernel side, which test builds may lack, anything else would be an error.
+    #[test]
+    fn disabled_attaches_nothing_and_stops_when_told() {
+        let config = Config {
+            disabled: true,
+            ..Config::default()
+        };
+        let (stop, stopped) = watch::channel(false);
+        let summary = run(Start {
+            config: Arc::new(config),
+            on_span: None,
+            ready: Box::new(move || {
+                stop.send_replace(true);
+            }),
+            stop: stopped,
+        });
+        assert_eq!(summary.expect("nothing can go wrong"), Summary::default());
     }
 }

@@ -179,10 +179,7 @@ const FREE: [&str; 6] = [
     semconv::HTTP_REQUEST_METHOD_ORIGINAL,
     semconv::SERVER_ADDRESS,
 ];
-const FREE_PREFIXES: [&str; 2] = [
-    semconv::HTTP_REQUEST_HEADER,
-    semconv::HTTP_RESPONSE_HEADER,
-];
+const FREE_PREFIXES: [&str; 2] = [semconv::HTTP_REQUEST_HEADER, semconv::HTTP_RESPONSE_HEADER];
 /// One span in a bucket's units.
 const SPAN: u64 = 1_000_000_000;
 /// Most services with a rate of their own.

@@ -51,6 +51,10 @@ fn way(config: &Config) -> String {
 
 /// Says that tracing has begun and where spans go.
 fn announce(config: &Config) {
+    if config.disabled {
+        eprintln!("spantap: ready; disabled: nothing is attached");
+        return;
+    }
     eprintln!("spantap: ready; spans go {}", way(config));
     if config.export.exporters.contains(&Exporter::Stdout) {
         let header = stdout::header(config.export.color);
