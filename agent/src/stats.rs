@@ -72,6 +72,8 @@ counters! {
     pipeline_facts_dropped = "pipeline.facts_dropped",
     /// Verdicts or mutes that could not be told to the kernel side.
     pipeline_control_failed = "pipeline.control_failed",
+    /// Requests left out because they carry spans of an agent like this one.
+    pipeline_own_exports = "pipeline.own_exports",
     /// Spans not sampled.
     pipeline_unsampled = "pipeline.unsampled",
     /// Spans that passed policy.
@@ -168,7 +170,7 @@ counters! {
     connection_unknown = "connection.unknown",
     /// Connections given up because the table, or the room for heads that are not whole, was full.
     connection_evicted = "connection.evicted",
-    /// Connections left alone because of their port.
+    /// Connections left alone because of their ports or addresses.
     connection_unselected = "connection.unselected",
     /// Connections left alone because no protocol knows them.
     protocol_unrecognised = "protocol.unrecognised",

@@ -95,7 +95,7 @@ impl Default for Capture {
 
 /// Whose traffic is traced. Empty lists select everything; each non-empty list must match
 /// (a process is selected if it matches one entry of every non-empty list), then exclusions apply.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Selection {
     /// Process ids; their later children are selected too.
     pub pids: Vec<u32>,
@@ -111,6 +111,23 @@ pub struct Selection {
     pub exclude_commands: Vec<String>,
     /// Ports never traced, either end's.
     pub exclude_ports: Vec<u16>,
+    /// Whether the receiver that spans are exported to is left out.
+    pub exclude_collector: bool,
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self {
+            pids: Vec::new(),
+            commands: Vec::new(),
+            containers: Vec::new(),
+            ports: Vec::new(),
+            cgroups: Vec::new(),
+            exclude_commands: Vec::new(),
+            exclude_ports: Vec::new(),
+            exclude_collector: true,
+        }
+    }
 }
 
 /// HTTP details.

@@ -56,6 +56,10 @@ settings! {
     "selection.exclude_commands" = config.selection.exclude_commands as Texts(Text::Glob), "exclude-command" "GLOB" [] common;
     /// Port of either end that is never traced; repeatable.
     "selection.exclude_ports" = config.selection.exclude_ports as Numbers("a port from 0 to 65535", PhantomData::<u16>), "exclude-port" "PORT" [] common;
+    /// Whether the receiver that spans are exported to is left out: connections from and to the
+    /// addresses of its endpoint, and requests that carry spantap's own spans. Each of its spans
+    /// would make another export.
+    "selection.exclude_collector" = config.selection.exclude_collector as Switch, "exclude-collector" "BOOL" [] rare;
 
     /// Where spans go; repeatable. `otlp` needs nothing but an endpoint, `stdout` prints a line per
     /// span for people, `json` an object per span, `none` makes spans and drops them. When unset:

@@ -2,6 +2,7 @@
 //! and stopping. A reader thread per ring carries records to facts ([`reader`], [`shard`]); one
 //! weaver thread carries facts to spans ([`weaver`]); exporters are tasks of a small runtime.
 
+pub mod collector;
 pub mod reader;
 pub mod shard;
 pub mod weaver;
@@ -17,7 +18,7 @@ use anyhow::{Context as _, Result};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
-use crate::config::{Config, Exporter};
+use crate::config::Config;
 use crate::event::clock::Clock;
 use crate::export::Exporters;
 use crate::probe::kernel::Kernel;
@@ -26,6 +27,7 @@ use crate::resource::Resources;
 use crate::span::Span;
 use crate::stats::Stats;
 use crate::target::{PROC, Processes, Targets};
+use collector::Collector;
 use reader::{Mailbox, Shared};
 use shard::Shard;
 use weaver::Weaver;
@@ -98,7 +100,8 @@ pub fn run(mut start: Start) -> Result<Summary> {
     }
     let kernel = Kernel::look();
     able(&kernel)?;
-    let config = Arc::new(without_collector(&start.config));
+    let config = Arc::clone(&start.config);
+    let collector = collector(&config);
     let stats = Arc::new(Stats::default());
     let clock = Arc::new(Clock::default());
     set(&clock);
@@ -126,6 +129,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         changed: Notify::new(),
         resources: Resources::new(processes, &config, Arc::clone(&stats)),
         arrivals: Mutex::default(),
+        collector,
     });
     let weaver = Weaver::new(&mut start, &shared, Arc::clone(&clock), exporters.sender());
     // Verdicts on who is there already reach the kernel side with the readers' first drain.
@@ -199,31 +203,17 @@ fn able(kernel: &Kernel) -> Result<()> {
     .into())
 }
 
-/// The Collector that spans go to is not traced, on this host, by the port it listens on.
-fn without_collector(config: &Config) -> Config {
-    let mut config = config.clone();
-    for exporter in &config.export.exporters {
-        if let Exporter::Otlp(otlp) = exporter
-            && let Some(port) = local_port(&otlp.endpoint)
-        {
-            config.selection.exclude_ports.push(port);
-        }
+/// Whom not to trace, said once.
+fn collector(config: &Config) -> Collector {
+    let collector = Collector::of(config);
+    let place = collector.to_string();
+    if !place.is_empty() {
+        eprintln!(
+            "spantap: not traced: the receiver of spans at {place} (--exclude-collector=false \
+             traces it too)"
+        );
     }
-    config
-}
-
-/// The port of an endpoint on this host.
-fn local_port(endpoint: &str) -> Option<u16> {
-    let url = reqwest::Url::parse(endpoint).ok()?;
-    let host = url
-        .host_str()?
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let local = host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
-    local.then(|| url.port_or_known_default()).flatten()
+    collector
 }
 
 fn set(clock: &Clock) {
@@ -307,7 +297,8 @@ impl Threads {
         for (index, ring) in rings.into_iter().enumerate() {
             let number = u16::try_from(index).context("number of rings")?;
             let (config, stats) = (Arc::clone(config), Arc::clone(&shared.stats));
-            let shard = Shard::new(number, connections, config, stats);
+            let shard =
+                Shard::new(number, connections, config, stats).without(shared.collector.clone());
             let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
             let wakes = weaver.thread().clone();
             let reader = thread::Builder::new()

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::sync::Notify;
 
+use super::collector::Collector;
 use super::shard::{Command, Out, Shard};
 use crate::event::decode::decode;
 use crate::event::{Event, Nanos};
@@ -83,6 +84,8 @@ pub struct Shared {
     pub changed: Notify,
     /// Whose span is whose: told of processes while they live.
     pub resources: Resources,
+    /// Where spans go, which is not traced.
+    pub collector: Collector,
     /// Processes that came or went, for the weaver.
     pub arrivals: Mutex<Vec<Arrival>>,
 }

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::collector::Collector;
 use crate::config::{Config, Selection};
 use crate::connection::{Connection, Entry, Table};
 use crate::event::{Address, ConnectionId, End, Ending, Event, Nanos, Open, Segment};
@@ -39,6 +40,7 @@ pub struct Shard {
     table: Table<Talk>,
     ids: Ids,
     config: Arc<Config>,
+    collector: Collector,
     stats: Arc<Stats>,
     looked: Nanos,
     /// Captured bytes held of all connections.
@@ -72,11 +74,18 @@ impl Shard {
             table: Table::new(connections),
             ids: Ids::new(index),
             config,
+            collector: Collector::default(),
             stats,
             looked: 0,
             held: 0,
             messages: Vec::new(),
         }
+    }
+
+    /// Leaves the receiver of spans alone.
+    #[must_use]
+    pub fn without(self, collector: Collector) -> Self {
+        Self { collector, ..self }
     }
 
     /// How many connections it knows.
@@ -103,7 +112,8 @@ impl Shard {
         {
             return;
         }
-        let entry = if selected(open, &self.config.selection) {
+        let wanted = selected(open, &self.config.selection) && !self.collector.has(open);
+        let entry = if wanted {
             let talk = Talk {
                 conversation: Conversation::new(open.base != [0, 0]),
                 exchanges: Exchanges::default(),

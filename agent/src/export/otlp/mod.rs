@@ -91,8 +91,7 @@ pub(super) fn headers(config: &config::Otlp) -> anyhow::Result<HeaderMap> {
 }
 
 /// As the specification has it: the exporter, its language or product, its version.
-pub(super) const USER_AGENT: &str =
-    concat!("OTel-OTLP-Exporter-spantap/", env!("CARGO_PKG_VERSION"));
+pub const USER_AGENT: &str = concat!("OTel-OTLP-Exporter-spantap/", env!("CARGO_PKG_VERSION"));
 
 /// A little under the second in which a lone span shall have left.
 const PATIENCE: Duration = Duration::from_millis(900);
