@@ -326,7 +326,7 @@ pub struct Export {
     pub schedule_delay: Duration,
     /// OTEL_BSP_EXPORT_TIMEOUT: longest a batch is retried while others wait behind it.
     pub export_timeout: Duration,
-    /// Where the agent's own counters go; None is nowhere (no OTLP, or OTEL_METRICS_EXPORTER=none).
+    /// Where the agent's own counters go; None is nowhere.
     pub metrics: Option<Metrics>,
 }
 

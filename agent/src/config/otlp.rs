@@ -6,13 +6,22 @@ use super::endpoint::shown;
 use super::setting::{Origin, OtlpDraft};
 use super::{Otlp, Protocol};
 
-/// Where the two kinds of endpoint came from.
+/// A signal's own URL and path, and where the two kinds of URL came from.
 pub struct Sources<'a> {
-    /// The base URL.
+    /// The URL of the signal, used as it is.
+    pub own: Option<&'a str>,
+    /// The path of the signal.
+    pub path: &'static str,
+    /// Where the base URL came from.
     pub base: &'a Origin,
-    /// The URL for traces.
-    pub traces: &'a Origin,
+    /// Where the signal's came from.
+    pub signal: &'a Origin,
 }
+
+/// The path of spans.
+pub const TRACES: &str = "/v1/traces";
+/// The path of the agent's counters.
+pub const METRICS: &str = "/v1/metrics";
 
 /// Finishes the draft. What is odd but usable goes to `warnings`.
 pub fn finish(
@@ -42,13 +51,12 @@ fn endpoint(
 ) -> Result<String, String> {
     // A flag for the base URL is stronger than a variable for the signal's; within one layer the
     // signal's own goes first.
-    let traces = draft.traces_endpoint.as_deref();
-    let traces =
-        traces.filter(|_| draft.endpoint.is_none() || from.traces.layer() >= from.base.layer());
-    match (draft.protocol, traces, draft.endpoint.as_deref()) {
-        (Protocol::HttpProtobuf, Some(url), _) => http(url, false, warnings),
-        (Protocol::HttpProtobuf, None, Some(url)) => http(url, true, warnings),
-        (Protocol::HttpProtobuf, None, None) => Ok(format!("http://localhost:4318{TRACES}")),
+    let stronger = draft.endpoint.is_none() || from.signal.layer() >= from.base.layer();
+    let own = from.own.filter(|_| stronger);
+    match (draft.protocol, own, draft.endpoint.as_deref()) {
+        (Protocol::HttpProtobuf, Some(url), _) => http(url, None, warnings),
+        (Protocol::HttpProtobuf, None, Some(url)) => http(url, Some(from.path), warnings),
+        (Protocol::HttpProtobuf, None, None) => Ok(format!("http://localhost:4318{}", from.path)),
         (Protocol::Grpc, None, None) => Ok("http://localhost:4317".into()),
         (Protocol::Grpc, Some(url), _) | (Protocol::Grpc, None, Some(url)) => {
             grpc(url, draft.insecure, warnings)
@@ -56,10 +64,8 @@ fn endpoint(
     }
 }
 
-/// The path of the signal.
-const TRACES: &str = "/v1/traces";
-
-fn http(url: &str, base: bool, warnings: &mut Vec<String>) -> Result<String, String> {
+/// `add` is the path that goes behind a base URL.
+fn http(url: &str, add: Option<&str>, warnings: &mut Vec<String>) -> Result<String, String> {
     let url = match scheme(url) {
         Some(("http" | "https", _)) => url.to_owned(),
         Some((other, _)) => {
@@ -83,21 +89,18 @@ fn http(url: &str, base: bool, warnings: &mut Vec<String>) -> Result<String, Str
     let path = after.split(['?', '#']).next().unwrap_or_default();
     let query = after.get(path.len()..).unwrap_or_default();
     let head = url.get(..url.len() - after.len()).unwrap_or_default();
-    if !base {
+    let Some(add) = add else {
         let path = if path.is_empty() { "/" } else { path };
         return Ok(format!("{head}{path}{query}"));
-    }
-    if path.ends_with(TRACES) {
+    };
+    if path.ends_with(add) {
         warnings.push(format!(
-            "OTLP endpoint `{}` is a base to which {TRACES} is added; give the full URL as \
-             the traces endpoint",
+            "OTLP endpoint `{}` is a base to which {add} is added; give the full URL as \
+             the endpoint of the signal",
             shown(&url)
         ));
     }
-    Ok(format!(
-        "{head}{}{TRACES}{query}",
-        path.trim_end_matches('/')
-    ))
+    Ok(format!("{head}{}{add}{query}", path.trim_end_matches('/')))
 }
 
 fn grpc(target: &str, insecure: bool, warnings: &mut Vec<String>) -> Result<String, String> {

@@ -99,6 +99,17 @@ settings! {
     /// PEM file with the client's key (mTLS).
     "export.otlp.client_key" = otlp.client_key as File, "otlp-client-key" "FILE" ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"] rare;
 
+    /// Where the agent's own counters go, as metrics: `none`, or `otlp` to where spans go with
+    /// `/v1/metrics`. The variables of `export.otlp` apply to metrics too, where OTEL_EXPORTER_OTLP_METRICS_*
+    /// goes before OTEL_EXPORTER_OTLP_* as OTEL_EXPORTER_OTLP_TRACES_* does for spans. When unset:
+    /// `otlp` if there is an endpoint for metrics, else `none`, as not every receiver of traces takes
+    /// metrics.
+    "export.metrics.to" = metrics.wanted as Choice(METRICS), "metrics" "EXPORTER" ["OTEL_METRICS_EXPORTER"] rare;
+    /// URL of the OTLP receiver for metrics, used as it is; goes before the base URL.
+    "export.metrics.endpoint" = metrics.endpoint as Endpoint, "metrics-endpoint" "URL" ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"] rare;
+    /// How often counters are sent.
+    "export.metrics.interval" = metrics.interval as Time { min: Duration::from_millis(100), max: DAY }, "metrics-interval" "DURATION" ["OTEL_METRIC_EXPORT_INTERVAL"] rare;
+
     /// Which traces are kept. The parentbased ones follow the caller's decision where there is one.
     "sampling.sampler" = sampler as Choice(SAMPLERS), "sampler" "SAMPLER" ["OTEL_TRACES_SAMPLER"] common;
     /// The sampler's argument: the share of traces kept by the ratio samplers, 0 to 1.
@@ -179,6 +190,8 @@ const DESTINATIONS: &[(&str, Destination)] = &[
     ("none", Destination::None),
     ("console", Destination::Stdout),
 ];
+
+const METRICS: &[(&str, bool)] = &[("none", false), ("otlp", true)];
 
 const PROTOCOLS: &[(&str, Protocol)] = &[
     ("http/protobuf", Protocol::HttpProtobuf),

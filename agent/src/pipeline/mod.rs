@@ -21,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::Config;
 use crate::event::clock::Clock;
 use crate::export::Exporters;
+use crate::export::metrics::Metrics;
 use crate::probe::kernel::Kernel;
 use crate::probe::{Control, Probe, clock};
 use crate::resource::Resources;
@@ -131,6 +132,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         arrivals: Mutex::default(),
         collector,
     });
+    let metrics = metrics(&config, &shared, &runtime)?;
     let weaver = Weaver::new(&mut start, &shared, Arc::clone(&clock), exporters.sender());
     // Verdicts on who is there already reach the kernel side with the readers' first drain.
     shared.targets.scan();
@@ -147,7 +149,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let detached = probe.set_hot(false);
     threads.stop(&shared);
     count(&shared.control, &stats)?;
-    finish(runtime, exporters);
+    finish(runtime, exporters, metrics);
     reason.and(detached)?;
     Ok(summary(&stats))
 }
@@ -185,8 +187,21 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Longest the last spans take to leave.
 const FLUSH: Duration = Duration::from_secs(5);
 
-fn finish(runtime: Runtime, exporters: Exporters) {
+/// The agent's own counters, sent as its own.
+fn metrics(config: &Config, shared: &Shared, runtime: &Runtime) -> Result<Option<Metrics>> {
+    let Some(metrics) = &config.export.metrics else {
+        return Ok(None);
+    };
+    let resource = shared.resources.observe(std::process::id(), "spantap");
+    Metrics::start(metrics, &resource, &shared.stats, runtime.handle()).map(Some)
+}
+
+fn finish(runtime: Runtime, exporters: Exporters, metrics: Option<Metrics>) {
     runtime.block_on(exporters.shutdown(FLUSH));
+    // The last counters tell what became of the last spans.
+    if let Some(metrics) = metrics {
+        runtime.block_on(metrics.shutdown());
+    }
     // A reader that stopped reading our output can hold a write for ever.
     runtime.shutdown_timeout(Duration::from_millis(200));
 }
