@@ -89,6 +89,9 @@ pub enum Command {
 /// `spantap agent`.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
+    /// Print every counter that is not zero at the end.
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Settings.
     #[command(flatten)]
     pub settings: SettingFlags,

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_ebpf::abi::Counter;
 use anyhow::{Context as _, Result};
@@ -56,6 +56,8 @@ pub struct Summary {
     pub spans: u64,
     /// What was lost, where and how often; only what was.
     pub losses: Vec<Loss>,
+    /// Every counter that is not zero: its name, what it counts, how much.
+    pub counters: Vec<(&'static str, &'static str, u64)>,
 }
 
 impl Summary {
@@ -139,9 +141,13 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
     probe.set_hot(shared.targets.any_traced())?;
     (start.ready)();
+    let mut told = Told::default();
     let reason = runtime.block_on(attend(&mut start.stop, &exporters, &shared, &mut || {
         set(&clock);
         count(&shared.control, &stats)?;
+        if let Some(news) = told.news(losses(&stats), Instant::now()) {
+            eprintln!("spantap: {news}");
+        }
         probe.flush_log();
         probe.set_hot(shared.targets.any_traced())
     }));
@@ -267,20 +273,48 @@ const LOSSES: &[&str] = &[
 ];
 
 fn summary(stats: &Stats) -> Summary {
-    let losses = stats
-        .read()
-        .into_iter()
+    let mut counters = stats.read();
+    counters.retain(|(_, _, count)| *count > 0);
+    Summary {
+        spans: stats.pipeline_spans.get(),
+        losses: losses(stats),
+        counters,
+    }
+}
+
+fn losses(stats: &Stats) -> Vec<Loss> {
+    let counters = stats.read().into_iter();
+    counters
         .filter(|&(name, _, count)| count > 0 && LOSSES.contains(&name))
         .map(|(name, _, count)| Loss {
             what: name.to_owned(),
             count,
         })
-        .collect();
-    Summary {
-        spans: stats.pipeline_spans.get(),
-        losses,
+        .collect()
+}
+
+/// Losses are said while they happen, and not more than once a minute.
+#[derive(Debug, Default)]
+struct Told {
+    losses: Vec<Loss>,
+    at: Option<Instant>,
+}
+
+impl Told {
+    fn news(&mut self, losses: Vec<Loss>, now: Instant) -> Option<String> {
+        let early = self.at.is_some_and(|at| now < at + QUIET);
+        if early || losses == self.losses {
+            return None;
+        }
+        let texts = losses.iter().map(|l| format!("{} {}", l.count, l.what));
+        let text = texts.collect::<Vec<_>>().join(", ");
+        (self.losses, self.at) = (losses, Some(now));
+        Some(format!("lost so far: {text}"))
     }
 }
+
+/// Time between two such lines.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The threads, in the order they are stopped in.
 struct Threads {
@@ -373,5 +407,21 @@ mod tests {
             stop: stopped,
         });
         assert_eq!(summary.expect("nothing can go wrong"), Summary::default());
+    }
+
+    #[test]
+    fn losses_are_said_once_a_minute_while_they_grow() {
+        let stats = Stats::default();
+        let (mut told, start) = (Told::default(), Instant::now());
+        let mut at = |seconds| told.news(losses(&stats), start + Duration::from_secs(seconds));
+        assert_eq!(at(0), None);
+        stats.kernel_ring_full.add(2);
+        assert_eq!(at(1).as_deref(), Some("lost so far: 2 kernel.ring_full"));
+        stats.kernel_ring_full.add(1);
+        stats.export_dropped_full.add(4);
+        assert_eq!(at(60), None);
+        let both = "lost so far: 3 kernel.ring_full, 4 export.dropped_full";
+        assert_eq!(at(61).as_deref(), Some(both));
+        assert_eq!(at(200), None);
     }
 }

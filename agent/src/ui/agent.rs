@@ -30,6 +30,9 @@ pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
         stop: stopped,
     })?;
     eprintln!("spantap: stopped; {}", ended(&summary));
+    if args.verbose {
+        eprint!("{}", counters(&summary));
+    }
     Ok(exit::DONE)
 }
 
@@ -73,6 +76,21 @@ pub fn ended(summary: &Summary) -> String {
     text
 }
 
+/// Every counter that is not zero, a line each.
+fn counters(summary: &Summary) -> String {
+    let width = |cell: fn(&(&str, &str, u64)) -> usize| {
+        let cells = summary.counters.iter().map(cell);
+        cells.max().unwrap_or(0)
+    };
+    let names = width(|(name, _, _)| name.len());
+    let numbers = width(|(_, _, count)| count.to_string().len());
+    let lines = summary
+        .counters
+        .iter()
+        .map(|(name, what, count)| format!("{name:<names$}  {count:>numbers$}  {}\n", what.trim()));
+    lines.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +121,16 @@ mod tests {
     }
 
     #[test]
+    fn counters_are_aligned() {
+        let summary = Summary {
+            counters: vec![("a.b", " One.", 7), ("export.sent", " Two.", 120)],
+            ..Summary::default()
+        };
+        let lines = "a.b            7  One.\nexport.sent  120  Two.\n";
+        assert_eq!(counters(&summary), lines);
+    }
+
+    #[test]
     fn the_end_says_what_was_lost_and_where() {
         let loss = |what: &str, count| Loss {
             what: what.into(),
@@ -110,7 +138,7 @@ mod tests {
         };
         let mut summary = Summary {
             spans: 12,
-            losses: Vec::new(),
+            ..Summary::default()
         };
         assert_eq!(ended(&summary), "12 spans, 0 lost");
         summary.losses = vec![loss("ring.full", 2), loss("export.queue", 3)];
