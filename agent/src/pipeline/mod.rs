@@ -3,6 +3,7 @@
 //! weaver thread carries facts to spans ([`weaver`]); exporters are tasks of a small runtime.
 
 pub mod collector;
+pub mod privilege;
 pub mod reader;
 pub mod shard;
 pub mod weaver;
@@ -22,7 +23,7 @@ use crate::config::Config;
 use crate::event::clock::Clock;
 use crate::export::Exporters;
 use crate::export::metrics::Metrics;
-use crate::probe::kernel::Kernel;
+use crate::probe::kernel::{Kernel, PRIVILEGES};
 use crate::probe::{Control, Probe, clock};
 use crate::resource::Resources;
 use crate::span::Span;
@@ -103,6 +104,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     }
     let kernel = Kernel::look();
     able(&kernel)?;
+    privilege::no_new().context("give up new privileges")?;
     let config = Arc::clone(&start.config);
     let collector = collector(&config);
     let stats = Arc::new(Stats::default());
@@ -112,6 +114,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         .worker_threads(1)
         .enable_all()
         .thread_name("export")
+        .on_thread_start(privilege::none)
         .build()
         .context("start the exporters' runtime")?;
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
@@ -140,6 +143,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     shared.targets.scan();
     let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
     probe.set_hot(shared.targets.any_traced())?;
+    privilege::keep(privilege::ATTACH).context("give up privileges")?;
     (start.ready)();
     let mut told = Told::default();
     let reason = runtime.block_on(attend(&mut start.stop, &exporters, &shared, &mut || {
@@ -199,7 +203,14 @@ fn metrics(config: &Config, shared: &Shared, runtime: &Runtime) -> Result<Option
         return Ok(None);
     };
     let resource = shared.resources.observe(std::process::id(), "spantap");
-    Metrics::start(metrics, &resource, &shared.stats, runtime.handle()).map(Some)
+    let started = Metrics::start(
+        metrics,
+        &resource,
+        &shared.stats,
+        runtime.handle(),
+        privilege::none,
+    )?;
+    Ok(Some(started))
 }
 
 fn finish(runtime: Runtime, exporters: Exporters, metrics: Option<Metrics>) {
@@ -218,8 +229,7 @@ fn able(kernel: &Kernel) -> Result<()> {
     }
     Err(Unable {
         missing: kernel.missing.join(", "),
-        remedy: "run spantap as root, or give it these capabilities (spantap doctor tells more)"
-            .into(),
+        remedy: format!("{PRIVILEGES} (spantap doctor tells more)"),
     }
     .into())
 }
@@ -339,7 +349,10 @@ impl Threads {
             let done = Arc::clone(&done);
             thread::Builder::new()
                 .name("weaver".into())
-                .spawn(move || weaver.run(&shared, &mailboxes, &done))
+                .spawn(move || {
+                    privilege::keep_or_go_on(privilege::PROCESSES);
+                    weaver.run(&shared, &mailboxes, &done);
+                })
                 .context("start the weaver's thread")?
         };
         let mut readers = Vec::new();
@@ -353,6 +366,7 @@ impl Threads {
             let reader = thread::Builder::new()
                 .name(format!("reader-{index}"))
                 .spawn(move || {
+                    privilege::keep_or_go_on(privilege::READ);
                     let Some(mailbox) = mailboxes.get(index) else {
                         return;
                     };

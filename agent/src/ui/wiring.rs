@@ -3,7 +3,7 @@
 
 use super::doctor::{Report, Row, State};
 use crate::config::{Capture, CapturePath};
-use crate::probe::kernel::{Kernel, Trial};
+use crate::probe::kernel::{CAPABILITIES, Kernel, PRIVILEGES, Trial};
 
 pub use crate::pipeline::{Loss, OnSpan, Start, Summary, Unable, run as start};
 
@@ -11,12 +11,9 @@ pub use crate::pipeline::{Loss, OnSpan, Start, Summary, Unable, run as start};
 /// the programs tried for real.
 pub fn report(capture: &Capture) -> Report {
     let kernel = Kernel::look();
-    let mut rows = vec![
-        release(&kernel),
-        privileges(&kernel),
-        btf(&kernel),
-        lockdown(&kernel),
-    ];
+    let mut rows = vec![release(&kernel)];
+    rows.extend(privileges(&kernel.missing));
+    rows.extend([btf(&kernel), lockdown(&kernel)]);
     let trials = kernel.trials();
     let works = |path| {
         trials
@@ -51,17 +48,19 @@ fn release(kernel: &Kernel) -> Row {
     }
 }
 
-fn privileges(kernel: &Kernel) -> Row {
-    if kernel.missing.is_empty() {
-        return row("privileges", State::Ok, "all that is needed", "");
-    }
-    let detail = format!("missing {}", kernel.missing.join(", "));
-    row(
-        "privileges",
-        State::Missing,
-        detail,
-        "run as root, or grant these capabilities",
-    )
+/// A row for each capability: what it is for, and whether it is ours.
+fn privileges(missing: &[&str]) -> impl Iterator<Item = Row> {
+    CAPABILITIES
+        .iter()
+        .map(|&(_, name, what)| match missing.contains(&name) {
+            true => row(
+                name,
+                State::Missing,
+                format!("not ours; {what}"),
+                PRIVILEGES,
+            ),
+            false => row(name, State::Ok, what, ""),
+        })
 }
 
 fn btf(kernel: &Kernel) -> Row {
@@ -159,6 +158,17 @@ const LESS: &str = "io_uring is seen as byte counts only, and each system call c
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_capability_says_what_it_is_for() {
+        let rows: Vec<Row> = privileges(&["CAP_SYS_PTRACE"]).collect();
+        assert_eq!(rows.len(), CAPABILITIES.len());
+        for row in rows {
+            let missing = row.feature == "CAP_SYS_PTRACE";
+            assert_eq!(row.state == State::Missing, missing, "{row:?}");
+            assert_eq!(row.remedy.is_empty(), !missing, "{row:?}");
+        }
+    }
 
     #[test]
     fn the_path_in_use_is_the_configured_one() {
