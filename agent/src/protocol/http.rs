@@ -81,12 +81,8 @@ pub fn request<'a>(
     }
     // To a proxy a client writes the whole URL: whom it asks is there, not at the socket's end.
     if role == Role::Client
-        && let (Some(whom), Some(_)) = (target.authority, target.scheme)
-        && authority(whom).is_some()
+        && let Some(url) = target.whole(&scheme)
     {
-        let (path, query) = (target.path.unwrap_or("/"), target.query);
-        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        let url = format!("{scheme}://{whom}{path}{query}");
         attributes.push(Attribute::text("url.full", of_str(&url, stats)));
     }
     if let Some((host, port)) = found.client() {
@@ -220,6 +216,17 @@ impl<'a> Target<'a> {
             path: Some(if path.is_empty() { "/" } else { path }),
             query,
         }
+    }
+}
+
+impl Target<'_> {
+    /// The URL of the absolute form, without user information.
+    fn whole(&self, scheme: &str) -> Option<String> {
+        let authority = self.authority.filter(|text| authority(text).is_some())?;
+        let path = self.scheme.and(self.path)?;
+        let query = self.query.map(|query| format!("?{query}"));
+        let query = query.unwrap_or_default();
+        Some(format!("{scheme}://{authority}{path}{query}"))
     }
 }
 
