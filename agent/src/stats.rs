@@ -77,14 +77,15 @@ counters! {
     /// Calls without a user buffer: sendfile, splice, io_uring, MSG_TRUNC.
     kernel_no_buffer = "kernel.no_buffer",
     /// Connections that the kernel side had no room for.
-    kernel_no_state = "kernel.no_state",
+    kernel_no_state [lost] = "kernel.no_state",
     /// Processes whose exec or end was not told, as a ring was full.
     kernel_untold_processes = "kernel.untold_processes",
-    kernel_no_state [lost] = "kernel.no_state",
     /// Facts dropped because the weaver did not keep up.
     pipeline_facts_dropped [lost] = "pipeline.facts_dropped",
     /// Verdicts or mutes that could not be told to the kernel side.
     pipeline_control_failed [lost] = "pipeline.control_failed",
+    /// Requests left out because they carry spans of an agent like this one.
+    pipeline_own_exports = "pipeline.own_exports",
     /// Spans not sampled.
     pipeline_unsampled = "pipeline.unsampled",
     /// Spans that passed policy.
@@ -187,7 +188,7 @@ counters! {
     connection_evicted [lost] = "connection.evicted",
     /// Unix connections forgotten after long silence, as nobody tells when one is closed.
     connection_expired = "connection.expired",
-    /// Connections left alone because of their port.
+    /// Connections left alone because of their ports or addresses.
     connection_unselected = "connection.unselected",
     /// Connections left alone because no protocol knows them.
     protocol_unrecognised = "protocol.unrecognised",

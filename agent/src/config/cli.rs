@@ -89,6 +89,9 @@ pub enum Command {
 /// `spantap agent`.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
+    /// Print every counter that is not zero at the end.
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Settings.
     #[command(flatten)]
     pub settings: SettingFlags,
@@ -175,6 +178,9 @@ pub struct DoctorArgs {
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingFlags,
 }
 
 /// `spantap config`.
@@ -301,7 +307,7 @@ fn argument(setting: &'static super::setting::Setting) -> Arg {
 
 /// Whether `--flag a,b` is two values: not where a value may hold a comma itself.
 fn delimited(setting: &super::setting::Setting) -> bool {
-    setting.shape == Shape::List && matches!(setting.value, "PID" | "PORT" | "NAME")
+    setting.shape == Shape::List && matches!(setting.value, "PID" | "PORT" | "NAME" | "METHOD")
 }
 
 fn heading(section: &'static str) -> &'static str {
@@ -414,7 +420,9 @@ const DOCTOR_HELP: &str = "\
 Examples:
   For people, and for scripts:
       sudo spantap doctor
-      sudo spantap doctor -o json | jq '.[] | select(.state != \"ok\")'
+      sudo spantap doctor -o json | jq '.rows[] | select(.state != \"ok\")'
+  With the settings the agent would have:
+      sudo spantap doctor --config spantap.yaml
 
 Exit codes:
   0 spans can be made here (perhaps with less detail), 3 they cannot; the rows say why.";

@@ -45,10 +45,20 @@ impl Vars for BTreeMap<String, String> {
 /// The variable that names the file.
 pub const CONFIG: &str = "SPANTAP_CONFIG";
 
+/// For which of OpenTelemetry's signals a setting is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Spans: variables as the table has them.
+    Traces,
+    /// The agent's own counters: its variables in the place of those for traces.
+    Metrics,
+}
+
 /// What the environment says of one setting: the variable's name and the value. Refused standard
 /// values go to `warnings`; a refused value of ours is the error.
 pub fn read(
     setting: &Setting,
+    signal: Signal,
     vars: &dyn Vars,
     warnings: &mut Vec<String>,
 ) -> Result<Option<(String, Raw)>, String> {
@@ -60,19 +70,23 @@ pub fn read(
     }
     let mut joined: Option<(String, Vec<String>)> = None;
     for name in setting.otel {
-        let Some(text) = present(vars, name) else {
+        let name = match signal {
+            Signal::Traces => (*name).to_owned(),
+            Signal::Metrics => name.replace("_TRACES_", "_METRICS_"),
+        };
+        let Some(text) = present(vars, &name) else {
             continue;
         };
-        let Some(raw) = standard(setting, name, &text, warnings) else {
+        let Some(raw) = standard(setting, &name, &text, warnings) else {
             continue;
         };
         match (raw, &mut joined) {
-            (Raw::Many(texts), None) => joined = Some(((*name).to_owned(), texts)),
+            (Raw::Many(texts), None) => joined = Some((name, texts)),
             (Raw::Many(texts), Some((names, all))) => {
                 *names = format!("{names}, {name}");
                 all.extend(texts);
             }
-            (raw, _) => return Ok(Some(((*name).to_owned(), raw))),
+            (raw, _) => return Ok(Some((name, raw))),
         }
     }
     Ok(joined.map(|(names, texts)| (names, Raw::Many(texts))))

@@ -399,6 +399,8 @@ pub enum Text {
     Name,
     /// A path pattern, which begins with a slash.
     Pattern,
+    /// A word of letters, case and all.
+    Word,
 }
 
 /// Texts of one kind.
@@ -420,7 +422,10 @@ impl Form for Texts {
                 Text::Pattern if !text.starts_with('/') => {
                     return Err(format!("expected a path that begins with /, got `{text}`"));
                 }
-                Text::Pattern => text.to_owned(),
+                Text::Word if !text.bytes().all(|b| b.is_ascii_graphic()) => {
+                    return Err(format!("expected a word, got `{text}`"));
+                }
+                Text::Pattern | Text::Word => text.to_owned(),
             };
             if !values.contains(&value) {
                 values.push(value);

@@ -3,12 +3,13 @@
 
 pub mod cli;
 pub mod docs;
+pub mod endpoint;
 pub mod env;
 pub mod file;
 pub mod form;
 mod near;
 mod otlp;
-mod pairs;
+pub mod pairs;
 mod resolve;
 pub mod setting;
 mod table;
@@ -23,6 +24,8 @@ use std::time::Duration;
 /// Everything the agent was told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
+    /// Nothing is to be attached and no span to be made (OTEL_SDK_DISABLED).
+    pub disabled: bool,
     /// What is captured, and how.
     pub capture: Capture,
     /// Whose traffic.
@@ -92,7 +95,7 @@ impl Default for Capture {
 
 /// Whose traffic is traced. Empty lists select everything; each non-empty list must match
 /// (a process is selected if it matches one entry of every non-empty list), then exclusions apply.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Selection {
     /// Process ids; their later children are selected too.
     pub pids: Vec<u32>,
@@ -108,15 +111,49 @@ pub struct Selection {
     pub exclude_commands: Vec<String>,
     /// Ports never traced, either end's.
     pub exclude_ports: Vec<u16>,
+    /// Whether the receiver that spans are exported to is left out.
+    pub exclude_collector: bool,
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self {
+            pids: Vec::new(),
+            commands: Vec::new(),
+            containers: Vec::new(),
+            ports: Vec::new(),
+            cgroups: Vec::new(),
+            exclude_commands: Vec::new(),
+            exclude_ports: Vec::new(),
+            exclude_collector: true,
+        }
+    }
 }
 
 /// HTTP details.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Http {
+    /// Methods that go by their own name, case-sensitive; any other is `_OTHER`.
+    pub known_methods: Vec<String>,
     /// Request headers recorded as `http.request.header.<name>`, lower case.
     pub request_headers: Vec<String>,
     /// Response headers recorded as `http.response.header.<name>`, lower case.
     pub response_headers: Vec<String>,
+}
+
+/// Methods of RFC 9110, RFC 5789 and httpbis-safe-method-w-body, as the semantic conventions list them.
+pub const METHODS: [&str; 10] = [
+    "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY",
+];
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            known_methods: METHODS.map(str::to_owned).into(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+        }
+    }
 }
 
 /// How paths become routes.
@@ -211,7 +248,7 @@ pub struct Limits {
     pub attribute_count: usize,
     /// OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, bytes of UTF-8 text, applied to every text value.
     pub attribute_length: usize,
-    /// Bytes of free text (URLs, user agents, headers, command lines).
+    /// Bytes of free text on spans (URLs, user agents, headers, hosts).
     pub text_length: usize,
     /// OTEL_SPAN_EVENT_COUNT_LIMIT (128).
     pub event_count: usize,
@@ -279,6 +316,8 @@ pub struct Otlp {
 pub struct Export {
     /// Every exporter gets every span; empty means spans are made and counted, and go nowhere.
     pub exporters: Vec<Exporter>,
+    /// Whether lines for people on stdout are coloured: by `--color`, NO_COLOR and where they go.
+    pub color: bool,
     /// OTEL_BSP_MAX_QUEUE_SIZE.
     pub queue_size: usize,
     /// OTEL_BSP_MAX_EXPORT_BATCH_SIZE.
@@ -287,7 +326,7 @@ pub struct Export {
     pub schedule_delay: Duration,
     /// OTEL_BSP_EXPORT_TIMEOUT: longest a batch is retried while others wait behind it.
     pub export_timeout: Duration,
-    /// Where the agent's own counters go; None is nowhere (no OTLP, or OTEL_METRICS_EXPORTER=none).
+    /// Where the agent's own counters go; None is nowhere.
     pub metrics: Option<Metrics>,
 }
 
@@ -305,6 +344,7 @@ impl Default for Export {
     fn default() -> Self {
         Self {
             exporters: Vec::new(),
+            color: false,
             queue_size: 2048,
             batch_size: 512,
             schedule_delay: Duration::from_secs(5),

@@ -2,16 +2,26 @@
 //! specification: the base URL gets the signal's path for HTTP, the signal's own URL is taken as it
 //! is, and a scheme decides about TLS. Nothing here resolves names or opens files.
 
+use super::endpoint::shown;
 use super::setting::{Origin, OtlpDraft};
 use super::{Otlp, Protocol};
 
-/// Where the two kinds of endpoint came from.
+/// A signal's own URL and path, and where the two kinds of URL came from.
 pub struct Sources<'a> {
-    /// The base URL.
+    /// The URL of the signal, used as it is.
+    pub own: Option<&'a str>,
+    /// The path of the signal.
+    pub path: &'static str,
+    /// Where the base URL came from.
     pub base: &'a Origin,
-    /// The URL for traces.
-    pub traces: &'a Origin,
+    /// Where the signal's came from.
+    pub signal: &'a Origin,
 }
+
+/// The path of spans.
+pub const TRACES: &str = "/v1/traces";
+/// The path of the agent's counters.
+pub const METRICS: &str = "/v1/metrics";
 
 /// Finishes the draft. What is odd but usable goes to `warnings`.
 pub fn finish(
@@ -41,13 +51,12 @@ fn endpoint(
 ) -> Result<String, String> {
     // A flag for the base URL is stronger than a variable for the signal's; within one layer the
     // signal's own goes first.
-    let traces = draft.traces_endpoint.as_deref();
-    let traces =
-        traces.filter(|_| draft.endpoint.is_none() || from.traces.layer() >= from.base.layer());
-    match (draft.protocol, traces, draft.endpoint.as_deref()) {
-        (Protocol::HttpProtobuf, Some(url), _) => http(url, false, warnings),
-        (Protocol::HttpProtobuf, None, Some(url)) => http(url, true, warnings),
-        (Protocol::HttpProtobuf, None, None) => Ok(format!("http://localhost:4318{TRACES}")),
+    let stronger = draft.endpoint.is_none() || from.signal.layer() >= from.base.layer();
+    let own = from.own.filter(|_| stronger);
+    match (draft.protocol, own, draft.endpoint.as_deref()) {
+        (Protocol::HttpProtobuf, Some(url), _) => http(url, None, warnings),
+        (Protocol::HttpProtobuf, None, Some(url)) => http(url, Some(from.path), warnings),
+        (Protocol::HttpProtobuf, None, None) => Ok(format!("http://localhost:4318{}", from.path)),
         (Protocol::Grpc, None, None) => Ok("http://localhost:4317".into()),
         (Protocol::Grpc, Some(url), _) | (Protocol::Grpc, None, Some(url)) => {
             grpc(url, draft.insecure, warnings)
@@ -55,18 +64,20 @@ fn endpoint(
     }
 }
 
-/// The path of the signal.
-const TRACES: &str = "/v1/traces";
-
-fn http(url: &str, base: bool, warnings: &mut Vec<String>) -> Result<String, String> {
+/// `add` is the path that goes behind a base URL.
+fn http(url: &str, add: Option<&str>, warnings: &mut Vec<String>) -> Result<String, String> {
     let url = match scheme(url) {
         Some(("http" | "https", _)) => url.to_owned(),
         Some((other, _)) => {
-            return Err(format!("`{url}`: OTLP over HTTP cannot use `{other}:`"));
+            return Err(format!(
+                "`{}`: OTLP over HTTP cannot use `{other}:`",
+                shown(url)
+            ));
         }
         None => {
             warnings.push(format!(
-                "OTLP endpoint `{url}` has no scheme; taken as http"
+                "OTLP endpoint `{}` has no scheme; taken as http",
+                shown(url)
             ));
             format!("http://{url}")
         }
@@ -78,20 +89,18 @@ fn http(url: &str, base: bool, warnings: &mut Vec<String>) -> Result<String, Str
     let path = after.split(['?', '#']).next().unwrap_or_default();
     let query = after.get(path.len()..).unwrap_or_default();
     let head = url.get(..url.len() - after.len()).unwrap_or_default();
-    if !base {
+    let Some(add) = add else {
         let path = if path.is_empty() { "/" } else { path };
         return Ok(format!("{head}{path}{query}"));
-    }
-    if path.ends_with(TRACES) {
+    };
+    if path.ends_with(add) {
         warnings.push(format!(
-            "OTLP endpoint `{url}` is a base to which {TRACES} is added; give the full URL as \
-             the traces endpoint"
+            "OTLP endpoint `{}` is a base to which {add} is added; give the full URL as \
+             the endpoint of the signal",
+            shown(&url)
         ));
     }
-    Ok(format!(
-        "{head}{}{TRACES}{query}",
-        path.trim_end_matches('/')
-    ))
+    Ok(format!("{head}{}{add}{query}", path.trim_end_matches('/')))
 }
 
 fn grpc(target: &str, insecure: bool, warnings: &mut Vec<String>) -> Result<String, String> {
@@ -99,7 +108,10 @@ fn grpc(target: &str, insecure: bool, warnings: &mut Vec<String>) -> Result<Stri
         Some((scheme @ ("http" | "https"), rest)) => (Some(scheme), rest),
         Some(("dns", rest)) => (None, rest.trim_start_matches('/')),
         Some((other, _)) => {
-            return Err(format!("`{target}`: OTLP over gRPC cannot use `{other}:`"));
+            return Err(format!(
+                "`{}`: OTLP over gRPC cannot use `{other}:`",
+                shown(target)
+            ));
         }
         None => (None, target),
     };
@@ -108,7 +120,8 @@ fn grpc(target: &str, insecure: bool, warnings: &mut Vec<String>) -> Result<Stri
     let after = rest.get(authority.len()..).unwrap_or_default();
     if !matches!(after, "" | "/") {
         warnings.push(format!(
-            "OTLP endpoint `{target}`: gRPC has no use for `{after}`"
+            "OTLP endpoint `{}`: gRPC has no use for its path or query",
+            shown(target)
         ));
     }
     let plain = if insecure { "http" } else { "https" };
@@ -144,6 +157,9 @@ fn authority_is_right(authority: &str, url: &str) -> Result<(), String> {
     let ported = port.is_none_or(|p| p.parse::<u16>().is_ok());
     match named && ported {
         true => Ok(()),
-        false => Err(format!("`{url}` is not the address of an OTLP receiver")),
+        false => Err(format!(
+            "`{}` is not the address of an OTLP receiver",
+            shown(url)
+        )),
     }
 }

@@ -62,36 +62,41 @@ fn pairs(raw: &Raw) -> Result<Vec<(String, String)>, String> {
         Raw::Text(_) => (many(raw)?, true),
         Raw::Many(_) => (many(raw)?, false),
     };
+    // A value may be a secret: what is wrong is told by its place and its name.
     texts
         .into_iter()
-        .map(|text| {
+        .zip(1..)
+        .map(|(text, place)| {
             let (name, value) = text
                 .split_once('=')
-                .ok_or_else(|| format!("expected name=value, got `{text}`"))?;
+                .ok_or_else(|| format!("expected name=value, entry {place} is not"))?;
             let (name, value) = (name.trim(), value.trim());
+            let bad = || format!("`{name}` is not percent-encoded UTF-8");
             match encoded {
-                true => Ok((decode(name)?, decode(value)?)),
+                true => Ok((
+                    decode(name).ok_or_else(bad)?,
+                    decode(value).ok_or_else(bad)?,
+                )),
                 false => Ok((name.to_owned(), value.to_owned())),
             }
         })
         .collect()
 }
 
-/// Undoes percent-encoding; what does not decode to UTF-8 is refused.
-fn decode(text: &str) -> Result<String, String> {
-    let bad = || format!("`{text}` is not percent-encoded UTF-8");
+/// Undoes percent-encoding; none where it is not UTF-8 or not encoded well.
+pub fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
-        if byte != b'%' {
+        if byte == b'%' {
+            let high = char::from(rest.next()?).to_digit(16)?;
+            let low = char::from(rest.next()?).to_digit(16)?;
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
             bytes.push(byte);
-            continue;
         }
-        let mut digit = || rest.next().and_then(|b| char::from(b).to_digit(16));
-        let (high, low) = (digit().ok_or_else(bad)?, digit().ok_or_else(bad)?);
-        bytes.push(u8::try_from(high * 16 + low).map_err(|_| bad())?);
     }
-    String::from_utf8(bytes).map_err(|_| bad())
+    String::from_utf8(bytes).ok()
 }
 
 fn is_token(byte: u8) -> bool {

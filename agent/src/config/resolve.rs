@@ -5,13 +5,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::env::{self, Vars};
+use super::env::{self, Signal, Vars};
 use super::file::{self, Contents};
 use super::form::{Raw, Shown};
 use super::otlp::{self, Sources};
-use super::setting::{Destination, Draft, Origin, Setting, Strategy};
+use super::setting::{Destination, Draft, Origin, OtlpDraft, Setting, Strategy};
 use super::table::SETTINGS;
-use super::{Config, Exporter, Sampler};
+use super::{Config, Exporter, Metrics, Sampler};
 
 /// Read when no other file is named, if it is there.
 pub const DEFAULT_FILE: &str = "/etc/spantap/spantap.yaml";
@@ -86,8 +86,14 @@ pub fn resolve(flags: &Flags, vars: &dyn Vars, file: Option<Contents>) -> Result
     let mut draft = Draft::default();
     let mut warnings = env::strangers(vars);
     let mut origins = Vec::with_capacity(SETTINGS.len());
+    let layers = Layers {
+        flags,
+        vars,
+        file: &file,
+    };
     for setting in SETTINGS {
-        let typed = strongest(setting, flags, vars, &file, &mut warnings).map_err(Error)?;
+        let typed = layers.strongest(setting, Signal::Traces, &mut warnings);
+        let typed = typed.map_err(Error)?;
         let origin = match typed {
             Some((origin, raw)) => {
                 (setting.set)(&mut draft, &raw).map_err(|why| Error(refusal(&origin, &why)))?;
@@ -98,6 +104,8 @@ pub fn resolve(flags: &Flags, vars: &dyn Vars, file: Option<Contents>) -> Result
         origins.push(origin);
     }
     finish(&mut draft, &mut origins, &mut warnings).map_err(Error)?;
+    draft.config.export.metrics =
+        metrics(&mut draft, layers, &mut origins, &mut warnings).map_err(Error)?;
     let shown = SETTINGS.iter().map(|setting| (setting.show)(&draft));
     let values = SETTINGS.iter().zip(shown).zip(origins);
     Ok(Resolved {
@@ -110,24 +118,52 @@ pub fn resolve(flags: &Flags, vars: &dyn Vars, file: Option<Contents>) -> Result
     })
 }
 
-/// The strongest word on one setting. A refused variable is an error even where a flag is stronger
-/// only if nothing else is: flags are looked at first and end the search.
-fn strongest(
-    setting: &'static Setting,
-    flags: &Flags,
-    vars: &dyn Vars,
-    file: &Contents,
-    warnings: &mut Vec<String>,
-) -> Result<Option<(Origin, Raw)>, String> {
-    let flag = flags.values.iter().find(|(s, _)| s.name == setting.name);
-    if let Some((_, raw)) = flag {
-        return Ok(Some((Origin::Flag(setting.flag), raw.clone())));
+/// What there is to look at, the strongest first.
+#[derive(Clone, Copy)]
+struct Layers<'a> {
+    flags: &'a Flags,
+    vars: &'a dyn Vars,
+    file: &'a Contents,
+}
+
+impl Layers<'_> {
+    /// The strongest word on one setting. A refused variable is an error even where a flag is
+    /// stronger only if nothing else is: flags are looked at first and end the search.
+    fn strongest(
+        self,
+        setting: &'static Setting,
+        signal: Signal,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<(Origin, Raw)>, String> {
+        let of = |s: &&'static Setting| s.name == setting.name;
+        let flag = self.flags.values.iter().find(|(s, _)| of(s));
+        if let Some((_, raw)) = flag {
+            return Ok(Some((Origin::Flag(setting.flag), raw.clone())));
+        }
+        if let Some((name, raw)) = env::read(setting, signal, self.vars, warnings)? {
+            return Ok(Some((Origin::Env(name), raw)));
+        }
+        let line = self.file.values.iter().find(|(s, _, _)| of(s));
+        Ok(line.map(|(_, raw, line)| (Origin::File(*line), raw.clone())))
     }
-    if let Some((name, raw)) = env::read(setting, vars, warnings)? {
-        return Ok(Some((Origin::Env(name), raw)));
+
+    /// OTLP's settings once more, with the variables for metrics in the place of those for traces.
+    fn metrics(self, warnings: &mut Vec<String>) -> Result<OtlpDraft, String> {
+        let mut draft = Draft::default();
+        let mut odd = Vec::new();
+        for setting in SETTINGS.iter().filter(|s| s.section() == "export.otlp") {
+            if let Some((origin, raw)) = self.strongest(setting, Signal::Metrics, &mut odd)? {
+                (setting.set)(&mut draft, &raw).map_err(|why| refusal(&origin, &why))?;
+            }
+        }
+        for warning in odd {
+            // What both signals share has been said.
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        Ok(draft.otlp)
     }
-    let line = file.values.iter().find(|(s, _, _)| s.name == setting.name);
-    Ok(line.map(|(_, raw, line)| (Origin::File(*line), raw.clone())))
 }
 
 fn refusal(origin: &Origin, why: &str) -> String {
@@ -164,8 +200,10 @@ fn finish(
         true => Some(otlp::finish(
             &draft.otlp,
             &Sources {
+                own: draft.otlp.traces_endpoint.as_deref(),
+                path: otlp::TRACES,
                 base: &base,
-                traces: &traces,
+                signal: &traces,
             },
             warnings,
         )?),
@@ -181,12 +219,47 @@ fn finish(
         Destination::None => None,
     });
     draft.config.export.exporters = exporters.collect();
-    if draft.disabled {
-        warnings.push("tracing is disabled: no spans are made".into());
+    if draft.config.disabled {
+        warnings.push("tracing is disabled: nothing is attached, no spans are made".into());
         draft.config.export.exporters.clear();
-        draft.config.sampling.sampler = Sampler::AlwaysOff;
     }
     Ok(())
+}
+
+/// The agent's own metrics: nowhere unless asked for, by name or by an endpoint.
+fn metrics(
+    draft: &mut Draft,
+    layers: Layers<'_>,
+    origins: &mut [Origin],
+    warnings: &mut Vec<String>,
+) -> Result<Option<Metrics>, String> {
+    let signal = origin_of(origins, "export.metrics.endpoint").clone();
+    let to = SETTINGS.iter().position(|s| s.name == "export.metrics.to");
+    if let Some(to) = to.and_then(|place| origins.get_mut(place))
+        && *to == Origin::Default
+        && signal != Origin::Default
+    {
+        draft.metrics.wanted = true;
+        *to = Origin::Follows("export.metrics.endpoint");
+    }
+    if !draft.metrics.wanted || draft.config.disabled {
+        return Ok(None);
+    }
+    let base = origin_of(origins, "export.otlp.endpoint").clone();
+    let sources = Sources {
+        own: draft.metrics.endpoint.as_deref(),
+        path: otlp::METRICS,
+        base: &base,
+        signal: &signal,
+    };
+    let mut odd = Vec::new();
+    let otlp = otlp::finish(&layers.metrics(warnings)?, &sources, &mut odd)?;
+    odd.retain(|warning| !warnings.contains(warning));
+    warnings.append(&mut odd);
+    Ok(Some(Metrics {
+        otlp,
+        interval: draft.metrics.interval,
+    }))
 }
 
 /// Exporters nobody asked for follow from whether there is an endpoint.

@@ -127,7 +127,7 @@ pub enum Strategy {
 pub struct OtlpDraft {
     /// Base URL; the signal's path is added for HTTP.
     pub endpoint: Option<String>,
-    /// URL used as it is.
+    /// URL for traces, used as it is.
     pub traces_endpoint: Option<String>,
     /// Transport.
     pub protocol: Protocol,
@@ -147,6 +147,17 @@ pub struct OtlpDraft {
     pub client_key: Option<PathBuf>,
 }
 
+/// The settings of the agent's own metrics, as typed.
+#[derive(Clone, Debug)]
+pub struct MetricsDraft {
+    /// Whether they go anywhere.
+    pub wanted: bool,
+    /// URL used as it is.
+    pub endpoint: Option<String>,
+    /// How often.
+    pub interval: Duration,
+}
+
 /// The configuration while layers are laid over each other: what can be written at once is in
 /// `config`; what must first be seen together stands beside it.
 #[derive(Clone, Debug)]
@@ -161,8 +172,8 @@ pub struct Draft {
     pub ratio: f64,
     /// OTLP.
     pub otlp: OtlpDraft,
-    /// OTEL_SDK_DISABLED.
-    pub disabled: bool,
+    /// The agent's own metrics.
+    pub metrics: MetricsDraft,
 }
 
 impl Default for Draft {
@@ -184,7 +195,11 @@ impl Default for Draft {
                 client_certificate: None,
                 client_key: None,
             },
-            disabled: false,
+            metrics: MetricsDraft {
+                wanted: false,
+                endpoint: None,
+                interval: Duration::from_secs(60),
+            },
         }
     }
 }

@@ -4,9 +4,10 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use super::endpoint::Endpoint;
 use super::form::{
-    Choice, Choices, File, Form, Maybe, Number, Numbers, Ratio, Raw, Shape, Shown, Switch, Text,
-    Texts, Time, Unit, shape_of,
+    Choice, Choices, File, Form, Number, Numbers, Ratio, Raw, Shape, Shown, Switch, Text, Texts,
+    Time, Unit, shape_of,
 };
 use super::pairs::{Attributes, Headers};
 use super::setting::{Destination, Setting, Strategy};
@@ -55,6 +56,10 @@ settings! {
     "selection.exclude_commands" = config.selection.exclude_commands as Texts(Text::Glob), "exclude-command" "GLOB" [] common;
     /// Port of either end that is never traced; repeatable.
     "selection.exclude_ports" = config.selection.exclude_ports as Numbers("a port from 0 to 65535", PhantomData::<u16>), "exclude-port" "PORT" [] common;
+    /// Whether the receiver that spans are exported to is left out: connections from and to the
+    /// addresses of its endpoint, and requests that carry spantap's own spans. Each of its spans
+    /// would make another export.
+    "selection.exclude_collector" = config.selection.exclude_collector as Switch, "exclude-collector" "BOOL" [] rare;
 
     /// Where spans go; repeatable. `otlp` needs nothing but an endpoint, `stdout` prints a line per
     /// span for people, `json` an object per span, `none` makes spans and drops them. When unset:
@@ -66,15 +71,16 @@ settings! {
     "export.batch_size" = config.export.batch_size as Number { min: 1, max: 1 << 20, unit: Unit::Count }, "batch-size" "N" ["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"] rare;
     /// Longest a span waits for company; a lone span leaves within a second all the same.
     "export.schedule_delay" = config.export.schedule_delay as Time { min: Duration::ZERO, max: DAY }, "schedule-delay" "DURATION" ["OTEL_BSP_SCHEDULE_DELAY"] rare;
-    /// Longest the export of one batch may take.
+    /// Longest a batch is tried again while others wait behind it. Then it goes to their end, and is
+    /// dropped only when the queue is full and it is the oldest.
     "export.export_timeout" = config.export.export_timeout as Time { min: MILLISECOND, max: DAY }, "export-timeout" "DURATION" ["OTEL_BSP_EXPORT_TIMEOUT"] rare;
-    /// Make no spans at all (the standard switch; the agent starts and stays idle).
-    "export.disabled" = disabled as Switch, "disabled" "BOOL" ["OTEL_SDK_DISABLED"] rare;
+    /// Make no spans at all (the standard switch): the agent starts, attaches nothing and stays idle.
+    "export.disabled" = config.disabled as Switch, "disabled" "BOOL" ["OTEL_SDK_DISABLED"] rare;
     /// Base URL of the OTLP receiver, such as http://localhost:4318 (HTTP, where `/v1/traces` is
     /// added) or http://localhost:4317 (gRPC).
-    "export.otlp.endpoint" = otlp.endpoint as Maybe, "otlp-endpoint" "URL" ["OTEL_EXPORTER_OTLP_ENDPOINT"] common;
+    "export.otlp.endpoint" = otlp.endpoint as Endpoint, "otlp-endpoint" "URL" ["OTEL_EXPORTER_OTLP_ENDPOINT"] common;
     /// URL of the OTLP receiver for traces, used as it is; goes before the base URL.
-    "export.otlp.traces_endpoint" = otlp.traces_endpoint as Maybe, "otlp-traces-endpoint" "URL" ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] rare;
+    "export.otlp.traces_endpoint" = otlp.traces_endpoint as Endpoint, "otlp-traces-endpoint" "URL" ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] rare;
     /// OTLP's transport.
     "export.otlp.protocol" = otlp.protocol as Choice(PROTOCOLS), "otlp-protocol" "PROTOCOL" ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] common;
     /// Header sent with every OTLP request, as name=value; repeatable. In variables:
@@ -82,7 +88,7 @@ settings! {
     "export.otlp.headers" = otlp.headers as Headers, "otlp-header" "NAME=VALUE" ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"] rare;
     /// Compression of OTLP requests.
     "export.otlp.compression" = otlp.gzip as Choice(COMPRESSIONS), "otlp-compression" "METHOD" ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"] rare;
-    /// Longest one OTLP export may take, retries included.
+    /// Longest one attempt to send a batch may take; how long it is tried again is export_timeout's.
     "export.otlp.timeout" = otlp.timeout as Time { min: MILLISECOND, max: DAY }, "otlp-timeout" "DURATION" ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"] rare;
     /// Plain text to a gRPC endpoint that has no scheme; a scheme always decides by itself.
     "export.otlp.insecure" = otlp.insecure as Switch, "otlp-insecure" "BOOL" ["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"] rare;
@@ -92,6 +98,17 @@ settings! {
     "export.otlp.client_certificate" = otlp.client_certificate as File, "otlp-client-certificate" "FILE" ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] rare;
     /// PEM file with the client's key (mTLS).
     "export.otlp.client_key" = otlp.client_key as File, "otlp-client-key" "FILE" ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"] rare;
+
+    /// Where the agent's own counters go, as metrics: `none`, or `otlp` to where spans go with
+    /// `/v1/metrics`. The variables of `export.otlp` apply to metrics too, where OTEL_EXPORTER_OTLP_METRICS_*
+    /// goes before OTEL_EXPORTER_OTLP_* as OTEL_EXPORTER_OTLP_TRACES_* does for spans. When unset:
+    /// `otlp` if there is an endpoint for metrics, else `none`, as not every receiver of traces takes
+    /// metrics.
+    "export.metrics.to" = metrics.wanted as Choice(METRICS), "metrics" "EXPORTER" ["OTEL_METRICS_EXPORTER"] rare;
+    /// URL of the OTLP receiver for metrics, used as it is; goes before the base URL.
+    "export.metrics.endpoint" = metrics.endpoint as Endpoint, "metrics-endpoint" "URL" ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"] rare;
+    /// How often counters are sent.
+    "export.metrics.interval" = metrics.interval as Time { min: Duration::from_millis(100), max: DAY }, "metrics-interval" "DURATION" ["OTEL_METRIC_EXPORT_INTERVAL"] rare;
 
     /// Which traces are kept. The parentbased ones follow the caller's decision where there is one.
     "sampling.sampler" = sampler as Choice(SAMPLERS), "sampler" "SAMPLER" ["OTEL_TRACES_SAMPLER"] common;
@@ -114,6 +131,9 @@ settings! {
     /// Bytes of an unknown connection that are looked at before it is left alone.
     "capture.unknown_bytes" = config.capture.unknown_bytes as Number { min: 64, max: 1 << 24, unit: Unit::Bytes }, "unknown-bytes" "BYTES" [] rare;
 
+    /// Method that goes by its own name, case-sensitive; repeatable. The list takes the place of the
+    /// default one; any other method is `_OTHER`.
+    "http.known_methods" = config.http.known_methods as Texts(Text::Word), "known-method" "METHOD" ["OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS"] rare;
     /// Request header recorded as http.request.header.NAME; repeatable. Of the standard variables
     /// all that are set count together.
     "http.request_headers" = config.http.request_headers as Texts(Text::Name), "request-header" "NAME" ["OTEL_INSTRUMENTATION_HTTP_SERVER_CAPTURE_REQUEST_HEADERS", "OTEL_INSTRUMENTATION_HTTP_CLIENT_CAPTURE_REQUEST_HEADERS"] rare;
@@ -136,19 +156,21 @@ settings! {
     /// the thread serves one at a time.
     "propagation.thread" = config.propagation.thread as Switch, "link-threads" "BOOL" [] rare;
 
-    /// Whether secrets are replaced before anything leaves: credentials in query strings and
-    /// headers, tokens, e-mail addresses, card numbers.
+    /// Whether secrets are replaced before anything leaves: credentials in query strings, headers
+    /// and command lines, tokens, e-mail addresses, card numbers.
     "redaction.enabled" = config.redaction.enabled as Switch, "redact" "BOOL" [] rare;
-    /// Query parameter whose value is replaced, besides the built-in ones; repeatable.
+    /// Query parameter or command-line option whose value is replaced, besides the built-in ones;
+    /// repeatable.
     "redaction.query_keys" = config.redaction.query_keys as Texts(Text::Name), "redact-query" "NAME" [] rare;
     /// Header whose value is replaced, besides the built-in ones; repeatable.
     "redaction.headers" = config.redaction.headers as Texts(Text::Name), "redact-header" "NAME" [] rare;
 
     /// Attributes on one span at most.
     "limits.attribute_count" = config.limits.attribute_count as Number { min: 0, max: 1 << 20, unit: Unit::Count }, "attribute-count" "N" ["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"] rare;
-    /// Length of any text attribute at most.
+    /// Length of any text attribute of a span at most.
     "limits.attribute_length" = config.limits.attribute_length as Number { min: 0, max: usize::MAX, unit: Unit::Bytes }, "attribute-length" "BYTES" ["OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"] rare;
-    /// Length of free text at most: URLs, user agents, headers, command lines.
+    /// Length of free text on spans at most: URLs, user agents, headers, hosts. Resources, command
+    /// lines among them, have limits of their own, as the specification exempts them from these.
     "limits.text_length" = config.limits.text_length as Number { min: 16, max: usize::MAX, unit: Unit::Bytes }, "text-length" "BYTES" [] rare;
     /// Events on one span at most.
     "limits.event_count" = config.limits.event_count as Number { min: 0, max: 1 << 20, unit: Unit::Count }, "event-count" "N" ["OTEL_SPAN_EVENT_COUNT_LIMIT"] rare;
@@ -168,6 +190,8 @@ const DESTINATIONS: &[(&str, Destination)] = &[
     ("none", Destination::None),
     ("console", Destination::Stdout),
 ];
+
+const METRICS: &[(&str, bool)] = &[("none", false), ("otlp", true)];
 
 const PROTOCOLS: &[(&str, Protocol)] = &[
     ("http/protobuf", Protocol::HttpProtobuf),

@@ -769,3 +769,69 @@ fn load_finds_the_file_by_flag_then_by_variable() {
     assert!(missing.0.contains("3.yaml"), "{missing}");
     std::fs::remove_dir_all(&dir).expect("it was ours");
 }
+
+#[test]
+fn a_header_that_cannot_be_read_is_not_shown() {
+    for text in ["Bearer hunter2", "authorization=%zzhunter2"] {
+        let vars = [("OTEL_EXPORTER_OTLP_HEADERS", text), (OTLP, "http://c")];
+        let warnings = right(&[], &vars, "").warnings.concat();
+        assert!(warnings.contains("ignored"), "{warnings}");
+        assert!(!warnings.contains("hunter2"), "{warnings}");
+    }
+}
+
+#[test]
+fn metrics_go_where_they_are_asked_to_go() {
+    let told = |flags: &[&str], vars: &[(&str, &str)]| {
+        let metrics = right(flags, vars, "").config.export.metrics;
+        metrics.map(|metrics| metrics.otlp.endpoint)
+    };
+    let asked = ("OTEL_METRICS_EXPORTER", "otlp");
+    let own = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://m/x");
+    let grpc = ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc");
+    let disabled = ("OTEL_SDK_DISABLED", "true");
+    for (vars, endpoint) in [
+        (&[][..], None),
+        (&[(OTLP, "http://c:4318")], None),
+        (&[asked], Some("http://localhost:4318/v1/metrics")),
+        (&[asked, grpc], Some("http://localhost:4317")),
+        (
+            &[asked, (OTLP, "http://c:4318")],
+            Some("http://c:4318/v1/metrics"),
+        ),
+        (&[own], Some("http://m/x")),
+        (&[own, (OTLP, "http://c:4318")], Some("http://m/x")),
+        (&[own, ("OTEL_METRICS_EXPORTER", "none")], None),
+        (&[("OTEL_METRICS_EXPORTER", "prometheus")], None),
+        (&[asked, disabled], None),
+    ] {
+        assert_eq!(told(&[], vars).as_deref(), endpoint, "{vars:?}");
+    }
+    let flag = told(
+        &["--metrics", "otlp", "--otlp-endpoint", "http://c"],
+        &[own],
+    );
+    assert_eq!(flag.as_deref(), Some("http://c/v1/metrics"));
+}
+
+/// What is for one signal only does not reach the other's receiver.
+#[test]
+fn metrics_have_their_own_variables_before_the_common_ones() {
+    let vars = [
+        (OTLP, "http://c:4318"),
+        ("OTEL_METRICS_EXPORTER", "otlp"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1500"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "3000"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "for=traces"),
+        ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "for=metrics"),
+        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
+    ];
+    let resolved = right(&[], &vars, "");
+    let metrics = resolved.config.export.metrics.clone().expect("asked for");
+    let header = |value: &str| vec![("for".to_owned(), value.to_owned())];
+    assert_eq!(metrics.interval, Duration::from_millis(1500));
+    assert_eq!(metrics.otlp.headers, header("metrics"));
+    assert_eq!(otlp(&resolved).headers, header("traces"));
+    assert!(otlp(&resolved).gzip && !metrics.otlp.gzip);
+    assert_eq!(metrics.otlp.timeout, Duration::from_secs(3));
+}

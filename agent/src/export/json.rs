@@ -4,8 +4,8 @@
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::text::Moment;
 use crate::protocol::{Attributes, Value};
+use crate::span::moment::Moment;
 use crate::span::{Span, SpanKind, Status};
 
 /// The object, without a line end.
@@ -75,16 +75,16 @@ impl<'a> Line<'a> {
             attributes: Map(&event.attributes),
         });
         let links = span.links.iter().map(|link| Link {
-            trace_id: hex(&link.trace.0),
-            span_id: hex(&link.span.0),
+            trace_id: link.trace.to_string(),
+            span_id: link.span.to_string(),
             reason: &link.reason,
         });
         Self {
             schema: "1",
             time: Moment(span.start).to_string(),
-            trace_id: hex(&span.trace.0),
-            span_id: hex(&span.id.0),
-            parent_span_id: span.parent.map(|parent| hex(&parent.span.0)),
+            trace_id: span.trace.to_string(),
+            span_id: span.id.to_string(),
+            parent_span_id: span.parent.map(|parent| parent.span.to_string()),
             trace_flags: span.flags,
             trace_state: span.state.as_deref(),
             kind: match span.kind {
@@ -139,17 +139,6 @@ impl Serialize for Map<'_> {
         }
         map.end()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    let digit = |n: u8| DIGITS.get(usize::from(n)).copied().unwrap_or('0');
-    let digits = bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
-    digits.collect()
 }
 
 #[cfg(test)]

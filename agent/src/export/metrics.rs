@@ -30,18 +30,26 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Starts sending; `resource` is the agent's own. The network part runs on `runtime`.
+    /// Starts sending; `resource` is the agent's own. The network part runs on `runtime`, the rest
+    /// on a thread that `begin` was called on.
     pub fn start(
         config: &config::Metrics,
         resource: &Resource,
         stats: &Arc<Stats>,
         runtime: &Handle,
+        begin: fn(),
     ) -> anyhow::Result<Self> {
         let _context = runtime.enter();
         let exporter = exporter(&config.otlp, runtime).context("send the agent's own metrics")?;
-        let reader = PeriodicReader::builder(exporter)
-            .with_interval(config.interval)
-            .build();
+        let builder = PeriodicReader::builder(exporter).with_interval(config.interval);
+        // The SDK makes its own thread, which is as the one it is made by.
+        let maker = std::thread::spawn(move || {
+            begin();
+            builder.build()
+        });
+        let Ok(reader) = maker.join() else {
+            anyhow::bail!("start sending the agent's own metrics");
+        };
         let provider = SdkMeterProvider::builder()
             .with_reader(reader)
             .with_resource(convert(resource))

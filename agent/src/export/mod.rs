@@ -108,7 +108,7 @@ impl Exporters {
             let gone = gone_sender.clone();
             let (queue, worker) = match kind {
                 Kind::Otlp(otlp) => batch::start(otlp::Otlp::new(otlp)?, config, stats, gone),
-                Kind::Stdout => batch::start(terminal::lines(), config, stats, gone),
+                Kind::Stdout => batch::start(terminal::lines(config.color), config, stats, gone),
                 Kind::Json => batch::start(terminal::json(), config, stats, gone),
             };
             queues.push(queue);

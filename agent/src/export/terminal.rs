@@ -3,7 +3,7 @@
 //! gone ends the exporter. Never here: what a line says ([`stdout`],
 //! [`json`](mod@json)).
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
 use super::{Answer, Exporter, json, stdout};
@@ -16,10 +16,10 @@ pub struct Terminal<F, W> {
     open: fn() -> W,
 }
 
-/// One line per span for people, on stdout; coloured on a terminal unless NO_COLOR is set.
-pub fn lines() -> Terminal<impl Fn(&Span) -> String + Send + Sync + 'static, io::Stdout> {
-    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let color = wanted && io::stdout().is_terminal();
+/// One line per span for people, on stdout; `color` as the caller has decided.
+pub fn lines(
+    color: bool,
+) -> Terminal<impl Fn(&Span) -> String + Send + Sync + 'static, io::Stdout> {
     Terminal {
         name: "stdout",
         format: move |span: &Span| stdout::line(span, color),
@@ -85,6 +85,15 @@ mod tests {
 
     use super::*;
     use crate::export::tests::spans;
+
+    #[test]
+    fn lines_are_coloured_when_told_to() {
+        let span = crate::export::text::tests::server();
+        for color in [false, true] {
+            let line = (lines(color).format)(&span);
+            assert_eq!(line.contains('\x1b'), color, "{line:?}");
+        }
+    }
 
     static WRITTEN: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 

@@ -229,7 +229,7 @@ async fn metrics_arrive(protocol: config::Protocol, gzip: bool) {
     let resource = Resource {
         attributes: vec![attribute("service.name", Value::Str("spantap".into()))],
     };
-    let metrics = Metrics::start(&config, &resource, &stats, &Handle::current()).unwrap();
+    let metrics = Metrics::start(&config, &resource, &stats, &Handle::current(), || ()).unwrap();
     stats.event_records.add(1);
     metrics.shutdown().await;
     let log = receiver.log.lock().unwrap();

@@ -50,39 +50,6 @@ impl fmt::Display for Clock {
     }
 }
 
-/// Unix nanoseconds as RFC 3339, UTC, to the nanosecond.
-pub struct Moment(pub u64);
-
-impl fmt::Display for Moment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0 / 1_000_000_000;
-        let (year, month, day) = date(seconds / 86_400);
-        let (h, m, s) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-        let nanos = self.0 % 1_000_000_000;
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{nanos:09}Z"
-        )
-    }
-}
-
-/// Year, month and day of a day since 1970: Howard Hinnant's civil_from_days, for years from 1970.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let of_era = days % 146_097;
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    (year + era * 400 + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 pub mod tests {
     //! A span to try things on.
@@ -144,22 +111,5 @@ pub mod tests {
             found.value = value;
         }
         span
-    }
-
-    #[test]
-    fn moments_are_right_across_leap_days() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00.000000000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000000000Z"),
-            (1_709_251_199, "2024-02-29T23:59:59.000000000Z"),
-            (1_709_251_200, "2024-03-01T00:00:00.000000000Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000000000Z"),
-        ] {
-            assert_eq!(Moment(seconds * 1_000_000_000).to_string(), text);
-        }
-        assert_eq!(
-            Moment(u64::MAX).to_string(),
-            "2554-07-21T23:34:33.709551615Z"
-        );
     }
 }

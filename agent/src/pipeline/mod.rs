@@ -2,8 +2,10 @@
 //! and stopping. A reader thread per ring carries records to facts ([`reader`], [`shard`]); one
 //! weaver thread carries facts to spans ([`weaver`]); exporters are tasks of a small runtime.
 
+pub mod collector;
 pub mod failure;
 pub mod mailbox;
+pub mod privilege;
 pub mod reader;
 pub mod shard;
 pub mod weaver;
@@ -12,22 +14,24 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_ebpf::abi::Counter;
 use anyhow::{Context as _, Result, bail};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
-use crate::config::{Config, Exporter};
+use crate::config::Config;
 use crate::event::clock::Clock;
 use crate::export::Exporters;
-use crate::probe::kernel::Kernel;
+use crate::export::metrics::Metrics;
+use crate::probe::kernel::{Kernel, PRIVILEGES};
 use crate::probe::{Control, Probe, clock};
 use crate::resource::Resources;
 use crate::span::Span;
 use crate::stats::Stats;
 use crate::target::{PROC, Processes, Targets};
+use collector::Collector;
 use failure::Failure;
 use mailbox::Mailbox;
 use reader::Shared;
@@ -58,6 +62,8 @@ pub struct Summary {
     pub spans: u64,
     /// What was lost, where and how often; only what was.
     pub losses: Vec<Loss>,
+    /// Every counter that is not zero: its name, what it counts, how much.
+    pub counters: Vec<(&'static str, &'static str, u64)>,
 }
 
 impl Summary {
@@ -98,9 +104,14 @@ impl std::error::Error for Unable {}
 /// # Errors
 /// [`Unable`] where a privilege or kernel feature is missing; otherwise what went wrong.
 pub fn run(mut start: Start) -> Result<Summary> {
+    if start.config.disabled {
+        return idle(start);
+    }
     let kernel = Kernel::look();
     able(&kernel)?;
-    let config = Arc::new(without_collector(&start.config));
+    privilege::no_new().context("give up new privileges")?;
+    let config = Arc::clone(&start.config);
+    let collector = collector(&config);
     let stats = Arc::new(Stats::default());
     let clock = Arc::new(Clock::default());
     set(&clock);
@@ -108,6 +119,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         .worker_threads(1)
         .enable_all()
         .thread_name("export")
+        .on_thread_start(privilege::none)
         .build()
         .context("start the exporters' runtime")?;
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
@@ -129,19 +141,26 @@ pub fn run(mut start: Start) -> Result<Summary> {
         failure: Failure::default(),
         hot: AtomicBool::new(false),
         changed: Notify::new(),
-        resources: Resources::new(processes, config.resource.clone(), Arc::clone(&stats)),
+        resources: Resources::new(processes, &config, Arc::clone(&stats)),
         arrivals: Mutex::default(),
+        collector,
     });
+    let metrics = metrics(&config, &shared, &runtime)?;
     let weaver = Weaver::new(&mut start, &shared, Arc::clone(&clock), exporters.sender());
     // Verdicts on who is there already reach the kernel side with the readers' first drain.
     shared.targets.scan();
     let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
     heat(&mut probe, &shared)?;
+    privilege::keep(privilege::ATTACH).context("give up privileges")?;
     (start.ready)();
+    let mut told = Told::default();
     let reason = runtime.block_on(attend(&mut start.stop, &exporters, &shared, &mut |look| {
         if look == Look::Around {
             set(&clock);
             count(&control, &stats)?;
+            if let Some(news) = told.news(losses(&stats), Instant::now()) {
+                eprintln!("spantap: {news}");
+            }
             probe.flush_log();
         }
         heat(&mut probe, &shared)
@@ -150,12 +169,23 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let detached = probe.set_hot(false);
     threads.stop(&shared);
     count(&control, &stats)?;
-    finish(runtime, exporters);
+    finish(runtime, exporters, metrics);
     reason.and(detached)?;
     if let Some(why) = shared.failure.why() {
         bail!("{why}");
     }
     Ok(summary(&stats, config.export.exporters.len()))
+}
+
+/// Disabled: nothing is loaded, attached or asked for; only the end is waited for.
+fn idle(mut start: Start) -> Result<Summary> {
+    (start.ready)();
+    drop(start.on_span);
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.context("start a runtime to wait in")?;
+    // Whoever could stop us being gone is a reason to stop, too.
+    let _ = runtime.block_on(start.stop.wait_for(|stop| *stop));
+    Ok(Summary::default())
 }
 
 /// Attaches what sees traffic if somebody is traced, and detaches it if nobody is.
@@ -197,8 +227,28 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Longest the last spans take to leave.
 const FLUSH: Duration = Duration::from_secs(5);
 
-fn finish(runtime: Runtime, exporters: Exporters) {
+/// The agent's own counters, sent as its own.
+fn metrics(config: &Config, shared: &Shared, runtime: &Runtime) -> Result<Option<Metrics>> {
+    let Some(metrics) = &config.export.metrics else {
+        return Ok(None);
+    };
+    let resource = shared.resources.observe(std::process::id(), "spantap");
+    let started = Metrics::start(
+        metrics,
+        &resource,
+        &shared.stats,
+        runtime.handle(),
+        privilege::none,
+    )?;
+    Ok(Some(started))
+}
+
+fn finish(runtime: Runtime, exporters: Exporters, metrics: Option<Metrics>) {
     runtime.block_on(exporters.shutdown(FLUSH));
+    // The last counters tell what became of the last spans.
+    if let Some(metrics) = metrics {
+        runtime.block_on(metrics.shutdown());
+    }
     // A reader that stopped reading our output can hold a write for ever.
     runtime.shutdown_timeout(Duration::from_millis(200));
 }
@@ -209,37 +259,22 @@ fn able(kernel: &Kernel) -> Result<()> {
     }
     Err(Unable {
         missing: kernel.missing.join(", "),
-        remedy: "run spantap as root, or give it these capabilities (spantap doctor tells more)"
-            .into(),
+        remedy: format!("{PRIVILEGES} (spantap doctor tells more)"),
     }
     .into())
 }
 
-/// The Collector that spans go to is not traced, on this host, by the port it listens on.
-fn without_collector(config: &Config) -> Config {
-    let mut config = config.clone();
-    for exporter in &config.export.exporters {
-        if let Exporter::Otlp(otlp) = exporter
-            && let Some(port) = local_port(&otlp.endpoint)
-        {
-            config.selection.exclude_ports.push(port);
-        }
+/// Whom not to trace, said once.
+fn collector(config: &Config) -> Collector {
+    let collector = Collector::of(config);
+    let place = collector.to_string();
+    if !place.is_empty() {
+        eprintln!(
+            "spantap: not traced: the receiver of spans at {place} (--exclude-collector=false \
+             traces it too)"
+        );
     }
-    config
-}
-
-/// The port of an endpoint on this host.
-fn local_port(endpoint: &str) -> Option<u16> {
-    let url = reqwest::Url::parse(endpoint).ok()?;
-    let host = url
-        .host_str()?
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let local = host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
-    local.then(|| url.port_or_known_default()).flatten()
+    collector
 }
 
 fn set(clock: &Clock) {
@@ -271,17 +306,47 @@ fn summary(stats: &Stats, exporters: usize) -> Summary {
         Ok(exporters @ 1..) => stats.export_sent.get() / exporters,
         _ => stats.pipeline_spans.get(),
     };
-    let losses = stats.losses().into_iter().filter(|&(_, count)| count > 0);
+    let mut counters = stats.read();
+    counters.retain(|(_, _, count)| *count > 0);
     Summary {
         spans: left,
-        losses: losses
-            .map(|(name, count)| Loss {
-                what: name.to_owned(),
-                count,
-            })
-            .collect(),
+        losses: losses(stats),
+        counters,
     }
 }
+
+fn losses(stats: &Stats) -> Vec<Loss> {
+    let losses = stats.losses().into_iter().filter(|&(_, count)| count > 0);
+    losses
+        .map(|(name, count)| Loss {
+            what: name.to_owned(),
+            count,
+        })
+        .collect()
+}
+
+/// Losses are said while they happen, and not more than once a minute.
+#[derive(Debug, Default)]
+struct Told {
+    losses: Vec<Loss>,
+    at: Option<Instant>,
+}
+
+impl Told {
+    fn news(&mut self, losses: Vec<Loss>, now: Instant) -> Option<String> {
+        let early = self.at.is_some_and(|at| now < at + QUIET);
+        if early || losses == self.losses {
+            return None;
+        }
+        let texts = losses.iter().map(|l| format!("{} {}", l.count, l.what));
+        let text = texts.collect::<Vec<_>>().join(", ");
+        (self.losses, self.at) = (losses, Some(now));
+        Some(format!("lost so far: {text}"))
+    }
+}
+
+/// Time between two such lines.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The threads, in the order they are stopped in.
 struct Threads {
@@ -308,6 +373,7 @@ impl Threads {
                 .name("weaver".into())
                 .spawn(move || {
                     shared.failure.guard("the weaver", || {
+                        privilege::keep_or_go_on(privilege::PROCESSES);
                         weaver.run(&shared, &mailboxes, &done);
                         Ok(())
                     });
@@ -318,13 +384,15 @@ impl Threads {
         for (index, ring) in rings.into_iter().enumerate() {
             let number = u16::try_from(index).context("number of rings")?;
             let (config, stats) = (Arc::clone(config), Arc::clone(&shared.stats));
-            let shard = Shard::one_of(shards, number, config, stats);
+            let shard =
+                Shard::one_of(shards, number, config, stats).without(shared.collector.clone());
             let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
             let wakes = weaver.thread().clone();
             let reader = thread::Builder::new()
                 .name(format!("reader-{index}"))
                 .spawn(move || {
                     shared.failure.guard(&format!("reader {index}"), || {
+                        privilege::keep_or_go_on(privilege::READ);
                         let mailbox = mailboxes.get(index).context("a mailbox")?;
                         reader::run(ring, shard, &shared, mailbox, &wakes)
                     });
@@ -369,5 +437,40 @@ mod tests {
         assert_eq!((summary.spans, summary.lost()), (8, 5));
         let named: Vec<_> = summary.losses.iter().map(|loss| &*loss.what).collect();
         assert_eq!(named, ["export.dropped_full", "connection.evicted"]);
+    }
+
+    /// Without a kernel side, which test builds may lack, anything else would be an error.
+    #[test]
+    fn disabled_attaches_nothing_and_stops_when_told() {
+        let config = Config {
+            disabled: true,
+            ..Config::default()
+        };
+        let (stop, stopped) = watch::channel(false);
+        let summary = run(Start {
+            config: Arc::new(config),
+            on_span: None,
+            ready: Box::new(move || {
+                stop.send_replace(true);
+            }),
+            stop: stopped,
+        });
+        assert_eq!(summary.expect("nothing can go wrong"), Summary::default());
+    }
+
+    #[test]
+    fn losses_are_said_once_a_minute_while_they_grow() {
+        let stats = Stats::default();
+        let (mut told, start) = (Told::default(), Instant::now());
+        let mut at = |seconds| told.news(losses(&stats), start + Duration::from_secs(seconds));
+        assert_eq!(at(0), None);
+        stats.kernel_ring_full.add(2);
+        assert_eq!(at(1).as_deref(), Some("lost so far: 2 kernel.ring_full"));
+        stats.kernel_ring_full.add(1);
+        stats.export_dropped_full.add(4);
+        assert_eq!(at(60), None);
+        let both = "lost so far: 3 kernel.ring_full, 4 export.dropped_full";
+        assert_eq!(at(61).as_deref(), Some(both));
+        assert_eq!(at(200), None);
     }
 }

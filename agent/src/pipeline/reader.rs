@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::sync::Notify;
 
+use super::collector::Collector;
 use super::failure::Failure;
 use super::mailbox::Mailbox;
 use super::shard::{Command, Out, Shard};
@@ -118,6 +119,8 @@ pub struct Shared {
     pub changed: Notify,
     /// Whose span is whose: told of processes while they live.
     pub resources: Resources,
+    /// Where spans go, which is not traced.
+    pub collector: Collector,
     /// Processes that came or went, for the weaver.
     pub arrivals: Mutex<Vec<Arrival>>,
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use apart::Apart;
 
+use super::collector::Collector;
 use crate::config::{Config, Selection};
 use crate::connection::{Connection, Table};
 use crate::event::{Address, ConnectionId, End, Ending, Event, Nanos, Open, Segment};
@@ -47,6 +48,7 @@ pub struct Shard {
     apart: Apart,
     ids: Ids,
     config: Arc<Config>,
+    collector: Collector,
     stats: Arc<Stats>,
     looked: Nanos,
     /// Bytes held of all connections, and the most that may be.
@@ -97,6 +99,7 @@ impl Shard {
             apart: Apart::new(connections),
             ids: Ids::new(index),
             config,
+            collector: Collector::default(),
             stats,
             looked: 0,
             held: 0,
@@ -105,6 +108,12 @@ impl Shard {
             begun: 0,
             messages: Vec::new(),
         }
+    }
+
+    /// Leaves the receiver of spans alone.
+    #[must_use]
+    pub fn without(self, collector: Collector) -> Self {
+        Self { collector, ..self }
     }
 
     /// How many connections it follows.
@@ -131,7 +140,7 @@ impl Shard {
         {
             return;
         }
-        if !selected(open, &self.config.selection) {
+        if !selected(open, &self.config.selection) || self.collector.has(open) {
             self.stats.connection_unselected.add(1);
             return self.leave(id, open.time, out);
         }

@@ -107,6 +107,10 @@ impl Weaver {
     /// Linked exchanges → spans → exporters.
     fn finish(&mut self, shared: &Shared, now: u64) {
         for linked in self.linked.drain(..) {
+            if shared.collector.receives(&linked.exchange.request) {
+                self.stats.pipeline_own_exports.add(1);
+                continue;
+            }
             if !self.sampler.sampled(linked.trace, linked.flags) {
                 self.stats.pipeline_unsampled.add(1);
                 continue;

@@ -1,4 +1,5 @@
-//! Sizes of a span, and spans per second of a service.
+//! Sizes of a span, and spans per second of a service. Resources are exempt, by the specification;
+//! what bounds them is in `resource`.
 //! Source: <https://opentelemetry.io/docs/specs/otel/common/#attribute-limits>.
 
 use std::borrow::Cow;
@@ -178,12 +179,7 @@ const FREE: [&str; 6] = [
     semconv::HTTP_REQUEST_METHOD_ORIGINAL,
     semconv::SERVER_ADDRESS,
 ];
-const FREE_PREFIXES: [&str; 4] = [
-    semconv::HTTP_REQUEST_HEADER,
-    semconv::HTTP_RESPONSE_HEADER,
-    "process.command",
-    "db.query.",
-];
+const FREE_PREFIXES: [&str; 2] = [semconv::HTTP_REQUEST_HEADER, semconv::HTTP_RESPONSE_HEADER];
 /// One span in a bucket's units.
 const SPAN: u64 = 1_000_000_000;
 /// Most services with a rate of their own.

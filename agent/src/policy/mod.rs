@@ -26,9 +26,8 @@ pub struct Policy {
 impl Policy {
     /// As configured.
     pub fn new(config: &Config, stats: Arc<Stats>) -> Self {
-        let redaction = &config.redaction;
         Self {
-            redactor: redaction.enabled.then(|| redact::Redactor::new(redaction)),
+            redactor: redact::Redactor::wanted(&config.redaction),
             limits: limit::Limiter::new(&config.limits),
             stats,
         }

@@ -1,5 +1,5 @@
 //! What never leaves: secrets in queries, credentials in URLs, header values that are secret,
-//! tokens, e-mail addresses and card numbers in any text.
+//! tokens, e-mail addresses and card numbers in any text. `resource` asks it about command lines.
 //!
 //! Texts are searched as sent and as percent-decoded up to `MAX_DECODED` times; what is encoded
 //! deeper goes as a whole. Each search visits a byte a bounded number of times. When in doubt, a
@@ -30,6 +30,11 @@ impl Redactor {
             query_keys: config.query_keys.iter().map(|k| plain(k)).collect(),
             headers: config.headers.iter().map(|h| h.to_lowercase()).collect(),
         }
+    }
+
+    /// One, unless the configuration wants none.
+    pub fn wanted(config: &config::Redaction) -> Option<Self> {
+        config.enabled.then(|| Self::new(config))
     }
 
     /// Cleans every text of a span; how many had something in them.
@@ -111,8 +116,8 @@ impl Redactor {
         (clean != text).then_some(clean)
     }
 
-    /// Whether the value of a parameter of this name is a secret. The name is as sent.
-    fn is_secret_key(&self, key: &[u8]) -> bool {
+    /// Whether the value of a parameter or an option of this name is a secret. The name is as sent.
+    pub fn is_secret_key(&self, key: &[u8]) -> bool {
         if key.len() > MAX_KEY {
             return true;
         }
@@ -127,7 +132,8 @@ impl Redactor {
             || self.query_keys.contains(&name)
     }
 
-    fn is_secret_header(&self, name: &str) -> bool {
+    /// Whether the value of a header of this name, in lower case, is a secret.
+    pub fn is_secret_header(&self, name: &str) -> bool {
         let bare = plain(name);
         SECRET_HEADERS.contains(&bare.as_str())
             || SECRET_PARTS.iter().any(|part| bare.contains(part))
@@ -269,7 +275,7 @@ const SAFE: [&str; 6] = [
     semconv::URL_TEMPLATE,
 ];
 /// Names of secret parameters, as [`plain`] writes them.
-const SECRET_KEYS: [&str; 24] = [
+const SECRET_KEYS: [&str; 27] = [
     "auth",
     "code",
     "cvc",
@@ -292,11 +298,14 @@ const SECRET_KEYS: [&str; 24] = [
     "ticket",
     "totp",
     "assertion",
+    "dsn",
+    "masterauth",
+    "requirepass",
     "googleaccessid",
     "awsaccesskeyid",
 ];
 /// Parts of such names: wherever they occur, the value is a secret.
-const SECRET_PARTS: [&str; 19] = [
+const SECRET_PARTS: [&str; 22] = [
     "password",
     "passwd",
     "passphrase",
@@ -316,6 +325,9 @@ const SECRET_PARTS: [&str; 19] = [
     "encryptionkey",
     "accountkey",
     "authkey",
+    "signingkey",
+    "masterkey",
+    "connectionstring",
 ];
 /// Names of secret headers, as [`plain`] writes them.
 const SECRET_HEADERS: [&str; 12] = [

@@ -279,7 +279,7 @@ const SCHEMES: [(&str, usize); 5] = [
     ("apikey", 4),
 ];
 /// Beginnings of tokens, with the least length of a whole one.
-const PREFIXES: [(&str, usize); 22] = [
+const PREFIXES: [(&str, usize); 23] = [
     ("eyJ", 16),
     ("AKIA", 20),
     ("ASIA", 20),
@@ -300,6 +300,7 @@ const PREFIXES: [(&str, usize); 22] = [
     ("sk-", 24),
     ("AIza", 35),
     ("ya29.", 20),
+    ("hvs.", 20),
     ("npm_", 30),
     ("hf_", 30),
 ];

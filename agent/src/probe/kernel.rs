@@ -4,7 +4,7 @@
 use std::fs;
 
 use agent_ebpf::abi::{ABSENT, FIELD_COUNT, FIELDS};
-use anyhow::{Error, Result, anyhow, bail};
+use anyhow::{Error, Result, bail};
 
 use super::btf::Btf;
 use crate::config::{Capture, CapturePath};
@@ -32,13 +32,27 @@ pub struct Kernel {
     pub missing: Vec<&'static str>,
 }
 
-/// Capabilities the agent needs: (bit, name), include/uapi/linux/capability.h.
-const CAPABILITIES: &[(u32, &str)] = &[
-    (39, "CAP_BPF"),
-    (38, "CAP_PERFMON"),
-    (19, "CAP_SYS_PTRACE"),
-    (2, "CAP_DAC_READ_SEARCH"),
+/// Capabilities the agent needs: bit (include/uapi/linux/capability.h), name, what for.
+pub const CAPABILITIES: &[(u32, &str, &str)] = &[
+    (39, "CAP_BPF", "loads programs and uses their maps"),
+    (
+        38,
+        "CAP_PERFMON",
+        "attaches to tracepoints and reads what passes there",
+    ),
+    (
+        19,
+        "CAP_SYS_PTRACE",
+        "service names: executables, environments and folders of other users' processes",
+    ),
+    (
+        2,
+        "CAP_DAC_READ_SEARCH",
+        "service names: files of containers and of other users",
+    ),
 ];
+/// How to get them.
+pub const PRIVILEGES: &str = "run spantap as root, or give it these capabilities";
 const CAP_SYS_ADMIN: u32 = 21;
 
 impl Kernel {
@@ -110,30 +124,14 @@ impl Kernel {
     /// Adds to an error from the kernel what is likely to be its cause.
     pub fn explain(&self, error: Error) -> Error {
         if !self.missing.is_empty() {
-            return error.context(format!(
-                "missing privilege: {} (run as root, or give the binary these capabilities)",
-                self.missing.join(", ")
-            ));
+            let missing = self.missing.join(", ");
+            return error.context(format!("missing privilege: {missing} ({PRIVILEGES})"));
         }
         if self.lockdown == "confidentiality" {
             return error
                 .context("the kernel is locked down (confidentiality): no program may read");
         }
         error
-    }
-
-    /// Fails with the capability by name where one is missing.
-    ///
-    /// # Errors
-    /// Where a capability is missing.
-    pub fn require_privileges(&self) -> Result<()> {
-        if self.missing.is_empty() {
-            return Ok(());
-        }
-        Err(anyhow!(
-            "missing privilege: {} (run as root, or give the binary these capabilities)",
-            self.missing.join(", ")
-        ))
     }
 }
 
@@ -232,8 +230,8 @@ fn missing() -> Vec<&'static str> {
     CAPABILITIES
         .iter()
         // SYS_ADMIN stood for BPF and PERFMON before they were split off, and still implies them.
-        .filter(|&&(bit, _)| !(has(bit) || bit >= 38 && has(CAP_SYS_ADMIN)))
-        .map(|&(_, name)| name)
+        .filter(|&&(bit, _, _)| !(has(bit) || bit >= 38 && has(CAP_SYS_ADMIN)))
+        .map(|&(_, name, _)| name)
         .collect()
 }
 

@@ -362,15 +362,6 @@ impl Control {
         self.raise_epoch()
     }
 
-    /// This connection is to be introduced again with its next bytes, muted or not.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn reintroduce(&self, _connection: ConnectionId) -> Result<()> {
-        // STUB: the kernel side can't yet; what was given up stays unknown until it closes.
-        Ok(())
-    }
-
     /// What the kernel side counted, by [`Counter`], summed over CPUs.
     ///
     /// # Errors

@@ -19,12 +19,6 @@ use crate::stats::Stats;
 /// Longest text kept of one value, bytes; the rest is cut off and counted.
 pub const MAX_TEXT: usize = 8192;
 
-/// Methods by their own name (RFC 9110, RFC 5789, and QUERY of httpbis-safe-method-w-body), as the
-/// conventions list them; any other is `_OTHER`.
-const METHODS: [&str; 10] = [
-    "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY",
-];
-
 /// What a request's first line says.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
@@ -48,7 +42,7 @@ pub fn request<'a>(
     stats: &Stats,
 ) -> Request {
     let mut attributes = Vec::with_capacity(8);
-    let operation = method(line.method, &mut attributes);
+    let operation = method(line.method, &config.known_methods, &mut attributes);
     let mut found = Found::default();
     for (name, value) in headers {
         found.take(name, value, stats);
@@ -80,8 +74,16 @@ pub fn request<'a>(
     }
     if let Some((host, port)) = found.server(target.authority) {
         attributes.push(Attribute::text("server.address", host.to_owned()));
-        let port = port.unwrap_or(if scheme == "https" { 443 } else { 80 });
-        attributes.push(Attribute::int("server.port", i64::from(port)));
+        let port = port.or_else(|| default_port(&scheme));
+        if let Some(port) = port {
+            attributes.push(Attribute::int("server.port", i64::from(port)));
+        }
+    }
+    // To a proxy a client writes the whole URL: whom it asks is there, not at the socket's end.
+    if role == Role::Client
+        && let Some(url) = target.whole(&scheme)
+    {
+        attributes.push(Attribute::text("url.full", of_str(&url, stats)));
     }
     if let Some((host, port)) = found.client() {
         attributes.push(Attribute::text("client.address", host.to_owned()));
@@ -131,18 +133,29 @@ pub fn response<'a>(
 }
 
 /// Pushes the method's attributes and returns the name it gives the span.
-fn method(sent: &str, attributes: &mut Attributes) -> Cow<'static, str> {
-    match METHODS.into_iter().find(|&known| known == sent) {
-        Some(known) => {
-            attributes.push(Attribute::fixed("http.request.method", known));
-            Cow::Borrowed(known)
-        }
-        None => {
-            attributes.push(Attribute::fixed("http.request.method", "_OTHER"));
-            let original = sent.to_owned();
-            attributes.push(Attribute::text("http.request.method_original", original));
-            Cow::Borrowed("HTTP")
-        }
+fn method(sent: &str, known: &[String], attributes: &mut Attributes) -> Cow<'static, str> {
+    if !known.iter().any(|known| known == sent) {
+        attributes.push(Attribute::fixed("http.request.method", "_OTHER"));
+        let original = sent.to_owned();
+        attributes.push(Attribute::text("http.request.method_original", original));
+        return Cow::Borrowed("HTTP");
+    }
+    let name = match config::METHODS.into_iter().find(|&usual| usual == sent) {
+        Some(usual) => Cow::Borrowed(usual),
+        None => Cow::Owned(sent.to_owned()),
+    };
+    attributes.push(Attribute {
+        key: Cow::Borrowed("http.request.method"),
+        value: Value::Str(name.clone()),
+    });
+    name
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
     }
 }
 
@@ -203,6 +216,17 @@ impl<'a> Target<'a> {
             path: Some(if path.is_empty() { "/" } else { path }),
             query,
         }
+    }
+}
+
+impl Target<'_> {
+    /// The URL of the absolute form, without user information.
+    fn whole(&self, scheme: &str) -> Option<String> {
+        let authority = self.authority.filter(|text| authority(text).is_some())?;
+        let path = self.scheme.and(self.path)?;
+        let query = self.query.map(|query| format!("?{query}"));
+        let query = query.unwrap_or_default();
+        Some(format!("{scheme}://{authority}{path}{query}"))
     }
 }
 

@@ -8,7 +8,8 @@
 //!
 //! `service.instance.id` is a version 5 UUID, in the namespace the conventions give, of host id,
 //! boot id, process id and start time: the same however often the agent is started, another after
-//! every reboot, and not to be traced back to the machine id, which is confidential by itself.
+//! every reboot. The machine id itself goes out as `host.id` only, where the conventions have it for
+//! hosts outside a cloud; who wants it kept sets another by `OTEL_RESOURCE_ATTRIBUTES` of the program.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
+use crate::policy::redact::Redactor;
 use crate::protocol::{Attribute, Attributes, Value};
 use crate::stats::Stats;
 use crate::target::Snapshot;
@@ -41,6 +43,8 @@ pub struct Sources<'a> {
     pub extra: &'a BTreeMap<String, String>,
     /// Where procfs is.
     pub proc: &'a Path,
+    /// Cleans command lines; none where nothing is redacted.
+    pub redactor: Option<&'a Redactor>,
     /// For what could not be read.
     pub stats: &'a Stats,
 }
@@ -106,7 +110,10 @@ fn about_process(set: &mut Set, process: &Snapshot, sources: &Sources<'_>) {
         set.text("process.executable.path", &**exe);
     }
     if !process.argv.is_empty() {
-        let mut words = command::redact(&process.argv, process.exe_name());
+        let mut words = match sources.redactor {
+            Some(redactor) => command::redact(&process.argv, process.exe_name(), redactor),
+            None => process.argv.iter().map(|word| word.to_string()).collect(),
+        };
         if let Some(first) = words.first() {
             set.text("process.command", first.clone());
         }

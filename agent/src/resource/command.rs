@@ -1,19 +1,33 @@
-//! Command lines without their secrets: values of options whose name says so, passwords in URLs
-//! and headers, and what looks like a key by itself. Rather one value too many than one too few.
+//! Command lines without their secrets. What is a secret says [`Redactor`], as for spans; here is
+//! what only command lines have: options whose value is the next word, passwords after `-p`, words
+//! that hold words. Rather one value too many than one too few.
 
+use crate::policy::redact::{REDACTED, Redactor};
 use crate::target::files;
 use crate::target::process::base_name;
 
 /// The words of a command line, secrets replaced. `program` is the executable's name.
-pub fn redact(argv: &[Box<str>], program: &str) -> Vec<String> {
+pub fn redact(argv: &[Box<str>], program: &str, redactor: &Redactor) -> Vec<String> {
     let password = takes_password(program)
         || argv
             .first()
             .is_some_and(|word| takes_password(base_name(word)));
+    let line = Line { redactor, password };
     let mut next = Next::Plain;
     argv.iter()
-        .map(|word| quoted(word, &mut next, password))
+        .map(|word| {
+            let word = line.quoted(word, &mut next);
+            redactor.text(&word).unwrap_or(word)
+        })
         .collect()
+}
+
+/// What is known of the whole line.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    redactor: &'a Redactor,
+    /// Whether the program takes a password after `-p`.
+    password: bool,
 }
 
 /// What the word before made of this one.
@@ -26,40 +40,127 @@ enum Next {
     Login,
 }
 
-/// A word that holds words: a shell's command, or a title a process gave itself.
-fn quoted(word: &str, next: &mut Next, password: bool) -> String {
-    if *next != Next::Plain || !word.contains(' ') {
-        return judged(word, next, password);
+impl Line<'_> {
+    /// A word that holds words: a shell's command, or a title a process gave itself.
+    fn quoted(self, word: &str, next: &mut Next) -> String {
+        if *next != Next::Plain || !word.contains(' ') {
+            return self.judged(word, next);
+        }
+        if let Some(hidden) = self.header(word) {
+            return hidden;
+        }
+        // JSON has blanks between names and values: as a whole it is read better than in parts.
+        if word.trim_start().starts_with(['{', '[']) {
+            return word.to_owned();
+        }
+        let words: Vec<String> = word
+            .split(' ')
+            .map(|word| self.judged(word, next))
+            .collect();
+        *next = Next::Plain;
+        words.join(" ")
     }
-    if let Some(hidden) = header(word) {
-        return hidden;
+
+    fn judged(self, word: &str, next: &mut Next) -> String {
+        let before = std::mem::replace(next, Next::Plain);
+        match before {
+            Next::Secret if SCHEMES.iter().any(|name| word.eq_ignore_ascii_case(name)) => {
+                *next = Next::Secret;
+                word.to_owned()
+            }
+            Next::Secret if !word.starts_with("--") => REDACTED.to_owned(),
+            Next::Login => login(word),
+            Next::Plain | Next::Secret => {
+                *next = self.announces(word);
+                self.one(word)
+            }
+        }
     }
-    let words: Vec<String> = word
-        .split(' ')
-        .map(|word| judged(word, next, password))
-        .collect();
-    *next = Next::Plain;
-    words.join(" ")
+
+    /// What a word makes of the next one.
+    fn announces(self, word: &str) -> Next {
+        let bare = word.trim_matches(['"', '\'']);
+        if matches!(bare, "-u" | "-U" | "--user" | "--proxy-user") {
+            return Next::Login;
+        }
+        let header = bare
+            .strip_suffix(':')
+            .is_some_and(|name| self.is_header(name));
+        let option = bare
+            .strip_prefix('-')
+            .is_some_and(|name| !name.contains('=') && self.is_secret(name));
+        let attached = self.password && bare.starts_with("-p") && bare.len() > 2;
+        if header || (option && !attached) || (self.password && bare == "-p") {
+            return Next::Secret;
+        }
+        Next::Plain
+    }
+
+    fn one(self, word: &str) -> String {
+        if let Some(hidden) = self.header(word) {
+            return hidden;
+        }
+        // A URL's query may hold the `=`.
+        if let Some((name, value)) = word
+            .split_once('=')
+            .filter(|(name, _)| !name.contains("://"))
+        {
+            let value = match name {
+                "--user" | "--proxy-user" => login(value),
+                _ if self.is_secret(name) && !value.is_empty() => REDACTED.to_owned(),
+                _ => Self {
+                    password: false,
+                    ..self
+                }
+                .one(value),
+            };
+            return format!("{name}={value}");
+        }
+        if let Some(value) = word.strip_prefix("-p")
+            && ((self.password && !value.is_empty()) || is_mixed(value))
+        {
+            return format!("-p{REDACTED}");
+        }
+        word.to_owned()
+    }
+
+    /// `Authorization: Bearer …` and the like keep their name only.
+    fn header(self, word: &str) -> Option<String> {
+        let (name, value) = word.split_once(':')?;
+        let bare = name.trim_start_matches("-H").trim();
+        let hidden = self.is_header(bare) && !value.trim().is_empty() && !value.starts_with("//");
+        hidden.then(|| format!("{name}: {REDACTED}"))
+    }
+
+    fn is_header(self, name: &str) -> bool {
+        let name = name.trim_start_matches(['"', '\'']);
+        let plain = name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        plain && (self.redactor.is_secret_header(&name.to_lowercase()) || self.is_secret(name))
+    }
+
+    fn is_secret(self, name: &str) -> bool {
+        // Of `-Ddb.pass` the last part is the name.
+        let last = name.rsplit('.').next().unwrap_or(name);
+        self.redactor.is_secret_key(name.as_bytes()) || self.redactor.is_secret_key(last.as_bytes())
+    }
 }
 
-fn judged(word: &str, next: &mut Next, password: bool) -> String {
-    let before = std::mem::replace(next, Next::Plain);
-    match before {
-        Next::Secret
-            if SCHEMES
-                .iter()
-                .any(|scheme| word.eq_ignore_ascii_case(scheme)) =>
-        {
-            *next = Next::Secret;
-            word.to_owned()
-        }
-        Next::Secret if !word.starts_with("--") => HIDDEN.to_owned(),
-        Next::Login => login(word),
-        Next::Plain | Next::Secret => {
-            *next = announces(word, password);
-            one(word, password)
-        }
+/// `name:password`, as curl takes it.
+fn login(word: &str) -> String {
+    match word.split_once(':') {
+        Some((name, _)) => format!("{name}:{REDACTED}"),
+        None => word.to_owned(),
     }
+}
+
+/// Letters and digits: more of a password than of a port or a flag.
+fn is_mixed(value: &str) -> bool {
+    value.bytes().any(|b| b.is_ascii_digit())
+        && value.bytes().any(|b| b.is_ascii_alphabetic())
+        && !value.ends_with("/tcp")
+        && !value.ends_with("/udp")
 }
 
 /// Cuts a list of words to what is worth keeping in a resource.
@@ -80,120 +181,6 @@ pub fn shorten(words: &mut Vec<String>) {
     });
 }
 
-/// What a word makes of the next one.
-fn announces(word: &str, password: bool) -> Next {
-    let bare = word.trim_matches(['"', '\'']);
-    if matches!(bare, "-u" | "-U" | "--user" | "--proxy-user") {
-        return Next::Login;
-    }
-    let header = bare.strip_suffix(':').is_some_and(is_header);
-    let option = bare
-        .strip_prefix('-')
-        .is_some_and(|name| !name.contains('=') && is_secret(name));
-    let attached = password && bare.starts_with("-p") && bare.len() > 2;
-    if header || (option && !attached) || (password && bare == "-p") {
-        return Next::Secret;
-    }
-    Next::Plain
-}
-
-fn one(word: &str, password: bool) -> String {
-    if let Some(hidden) = header(word) {
-        return hidden;
-    }
-    // A URL's query may hold the `=`.
-    if let Some((name, value)) = word
-        .split_once('=')
-        .filter(|(name, _)| !name.contains("://"))
-    {
-        let value = match name {
-            "--user" | "--proxy-user" => login(value),
-            _ if is_secret(name) && !value.is_empty() => HIDDEN.to_owned(),
-            _ => one(value, false),
-        };
-        return format!("{name}={value}");
-    }
-    if let Some(value) = word.strip_prefix("-p")
-        && ((password && !value.is_empty()) || is_mixed(value))
-    {
-        return format!("-p{HIDDEN}");
-    }
-    if word.len() >= 20 && TOKENS.iter().any(|start| word.starts_with(start)) {
-        return HIDDEN.to_owned();
-    }
-    url(word)
-}
-
-/// `name:password`, as curl takes it.
-fn login(word: &str) -> String {
-    match word.split_once(':') {
-        Some((name, _)) => format!("{name}:{HIDDEN}"),
-        None => word.to_owned(),
-    }
-}
-
-/// Letters and digits: more of a password than of a port or a flag.
-fn is_mixed(value: &str) -> bool {
-    value.bytes().any(|b| b.is_ascii_digit())
-        && value.bytes().any(|b| b.is_ascii_alphabetic())
-        && !value.ends_with("/tcp")
-        && !value.ends_with("/udp")
-}
-
-/// `Authorization: Bearer …` and the like keep their name only.
-fn header(word: &str) -> Option<String> {
-    let (name, value) = word.split_once(':')?;
-    let bare = name.trim_start_matches("-H").trim();
-    let hidden = is_header(bare) && !value.trim().is_empty() && !value.starts_with("//");
-    hidden.then(|| format!("{name}: {HIDDEN}"))
-}
-
-fn is_header(name: &str) -> bool {
-    let name = name.trim_start_matches(['"', '\'']);
-    let plain = name
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    plain
-        && (HEADERS
-            .iter()
-            .any(|header| name.eq_ignore_ascii_case(header))
-            || is_secret(name))
-}
-
-/// `scheme://user:password@host` and secrets of the query.
-fn url(word: &str) -> String {
-    let Some((scheme, rest)) = word.split_once("://") else {
-        return word.to_owned();
-    };
-    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, rest) = rest.split_at(authority);
-    let host = match authority.rsplit_once('@') {
-        Some((user, host)) if user.contains(':') => format!("{HIDDEN}:{HIDDEN}@{host}"),
-        Some((_, host)) => format!("{HIDDEN}@{host}"),
-        None => authority.to_owned(),
-    };
-    let Some((path, query)) = rest.split_once('?') else {
-        return format!("{scheme}://{host}{rest}");
-    };
-    let query: Vec<String> = query
-        .split('&')
-        .map(|pair| match pair.split_once('=') {
-            Some((name, _)) if is_secret(name) => format!("{name}={HIDDEN}"),
-            _ => pair.to_owned(),
-        })
-        .collect();
-    format!("{scheme}://{host}{path}?{}", query.join("&"))
-}
-
-fn is_secret(name: &str) -> bool {
-    let name: String = name
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric())
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    SECRETS.iter().any(|word| name.contains(word)) || SECRET_NAMES.contains(&name.as_str())
-}
-
 /// Programs whose -p is a password.
 fn takes_password(program: &str) -> bool {
     [
@@ -203,59 +190,8 @@ fn takes_password(program: &str) -> bool {
     .any(|name| program.starts_with(name))
 }
 
-/// What stands in place of a secret, as the semantic conventions have it for URLs.
-const HIDDEN: &str = "REDACTED";
-
-/// Parts of an option's name that make its value a secret.
-const SECRETS: [&str; 16] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "passcode",
-    "secret",
-    "token",
-    "apikey",
-    "accesskey",
-    "privatekey",
-    "encryptionkey",
-    "signingkey",
-    "masterkey",
-    "credential",
-    "authorization",
-    "connectionstring",
-    "sessionid",
-];
-const SECRET_NAMES: [&str; 8] = [
-    "pass",
-    "pwd",
-    "pw",
-    "auth",
-    "requirepass",
-    "masterauth",
-    "dsn",
-    "sig",
-];
-const HEADERS: [&str; 5] = [
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "set-cookie",
-    "x-api-key",
-];
+/// What may stand between `Authorization:` and its secret.
 const SCHEMES: [&str; 3] = ["bearer", "basic", "token"];
-const TOKENS: [&str; 11] = [
-    "eyJ",
-    "ghp_",
-    "gho_",
-    "ghs_",
-    "github_pat_",
-    "glpat-",
-    "xoxb-",
-    "xoxp-",
-    "AKIA",
-    "sk_live_",
-    "hvs.",
-];
 
 const MAX_WORDS: usize = 64;
 const WORD_LIMIT: usize = 256;
@@ -264,11 +200,18 @@ const WORDS_LIMIT: usize = 2048;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Redaction;
 
     fn check(line: &str, expected: &str) {
         let argv: Vec<Box<str>> = line.split('|').map(Box::from).collect();
         let program = base_name(&argv[0]).to_owned();
-        assert_eq!(redact(&argv, &program).join("|"), expected, "{line}");
+        let redactor = Redactor::new(&Redaction {
+            query_keys: vec!["mine".into()],
+            headers: vec!["x-mine".into()],
+            ..Redaction::default()
+        });
+        let words = redact(&argv, &program, &redactor);
+        assert_eq!(words.join("|"), expected, "{line}");
     }
 
     #[test]
@@ -327,8 +270,24 @@ mod tests {
         check("a|eyJhbGciOiJIUzI1NiJ9.e30.abc", "a|REDACTED");
         check(
             "sh|-c|curl -H \"Authorization: Bearer abc\" --token x https://u:p@h/",
-            "sh|-c|curl -H \"Authorization: Bearer REDACTED --token REDACTED https://REDACTED:REDACTED@h/",
+            "sh|-c|curl -H \"Authorization: REDACTED REDACTED --token REDACTED https://REDACTED:REDACTED@h/",
         );
+        check(
+            r#"curl|-d|{"user":"a","password":"hunter2"}"#,
+            r#"curl|-d|{"user":"a","password":"REDACTED"}"#,
+        );
+        check(
+            r#"curl|-d|{ "password" : "a b" , "n": 1 }"#,
+            r#"curl|-d|{ "password" : "REDACTED" , "n": 1 }"#,
+        );
+        check(
+            r#"curl|--json={"token":"x"}"#,
+            r#"curl|--json={"token":"REDACTED"}"#,
+        );
+        check("a|--mine|x|--mine=x", "a|--mine|REDACTED|--mine=REDACTED");
+        check("curl|-H|X-Mine: a b", "curl|-H|X-Mine: REDACTED");
+        check("a|--to|jane@example.com", "a|--to|REDACTED");
+        check("a|-Ddb.pwd=x", "a|-Ddb.pwd=REDACTED");
         check(
             "title --secret=x of a process",
             "title --secret=REDACTED of a process",

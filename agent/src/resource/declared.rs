@@ -1,6 +1,8 @@
 //! `OTEL_RESOURCE_ATTRIBUTES` of a traced process: `key=value` pairs, comma-separated, values (and
 //! keys) percent-encoded. By the specification, anything malformed discards all of it.
 
+use crate::config::pairs::decode;
+
 /// The pairs, in order; `None` if malformed. Where a key comes twice the last one counts.
 pub fn parse(text: &str) -> Option<Vec<(String, String)>> {
     let mut pairs: Vec<(String, String)> = Vec::new();
@@ -26,22 +28,6 @@ pub fn parse(text: &str) -> Option<Vec<(String, String)>> {
         }
     }
     Some(pairs)
-}
-
-/// Percent-decoding; `None` where it is not UTF-8 or not encoded well.
-pub fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let high = char::from(rest.next()?).to_digit(16)?;
-            let low = char::from(rest.next()?).to_digit(16)?;
-            bytes.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 const MAX_PAIRS: usize = 64;

@@ -27,6 +27,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::config::Config;
+use crate::policy::redact::Redactor;
 use crate::span::Resource;
 use crate::stats::Stats;
 use crate::target::cache::Cache;
@@ -42,6 +44,7 @@ pub struct Resources {
     runtimes: Runtimes,
     host: host::Host,
     extra: BTreeMap<String, String>,
+    redactor: Option<Redactor>,
     made: Mutex<Cache<u32, Made>>,
     stats: Arc<Stats>,
 }
@@ -55,19 +58,17 @@ struct Made {
 }
 
 impl Resources {
-    /// `extra` is what the agent's own OTEL_RESOURCE_ATTRIBUTES add where nothing else is known.
-    pub fn new(
-        processes: Arc<Processes>,
-        extra: BTreeMap<String, String>,
-        stats: Arc<Stats>,
-    ) -> Self {
+    /// Of the configuration: what the agent's own OTEL_RESOURCE_ATTRIBUTES add where nothing else
+    /// is known, and what of command lines never leaves.
+    pub fn new(processes: Arc<Processes>, config: &Config, stats: Arc<Stats>) -> Self {
         let proc = processes.proc().to_owned();
         Self {
             host: host::Host::read(&proc),
             runtimes: Runtimes::new(proc),
             made: Mutex::new(Cache::new(MAX_RESOURCES)),
             processes,
-            extra,
+            extra: config.resource.clone(),
+            redactor: Redactor::wanted(&config.redaction),
             stats,
         }
     }
@@ -121,6 +122,7 @@ impl Resources {
             host: &self.host,
             extra: &self.extra,
             proc: self.processes.proc(),
+            redactor: self.redactor.as_ref(),
             stats: &self.stats,
         });
         let made = Made {

@@ -17,7 +17,11 @@ fn resources(proc: impl Into<std::path::PathBuf>) -> (Arc<Processes>, Resources,
         ("service.version".to_owned(), "agent's".to_owned()),
         ("host.name".to_owned(), "agent's".to_owned()),
     ]);
-    let resources = Resources::new(Arc::clone(&processes), extra, Arc::clone(&stats));
+    let config = Config {
+        resource: extra,
+        ..Config::default()
+    };
+    let resources = Resources::new(Arc::clone(&processes), &config, Arc::clone(&stats));
     (processes, resources, stats)
 }
 

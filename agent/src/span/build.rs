@@ -307,6 +307,10 @@ fn sides(facts: &mut Facts, kind: SpanKind, peer: &Peer, request: &mut Attribute
     }
     match kind {
         SpanKind::Server => server_place(request, &peer.local, false),
+        // The whole URL was sent to a proxy: the socket's end is not who was asked.
+        SpanKind::Client if string(request, semconv::URL_FULL).is_some() => {
+            request.retain(|a| a.key != semconv::URL_PATH && a.key != semconv::URL_QUERY);
+        }
         SpanKind::Client => {
             server_place(request, &peer.remote, true);
             full_url(request);
@@ -668,6 +672,18 @@ mod tests {
         // CONNECT.
         let told = client("10.0.0.1:3128", &[SHOP, ("server.port", "443")]);
         assert_eq!(told, ["http://shop:443", "shop", "443"]);
+    }
+
+    #[test]
+    fn a_client_span_of_a_request_to_a_proxy() {
+        const WHOLE: [(&str, &str); 4] = [
+            ("url.path", "/a"),
+            ("server.address", "shop"),
+            ("server.port", "9000"),
+            ("url.full", "http://shop:9000/a"),
+        ];
+        let told = client("10.0.0.1:3128", &WHOLE);
+        assert_eq!(told, ["http://shop:9000/a", "shop", "9000"]);
     }
 
     #[test]

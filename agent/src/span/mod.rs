@@ -1,6 +1,7 @@
 //! A linked exchange becomes an OpenTelemetry span.
 
 mod build;
+pub mod moment;
 pub mod route;
 pub mod semconv;
 

@@ -82,6 +82,7 @@ impl Selector {
             cgroups,
             exclude_commands,
             exclude_ports,
+            exclude_collector: _,
         } = selection;
         let globs = |texts: &[String]| texts.iter().map(|text| Glob::new(text)).collect();
         Self {

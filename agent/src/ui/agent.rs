@@ -9,12 +9,15 @@ use tokio::sync::watch;
 use super::wiring::{self, Start, Summary};
 use super::{colored, exit, output, resolved, signals};
 use crate::config::cli::{AgentArgs, Color};
+use crate::config::endpoint::shown;
 use crate::config::{Config, Exporter};
 use crate::export::stdout;
 
 /// Runs the command.
 pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
-    let config = Arc::new(resolved(&args.settings)?.config);
+    let mut config = resolved(&args.settings)?.config;
+    config.export.color = colored(color, std::io::stdout().is_terminal());
+    let config = Arc::new(config);
     let (stop, stopped) = watch::channel(false);
     signals::stop_on(move |_| {
         stop.send_replace(true);
@@ -23,32 +26,41 @@ pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
     let summary = wiring::start(Start {
         config,
         on_span: None,
-        ready: Box::new(move || announce(&shown, color)),
+        ready: Box::new(move || announce(&shown)),
         stop: stopped,
     })?;
     eprintln!("spantap: stopped; {}", ended(&summary));
+    if args.verbose {
+        eprint!("{}", counters(&summary));
+    }
     Ok(exit::DONE)
 }
 
-/// Says that tracing has begun and where spans go.
-fn announce(config: &Config, color: Color) {
-    let names = config
-        .export
-        .exporters
-        .iter()
+/// Where spans go, without the secrets of its address.
+fn way(config: &Config) -> String {
+    let names = config.export.exporters.iter();
+    let names: Vec<String> = names
         .map(|exporter| match exporter {
-            Exporter::Otlp(otlp) => otlp.endpoint.clone(),
-            Exporter::Stdout => "standard output".into(),
-            Exporter::Json => "standard output, as JSON".into(),
-        });
-    let names: Vec<String> = names.collect();
+            Exporter::Otlp(otlp) => format!("to {}", shown(&otlp.endpoint)),
+            Exporter::Stdout => "to standard output".into(),
+            Exporter::Json => "to standard output, as JSON".into(),
+        })
+        .collect();
     match names.is_empty() {
-        true => eprintln!("spantap: ready; spans go nowhere"),
-        false => eprintln!("spantap: ready; spans go to {}", names.join(" and ")),
+        true => "nowhere".into(),
+        false => names.join(" and "),
     }
+}
+
+/// Says that tracing has begun and where spans go.
+fn announce(config: &Config) {
+    if config.disabled {
+        eprintln!("spantap: ready; disabled: nothing is attached");
+        return;
+    }
+    eprintln!("spantap: ready; spans go {}", way(config));
     if config.export.exporters.contains(&Exporter::Stdout) {
-        let terminal = std::io::stdout().is_terminal();
-        let header = stdout::header(colored(color, terminal));
+        let header = stdout::header(config.export.color);
         // Whether standard output works is for the exporter to find out.
         let _ = output::print(&(header + "\n"));
     }
@@ -64,10 +76,59 @@ pub fn ended(summary: &Summary) -> String {
     text
 }
 
+/// Every counter that is not zero, a line each.
+fn counters(summary: &Summary) -> String {
+    let width = |cell: fn(&(&str, &str, u64)) -> usize| {
+        let cells = summary.counters.iter().map(cell);
+        cells.max().unwrap_or(0)
+    };
+    let names = width(|(name, _, _)| name.len());
+    let numbers = width(|(_, _, count)| count.to_string().len());
+    let lines = summary
+        .counters
+        .iter()
+        .map(|(name, what, count)| format!("{name:<names$}  {count:>numbers$}  {}\n", what.trim()));
+    lines.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::cli::{Cli, Command};
     use crate::ui::wiring::Loss;
+    use clap::Parser as _;
+
+    #[test]
+    fn the_way_of_spans_is_told_without_secrets() {
+        let endpoint = "https://me:hunter2@h:4318/?key=hunter2";
+        for protocol in ["http/protobuf", "grpc"] {
+            let words = ["--otlp-endpoint", endpoint, "--otlp-protocol", protocol];
+            let words = ["spantap", "agent"].into_iter().chain(words);
+            let Command::Agent(args) = Cli::parse_from(words).command else {
+                panic!("not the agent");
+            };
+            let none = std::collections::BTreeMap::new();
+            let resolved = crate::config::resolve(&args.settings.0, &none, None).expect("right");
+            let yaml = crate::config::docs::show(&resolved);
+            let json = crate::config::docs::show_json(&resolved).to_string();
+            for text in [way(&resolved.config), yaml, json] {
+                assert!(text.contains("https://h:4318"), "{text}");
+                assert!(!text.contains("hunter2") && !text.contains("me:"), "{text}");
+            }
+            let warnings = resolved.warnings.join("\n");
+            assert!(!warnings.contains("hunter2"), "{warnings}");
+        }
+    }
+
+    #[test]
+    fn counters_are_aligned() {
+        let summary = Summary {
+            counters: vec![("a.b", " One.", 7), ("export.sent", " Two.", 120)],
+            ..Summary::default()
+        };
+        let lines = "a.b            7  One.\nexport.sent  120  Two.\n";
+        assert_eq!(counters(&summary), lines);
+    }
 
     #[test]
     fn the_end_says_what_was_lost_and_where() {
@@ -77,7 +138,7 @@ mod tests {
         };
         let mut summary = Summary {
             spans: 12,
-            losses: Vec::new(),
+            ..Summary::default()
         };
         assert_eq!(ended(&summary), "12 spans, 0 lost");
         summary.losses = vec![loss("ring.full", 2), loss("export.queue", 3)];

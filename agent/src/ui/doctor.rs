@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{colored, exit, output, wiring};
+use super::{colored, exit, output, resolved, wiring};
 use crate::config::cli::{Color, DoctorArgs, Format};
 
 /// Whether a feature can be had.
@@ -95,7 +95,8 @@ impl Report {
 
 /// Runs the command.
 pub fn run(args: &DoctorArgs, color: Color) -> Result<i32> {
-    let report = wiring::report()?;
+    let config = resolved(&args.settings)?.config;
+    let report = wiring::report(&config.capture);
     let text = match args.output {
         Format::Table => report.text(colored(color, std::io::stdout().is_terminal())),
         Format::Json => report.json()?,

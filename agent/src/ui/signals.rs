@@ -5,9 +5,11 @@ use std::process;
 use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context as _, Result, anyhow};
+use rustix::thread::CapabilitySet;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit;
+use crate::pipeline::privilege;
 
 /// A signal, by its number on Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub fn listen(heard: impl FnMut(Signal) + Send + 'static) -> Result<()> {
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
+            // `run` passes signals on to a command that may have become another user's.
+            privilege::keep_or_go_on(CapabilitySet::KILL);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_io()
                 .build();

@@ -1,41 +1,33 @@
 //! Where the commands meet the stages: [`start`] runs the pipeline, [`report`] asks the kernel.
 //! Everything else in `ui` goes through these two.
 
-use anyhow::Result;
-
 use super::doctor::{Report, Row, State};
-use crate::config::CapturePath;
-use crate::probe::kernel::{Kernel, Trial};
+use crate::config::{Capture, CapturePath};
+use crate::probe::kernel::{CAPABILITIES, Kernel, PRIVILEGES, Trial};
 
 pub use crate::pipeline::{Loss, OnSpan, Start, Summary, Unable, run as start};
 
-/// What the kernel and our privileges allow: each row looked for, and the programs tried for real.
-pub fn report() -> Result<Report> {
+/// What the kernel and our privileges allow, `capture` being as configured: each row looked for, and
+/// the programs tried for real.
+pub fn report(capture: &Capture) -> Report {
     let kernel = Kernel::look();
-    let mut rows = vec![
-        release(&kernel),
-        privileges(&kernel),
-        btf(&kernel),
-        lockdown(&kernel),
-    ];
+    let mut rows = vec![release(&kernel)];
+    rows.extend(privileges(&kernel.missing));
+    rows.extend([btf(&kernel), lockdown(&kernel)]);
     let trials = kernel.trials();
-    let able = kernel.missing.is_empty()
-        && kernel.btf
-        && kernel.version >= (5, 10)
-        && trials
-            .iter()
-            .any(|trial| trial.path.is_some() && trial.error.is_none());
     let works = |path| {
         trials
             .iter()
             .any(|t| t.path == Some(path) && t.error.is_none())
     };
-    rows.push(in_use(
-        works(CapturePath::Socket),
-        works(CapturePath::Syscall),
-    ));
+    let path = in_use(capture.path, &works);
+    let able = kernel.missing.is_empty()
+        && kernel.btf
+        && kernel.version >= (5, 10)
+        && path.state != State::Missing;
+    rows.push(path);
     rows.extend(trials.into_iter().map(tried));
-    Ok(Report { able, rows })
+    Report { able, rows }
 }
 
 fn row(feature: &str, state: State, detail: impl Into<String>, remedy: &str) -> Row {
@@ -56,17 +48,19 @@ fn release(kernel: &Kernel) -> Row {
     }
 }
 
-fn privileges(kernel: &Kernel) -> Row {
-    if kernel.missing.is_empty() {
-        return row("privileges", State::Ok, "all that is needed", "");
-    }
-    let detail = format!("missing {}", kernel.missing.join(", "));
-    row(
-        "privileges",
-        State::Missing,
-        detail,
-        "run as root, or grant these capabilities",
-    )
+/// A row for each capability: what it is for, and whether it is ours.
+fn privileges(missing: &[&str]) -> impl Iterator<Item = Row> {
+    CAPABILITIES
+        .iter()
+        .map(|&(_, name, what)| match missing.contains(&name) {
+            true => row(
+                name,
+                State::Missing,
+                format!("not ours; {what}"),
+                PRIVILEGES,
+            ),
+            false => row(name, State::Ok, what, ""),
+        })
 }
 
 fn btf(kernel: &Kernel) -> Row {
@@ -119,20 +113,82 @@ fn tried(trial: Trial) -> Row {
     }
 }
 
-fn in_use(socket: bool, syscall: bool) -> Row {
-    match (socket, syscall) {
-        (true, _) => row("path in use", State::Ok, "socket", ""),
-        (false, true) => row(
-            "path in use",
+/// The path that the agent would take, as [`Kernel::choose`] takes it.
+fn in_use(wanted: CapturePath, works: &dyn Fn(CapturePath) -> bool) -> Row {
+    let (socket, syscall) = (works(CapturePath::Socket), works(CapturePath::Syscall));
+    let feature = "path in use";
+    match (wanted, socket, syscall) {
+        (CapturePath::Auto | CapturePath::Socket, true, _) => row(feature, State::Ok, "socket", ""),
+        (CapturePath::Auto, false, true) => row(
+            feature,
             State::Degraded,
-            "syscall: io_uring is seen as byte counts only, and each system call costs more",
+            format!("syscall: {LESS}"),
             "Linux 6.3 or later for the socket path",
         ),
-        (false, false) => row(
-            "path in use",
-            State::Missing,
-            "none works here",
-            "see below",
+        (CapturePath::Syscall, true, true) => row(
+            feature,
+            State::Degraded,
+            format!("syscall, as configured: {LESS}"),
+            "capture.path auto: the socket path works here",
         ),
+        (CapturePath::Syscall, false, true) => row(
+            feature,
+            State::Degraded,
+            format!("syscall, as configured: {LESS}"),
+            "",
+        ),
+        (CapturePath::Socket, false, true) => row(
+            feature,
+            State::Missing,
+            "socket, as configured, does not work here",
+            "capture.path auto: the syscall path works here",
+        ),
+        (CapturePath::Syscall, true, false) => row(
+            feature,
+            State::Missing,
+            "syscall, as configured, does not work here",
+            "capture.path auto: the socket path works here",
+        ),
+        (_, false, false) => row(feature, State::Missing, "none works here", "see below"),
+    }
+}
+
+const LESS: &str = "io_uring is seen as byte counts only, and each system call costs more";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_capability_says_what_it_is_for() {
+        let rows: Vec<Row> = privileges(&["CAP_SYS_PTRACE"]).collect();
+        assert_eq!(rows.len(), CAPABILITIES.len());
+        for row in rows {
+            let missing = row.feature == "CAP_SYS_PTRACE";
+            assert_eq!(row.state == State::Missing, missing, "{row:?}");
+            assert_eq!(row.remedy.is_empty(), !missing, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn the_path_in_use_is_the_configured_one() {
+        use CapturePath::{Auto, Socket, Syscall};
+        for (wanted, working, state, detail) in [
+            (Auto, &[Socket, Syscall][..], State::Ok, "socket"),
+            (Auto, &[Syscall], State::Degraded, "syscall: "),
+            (
+                Syscall,
+                &[Socket, Syscall],
+                State::Degraded,
+                "syscall, as configured",
+            ),
+            (Syscall, &[Socket], State::Missing, "syscall, as configured"),
+            (Socket, &[Syscall], State::Missing, "socket, as configured"),
+            (Socket, &[], State::Missing, "none"),
+        ] {
+            let row = in_use(wanted, &|path| working.contains(&path));
+            assert_eq!(row.state, state, "{wanted:?} {working:?}");
+            assert!(row.detail.starts_with(detail), "{row:?}");
+        }
     }
 }

@@ -20,7 +20,10 @@ const WAY: &[&str] = &[
 const BESIDE: &[(&str, &[&str])] = &[
     ("target", &["event"]),
     ("probe", &["target", "event"]),
-    ("resource", &["target", "event", "protocol", "span"]),
+    (
+        "resource",
+        &["target", "event", "protocol", "span", "policy"],
+    ),
     ("config", &[]),
     ("stats", &[]),
 ];

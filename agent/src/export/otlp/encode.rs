@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::wire;
 use crate::protocol::{Attribute, Value};
-use crate::span::{Resource, Span, SpanEvent, SpanKind, Status};
+use crate::span::{Resource, Span, SpanEvent, SpanKind, Status, semconv};
 use crate::trace::Link;
 
 /// The request's bytes; `capacity` is a guess at their number.
@@ -61,9 +61,9 @@ fn resource_spans(out: &mut Vec<u8>, spans: &[&Span]) {
         for one in spans {
             wire::message(out, 2, 2, |out| span(out, one));
         }
-        wire::text(out, 3, SCHEMA_URL);
+        wire::text(out, 3, semconv::SCHEMA_URL);
     });
-    wire::text(out, 3, SCHEMA_URL);
+    wire::text(out, 3, semconv::SCHEMA_URL);
 }
 
 fn span(out: &mut Vec<u8>, span: &Span) {
@@ -146,8 +146,6 @@ fn value(out: &mut Vec<u8>, value: &Value) {
 }
 
 const SCOPE: &str = "spantap";
-/// The version of the semantic conventions that `span` follows.
-const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
 const LINK_REASON: &str = "spantap.link.reason";
 const STATUS_ERROR: u64 = 2;
 /// SpanFlags of trace.proto: whether the parent is remote is known, and is so.

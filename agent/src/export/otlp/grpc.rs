@@ -16,6 +16,7 @@ use tonic_types::StatusExt;
 
 use super::{CONNECT, USER_AGENT, headers, tls};
 use crate::config::Otlp;
+use crate::config::endpoint::shown;
 use crate::export::{Answer, causes};
 
 /// One channel that batches are sent on.
@@ -27,7 +28,7 @@ pub struct Grpc {
 
 /// A channel to the endpoint, not connected yet; inside a runtime.
 pub fn channel(config: &Otlp) -> anyhow::Result<Channel> {
-    let shown = &config.endpoint;
+    let shown = shown(&config.endpoint);
     let mut endpoint = Endpoint::from_shared(config.endpoint.clone())
         .with_context(|| format!("OTLP endpoint {shown:?} is not a URL"))?
         .user_agent(USER_AGENT)

@@ -15,6 +15,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 
 use super::{CONNECT, MAX_ANSWER, USER_AGENT, headers, tls};
 use crate::config::Otlp;
+use crate::config::endpoint::shown;
 use crate::export::{Answer, causes};
 
 /// One URL that batches are posted to.
@@ -48,11 +49,11 @@ impl Http {
     /// Checks everything but whether somebody is there.
     pub fn new(config: &Otlp) -> anyhow::Result<Self> {
         let url = Url::parse(&config.endpoint)
-            .with_context(|| format!("OTLP endpoint {:?} is not a URL", config.endpoint))?;
+            .with_context(|| format!("OTLP endpoint {:?} is not a URL", shown(&config.endpoint)))?;
         ensure!(
             matches!(url.scheme(), "http" | "https") && url.has_host(),
             "OTLP endpoint {:?} does not begin with http:// or https://",
-            config.endpoint
+            shown(&config.endpoint)
         );
         Ok(Self {
             client: client(config)?,

@@ -21,6 +21,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Answer, Exporter};
 use crate::config;
+use crate::config::endpoint::shown;
 use crate::span::Span;
 
 pub(super) use grpc::channel;
@@ -90,22 +91,7 @@ pub(super) fn headers(config: &config::Otlp) -> anyhow::Result<HeaderMap> {
 }
 
 /// As the specification has it: the exporter, its language or product, its version.
-pub(super) const USER_AGENT: &str =
-    concat!("OTel-OTLP-Exporter-spantap/", env!("CARGO_PKG_VERSION"));
-
-/// An endpoint without what may be secret: user, password, query.
-fn shown(endpoint: &str) -> String {
-    match reqwest::Url::parse(endpoint) {
-        Ok(mut url) => {
-            // These fail on URLs that cannot have a user, which is as good.
-            let _ = url.set_username("");
-            let _ = url.set_password(None);
-            url.set_query(None);
-            url.to_string()
-        }
-        Err(_) => "a malformed endpoint".to_owned(),
-    }
-}
+pub const USER_AGENT: &str = concat!("OTel-OTLP-Exporter-spantap/", env!("CARGO_PKG_VERSION"));
 
 /// A little under the second in which a lone span shall have left.
 const PATIENCE: Duration = Duration::from_millis(900);

@@ -82,7 +82,7 @@ impl Bench {
             shared: Shared {
                 control: Arc::clone(&told) as _,
                 targets: Arc::new(targets),
-                resources: Resources::new(processes, config.resource.clone(), Arc::clone(&stats)),
+                resources: Resources::new(processes, &config, Arc::clone(&stats)),
                 stats,
                 stop: AtomicBool::new(false),
                 interval: config.capture.drain,
@@ -91,6 +91,7 @@ impl Bench {
                 hot: AtomicBool::new(false),
                 changed: Notify::new(),
                 arrivals: Mutex::default(),
+                collector: Collector::default(),
             },
             config,
             mailbox: Mailbox::one_of(1),

@@ -44,6 +44,36 @@ fn a_client_names_whom_it_asked() {
 }
 
 #[test]
+fn a_client_of_a_proxy_names_whom_it_asks_for() {
+    let ask = |target| attributes(Role::Client, ("GET", target), &[("Host", "proxy:3128")]);
+    assert_eq!(
+        ask("http://u:p@api.example:9000/x?a=1#f"),
+        "http.request.method=GET url.scheme=http url.path=/x url.query=a=1 \
+         server.address=api.example server.port=9000 url.full=http://api.example:9000/x?a=1 \
+         network.protocol.version=1.1"
+    );
+    assert!(ask("https://api.example").contains("server.port=443 url.full=https://api.example/"));
+    let ftp = ask("ftp://files.example/a");
+    assert!(!ftp.contains("server.port"), "{ftp}");
+    let proxy = attributes(Role::Server, ("GET", "http://api.example:9000/x"), &[]);
+    assert!(proxy.contains("server.port=9000") && !proxy.contains("url.full"));
+}
+
+#[test]
+fn methods_are_known_by_configuration() {
+    let told = |sent: &str, known: &[&str]| {
+        let known: Vec<String> = known.iter().map(|name| (*name).to_owned()).collect();
+        let mut attributes = Vec::new();
+        let name = method(sent, &known, &mut attributes);
+        format!("{name} {}", attributes.len())
+    };
+    assert_eq!(told("GET", &["GET"]), "GET 1");
+    assert_eq!(told("PURGE", &["GET", "PURGE"]), "PURGE 1");
+    assert_eq!(told("POST", &["GET", "PURGE"]), "HTTP 2");
+    assert_eq!(told("get", &["GET"]), "HTTP 2");
+}
+
+#[test]
 fn schemes_have_their_port() {
     assert_eq!(
         attributes(
