@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::doctor::{Report, Row, State};
+use super::doctor::{Program, Report, Row, State};
 use crate::config::CapturePath;
 use crate::probe::kernel::{Kernel, Trial};
 
@@ -34,8 +34,13 @@ pub fn report() -> Result<Report> {
         works(CapturePath::Socket),
         works(CapturePath::Syscall),
     ));
+    let programs = trials.iter().flat_map(programs).collect();
     rows.extend(trials.into_iter().map(tried));
-    Ok(Report { able, rows })
+    Ok(Report {
+        able,
+        rows,
+        programs,
+    })
 }
 
 fn row(feature: &str, state: State, detail: impl Into<String>, remedy: &str) -> Row {
@@ -103,6 +108,15 @@ fn lockdown(kernel: &Kernel) -> Row {
         ),
         mode => row("lockdown", State::Ok, format!("{mode}: no hindrance"), ""),
     }
+}
+
+fn programs(trial: &Trial) -> impl Iterator<Item = Program> {
+    trial.programs.iter().map(|loaded| Program {
+        path: trial.feature.to_owned(),
+        name: loaded.name.to_owned(),
+        verified: loaded.verified,
+        length: loaded.length,
+    })
 }
 
 fn tried(trial: Trial) -> Row {
