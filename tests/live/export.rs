@@ -55,16 +55,21 @@ impl Traffic {
 
     /// That many small requests.
     pub fn make(&mut self, count: usize) -> Result<Vec<Known>> {
+        let asks: Vec<Ask> = (0..count)
+            .map(|_| ask("GET", &format!("/bytes/10/{}", number()), 200))
+            .collect();
+        self.ask(&asks)
+    }
+
+    /// These requests.
+    pub fn ask(&mut self, asks: &[Ask]) -> Result<Vec<Known>> {
         let sides = [
             Party::new("driver", &[self.driver.pid()]),
             Party::new("go-app", &self.server.pids()),
         ];
-        let asks: Vec<Ask> = (0..count)
-            .map(|_| ask("GET", &format!("/bytes/10/{}", number()), 200))
-            .collect();
         let mut plain = Plain::new(&mut self.driver, self.port)?;
         drive(
-            &asks,
+            asks,
             &mut plain,
             self.port,
             Some(&sides[0]),

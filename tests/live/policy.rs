@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 use spantap_tests::driver::Plain;
 use spantap_tests::known::{Ask, Known, Origin, Size, ask, drive, few, number};
 use spantap_tests::process::free_port;
@@ -16,11 +17,7 @@ use crate::programs::{DRIVER, go_server};
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("policy::redaction", redaction),
-        Case::new("policy::always-off", |stage| {
-            let spans = sampled(stage, &[("OTEL_TRACES_SAMPLER", "always_off")], 20)?;
-            stage.check(spans.is_empty(), || format!("{} spans", spans.len()));
-            Ok(())
-        }),
+        Case::new("policy::always-off", always_off),
         Case::new("policy::ratio", ratio),
         Case::new("policy::limits", limits),
         Case::new("policy::resource", resource),
@@ -34,7 +31,11 @@ fn redaction(stage: &mut Stage) -> Result<()> {
     let port = free_port()?;
     let server = go_server(&stage.folder, port)?.port(port).start()?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
-    let agent = stage.agent()?.ports(&[port]).start()?;
+    let mut setup = stage.agent()?.ports(&[port]);
+    for name in ["authorization", "cookie", "x-api-key", "x-tenant"] {
+        setup = setup.args(["--request-header", name]);
+    }
+    let agent = setup.start()?;
     let mut plain = Plain::new(&mut driver, port)?;
     let number = number();
     let query = "page=2&access_token=s3cr3tA&password=s3cr3tB&mail=jane.doe@example.test&card=4111111111111111";
@@ -43,6 +44,7 @@ fn redaction(stage: &mut Stage) -> Result<()> {
             ("Authorization".into(), "Bearer s3cr3tC".into()),
             ("Cookie".into(), "session=s3cr3tD".into()),
             ("X-Api-Key".into(), "s3cr3tE".into()),
+            ("X-Tenant".into(), "blue".into()),
         ],
         ..ask("GET", &format!("/bytes/5/{number}?{query}"), 200)
     };
@@ -55,6 +57,18 @@ fn redaction(stage: &mut Stage) -> Result<()> {
         let dump = span.dump();
         for secret in ["s3cr3t", "jane.doe", "4111111111111111"] {
             stage.check(!dump.contains(secret), || format!("{secret} in {dump}"));
+        }
+        // Recorded, and only then is there something to redact.
+        for (name, want) in [
+            ("authorization", "REDACTED"),
+            ("cookie", "REDACTED"),
+            ("x-api-key", "REDACTED"),
+            ("x-tenant", "blue"),
+        ] {
+            let got = span.attributes.get(&format!("http.request.header.{name}"));
+            stage.check(got == Some(&json!([want])), || {
+                format!("header {name} is {got:?}, want {want:?}")
+            });
         }
         let shown = span.target();
         let fine = shown.starts_with(&format!("/bytes/5/{number}?")) && shown.contains("page=2");
@@ -79,6 +93,18 @@ fn sampled(stage: &mut Stage, variables: &[(&str, &str)], count: usize) -> Resul
         .collect();
     drive(&asks, &mut Plain::new(&mut driver, port)?, port, None, None)?;
     stage.receive(agent, 0)
+}
+
+/// Nothing; though the same traffic is seen where everything is sampled.
+fn always_off(stage: &mut Stage) -> Result<()> {
+    const COUNT: usize = 20;
+    for (sampler, want) in [("always_off", 0), ("always_on", 2 * COUNT)] {
+        let spans = sampled(stage, &[("OTEL_TRACES_SAMPLER", sampler)], COUNT)?;
+        stage.check(spans.len() == want, || {
+            format!("{} spans with {sampler}, want {want}", spans.len())
+        });
+    }
+    Ok(())
 }
 
 /// Half of the traces, each whole.

@@ -1,7 +1,7 @@
 //! The agent's life and death beside programs that must not notice it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
@@ -222,7 +222,8 @@ fn two(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// With the default settings of the queue, a span that comes alone is not kept waiting.
+/// With the default settings of the queue a span that comes alone leaves within a second of its
+/// end. What a busy machine adds is no fault of the queue: the shortest of three waits counts.
 fn prompt(stage: &mut Stage) -> Result<()> {
     let mut pair = Pair::start(stage)?;
     let [asking, serving] = pair.parties();
@@ -231,21 +232,30 @@ fn prompt(stage: &mut Stage) -> Result<()> {
         .ports(&[pair.port])
         .env("OTEL_BSP_SCHEDULE_DELAY", "5000")
         .start()?;
-    let ready = agent.ready_after;
     let mut plain = Plain::new(&mut pair.driver, pair.port)?;
-    let one = [ask("GET", &format!("/bytes/10/{}", number()), 200)];
-    let known = drive(&one, &mut plain, pair.port, Some(&asking), Some(&serving))?;
-    let begun = std::time::Instant::now();
-    if !agent::dry() {
-        let came = stage.sink.wait(2, Duration::from_secs(8));
-        let waited = begun.elapsed();
-        stage.check(came && waited < Duration::from_millis(1300), || {
-            format!("a lone span took {waited:?}")
-        });
-        stage.check(ready < Duration::from_secs(3), || {
-            format!("ready only after {ready:?}")
-        });
+    let (mut known, mut waits) = (Vec::new(), Vec::new());
+    for turn in 1..=3 {
+        let one = [ask("GET", &format!("/bytes/10/{}", number()), 200)];
+        let more = drive(&one, &mut plain, pair.port, Some(&asking), Some(&serving))?;
+        known.extend(more);
+        if agent::dry() {
+            continue;
+        }
+        let came = stage.sink.wait(2 * turn, Duration::from_secs(8));
+        stage.check(came, || format!("turn {turn}: no span within 8 s"));
+        let (spans, arrivals) = (stage.sink.spans(), stage.sink.arrivals());
+        if let (Some(end), Some(last)) = (spans.iter().map(|span| span.end).max(), arrivals.last())
+        {
+            let arrived = SystemTime::now() - last.at.elapsed();
+            let end = UNIX_EPOCH + Duration::from_nanos(end);
+            waits.push(arrived.duration_since(end).unwrap_or_default());
+        }
     }
+    let least = waits.iter().min();
+    stage.check(
+        least.is_some_and(|wait| *wait < Duration::from_secs(1)),
+        || format!("from the end of a lone span to its arrival: {waits:?}"),
+    );
     stage.judge(agent, &known).map(drop)
 }
 
@@ -307,7 +317,7 @@ fn json(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// Without rights it says which are missing, and fails.
+/// Without rights it says which are missing, and exits with the code documented for that.
 fn unprivileged(stage: &mut Stage) -> Result<()> {
     if agent::dry() {
         return Ok(());
@@ -329,8 +339,9 @@ fn unprivileged(stage: &mut Stage) -> Result<()> {
         .run(Duration::from_secs(10));
     std::fs::remove_file(&copy)?;
     let ran = ran?;
-    stage.check(ran.code.is_some_and(|code| code != 0), || {
-        format!("exit code {:?}", ran.code)
+    const UNABLE: i32 = 3;
+    stage.check(ran.code == Some(UNABLE), || {
+        format!("exit code {:?}, want {UNABLE}", ran.code)
     });
     stage.check(ran.errors.contains("CAP_"), || {
         format!("names no capability: {}", ran.errors)

@@ -1,15 +1,17 @@
 #!/bin/bash
 # One traced HTTP scenario: a server that runs before the agent, N requests, N server and N client
-# spans. Run in a guest by `cargo xtask vm`; runs as well on any machine, as root:
-#   SPANTAP_BIN=target/release/spantap bash tests/vm/scenario.sh
+# spans; once for each capture path that is named (auto, socket, syscall). Run in a guest by `cargo
+# xtask vm`; runs as well on any machine, as root:
+#   SPANTAP_BIN=target/release/spantap bash tests/vm/scenario.sh auto syscall
 set -u
 spantap=${SPANTAP_BIN:?the agent to test}
 unset SPANTAP_BIN # the agent reads SPANTAP_* as its own settings
+[ $# -gt 0 ] || set -- auto
 requests=5 port=18099
 folder=$(mktemp -d) || exit 1
 failed=0
 
-fail() { echo "scenario: FAILED: $1"; failed=1; }
+fail() { echo "scenario: $path: FAILED: $1"; failed=1; }
 
 # Waits until a command succeeds, while process $1 lives, at most 200 s: a guest on a busy machine verifies slowly.
 until_true() {
@@ -23,43 +25,54 @@ until_true() {
 }
 listens() { (: <>"/dev/tcp/127.0.0.1/$port"); }
 
+# count NUMBER WHAT PATTERN: so many spans have it.
+count() {
+    local found
+    found=$(grep -c "$3" "$folder/spans")
+    [ "$found" = "$1" ] || fail "$found $2, want $1"
+}
+
+# The requests, traced on this path.
+scenario() {
+    "$spantap" agent --export json --port "$port" --capture-path "$path" >"$folder/spans" 2>"$folder/agent.log" &
+    local agent=$! number code traces
+    if ! until_true "$agent" grep -Eqi 'tracing|ready' "$folder/agent.log"; then
+        fail "the agent does not start"
+        return
+    fi
+    for number in $(seq "$requests"); do
+        code=$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$port/index.html?n=$number")
+        [ "$code" = 200 ] || fail "request $number: status $code"
+    done
+    kill -TERM "$agent" 2>/dev/null
+    wait "$agent" || fail "the agent exited with $?"
+
+    count "$requests" "server spans" '"kind":"server"'
+    count "$requests" "client spans" '"kind":"client"'
+    count $((2 * requests)) "spans with status 200" '"http.response.status_code":200'
+    # Client and server of one request are one trace.
+    traces=$(grep -o '"trace_id":"[0-9a-f]*"' "$folder/spans" | sort -u | wc -l)
+    [ "$traces" = "$requests" ] || fail "$traces traces for $requests requests"
+}
+
 seq 100 >"$folder/index.html"
+path=$1
 python3 -m http.server --bind 127.0.0.1 --directory "$folder" "$port" >"$folder/server.log" 2>&1 &
 server=$!
 until_true "$server" listens || fail "the server does not start: $(cat "$folder/server.log")"
 
-"$spantap" agent --export json --port "$port" >"$folder/spans" 2>"$folder/agent.log" &
-agent=$!
-if ! until_true "$agent" grep -Eqi 'tracing|ready' "$folder/agent.log"; then
-    cat "$folder/agent.log"
-    fail "the agent does not start"
-    exit 1
-fi
-
-for number in $(seq "$requests"); do
-    code=$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$port/index.html?n=$number")
-    [ "$code" = 200 ] || fail "request $number: status $code"
+for path in "$@"; do
+    before=$failed failed=0
+    scenario
+    if [ "$failed" = 1 ]; then
+        cat "$folder/agent.log" "$folder/spans"
+    else
+        tail -n 3 "$folder/agent.log"
+        echo "scenario: $path: passed: $requests requests, $requests server and $requests client spans on $(uname -r)"
+    fi
+    [ "$before" = 0 ] || failed=1
 done
 
-kill -TERM "$agent" 2>/dev/null
-wait "$agent" || fail "the agent exited with $?"
 kill "$server" 2>/dev/null
-
-for kind in server client; do
-    count=$(grep -c "\"kind\":\"$kind\"" "$folder/spans")
-    [ "$count" = "$requests" ] || fail "$count $kind spans for $requests requests"
-done
-right=$(grep -c '"http.response.status_code":200' "$folder/spans")
-[ "$right" = $((2 * requests)) ] || fail "$right spans have status 200"
-# Client and server of one request are one trace.
-traces=$(grep -o '"trace_id":"[0-9a-f]*"' "$folder/spans" | sort -u | wc -l)
-[ "$traces" = "$requests" ] || fail "$traces traces for $requests requests"
-
-tail -n 3 "$folder/agent.log"
-if [ "$failed" = 1 ]; then
-    cat "$folder/agent.log" "$folder/spans"
-else
-    echo "scenario: passed: $requests requests, $requests server and $requests client spans on $(uname -r)"
-fi
 rm -rf "$folder"
 exit "$failed"

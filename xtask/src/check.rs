@@ -110,6 +110,14 @@ impl Count {
         remark: None,
     };
 
+    /// Adds another's numbers; the first remark stays.
+    fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.remark = self.remark.take().or_else(|| other.remark.clone());
+    }
+
     /// Adds what a line of a test program's output says, if it is a closing line.
     fn read(&mut self, line: &str) {
         let Some(rest) = line.strip_prefix("test result: ") else {
@@ -222,9 +230,7 @@ fn summary(rows: &[Row], left: usize) -> ExitCode {
             "{name:8} {passed:>7} {failed:>7} {skipped:>8} {:>5} s  {remark}",
             time.as_secs()
         );
-        all.passed += passed;
-        all.failed += failed;
-        all.skipped += skipped;
+        all.add(count);
     }
     if left > 0 {
         println!("{left} steps were not reached");
@@ -292,15 +298,20 @@ fn docs(_: &Context) -> Result<Count> {
 }
 
 fn unit(_: &Context) -> Result<Count> {
-    let mut command = shell::cargo("test");
-    command.args([
-        "--workspace",
-        "--exclude",
-        "spantap-tests",
-        "--no-fail-fast",
-    ]);
-    tests(&mut command)
+    let mut all = Count::default();
+    for words in UNIT {
+        let mut command = shell::cargo("test");
+        command.arg("--no-fail-fast").args(*words);
+        all.add(&tests(&mut command)?);
+    }
+    Ok(all)
 }
+
+/// What needs no root: every crate's tests, and of the live tests' harness its own.
+const UNIT: &[&[&str]] = &[
+    &["--workspace", "--exclude", "spantap-tests"],
+    &["--package", "spantap-tests", "--lib"],
+];
 
 /// The tests of the whole system need root, the release build and one kernel for themselves.
 fn live(_: &Context) -> Result<Count> {

@@ -144,6 +144,8 @@ pub struct Trial {
     pub path: Option<CapturePath>,
     /// What it gives.
     pub detail: String,
+    /// Its programs, where they load.
+    pub programs: Vec<super::Loaded>,
     /// Why not, where it failed.
     pub error: Option<String>,
     /// Whether something else takes its place.
@@ -161,6 +163,7 @@ impl Kernel {
                 feature,
                 path: Some(path),
                 detail: detail.to_owned(),
+                programs: tried.as_ref().map(super::Probe::loaded).unwrap_or_default(),
                 error: tried.err().map(|error| last_words(&error)),
                 replaced,
                 remedy,

@@ -49,6 +49,20 @@ enum Link {
 /// Programs of a path: (program, tracepoint).
 type Programs = &'static [(&'static str, &'static str)];
 
+/// A loaded program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its name.
+    pub name: &'static str,
+    /// Instructions that the verifier walked through (Linux 5.16 and later tell).
+    pub verified: Option<u32>,
+    /// Instructions it has, after the kernel's rewriting.
+    pub length: Option<u32>,
+}
+
+/// Bytes of an instruction (include/uapi/linux/bpf.h, struct bpf_insn).
+const INSTRUCTION: u32 = 8;
+
 /// Who comes and goes: rare, attached as long as the agent runs.
 const PROCESS: Programs = &[
     ("forked", "sched_process_fork"),
@@ -168,6 +182,21 @@ impl Probe {
     /// The path in use.
     pub fn path(&self) -> CapturePath {
         self.path
+    }
+
+    /// What the kernel made of each program of this path.
+    pub fn loaded(&self) -> Vec<Loaded> {
+        let names = PROCESS.iter().chain(self.programs);
+        let loaded = names.filter_map(|&(name, _)| {
+            let program = self.ebpf.program(name)?;
+            let info = program.info().ok()?;
+            Some(Loaded {
+                name,
+                verified: info.verified_instruction_count(),
+                length: info.size_translated().map(|bytes| bytes / INSTRUCTION),
+            })
+        });
+        loaded.collect()
     }
 
     /// What may be changed while it runs, from any thread.

@@ -59,6 +59,21 @@ pub struct Report {
     pub able: bool,
     /// In the order of the data's way.
     pub rows: Vec<Row>,
+    /// What the kernel made of the programs that load; in JSON alone.
+    pub programs: Vec<Program>,
+}
+
+/// One program of a capture path, as loaded for the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Program {
+    /// The feature it belongs to: `socket path` or `syscall path`.
+    pub path: String,
+    /// Its name.
+    pub name: String,
+    /// Instructions that the verifier walked through; null before Linux 5.16.
+    pub verified: Option<u32>,
+    /// Instructions it has.
+    pub length: Option<u32>,
 }
 
 impl Report {
@@ -131,6 +146,12 @@ mod tests {
                 ),
                 row("CAP_BPF", State::Missing, "not ours", "run it with sudo"),
             ],
+            programs: vec![Program {
+                path: "socket path".into(),
+                name: "sent".into(),
+                verified: None,
+                length: Some(700),
+            }],
         }
     }
 
@@ -156,5 +177,6 @@ spantap can trace on this machine.
         let back: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
         assert_eq!(back["able"], true);
         assert_eq!(back["rows"][1]["state"], "degraded");
+        assert_eq!(back["programs"][0]["length"], 700);
     }
 }

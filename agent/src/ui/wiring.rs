@@ -1,7 +1,7 @@
 //! Where the commands meet the stages: [`start`] runs the pipeline, [`report`] asks the kernel.
 //! Everything else in `ui` goes through these two.
 
-use super::doctor::{Report, Row, State};
+use super::doctor::{Program, Report, Row, State};
 use crate::config::{Capture, CapturePath};
 use crate::probe::kernel::{CAPABILITIES, Kernel, PRIVILEGES, Trial};
 
@@ -26,8 +26,13 @@ pub fn report(capture: &Capture) -> Report {
         && kernel.version >= (5, 10)
         && path.state != State::Missing;
     rows.push(path);
+    let programs = trials.iter().flat_map(programs).collect();
     rows.extend(trials.into_iter().map(tried));
-    Report { able, rows }
+    Report {
+        able,
+        rows,
+        programs,
+    }
 }
 
 fn row(feature: &str, state: State, detail: impl Into<String>, remedy: &str) -> Row {
@@ -97,6 +102,15 @@ fn lockdown(kernel: &Kernel) -> Row {
         ),
         mode => row("lockdown", State::Ok, format!("{mode}: no hindrance"), ""),
     }
+}
+
+fn programs(trial: &Trial) -> impl Iterator<Item = Program> {
+    trial.programs.iter().map(|loaded| Program {
+        path: trial.feature.to_owned(),
+        name: loaded.name.to_owned(),
+        verified: loaded.verified,
+        length: loaded.length,
+    })
 }
 
 fn tried(trial: Trial) -> Row {

@@ -14,7 +14,6 @@ const WAY: &[&str] = &[
     "span",
     "policy",
     "export",
-    "store",
 ];
 /// Beside the way, where it touches the world: what each may name.
 const BESIDE: &[(&str, &[&str])] = &[
@@ -29,8 +28,18 @@ const BESIDE: &[(&str, &[&str])] = &[
 ];
 /// What every module may name.
 const COMMON: &[&str] = &["config", "stats"];
-/// Where the word `aya` may stand.
-const AYA: &[&str] = &["agent/src/probe/", "agent-ebpf/"];
+/// aya's crates.
+const AYA: &[&str] = &[
+    "aya",
+    "aya_build",
+    "aya_ebpf",
+    "aya_log",
+    "aya_log_common",
+    "aya_log_ebpf",
+    "aya_obj",
+];
+/// Where these words may stand.
+const AYA_HOMES: &[&str] = &["agent/src/probe/", "agent-ebpf/"];
 
 /// A stage names no later stage.
 pub fn order(source: &Source, code: &Code) -> Vec<Finding> {
@@ -45,14 +54,13 @@ pub fn order(source: &Source, code: &Code) -> Vec<Finding> {
         return vec![source.finding(1, "order", text)];
     };
     let mut findings = Vec::new();
-    for (line, word, after) in code.words().take_while(|(line, _, _)| *line < code.tests) {
-        let path = match (word, after.strip_prefix("::")) {
-            ("crate", Some(path)) => path,
-            ("super", Some(path)) => match path.strip_prefix("super::") {
-                Some(path) => path,
-                None => continue,
-            },
-            _ => continue,
+    let depth = depth(&source.path);
+    let mut supers = 0;
+    for (line, word, after) in code.own_words() {
+        supers = if word == "super" { supers + 1 } else { 0 };
+        let from_root = word == "crate" || word == "super" && supers == depth;
+        let Some(path) = after.strip_prefix("::").filter(|_| from_root) else {
+            continue;
         };
         for name in named(path) {
             let known = MEET.contains(&name) || self::allowed(name).is_some();
@@ -70,23 +78,36 @@ pub fn order(source: &Source, code: &Code) -> Vec<Finding> {
 }
 
 /// aya stays behind the probe.
-pub fn aya(source: &Source, code: &Code) -> Vec<Finding> {
-    if AYA.iter().any(|home| source.path.starts_with(home)) {
+pub fn kernel_library(source: &Source, code: &Code) -> Vec<Finding> {
+    if AYA_HOMES.iter().any(|home| source.path.starts_with(home)) {
         return Vec::new();
     }
-    let is_aya = |word: &str| {
-        matches!(
-            word,
-            "aya" | "aya_log" | "aya_obj" | "aya_ebpf" | "aya_log_ebpf"
-        )
-    };
-    let hits = code
-        .words()
-        .filter(|(_, word, after)| is_aya(word) && after.trim_start().starts_with([':', ';']));
+    let hits = code.words().filter(|(_, word, _)| AYA.contains(word));
     hits.map(|(line, word, _)| {
         source.finding(line, "aya", format!("{word} is named outside its home"))
     })
     .collect()
+}
+
+/// The lists above name modules that are there, and no others.
+pub fn known(sources: &[Source]) -> Vec<Finding> {
+    let beside = BESIDE
+        .iter()
+        .flat_map(|(name, allowed)| std::iter::once(name).chain(*allowed));
+    let names = WAY.iter().chain(beside).chain(COMMON).chain(MEET);
+    let mut absent: Vec<&str> = names
+        .copied()
+        .filter(|name| !sources.iter().any(|s| stage(&s.path) == Some(name)))
+        .collect();
+    absent.sort_unstable();
+    absent.dedup();
+    let finding = |name| Finding {
+        path: "xtask/src/tidy/imports.rs".to_owned(),
+        line: 1,
+        rule: "order",
+        text: format!("the data's way names {name}, which agent/src does not have"),
+    };
+    absent.into_iter().map(finding).collect()
 }
 
 /// What a module may name; None for a module that is not known here.
@@ -104,6 +125,13 @@ fn stage(path: &str) -> Option<&str> {
     let first = inside.split('/').next()?;
     let name = first.strip_suffix(".rs").unwrap_or(first);
     (!matches!(name, "lib" | "main")).then_some(name)
+}
+
+/// How many modules a file is below the root of its crate: that many `super::` lead there.
+fn depth(path: &str) -> usize {
+    let inside = path.strip_prefix("agent/src/").unwrap_or(path);
+    let parts = inside.split('/').count();
+    parts - usize::from(inside.ends_with("/mod.rs"))
 }
 
 /// First parts of a path, or of each path of a group: `{a::b, c::{d, e}}` gives a and c.
@@ -142,13 +170,23 @@ const MEET: &[&str] = &["pipeline", "ui"];
 #[cfg(test)]
 mod tests {
     use super::super::tests::found;
+    use super::*;
 
     #[test]
     fn a_later_stage_is_refused() {
         let bad = "//! Bad.\nuse crate::export::Sink;\nuse crate::{config, span::{Span, route}};\n";
         assert_eq!(found("agent/src/trace/mod.rs", bad), ["order:2", "order:3"]);
         let ugly = "//! Bad.\nfn f() {\n    super::super::ui::draw();\n}\n";
-        assert_eq!(found("agent/src/exchange.rs", ugly), ["order:3"]);
+        assert_eq!(found("agent/src/trace/b3.rs", ugly), ["order:3"]);
+        let top = "//! Bad.\nuse super::{ui, event};\nuse super::super::ui;\n";
+        for path in ["agent/src/exchange.rs", "agent/src/trace/mod.rs"] {
+            assert_eq!(found(path, top), ["order:2"]);
+        }
+        // One's own parent may have a child of a stage's name.
+        assert_eq!(found("agent/src/trace/b3.rs", top), ["order:3"]);
+        assert_eq!(found("agent/src/trace/b3/mod.rs", top), ["order:3"]);
+        let early = "//! Bad.\n#[cfg(test)]\nmod tests;\nuse crate::export::Sink;\n";
+        assert_eq!(found("agent/src/trace/mod.rs", early), ["order:4"]);
         assert_eq!(found("agent/src/cache/mod.rs", "//! New.\n"), ["order:1"]);
     }
 
@@ -173,5 +211,26 @@ mod tests {
         let sample = "//! Sample.\nuse aya::Ebpf;\n";
         assert_eq!(found("agent/src/span/mod.rs", sample), ["aya:2"]);
         assert_eq!(found("agent/src/probe/object.rs", sample), [""; 0]);
+        let hidden = "//! Sample.\nuse aya as kernel; // aya\nuse {aya, log};\nuse aya_log::x;\n";
+        assert_eq!(
+            found("agent/src/span/mod.rs", hidden),
+            ["aya:2", "aya:3", "aya:4"]
+        );
+    }
+
+    #[test]
+    fn the_way_names_what_is_there() {
+        let names = WAY.iter().chain(MEET).chain(COMMON).copied();
+        let beside = BESIDE.iter().map(|(name, _)| *name);
+        let mut sources: Vec<Source> = names
+            .chain(beside)
+            .map(|name| Source {
+                path: format!("agent/src/{name}/mod.rs"),
+                text: String::new(),
+            })
+            .collect();
+        assert_eq!(known(&sources), []);
+        sources.retain(|source| source.path != "agent/src/export/mod.rs");
+        assert_eq!(known(&sources).len(), 1);
     }
 }

@@ -20,6 +20,7 @@ pub fn go() -> Result<()> {
     let sources = sources()?;
     let mut findings: Vec<Finding> = sources.iter().flat_map(check).collect();
     findings.extend(shape::dialogues(&sources));
+    findings.extend(imports::known(&sources));
     findings.extend(words::links(&sources));
     let used = |exception: &&Exception| findings.iter().any(|finding| exception.covers(finding));
     let unused: Vec<Finding> = EXCEPTIONS
@@ -52,7 +53,7 @@ fn check(source: &Source) -> Vec<Finding> {
         let code = code::Code::read(&source.text);
         for rule in [
             imports::order,
-            imports::aya,
+            imports::kernel_library,
             shape::opening,
             shape::functions,
             shape::length,

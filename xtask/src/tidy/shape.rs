@@ -7,7 +7,7 @@ use super::{Finding, Source};
 
 /// A function fits on a screen.
 const FUNCTION: usize = 70;
-/// A file, without its tests, is one thing.
+/// A file, without what is for tests, is one thing.
 const FILE: usize = 500;
 /// Where bytes from outside are read: nothing there may make us panic.
 const CALM: &[&str] = &[
@@ -16,8 +16,12 @@ const CALM: &[&str] = &[
     "agent/src/protocol",
 ];
 /// Where unsafe code lives.
-/// The last is a program under test: it makes every system call that can move bytes over a socket.
-const UNSAFE: &[&str] = &["agent/src/probe/", "agent-ebpf/", "tests/apps/sockets/"];
+const UNSAFE: &[&str] = &[
+    "agent/src/probe/",
+    "agent-ebpf/",
+    // A program under test: it makes every system call that can move bytes over a socket.
+    "tests/apps/sockets/",
+];
 
 /// A file opens by saying what it is.
 pub fn opening(source: &Source, _: &Code) -> Vec<Finding> {
@@ -73,14 +77,14 @@ fn body(text: &str) -> Option<&str> {
 
 /// No file is longer than one thing needs.
 pub fn length(source: &Source, code: &Code) -> Vec<Finding> {
-    let lines = code.tests - 1;
+    let lines = code.length;
     if lines <= FILE || source.is_test() {
         return Vec::new();
     }
     vec![source.finding(
         lines,
         "length",
-        format!("{lines} lines of {FILE} before the tests"),
+        format!("{lines} lines of {FILE} without the tests"),
     )]
 }
 
@@ -89,8 +93,7 @@ pub fn panics(source: &Source, code: &Code) -> Vec<Finding> {
     if source.is_test() || !CALM.iter().any(|home| source.path.starts_with(home)) {
         return Vec::new();
     }
-    let own = code.words().take_while(|(line, _, _)| *line < code.tests);
-    let hits = own.filter(|(_, word, after)| match *word {
+    let hits = code.own_words().filter(|(_, word, after)| match *word {
         "unwrap" | "expect" => after.starts_with('('),
         "panic" | "unreachable" | "todo" | "unimplemented" => after.starts_with('!'),
         _ => false,
@@ -194,8 +197,13 @@ mod tests {
     fn long_files_are_found() {
         let long = format!("//! Long.\n{}", "use a;\n".repeat(500));
         assert_eq!(found("xtask/src/a.rs", &long), ["length:501"]);
+        let early = format!(
+            "//! Long.\n#[cfg(test)]\nmod tests;\n{}",
+            "use a;\n".repeat(500)
+        );
+        assert_eq!(found("xtask/src/a.rs", &early), ["length:501"]);
         let fits = format!(
-            "//! Fits.\n#[cfg(test)]\nmod tests {{}}\n{}",
+            "//! Fits.\n#[cfg(test)]\nmod tests {{\n{}}}\n",
             "use a;\n".repeat(500)
         );
         assert_eq!(found("xtask/src/a.rs", &fits), [""; 0]);
@@ -209,6 +217,8 @@ mod tests {
             ["panic:3", "panic:4", "panic:5"]
         );
         assert_eq!(found("agent/src/export/a.rs", bad), [""; 0]);
+        let between = "//! Bad.\n#[cfg(test)]\nmod tests;\nfn f() {\n    x.unwrap()\n}\n";
+        assert_eq!(found("agent/src/protocol/a.rs", between), ["panic:5"]);
         let test = "//! Good.\nfn f() {\n    x.unwrap_or(0)\n}\n#[cfg(test)]\nmod tests {\n    fn f() { x.unwrap() }\n}\n";
         assert_eq!(found("agent/src/protocol/a.rs", test), [""; 0]);
     }

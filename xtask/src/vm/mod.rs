@@ -4,6 +4,7 @@
 //! read-only, under a layer in memory: every program installed here is there, and nothing done
 //! there comes back but output and an exit code.
 
+mod doctor;
 mod guest;
 mod image;
 mod kernel;
@@ -13,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use serde_json::Value;
 
 pub use guest::Guest;
 
@@ -80,7 +80,7 @@ impl Vm {
     }
 }
 
-/// On each kernel: `spantap doctor`, then tests/vm/scenario.sh.
+/// On each kernel: `spantap doctor`, then tests/vm/scenario.sh on every path the kernel has.
 pub fn matrix(kernels: &[&str]) -> Result<Count> {
     let agent = agent::build(true)?;
     let mut count = Count::default();
@@ -88,7 +88,13 @@ pub fn matrix(kernels: &[&str]) -> Result<Count> {
         let mut guest = Guest::new(kernel);
         guest.env = vec![("SPANTAP_BIN".to_owned(), agent.display().to_string())];
         guest.shown = false;
-        let result = guest.run(MATRIX).and_then(|ended| judge(kernel, &ended));
+        let paths = match doctor::has_socket_path(kernel) {
+            true => "auto syscall",
+            false => "auto",
+        };
+        let result = guest
+            .run(&format!("{DOCTOR}; exec bash tests/vm/scenario.sh {paths}"))
+            .and_then(|ended| judge(kernel, &ended));
         match result {
             Ok(()) => count.passed += 1,
             Err(error) => {
@@ -100,37 +106,26 @@ pub fn matrix(kernels: &[&str]) -> Result<Count> {
     Ok(count)
 }
 
-/// The doctor must say, in JSON, that this kernel can be traced; then the scenario must agree.
+/// The doctor must be right about this kernel; then the scenario must agree.
 fn judge(kernel: &str, ended: &guest::Ended) -> Result<()> {
-    let (doctor, scenario) = ended
-        .output
-        .split_once(MARK)
-        .with_context(|| format!("the doctor never came to an end: {}", ended.output))?;
-    let report: Value = serde_json::from_str(doctor).context("spantap doctor -o json")?;
-    for row in report
-        .get("rows")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let word = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
-        println!(
-            "doctor: {}: {}: {}",
-            word("feature"),
-            word("state"),
-            word("detail")
-        );
-    }
+    let (report, scenario) = examined(&ended.output)?;
+    report.show(kernel);
     print!("{scenario}");
-    if report.get("able").and_then(Value::as_bool) != Some(true) {
-        bail!("spantap doctor says that this kernel cannot be traced");
-    }
+    report.check(kernel)?;
     if ended.code != 0 {
         bail!("the scenario exited with {}", ended.code);
     }
     let seconds = ended.time.as_secs_f64();
     say(format!("vm: {kernel}: passed, {seconds:.1} s"));
     Ok(())
+}
+
+/// What a guest that ran [`DOCTOR`] first wrote: the doctor's report, and the rest.
+pub fn examined(output: &str) -> Result<(doctor::Report, &str)> {
+    let (report, rest) = output
+        .split_once(MARK)
+        .with_context(|| format!("the doctor never came to an end: {output}"))?;
+    Ok((doctor::Report::read(report)?, rest))
 }
 
 fn passed(names: &[String]) -> Vec<(String, String)> {
@@ -151,8 +146,7 @@ fn ensure() -> Result<()> {
     shell::install(&packages, "vm")
 }
 
-/// Stands between the doctor's output and the scenario's.
-const MARK: &str = "--- scenario ---\n";
-/// Both, in one boot.
-const MATRIX: &str =
-    r#""$SPANTAP_BIN" doctor -o json; echo "--- scenario ---"; exec bash tests/vm/scenario.sh"#;
+/// Stands between the doctor's output and what follows.
+const MARK: &str = "--- doctor ---\n";
+/// Shell commands that let the doctor speak first.
+pub const DOCTOR: &str = r#""$SPANTAP_BIN" doctor -o json; echo "--- doctor ---""#;
