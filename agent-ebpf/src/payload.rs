@@ -130,30 +130,7 @@ pub fn deliver(
         connection.body[way] = 0;
         flags = flag::TURN;
     }
-    // The first bytes of a call are kept whatever the budget: they may be a head's, after an answer
-    // that came before its request was over.
-    let end = offset + u64::from(call.length);
-    let budget = if end <= connection.body[way] {
-        0
-    } else {
-        connection.left[way]
-    };
-    let mut wanted = call.length.min(budget.max(ALWAYS));
-    if buffer.missing != hole::NONE {
-        wanted = 0;
-    }
-    if framed
-        && wanted >= framing::BULKY
-        && let Some((head, body)) = framing::look(scratch, &buffer)
-    {
-        let over = offset + u64::from(head) + body;
-        // More may come after a body that ends within the call.
-        if over >= end {
-            connection.body[way] = over;
-            wanted = head.max(ALWAYS);
-        }
-    }
-    connection.left[way] = connection.left[way].saturating_sub(wanted);
+    let wanted = wanted(connection, scratch, &buffer, (call, offset), framed);
     // A walk without bpf_loop is all the old verifiers have patience for: one record then.
     let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 {
         1
@@ -181,6 +158,43 @@ pub fn deliver(
         from += CHUNK as u32;
         flags = 0;
     }
+}
+
+/// Bytes of a call that are to be copied; takes them from the turn's budget.
+#[inline(always)]
+fn wanted(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    buffer: &Buffer,
+    (call, offset): (Call, u64),
+    framed: bool,
+) -> u32 {
+    let way = (call.way & 1) as usize;
+    // The first bytes of a call are kept whatever the budget: they may be a head's, after an answer
+    // that came before its request was over.
+    let end = offset + u64::from(call.length);
+    let budget = if end <= connection.body[way] {
+        0
+    } else {
+        connection.left[way]
+    };
+    let mut wanted = call.length.min(budget.max(ALWAYS));
+    if buffer.missing != hole::NONE {
+        wanted = 0;
+    }
+    if framed
+        && wanted >= framing::BULKY
+        && let Some((head, body)) = framing::look(scratch, buffer)
+    {
+        let over = offset + u64::from(head) + body;
+        // More may come after a body that ends within the call.
+        if over >= end {
+            connection.body[way] = over;
+            wanted = head.max(ALWAYS);
+        }
+    }
+    connection.left[way] = connection.left[way].saturating_sub(wanted);
+    wanted
 }
 
 /// Bytes of every call that are copied.

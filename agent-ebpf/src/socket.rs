@@ -35,13 +35,14 @@ pub fn sent(context: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn received(context: BtfTracePointContext) -> i32 {
     let flags: i32 = context.arg(2);
-    if flags & MSG_PEEK == 0 {
+    if flags & ASIDE == 0 {
         moved(context.arg(0), context.arg(1), INGRESS, flags);
     }
     0
 }
 
-const MSG_PEEK: i32 = 2;
+/// MSG_OOB, MSG_PEEK, MSG_ERRQUEUE: what these give is not the stream's next bytes.
+const ASIDE: i32 = 0x1 | 0x2 | 0x2000;
 const MSG_TRUNC: i32 = 0x20;
 
 #[inline(always)]

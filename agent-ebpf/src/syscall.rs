@@ -67,7 +67,7 @@ fn after(context: &BtfTracePointContext, walker: Walker) -> i32 {
         return 0;
     }
     let flags = receive_flags(&arguments);
-    if flags & MSG_PEEK != 0 {
+    if flags & ASIDE != 0 {
         return 0;
     }
     let Some(slot) = TRANSFERS.get_ptr_mut(0) else {
@@ -144,8 +144,8 @@ fn receive_flags(arguments: &Arguments) -> u64 {
     }
 }
 
-/// Leaves the bytes where they are.
-const MSG_PEEK: u64 = 2;
+/// MSG_OOB, MSG_PEEK, MSG_ERRQUEUE: what these give is not the stream's next bytes.
+const ASIDE: u64 = 0x1 | 0x2 | 0x2000;
 /// TCP throws the bytes away.
 const MSG_TRUNC: u64 = 0x20;
 
