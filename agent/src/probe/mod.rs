@@ -20,7 +20,7 @@ use aya_log::EbpfLogger;
 
 use crate::config::{Capture, CapturePath};
 use crate::event::ConnectionId;
-use kernel::Kernel;
+use kernel::{Kernel, Types};
 use ring::Ring;
 
 /// The kernel side of one agent.
@@ -28,6 +28,7 @@ pub struct Probe {
     ebpf: Ebpf,
     path: CapturePath,
     programs: Programs,
+    types: Types,
     control: Arc<Control>,
     hot: bool,
     logger: Option<EbpfLogger<Diagnostics>>,
@@ -62,6 +63,20 @@ const SYSCALL_OLD: Programs = &[
     ("destroyed_fallback", "tcp_destroy_sock"),
 ];
 
+/// The fall-back path on kernels that do not know their own types.
+const UNTYPED: Programs = &[
+    ("returned_untyped", "sys_exit"),
+    ("state_changed_fallback", "inet_sock_set_state"),
+    ("destroyed_fallback", "tcp_destroy_sock"),
+];
+
+/// The same for kernels without bpf_loop.
+const UNTYPED_OLD: Programs = &[
+    ("returned_untyped_old", "sys_exit"),
+    ("state_changed_fallback", "inet_sock_set_state"),
+    ("destroyed_fallback", "tcp_destroy_sock"),
+];
+
 /// A refusal without the verifier's account of every instruction: its first and last lines.
 fn in_brief(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
@@ -76,9 +91,16 @@ fn in_brief(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Tens of megabytes once parsed: read when programs are loaded, and not kept.
-fn read_btf() -> Result<Btf> {
-    Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")
+/// Tens of megabytes once parsed: read when programs are loaded, and not kept. None where the
+/// kernel has none: then no program is typed.
+fn read_btf(types: &Types) -> Result<Option<Btf>> {
+    match types {
+        Types::Own => {
+            let btf = Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")?;
+            Ok(Some(btf))
+        }
+        Types::File(_) | Types::Unknown(_) => Ok(None),
+    }
 }
 
 /// Before 5.11 maps count against RLIMIT_MEMLOCK. Where it may not be raised, the map that does not
@@ -94,7 +116,10 @@ fn raise_memlock() {
 
 /// Programs of one capture path.
 fn programs(path: CapturePath, kernel: &Kernel) -> Programs {
+    let typed = kernel.btf == Types::Own;
     match path {
+        CapturePath::Syscall if !typed && !kernel.bpf_loop => UNTYPED_OLD,
+        CapturePath::Syscall if !typed => UNTYPED,
         CapturePath::Syscall if !kernel.bpf_loop => SYSCALL_OLD,
         CapturePath::Syscall => SYSCALL,
         CapturePath::Socket | CapturePath::Auto => SOCKET,
@@ -117,8 +142,8 @@ impl Probe {
             fallback: path == CapturePath::Syscall,
             capture,
         };
-        let btf = read_btf()?;
-        let mut ebpf = object::load(&settings, Some(&btf)).map_err(|e| kernel.explain(e))?;
+        let btf = read_btf(&kernel.btf)?;
+        let mut ebpf = object::load(&settings, btf.as_ref()).map_err(|e| kernel.explain(e))?;
         // An object whose programs have nothing to say has no log map: no error.
         let logger = EbpfLogger::init_with_logger(&mut ebpf, Diagnostics).ok();
         let control = Arc::new(Control::take(&mut ebpf, shards)?);
@@ -126,13 +151,14 @@ impl Probe {
             ebpf,
             path,
             programs: programs(path, kernel),
+            types: kernel.btf.clone(),
             control,
             hot: false,
             logger,
         };
         for &(program, tracepoint) in PROCESS.iter().chain(programs(path, kernel)) {
             probe
-                .load_program(program, tracepoint, &btf)
+                .load_program(program, tracepoint, btf.as_ref())
                 .map_err(|e| kernel.explain(e))?;
         }
         for &(program, tracepoint) in PROCESS {
@@ -200,9 +226,12 @@ impl Probe {
             .with_context(|| format!("the kernel side has no program {name}"))
     }
 
-    fn load_program(&mut self, name: &str, tracepoint: &str, btf: &Btf) -> Result<()> {
+    fn load_program(&mut self, name: &str, tracepoint: &str, btf: Option<&Btf>) -> Result<()> {
         match self.program(name)? {
-            Program::BtfTracePoint(p) => p.load(tracepoint, btf),
+            Program::BtfTracePoint(p) => {
+                let btf = btf.with_context(|| format!("{name} needs the kernel's own types"))?;
+                p.load(tracepoint, btf)
+            }
             Program::RawTracePoint(p) => p.load(),
             other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
         }
@@ -231,7 +260,8 @@ impl Probe {
             other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
         }
         .with_context(|| format!("detach {name}"))?;
-        self.load_program(name, tracepoint, &read_btf()?)
+        let btf = read_btf(&self.types)?;
+        self.load_program(name, tracepoint, btf.as_ref())
     }
 }
 
