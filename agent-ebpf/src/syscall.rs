@@ -428,3 +428,55 @@ fn over(socket: u64, how: u32) {
         connection::over(unsafe { &mut *state }, how);
     }
 }
+
+/// As [`returned`], for kernels without BTF of their own: the registers are a number only.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn returned_untyped(context: RawTracePointContext) -> i32 {
+    after_untyped(&context, Walker::Loop)
+}
+
+/// As [`returned_old`], likewise.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn returned_untyped_old(context: RawTracePointContext) -> i32 {
+    after_untyped(&context, Walker::Unrolled)
+}
+
+#[inline(always)]
+fn after_untyped(context: &RawTracePointContext, walker: Walker) -> i32 {
+    let registers: *const c_void = context.arg(0);
+    let result: i64 = context.arg(1);
+    let number = read::<u64>(registers, arch::NUMBER) as u32;
+    if !moves_bytes(number) || result < i32::MIN.into() || result > i32::MAX.into() {
+        return 0;
+    }
+    // SAFETY: no arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let tgid = (pid_tgid >> 32) as u32;
+    if tgid == global!(OWN) {
+        return 0;
+    }
+    if !connection::process_wanted(tgid) {
+        emit::count(Counter::Unselected, 1);
+        return 0;
+    }
+    let mut arguments = arch::arguments(&read::<Words>(registers, arch::FROM).0);
+    if arguments.compat {
+        emit::count(Counter::Compat, 1);
+        return 0;
+    }
+    if !peeks(&arguments) {
+        each(&mut arguments, result as i32, pid_tgid, walker);
+    }
+    0
+}
+
+/// The saved registers that are read, at once.
+#[derive(Clone, Copy)]
+struct Words([u64; arch::WORDS]);
+
+impl Default for Words {
+    #[inline(always)]
+    fn default() -> Self {
+        Self([0; arch::WORDS])
+    }
+}

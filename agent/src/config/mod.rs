@@ -65,6 +65,8 @@ pub enum CapturePath {
 pub struct Capture {
     /// Which hooks.
     pub path: CapturePath,
+    /// Kernel types from this file instead of the running kernel's own.
+    pub btf: Option<PathBuf>,
     /// Bytes copied of one message before only its length is followed.
     pub message_bytes: u32,
     /// Ring-buffer memory in all, bytes; a power of two.
@@ -83,6 +85,7 @@ impl Default for Capture {
     fn default() -> Self {
         Self {
             path: CapturePath::Auto,
+            btf: None,
             message_bytes: 64 * 1024,
             ring_bytes: 8 * 1024 * 1024,
             drain: Duration::from_millis(4),

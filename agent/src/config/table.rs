@@ -118,6 +118,9 @@ settings! {
     /// Which kernel hooks see the traffic: `socket` (kernel 6.3 and later), `syscall` (5.10 and
     /// later), or the best there is.
     "capture.path" = config.capture.path as Choice(CAPTURE_PATHS), "capture-path" "PATH" [] rare;
+    /// File with the types of exactly the running kernel (BTF, as BTFHub has it, unpacked), for
+    /// kernels without /sys/kernel/btf/vmlinux. With it the syscall path is used.
+    "capture.btf" = config.capture.btf as File, "btf" "FILE" [] rare;
     /// Bytes copied of one message; past that only its length is followed.
     "capture.message_bytes" = config.capture.message_bytes as Number { min: 1 << 10, max: 1 << 24, unit: Unit::Bytes }, "message-bytes" "BYTES" [] rare;
     /// Memory of all ring buffers together; a power of two.

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::event::clock::Clock;
 use crate::export::Exporters;
 use crate::export::metrics::Metrics;
-use crate::probe::kernel::{Kernel, PRIVILEGES};
+use crate::probe::kernel::{Kernel, PRIVILEGES, TYPES, Types};
 use crate::probe::{Control, Probe, clock};
 use crate::resource::Resources;
 use crate::span::Span;
@@ -107,7 +107,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     if start.config.disabled {
         return idle(start);
     }
-    let kernel = Kernel::look();
+    let kernel = Kernel::look(start.config.capture.btf.as_deref());
     able(&kernel)?;
     privilege::no_new().context("give up new privileges")?;
     let config = Arc::clone(&start.config);
@@ -254,14 +254,15 @@ fn finish(runtime: Runtime, exporters: Exporters, metrics: Option<Metrics>) {
 }
 
 fn able(kernel: &Kernel) -> Result<()> {
-    if kernel.missing.is_empty() {
+    let (missing, remedy) = if !kernel.missing.is_empty() {
+        let remedy = format!("{PRIVILEGES} (spantap doctor tells more)");
+        (kernel.missing.join(", "), remedy)
+    } else if let Types::Unknown(why) = &kernel.btf {
+        (format!("the kernel's types ({why})"), TYPES.to_owned())
+    } else {
         return Ok(());
-    }
-    Err(Unable {
-        missing: kernel.missing.join(", "),
-        remedy: format!("{PRIVILEGES} (spantap doctor tells more)"),
-    }
-    .into())
+    };
+    Err(Unable { missing, remedy }.into())
 }
 
 /// Whom not to trace, said once.
@@ -456,6 +457,18 @@ mod tests {
             stop: stopped,
         });
         assert_eq!(summary.expect("nothing can go wrong"), Summary::default());
+    }
+
+    #[test]
+    fn a_kernel_whose_types_are_unknown_is_unable() {
+        let mut kernel = Kernel::look(None);
+        kernel.missing = Vec::new();
+        kernel.btf = Types::Unknown("x: no such file".into());
+        let why = able(&kernel).unwrap_err();
+        assert!(why.downcast_ref::<Unable>().is_some());
+        for part in ["x: no such file", "--btf"] {
+            assert!(why.to_string().contains(part), "{why}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! (BTF, /proc, /sys), not by version numbers, except where the kernel shows nothing to look at.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use agent_ebpf::abi::{ABSENT, FIELD_COUNT, FIELDS};
 use anyhow::{Error, Result, bail};
@@ -16,8 +17,8 @@ pub struct Kernel {
     pub release: String,
     /// (major, minor).
     pub version: (u32, u32),
-    /// Whether /sys/kernel/btf/vmlinux is there and readable.
-    pub btf: bool,
+    /// Where its types are known from.
+    pub btf: Types,
     /// Offsets by `abi::Field`; all absent without BTF.
     pub offsets: [u32; FIELD_COUNT],
     /// sock_send_length and sock_recv_length.
@@ -31,6 +32,44 @@ pub struct Kernel {
     /// Capabilities that are missing, by name.
     pub missing: Vec<&'static str>,
 }
+
+/// Where kernel types are known from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Types {
+    /// The kernel's own: programs may be typed.
+    Own,
+    /// A file: offsets are known, but the kernel types no program.
+    File(PathBuf),
+    /// Nowhere; why.
+    Unknown(String),
+}
+
+impl Types {
+    /// Reads them: of the file, where one is named.
+    fn read(file: Option<&Path>) -> (Self, Vec<u8>) {
+        let path = file.unwrap_or(Path::new(OWN_TYPES));
+        let blob = fs::read(path)
+            .map_err(|why| why.to_string())
+            .and_then(|blob| {
+                let parsed = Btf::parse(&blob).map(drop);
+                parsed.map(|()| blob).map_err(|why| format!("{why:#}"))
+            });
+        match (blob, file) {
+            (Ok(blob), None) => (Self::Own, blob),
+            (Ok(blob), Some(file)) => (Self::File(file.to_owned()), blob),
+            (Err(why), _) => (
+                Self::Unknown(format!("{}: {why}", path.display())),
+                Vec::new(),
+            ),
+        }
+    }
+}
+
+const OWN_TYPES: &str = "/sys/kernel/btf/vmlinux";
+/// How to get types.
+pub const TYPES: &str = "a kernel with CONFIG_DEBUG_INFO_BTF, which distributions have from 5.10 on, \
+                         or a BTF file of this very kernel (--btf; github.com/aquasecurity/btfhub-archive \
+                         has many)";
 
 /// Capabilities the agent needs: bit (include/uapi/linux/capability.h), name, what for.
 pub const CAPABILITIES: &[(u32, &str, &str)] = &[
@@ -56,15 +95,15 @@ pub const PRIVILEGES: &str = "run spantap as root, or give it these capabilities
 const CAP_SYS_ADMIN: u32 = 21;
 
 impl Kernel {
-    /// Looks at the running kernel.
-    pub fn look() -> Self {
+    /// Looks at the running kernel; its types are those of `file`, where one is named.
+    pub fn look(file: Option<&Path>) -> Self {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let blob = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+        let (types, blob) = Types::read(file);
         let btf = Btf::parse(&blob).ok();
-        let tracepoint = |name: &str| {
-            btf.as_ref()
-                .is_some_and(|b| b.has_typedef(&format!("btf_trace_{name}")))
-        };
+        // tp_btf finds a tracepoint in the kernel's own types only.
+        let typed = btf.as_ref().filter(|_| types == Types::Own);
+        let tracepoint =
+            |name: &str| typed.is_some_and(|b| b.has_typedef(&format!("btf_trace_{name}")));
         Self {
             version: version(&release),
             release: release.trim().to_owned(),
@@ -73,7 +112,7 @@ impl Kernel {
             lifecycle_tracepoints: tracepoint("tcp_destroy_sock")
                 && tracepoint("inet_sock_set_state"),
             bpf_loop: btf.as_ref().is_some_and(|b| b.has_function("bpf_loop")),
-            btf: btf.is_some(),
+            btf: types,
             lockdown: lockdown(),
             missing: missing(),
         }
@@ -84,16 +123,16 @@ impl Kernel {
     /// # Errors
     /// Where this kernel has not what it needs.
     pub fn choose(&self, wanted: CapturePath) -> Result<CapturePath> {
-        if !self.btf {
-            bail!(
-                "this kernel shows no BTF (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF, \
-                 which distribution kernels have from 5.10 on"
-            );
+        if let Types::Unknown(why) = &self.btf {
+            bail!("the kernel's types are not known ({why}): it takes {TYPES}");
         }
         if self.version < (5, 10) {
             bail!("Linux {} is too old: 5.10 or later is needed", self.release);
         }
         match wanted {
+            CapturePath::Socket if matches!(self.btf, Types::File(_)) => bail!(
+                "the socket path needs the kernel's own types, not a file's: use --capture-path syscall"
+            ),
             CapturePath::Socket if !self.has_socket_path() => bail!(
                 "the socket path needs the tracepoints sock_send_length and sock_recv_length \
                  (Linux 6.3 and later), which {} has not: use --capture-path syscall",
@@ -251,8 +290,8 @@ mod tests {
 
     #[test]
     fn a_path_that_the_kernel_lacks_is_refused_with_the_way_out() {
-        let mut kernel = Kernel::look();
-        kernel.btf = true;
+        let mut kernel = Kernel::look(None);
+        kernel.btf = Types::Own;
         kernel.version = (6, 1);
         kernel.socket_tracepoints = false;
         assert_eq!(
@@ -261,5 +300,28 @@ mod tests {
         );
         let refused = kernel.choose(CapturePath::Socket).unwrap_err().to_string();
         assert!(refused.contains("--capture-path syscall"), "{refused}");
+    }
+
+    #[test]
+    fn types_of_a_file_are_for_the_syscall_path() {
+        let mut kernel = Kernel::look(Some(Path::new("/nonexistent")));
+        kernel.version = (5, 10);
+        let refused = kernel.choose(CapturePath::Auto).unwrap_err().to_string();
+        for part in ["/nonexistent", "CONFIG_DEBUG_INFO_BTF", "--btf"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        let own = Path::new(OWN_TYPES);
+        if !own.exists() {
+            return;
+        }
+        let kernel = Kernel::look(Some(own));
+        assert_eq!(kernel.btf, Types::File(own.to_owned()));
+        assert_eq!(kernel.absent_fields(), Kernel::look(None).absent_fields());
+        assert!(!kernel.has_socket_path());
+        assert!(kernel.choose(CapturePath::Socket).is_err());
+        assert_eq!(
+            kernel.choose(CapturePath::Auto).unwrap(),
+            CapturePath::Syscall
+        );
     }
 }

@@ -23,7 +23,7 @@ use aya_log::EbpfLogger;
 
 use crate::config::{Capture, CapturePath};
 use crate::event::ConnectionId;
-use kernel::Kernel;
+use kernel::{Kernel, Types};
 use ring::Ring;
 
 /// The kernel side of one agent.
@@ -90,6 +90,20 @@ const SYSCALL_OLD: Programs = &[
     ("destroyed_fallback", "tcp_destroy_sock"),
 ];
 
+/// The fall-back path on kernels that do not know their own types.
+const UNTYPED: Programs = &[
+    ("returned_untyped", "sys_exit"),
+    ("state_changed_fallback", "inet_sock_set_state"),
+    ("destroyed_fallback", "tcp_destroy_sock"),
+];
+
+/// The same for kernels without bpf_loop.
+const UNTYPED_OLD: Programs = &[
+    ("returned_untyped_old", "sys_exit"),
+    ("state_changed_fallback", "inet_sock_set_state"),
+    ("destroyed_fallback", "tcp_destroy_sock"),
+];
+
 /// A refusal without the verifier's account of every instruction: its first and last lines.
 fn in_brief(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
@@ -104,9 +118,16 @@ fn in_brief(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Tens of megabytes once parsed: read when programs are loaded, and not kept.
-fn read_btf() -> Result<Btf> {
-    Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")
+/// Tens of megabytes once parsed: read when programs are loaded, and not kept. None where the
+/// kernel has none: then no program is typed.
+fn read_btf(types: &Types) -> Result<Option<Btf>> {
+    match types {
+        Types::Own => {
+            let btf = Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")?;
+            Ok(Some(btf))
+        }
+        Types::File(_) | Types::Unknown(_) => Ok(None),
+    }
 }
 
 /// Before 5.11 maps count against RLIMIT_MEMLOCK. Where it may not be raised, the map that does not
@@ -122,7 +143,10 @@ fn raise_memlock() {
 
 /// Programs of one capture path.
 fn programs(path: CapturePath, kernel: &Kernel) -> Programs {
+    let typed = kernel.btf == Types::Own;
     match path {
+        CapturePath::Syscall if !typed && !kernel.bpf_loop => UNTYPED_OLD,
+        CapturePath::Syscall if !typed => UNTYPED,
         CapturePath::Syscall if !kernel.bpf_loop => SYSCALL_OLD,
         CapturePath::Syscall => SYSCALL,
         CapturePath::Socket | CapturePath::Auto => SOCKET,
@@ -145,8 +169,8 @@ impl Probe {
             fallback: path == CapturePath::Syscall,
             capture,
         };
-        let btf = read_btf()?;
-        let mut ebpf = object::load(&settings, Some(&btf)).map_err(|e| kernel.explain(e))?;
+        let btf = read_btf(&kernel.btf)?;
+        let mut ebpf = object::load(&settings, btf.as_ref()).map_err(|e| kernel.explain(e))?;
         // An object whose programs have nothing to say has no log map: no error.
         let logger = EbpfLogger::init_with_logger(&mut ebpf, Diagnostics).ok();
         let control = Arc::new(Control::take(&mut ebpf, shards)?);
@@ -162,7 +186,7 @@ impl Probe {
         };
         for &(program, tracepoint) in PROCESS.iter().chain(programs(path, kernel)) {
             probe
-                .load_program(program, tracepoint, &btf)
+                .load_program(program, tracepoint, btf.as_ref())
                 .map_err(|e| kernel.explain(e))?;
         }
         for &(program, tracepoint) in PROCESS {
@@ -249,9 +273,12 @@ impl Probe {
             .with_context(|| format!("the kernel side has no program {name}"))
     }
 
-    fn load_program(&mut self, name: &str, tracepoint: &str, btf: &Btf) -> Result<()> {
+    fn load_program(&mut self, name: &str, tracepoint: &str, btf: Option<&Btf>) -> Result<()> {
         match self.program(name)? {
-            Program::BtfTracePoint(p) => p.load(tracepoint, btf),
+            Program::BtfTracePoint(p) => {
+                let btf = btf.with_context(|| format!("{name} needs the kernel's own types"))?;
+                p.load(tracepoint, btf)
+            }
             Program::RawTracePoint(p) => p.load(),
             other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
         }

@@ -97,8 +97,11 @@ fn summary_line(shown: u64, filtered: u64, unprinted: u64, summary: &wiring::Sum
 
 /// Watching exports nothing unless a flag asks for it, and then not to the output it writes itself.
 fn watched(resolved: Resolved) -> Config {
-    let asked = matches!(resolved.origin("export.to"), Origin::Flag(_));
+    let flag = |name| matches!(resolved.origin(name), Origin::Flag(_));
+    let asked = flag("export.to");
+    let metrics = flag("export.metrics.to") || flag("export.metrics.endpoint");
     let mut config = resolved.config;
+    config.export.metrics = config.export.metrics.filter(|_| metrics);
     let own = |e: &Exporter| matches!(e, Exporter::Stdout | Exporter::Json);
     config.export.exporters.retain(|e| asked && !own(e));
     config
@@ -207,11 +210,15 @@ mod tests {
                 .collect();
             let flags = args(flags).settings.0;
             let resolved = crate::config::resolve(&flags, &vars, None).expect("it is right");
-            watched(resolved).export.exporters.len()
+            let export = watched(resolved).export;
+            export.exporters.len() + 10 * export.metrics.iter().len()
         };
         let endpoint = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:4318")];
         assert_eq!(exporters(&[], &[]), 0);
         assert_eq!(exporters(&[], &endpoint), 0);
         assert_eq!(exporters(&["--export", "otlp,stdout"], &endpoint), 1);
+        let metrics = [endpoint[0], ("OTEL_METRICS_EXPORTER", "otlp")];
+        assert_eq!(exporters(&[], &metrics), 0);
+        assert_eq!(exporters(&["--metrics", "otlp"], &endpoint), 10);
     }
 }

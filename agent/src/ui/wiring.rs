@@ -3,14 +3,14 @@
 
 use super::doctor::{Program, Report, Row, State};
 use crate::config::{Capture, CapturePath};
-use crate::probe::kernel::{CAPABILITIES, Kernel, PRIVILEGES, Trial};
+use crate::probe::kernel::{CAPABILITIES, Kernel, PRIVILEGES, TYPES, Trial, Types};
 
 pub use crate::pipeline::{Loss, OnSpan, Start, Summary, Unable, run as start};
 
 /// What the kernel and our privileges allow, `capture` being as configured: each row looked for, and
 /// the programs tried for real.
 pub fn report(capture: &Capture) -> Report {
-    let kernel = Kernel::look();
+    let kernel = Kernel::look(capture.btf.as_deref());
     let mut rows = vec![release(&kernel)];
     rows.extend(privileges(&kernel.missing));
     rows.extend([btf(&kernel), lockdown(&kernel)]);
@@ -22,7 +22,7 @@ pub fn report(capture: &Capture) -> Report {
     };
     let path = in_use(capture.path, &works);
     let able = kernel.missing.is_empty()
-        && kernel.btf
+        && !matches!(kernel.btf, Types::Unknown(_))
         && kernel.version >= (5, 10)
         && path.state != State::Missing;
     rows.push(path);
@@ -70,18 +70,23 @@ fn privileges(missing: &[&str]) -> impl Iterator<Item = Row> {
 
 fn btf(kernel: &Kernel) -> Row {
     let absent = kernel.absent_fields();
-    if !kernel.btf {
-        let detail = "no /sys/kernel/btf/vmlinux: offsets of kernel fields are unknown";
+    let from = match &kernel.btf {
+        Types::Own => String::new(),
+        Types::File(file) => format!(" in {}", file.display()),
+        Types::Unknown(why) => {
+            let detail = format!("{why}: offsets of kernel fields are unknown");
+            return row("BTF", State::Missing, detail, TYPES);
+        }
+    };
+    if absent.is_empty() {
         row(
             "BTF",
-            State::Missing,
-            detail,
-            "a kernel with CONFIG_DEBUG_INFO_BTF",
+            State::Ok,
+            format!("every kernel field was found{from}"),
+            "",
         )
-    } else if absent.is_empty() {
-        row("BTF", State::Ok, "every kernel field was found", "")
     } else {
-        let detail = format!("not in this kernel: {}", absent.join(", "));
+        let detail = format!("not in this kernel{from}: {}", absent.join(", "));
         row("BTF", State::Degraded, detail, "")
     }
 }
