@@ -208,7 +208,7 @@ pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call:
         state: socket.field(Field::SkState),
         has_counters: 0,
         direction: call.way,
-        pad: 0,
+        fin: 0,
         write_seq: 0,
         copied_seq: 0,
         snd_una: 0,
@@ -229,6 +229,7 @@ pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call:
     if let Some(tcp) = tcp {
         addresses(open, socket);
         counters(open, tcp);
+        open.fin = (socket.field::<u64>(Field::SkFlags) >> SOCK_DONE & 1) as u8;
     }
     // SAFETY: the whole record is initialised.
     unsafe {
@@ -240,6 +241,9 @@ pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call:
         )
     }
 }
+
+/// Bit of enum sock_flags (include/net/sock.h), which tcp_fin and nothing else sets for TCP.
+const SOCK_DONE: u32 = 1;
 
 /// Network namespace inode of a socket; read apart, as it follows a pointer.
 #[derive(Clone, Copy)]

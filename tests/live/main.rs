@@ -33,10 +33,6 @@ fn main() -> std::process::ExitCode {
 /// What is not right yet.
 const GAPS: &[spantap_tests::run::Gap] = &[
     (
-        "shapes::closed-in-request",
-        "a server that first reads after the client's reset cannot tell the FIN from a byte",
-    ),
-    (
         "io::uring-body::syscall",
         "the fall-back path sees no io_uring, but for jumps in TCP's positions",
     ),
