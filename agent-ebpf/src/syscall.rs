@@ -291,7 +291,7 @@ fn transfer(transfers: &Transfers, result: i32, walker: Walker) {
         length: result as u32,
     };
     // TCP is at the end of the whole call by now.
-    let position = position(socket, tcp, way).wrapping_sub(transfers.left as u32);
+    let at = position(socket, tcp, way).wrapping_sub(transfers.left as u32);
     if state.opened == 0 {
         let whole = Call {
             length: call.length.wrapping_add(transfers.left as u32),
@@ -303,16 +303,16 @@ fn transfer(transfers: &Transfers, result: i32, walker: Walker) {
         }
         state.begin(tcp.then_some(socket), way);
     }
-    let offset = connection::advance(state, way, call.length, position);
-    if way == EGRESS && tcp && walker == Walker::Loop {
-        let position = socket.field(Field::CopiedSeq);
-        let bytes = connection::received_unseen(state, position, pid_tgid as u32);
+    let offset = connection::advance(state, socket, way, call.length, at);
+    if tcp && walker == Walker::Loop {
+        let other = way ^ 1;
+        let at = position(socket, tcp, other);
+        let bytes = connection::unseen(state, socket, other, at, pid_tgid as u32);
         if bytes > 0 {
-            payload::deliver_unseen(state, call, bytes);
+            payload::deliver_unseen(state, call, other, bytes);
         }
-    } else {
-        state.receiver = pid_tgid as u32;
     }
+    state.mover[(way & 1) as usize] = pid_tgid as u32;
     payload::deliver(state, &arguments, call, offset, walker);
 }
 
