@@ -69,8 +69,8 @@ pub struct Open {
     pub has_counters: u8,
     /// [`EGRESS`] or [`INGRESS`]: the way of the call that opened this record.
     pub direction: u8,
-    /// Unused.
-    pub pad: u8,
+    /// 1 once the peer's FIN is among what was received.
+    pub fin: u8,
     /// tcp_sock.write_seq, after the call that opened this record.
     pub write_seq: u32,
     /// tcp_sock.copied_seq, after that call.
@@ -296,6 +296,7 @@ fields! {
     SkType = "sock"."sk_type",
     SkFamily = "sock_common"."skc_family",
     SkState = "sock_common"."skc_state",
+    SkFlags = "sock_common"."skc_flags",
     SkRemote4 = "sock_common"."skc_daddr",
     SkLocal4 = "sock_common"."skc_rcv_saddr",
     SkRemotePort = "sock_common"."skc_dport",

@@ -42,8 +42,8 @@ pub struct Connection {
     pub tcp: u8,
     /// What the last judgement was.
     pub judgement: Judgement,
-    /// Thread that last received here.
-    pub receiver: u32,
+    /// Thread that last moved bytes, by direction.
+    pub mover: [u32; 2],
     /// 1 once sendmmsg or recvmmsg was used on it.
     pub batched: u8,
 }
@@ -66,7 +66,7 @@ impl Connection {
             opened: 0,
             tcp: tcp as u8,
             judgement: Judgement::Unselected,
-            receiver: 0,
+            mover: [0; 2],
             batched: 0,
         }
     }
@@ -211,7 +211,7 @@ pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call:
         state: socket.field(Field::SkState),
         has_counters: 0,
         direction: call.way,
-        pad: 0,
+        fin: 0,
         write_seq: 0,
         copied_seq: 0,
         snd_una: 0,
@@ -232,6 +232,7 @@ pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call:
     if let Some(tcp) = tcp {
         addresses(open, socket);
         counters(open, tcp);
+        open.fin = has_fin(socket) as u8;
     }
     // SAFETY: the whole record is initialised.
     unsafe {
@@ -243,6 +244,9 @@ pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call:
         )
     }
 }
+
+/// Bit of enum sock_flags (include/net/sock.h), which tcp_fin and nothing else sets for TCP.
+const SOCK_DONE: u32 = 1;
 
 /// Network namespace inode of a socket; read apart, as it follows a pointer.
 #[derive(Clone, Copy)]
@@ -368,43 +372,55 @@ const TCP_LAST_ACK: i32 = 9;
 /// Offset of the first byte of a call that moved `length` bytes, and the bytes that were moved
 /// before it unseen. TCP's own position decides; it moves by itself where we see no call (splice).
 #[inline(always)]
-pub fn advance(connection: &mut Connection, way: u8, length: u32, position: u32) -> u64 {
+pub fn advance<P: Pointer>(
+    connection: &mut Connection,
+    socket: P,
+    way: u8,
+    length: u32,
+    position: u32,
+) -> u64 {
     let way = (way & 1) as usize;
-    let start = if connection.tcp != 0 && connection.sequence[way] != 0 {
-        // 0 stands for "no position yet": a real position of 0 only costs one check of one call.
-        let moved = position.wrapping_sub(connection.sequence[way]);
-        let mut unseen = moved.wrapping_sub(length);
-        if unseen == 1 {
-            // A FIN takes a number of its own and is no byte.
-            unseen = 0;
-        }
+    let known = connection.sequence[way];
+    let mut start = connection.next[way];
+    // 0 stands for "no position yet": a real position of 0 only costs one check of one call.
+    if connection.tcp != 0 && known != 0 {
+        let unseen = position.wrapping_sub(known).wrapping_sub(length);
         // A position behind or far ahead is a race with another thread of the same socket.
-        if unseen < (1 << 31) {
-            connection.next[way].wrapping_add(unseen.into())
-        } else {
-            connection.next[way]
+        if unseen < (1 << 31) && !(unseen == 1 && way == INGRESS as usize && has_fin(socket)) {
+            start = start.wrapping_add(unseen.into());
         }
-    } else {
-        connection.next[way]
-    };
+    }
     connection.sequence[way] = position;
     connection.next[way] = start.wrapping_add(length.into());
     start
 }
 
-/// Bytes that this thread has received since it last did so in a call we saw (splice to a pipe, on
-/// the fall-back path also io_uring), now that it sends: their number. Another thread's call may be
-/// on its way to be seen, so only the thread that receives here is asked.
+/// Whether the peer's FIN has come, which takes a number of its own and is no byte.
 #[inline(always)]
-pub fn received_unseen(connection: &mut Connection, position: u32, tid: u32) -> u32 {
-    let known = connection.sequence[INGRESS as usize];
-    if connection.tcp == 0 || connection.way != INGRESS || connection.receiver != tid || known == 0
-    {
+fn has_fin<P: Pointer>(socket: P) -> bool {
+    socket.field::<u64>(Field::SkFlags) >> SOCK_DONE & 1 != 0
+}
+
+/// Bytes that this thread has moved in a direction since it last did so in a call we saw (splice to a
+/// pipe, on the fall-back path also io_uring), now that it goes on in the other: their number.
+/// Another thread's call may be on its way to be seen, so only the thread that last moved bytes
+/// there is asked.
+#[inline(always)]
+pub fn unseen<P: Pointer>(
+    connection: &mut Connection,
+    socket: P,
+    way: u8,
+    position: u32,
+    tid: u32,
+) -> u32 {
+    let at = (way & 1) as usize;
+    let known = connection.sequence[at];
+    if connection.tcp == 0 || connection.way != way || connection.mover[at] != tid || known == 0 {
         return 0;
     }
     let moved = position.wrapping_sub(known);
-    // One is a FIN, not a byte; what is behind is another thread's.
-    if moved < 2 || moved > i32::MAX as u32 {
+    // What is behind is another thread's.
+    if moved > i32::MAX as u32 || (moved == 1 && way == INGRESS && has_fin(socket)) {
         0
     } else {
         moved

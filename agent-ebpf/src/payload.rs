@@ -75,19 +75,19 @@ pub fn message(address: u64) -> Option<[u64; 2]> {
     iovec(address, 1)
 }
 
-/// A record of bytes that were received in a call nobody saw: only their number is known.
+/// A record of bytes that were moved in a call nobody saw: only their number is known.
 #[inline(always)]
-pub fn deliver_unseen(connection: &mut Connection, call: Call, bytes: u32) {
+pub fn deliver_unseen(connection: &mut Connection, call: Call, way: u8, bytes: u32) {
     let Some(scratch) = scratch(call.way.into()) else {
         return;
     };
-    let offset = connection.next[INGRESS as usize];
-    connection.next[INGRESS as usize] = offset.wrapping_add(bytes.into());
-    let position = connection.sequence[INGRESS as usize];
-    connection.sequence[INGRESS as usize] = position.wrapping_add(bytes);
+    let at = (way & 1) as usize;
+    let offset = connection.next[at];
+    connection.next[at] = offset.wrapping_add(bytes.into());
+    connection.sequence[at] = connection.sequence[at].wrapping_add(bytes);
     emit::count(Counter::NoBuffer, 1);
     let call = Call {
-        way: INGRESS,
+        way,
         length: bytes,
         ..call
     };

@@ -88,16 +88,17 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
         }
         state.begin((!tcp.0.is_null()).then_some(tcp), way);
     }
-    let offset = connection::advance(state, way, call.length, position);
+    let offset = connection::advance(state, Typed(socket), way, call.length, position);
+    // Every send is seen here; a splice from the socket to a pipe is not.
     if way == EGRESS && !tcp.0.is_null() {
-        let bytes =
-            connection::received_unseen(state, tcp.field(Field::CopiedSeq), pid_tgid as u32);
+        let position = tcp.field(Field::CopiedSeq);
+        let tid = pid_tgid as u32;
+        let bytes = connection::unseen(state, Typed(socket), INGRESS, position, tid);
         if bytes > 0 {
-            payload::deliver_unseen(state, call, bytes);
+            payload::deliver_unseen(state, call, INGRESS, bytes);
         }
-    } else {
-        state.receiver = pid_tgid as u32;
     }
+    state.mover[(way & 1) as usize] = pid_tgid as u32;
     payload::deliver(state, &arguments, call, offset, Walker::Loop, true);
 }
 

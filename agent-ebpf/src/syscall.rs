@@ -70,19 +70,24 @@ fn after(context: &BtfTracePointContext, walker: Walker) -> i32 {
     if flags & ASIDE != 0 {
         return 0;
     }
-    let Some(slot) = TRANSFERS.get_ptr_mut(0) else {
-        return 0;
-    };
-    // SAFETY: this CPU's slot, valid for the program's run; it does not nest in itself.
-    let transfers = unsafe { &mut *slot };
-    *transfers = Transfers {
+    let mut transfers = Transfers {
         arguments,
         pid_tgid,
         array: 0,
         left: result,
         discards: flags & MSG_TRUNC != 0,
     };
-    each(transfers, walker);
+    if walker == Walker::Unrolled {
+        first(&mut transfers);
+        return 0;
+    }
+    let Some(slot) = TRANSFERS.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: this CPU's slot, valid for the program's run; it does not nest in itself.
+    let slot = unsafe { &mut *slot };
+    *slot = transfers;
+    each(slot);
     0
 }
 
@@ -164,46 +169,50 @@ pub struct Transfers {
 }
 
 /// The transfers of one call: one, or a message each.
+/// The transfers of one call: one, or a message each.
 #[inline(always)]
-fn each(call: &mut Transfers, walker: Walker) {
-    let several = match call.arguments.number {
-        call::SENDMMSG => call::SENDMSG,
-        call::RECVMMSG => call::RECVMSG,
-        _ => 0,
-    };
+fn each(call: &mut Transfers) {
     let mut count = 1;
-    if several != 0 && call.left > 0 {
-        call.arguments.number = several;
-        call.array = call.arguments.value[1];
+    let several = batched(call);
+    if several {
         count = call.left as u32;
         call.left = 0;
     }
-    if walker == Walker::Loop {
-        let mut context = core::ptr::from_mut(call);
-        let context = core::ptr::addr_of_mut!(context).cast();
-        // SAFETY: the callbacks take what they are given here; the verifier checks their bodies.
-        unsafe {
-            if several != 0 {
-                bpf_loop(count, sum as *mut c_void, context, 0);
-            }
-            bpf_loop(count, next as *mut c_void, context, 0);
+    let mut context = core::ptr::from_mut(call);
+    let context = core::ptr::addr_of_mut!(context).cast();
+    // SAFETY: the callbacks take what they are given here; the verifier checks their bodies.
+    unsafe {
+        if several {
+            bpf_loop(count, sum as *mut c_void, context, 0);
         }
-        return;
+        bpf_loop(count, next as *mut c_void, context, 0);
     }
-    // The first message is all that the verifiers of old kernels have patience for; what came after
-    // it shows as a hole with the next call.
-    if call.array != 0 {
-        for index in 0..SUMMED {
-            if index < count {
-                call.left += i64::from(batch::moved(call.array, index));
-            }
-        }
-    }
-    one(call, 0, walker);
 }
 
-/// Messages whose lengths are added up without bpf_loop.
-const SUMMED: u32 = 8;
+/// The first transfer of a call: all that the verifiers of kernels without bpf_loop have patience
+/// for. What came after it shows as a hole with the next call.
+#[inline(always)]
+fn first(call: &mut Transfers) {
+    if batched(call) {
+        call.left = batch::moved(call.array, 0).into();
+    }
+    one(call, 0, Walker::Unrolled);
+}
+
+/// Makes a call for several messages one for a message; whether it was.
+#[inline(always)]
+fn batched(call: &mut Transfers) -> bool {
+    let single = match call.arguments.number {
+        call::SENDMMSG => call::SENDMSG,
+        call::RECVMMSG => call::RECVMSG,
+        _ => return false,
+    };
+    if call.left > 0 {
+        call.arguments.number = single;
+        call.array = call.arguments.value[1];
+    }
+    call.left > 0
+}
 
 /// bpf_loop's callback: adds a message to the bytes of its call.
 extern "C" fn sum(index: u32, context: *mut c_void) -> i64 {
@@ -290,8 +299,12 @@ fn transfer(transfers: &Transfers, result: i32, walker: Walker) {
         way,
         length: result as u32,
     };
-    // TCP is at the end of the whole call by now.
-    let position = position(socket, tcp, way).wrapping_sub(transfers.left as u32);
+    // TCP is at the end of the whole call by now. How long that was, nobody has added up on an old kernel.
+    let mut at = position(socket, tcp, way).wrapping_sub(transfers.left as u32);
+    let known = state.sequence[(way & 1) as usize];
+    if walker == Walker::Unrolled && transfers.array != 0 && known != 0 {
+        at = known.wrapping_add(call.length);
+    }
     if state.opened == 0 {
         let whole = Call {
             length: call.length.wrapping_add(transfers.left as u32),
@@ -303,17 +316,23 @@ fn transfer(transfers: &Transfers, result: i32, walker: Walker) {
         }
         state.begin(tcp.then_some(socket), way);
     }
-    let offset = connection::advance(state, way, call.length, position);
-    if way == EGRESS && tcp && walker == Walker::Loop {
-        let position = socket.field(Field::CopiedSeq);
-        let bytes = connection::received_unseen(state, position, pid_tgid as u32);
-        if bytes > 0 {
-            payload::deliver_unseen(state, call, bytes);
-        }
-    } else {
-        state.receiver = pid_tgid as u32;
+    let offset = connection::advance(state, socket, way, call.length, at);
+    if tcp && walker == Walker::Loop {
+        opposite(state, socket, call);
     }
+    state.mover[(way & 1) as usize] = pid_tgid as u32;
     payload::deliver(state, &arguments, call, offset, walker, false);
+}
+
+/// Tells of what went the other way unseen.
+#[inline(always)]
+fn opposite(state: &mut Connection, socket: Untyped, call: Call) {
+    let way = call.way ^ 1;
+    let at = position(socket, true, way);
+    let bytes = connection::unseen(state, socket, way, at, call.pid_tgid as u32);
+    if bytes > 0 {
+        payload::deliver_unseen(state, call, way, bytes);
+    }
 }
 
 /// How far TCP is.

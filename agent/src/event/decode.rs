@@ -5,7 +5,9 @@
 //! (include/linux/tcp.h): a connecting socket's SYN is acknowledged like a byte and so counts in
 //! bytes_acked, an accepting socket's does not (tcp_rcv_synsent_state_process calls tcp_ack on the
 //! established path, tcp_check_req makes the child after it); bytes_sent counts payload alone.
-//! So `acked + in flight − (sent − retransmitted)` is 1 on the end that connected, 0 on the other.
+//! So `acked + in flight − (sent − retransmitted)` is 1 on the end that connected, 0 on the other,
+//! and one more once this end has sent its FIN. The peer's FIN counts in rcv_nxt and in
+//! bytes_received, and in copied_seq once the end was read (tcp_rcv_nxt_update, tcp_recvmsg_locked).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -152,25 +154,20 @@ impl Positions {
     fn of(raw: &abi::Open) -> Self {
         let in_flight = u64::from(raw.snd_nxt.wrapping_sub(raw.snd_una));
         let fresh = raw.bytes_sent.wrapping_sub(raw.bytes_retrans);
-        let role = match raw.bytes_acked.wrapping_add(in_flight).wrapping_sub(fresh) {
-            0 => Some(Role::Server),
-            1 => Some(Role::Client),
-            // An acknowledgement came in between the reads, or the socket is closing.
-            _ => None,
-        };
+        let numbers = raw.bytes_acked.wrapping_add(in_flight).wrapping_sub(fresh);
+        let (role, fin) = own(raw.state, numbers, raw.snd_nxt == raw.write_seq);
         let syn = u64::from(role == Some(Role::Client));
+        let end = raw.write_seq.wrapping_sub(fin);
         let unacked = u64::from(raw.write_seq.wrapping_sub(raw.snd_una));
-        let sent = raw.bytes_acked.wrapping_add(unacked).wrapping_sub(syn);
-        // The peer's FIN takes a number of its own, which bytes_received does not count.
-        let fin = u32::from(matches!(raw.state, CLOSE_WAIT | LAST_ACK | CLOSING));
-        let unread = raw.rcv_nxt.wrapping_sub(fin).wrapping_sub(raw.copied_seq);
-        // copied_seq passes the FIN when the end was read: then nothing is unread.
-        let unread = if unread == u32::MAX { 0 } else { unread };
+        let sent = raw.bytes_acked.wrapping_add(unacked);
+        let sent = sent.wrapping_sub(syn).wrapping_sub(fin.into());
+        // Of what is unread, the last number is the FIN's; where nothing is, it was read.
+        let unread = raw.rcv_nxt.wrapping_sub(raw.copied_seq).max(raw.fin.into());
         let received = raw.bytes_received.wrapping_sub(unread.into());
         let first = |position: u32, offset: u64| u64::from(position.wrapping_sub(offset as u32));
         let ends = role.map(|_| Ends {
-            own: first(raw.write_seq, sent),
-            peer: first(raw.rcv_nxt.wrapping_sub(fin), raw.bytes_received),
+            own: first(end, sent),
+            peer: first(raw.rcv_nxt, raw.bytes_received),
         });
         let opening = |way: u8| {
             if raw.direction == way {
@@ -190,8 +187,32 @@ impl Positions {
     }
 }
 
+/// From the numbers this end has sent that were no payload, whether its role is known and how many of
+/// write_seq's are its FIN's. `all` of write_seq is sent.
+fn own(state: u8, numbers: u64, all: bool) -> (Option<Role>, u32) {
+    let (fin, sent) = match state {
+        FIN_WAIT1 | FIN_WAIT2 | LAST_ACK | CLOSING => (1, u64::from(all)),
+        // After a reset there is no FIN, else there is: one number can be either's.
+        CLOSE => match numbers {
+            0 => (0, 0),
+            2 => (1, 1),
+            _ => return (None, 0),
+        },
+        _ => (0, 0),
+    };
+    let role = match numbers.wrapping_sub(sent) {
+        0 => Some(Role::Server),
+        1 => Some(Role::Client),
+        // An acknowledgement came in between the reads.
+        _ => None,
+    };
+    (role, fin)
+}
+
 /// include/net/tcp_states.h
-const CLOSE_WAIT: u8 = 8;
+const FIN_WAIT1: u8 = 4;
+const FIN_WAIT2: u8 = 5;
+const CLOSE: u8 = 7;
 const LAST_ACK: u8 = 9;
 const CLOSING: u8 = 11;
 
@@ -221,7 +242,7 @@ mod tests {
             state: 1,
             has_counters: 1,
             direction,
-            pad: 0,
+            fin: 0,
             write_seq: own.wrapping_add(sent as u32),
             copied_seq: peer.wrapping_add(received as u32),
             // 10 bytes are in flight, and 5 arrived that nobody read.
@@ -249,6 +270,42 @@ mod tests {
         assert_eq!(server.role, Some(Role::Server));
         assert_eq!(server.base, [400, 150]);
         assert_eq!(server.ends.unwrap().own, 0xffff_ff00);
+    }
+
+    #[test]
+    fn fins_are_no_bytes() {
+        let whole = open(&raw(false, 400, 200, INGRESS, 50)).unwrap();
+        let same = |raw: &abi::Open| {
+            let open = open(raw).unwrap();
+            assert_eq!((open.role, open.base), (whole.role, whole.base));
+            assert_eq!(open.ends, whole.ends);
+        };
+        // The peer's, not read and read; the 5 bytes before it are read with it.
+        let mut peer = raw(false, 400, 200, INGRESS, 50);
+        (peer.fin, peer.state) = (1, 8);
+        peer.rcv_nxt = peer.rcv_nxt.wrapping_add(1);
+        peer.bytes_received += 1;
+        same(&peer);
+        peer.copied_seq = peer.rcv_nxt;
+        peer.length += 5;
+        same(&peer);
+        // Reset after it.
+        peer.state = CLOSE;
+        same(&peer);
+        // This end's: not sent, in flight, acknowledged.
+        let mut own = raw(false, 400, 200, INGRESS, 50);
+        own.state = FIN_WAIT1;
+        own.write_seq = own.write_seq.wrapping_add(1);
+        same(&own);
+        own.snd_nxt = own.write_seq;
+        same(&own);
+        own.state = FIN_WAIT2;
+        own.snd_una = own.snd_nxt;
+        own.bytes_acked += 11;
+        same(&own);
+        // Whose number it is cannot be told any more.
+        own.state = CLOSE;
+        assert_eq!(open(&own).unwrap().role, None);
     }
 
     #[test]
