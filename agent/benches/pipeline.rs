@@ -38,7 +38,6 @@ fn open(id: u64) -> Event<'static> {
         role: Some(Role::Server),
         ends: Some(Ends { own: id, peer: !id }),
         base: [0, 0],
-        netns: 1,
     })
 }
 

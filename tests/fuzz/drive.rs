@@ -197,7 +197,6 @@ impl Play {
                 role: Some(Role::Server),
                 ends: None,
                 base: [base, base],
-                netns: 0,
             };
             shard.take(&Event::Open(open), out);
         });

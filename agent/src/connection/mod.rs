@@ -211,9 +211,9 @@ impl<V> Table<V> {
     }
 }
 
-/// Spreads connection ids, which the kernel counts up: no attacker chooses them.
+/// Spreads ids that the kernel or this agent counts up: no attacker chooses them.
 #[derive(Debug, Default)]
-struct IdHasher(u64);
+pub struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {

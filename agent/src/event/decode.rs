@@ -128,7 +128,6 @@ fn open(raw: &abi::Open) -> Option<Open> {
         role: tcp.as_ref().and_then(|t| t.role),
         ends,
         base: tcp.map_or([0; 2], |t| t.base),
-        netns: raw.netns,
     })
 }
 

@@ -108,8 +108,6 @@ pub struct Open {
     pub ends: Option<Ends>,
     /// Absolute stream offset of the kernel side's offset 0, egress then ingress.
     pub base: [u64; 2],
-    /// Inode of the network namespace; 0 when unknown.
-    pub netns: u32,
 }
 
 /// Why bytes of a segment are missing.

@@ -332,8 +332,6 @@ impl Talk {
                     remote: open.remote.clone(),
                     role,
                     key: open.ends.map(|ends| ends.key(role)),
-                    netns: open.netns,
-                    comm: open.comm.as_str().into(),
                 })
             });
         }

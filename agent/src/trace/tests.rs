@@ -90,8 +90,6 @@ impl Side {
             }),
             role: self.role,
             key: None,
-            netns: 0,
-            comm: "test".into(),
         })
     }
 

@@ -220,7 +220,6 @@ impl Player {
             role: None,
             ends: Some(Ends { own: 1, peer: 2 }),
             base: [0, 0],
-            netns: 0,
         };
         end.with(|shard, out| shard.take(&Event::Open(open), out));
         end

@@ -51,7 +51,6 @@ impl Bench {
             role: None,
             ends: None,
             base,
-            netns: 0,
         }));
     }
 
