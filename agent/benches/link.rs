@@ -134,8 +134,6 @@ fn facts(headers: bool) -> Vec<(u64, Fact)> {
             remote: address("127.0.0.1:8080"),
             role,
             key: None,
-            netns: 0,
-            comm: "x".into(),
         })
     };
     let (client, server) = (peer(Role::Client), peer(Role::Server));

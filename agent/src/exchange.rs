@@ -34,10 +34,6 @@ pub struct Peer {
     pub role: Role,
     /// The connection's name on both ends.
     pub key: Option<StreamKey>,
-    /// Network namespace inode; 0 unknown.
-    pub netns: u32,
-    /// comm of the thread that first used it.
-    pub comm: Box<str>,
 }
 
 /// Names one message on the wire on both ends: the same on the client's host and the server's.
@@ -203,7 +199,7 @@ impl Exchanges {
             Part::Fault(fault) => exchange.blame(fault),
             Part::Upgrade => self.close(index, Outcome::Upgraded, at.time, sink),
             Part::Abandon => self.close(index, Outcome::Abandoned, at.time, sink),
-            Part::Interim(_) | Part::Request(..) => {}
+            Part::Request(..) => {}
         }
     }
 

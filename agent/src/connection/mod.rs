@@ -11,7 +11,7 @@ pub mod stream;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::event::{Address, ConnectionId, Direction, Execution, Nanos, Open};
+use crate::event::{ConnectionId, Direction, Execution, Nanos, Open};
 use stream::Stream;
 
 /// Where and by whom a byte was moved.
@@ -80,11 +80,6 @@ impl<S> Connection<S> {
             open,
             state,
         }
-    }
-
-    /// Whether it is a unix socket's end.
-    pub fn is_unix(&self) -> bool {
-        matches!(self.open.local, Address::Unix(_)) || matches!(self.open.remote, Address::Unix(_))
     }
 
     /// Absolute offset of the kernel side's offset 0.
@@ -211,9 +206,9 @@ impl<V> Table<V> {
     }
 }
 
-/// Spreads connection ids, which the kernel counts up: no attacker chooses them.
+/// Spreads ids that the kernel or this agent counts up: no attacker chooses them.
 #[derive(Debug, Default)]
-struct IdHasher(u64);
+pub struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {

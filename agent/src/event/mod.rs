@@ -110,6 +110,13 @@ pub struct Open {
     pub netns: u32,
 }
 
+impl Open {
+    /// Whether it is a unix socket.
+    pub fn is_unix(&self) -> bool {
+        matches!(self.local, Address::Unix(_)) || matches!(self.remote, Address::Unix(_))
+    }
+}
+
 /// Why bytes of a segment are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hole {

@@ -13,8 +13,6 @@ fn peer() -> Arc<Peer> {
             client: 7,
             server: 8,
         }),
-        netns: 0,
-        comm: "test".into(),
     })
 }
 

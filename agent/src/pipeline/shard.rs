@@ -144,14 +144,19 @@ impl Shard {
             self.stats.connection_unselected.add(1);
             return self.leave(id, open.time, out);
         }
-        self.apart.forget(id);
+        let again = self.apart.forget(id);
+        let mut open = open.clone();
+        if again && open.is_unix() {
+            // Its offsets begin anew on this end only: they name no message on both.
+            open.ends = None;
+        }
         let talk = Talk {
-            conversation: Conversation::new(open.base != [0, 0]),
+            conversation: Conversation::new(again || open.base != [0, 0]),
             exchanges: Exchanges::default(),
             peer: None,
             holds: 0,
         };
-        let connection = Box::new(Connection::new(open.clone(), talk));
+        let connection = Box::new(Connection::new(open, talk));
         if let Some((old, connection)) = self.table.insert(id, connection) {
             // What had to go is introduced anew with its next bytes.
             self.stats.connection_evicted.add(u64::from(old != id));
@@ -279,7 +284,7 @@ impl Shard {
         for (id, connection) in self.table.iter_mut() {
             let silent = now.saturating_sub(connection.active);
             let over = silent >= timeout;
-            let unix = connection.is_unix();
+            let unix = connection.open.is_unix();
             let Connection {
                 streams,
                 state,
@@ -341,8 +346,6 @@ impl Talk {
                     remote: open.remote.clone(),
                     role,
                     key: open.ends.map(|ends| ends.key(role)),
-                    netns: open.netns,
-                    comm: open.comm.as_str().into(),
                 })
             });
         }

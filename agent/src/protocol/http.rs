@@ -283,7 +283,6 @@ impl<'a> Found<'a> {
                 self.carrier().traceparent.push(text(value, stats).into());
             }
             2 if is("b3") => join(&mut self.carrier().b3, value, stats),
-            7 if is("baggage") => join(&mut self.carrier().baggage, value, stats),
             10 if is("tracestate") => join(&mut self.carrier().tracestate, value, stats),
             10 if is("x-b3-flags") => join(&mut self.carrier().b3_flags, value, stats),
             11 if is("x-b3-spanid") => join(&mut self.carrier().b3_span_id, value, stats),

@@ -158,8 +158,6 @@ pub struct Carrier {
     pub traceparent: SmallVec<[Box<str>; 1]>,
     /// `tracestate`.
     pub tracestate: Option<Box<str>>,
-    /// `baggage`.
-    pub baggage: Option<Box<str>>,
     /// `b3`.
     pub b3: Option<Box<str>>,
     /// `x-b3-traceid`.
@@ -230,8 +228,6 @@ pub enum Part {
     Request(Box<Request>, Mark),
     /// The final response's head is whole; `at` is its first byte.
     Response(Box<Response>),
-    /// An interim response (HTTP 1xx), by its code.
-    Interim(u16),
     /// The message is over; `at` is its last byte.
     Finish(Finish),
     /// To be said on the exchange this message belongs to.

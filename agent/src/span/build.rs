@@ -547,8 +547,6 @@ mod tests {
                     remote: case.remote,
                     role: case.role,
                     key: None,
-                    netns: 0,
-                    comm: "x".into(),
                 }),
                 key: None,
                 request: Box::new(Request {

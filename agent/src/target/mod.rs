@@ -21,8 +21,6 @@ pub mod files;
 
 pub mod glob;
 
-pub mod listen;
-
 pub mod process;
 
 pub mod runtime;

@@ -275,11 +275,6 @@ impl Targets {
         self.selector.takes_all() || self.traced.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether a connection between these ports is traced.
-    pub fn port_selected(&self, local: u16, remote: u16) -> bool {
-        self.selector.port_selected(local, remote)
-    }
-
     /// The processes behind it.
     pub fn processes(&self) -> &Arc<Processes> {
         &self.processes
@@ -525,25 +520,6 @@ mod tests {
             s.commands = texts(&["curl"]);
         });
         check(&both, &[201]);
-    }
-
-    #[test]
-    fn ports() {
-        let selector = |ports: &[u16], exclude: &[u16]| {
-            Selector::new(
-                &Selection {
-                    ports: ports.into(),
-                    exclude_ports: exclude.into(),
-                    ..Selection::default()
-                },
-                0,
-            )
-        };
-        assert!(selector(&[], &[]).port_selected(1, 2));
-        assert!(selector(&[2], &[]).port_selected(1, 2));
-        assert!(selector(&[1], &[]).port_selected(1, 2));
-        assert!(!selector(&[3], &[]).port_selected(1, 2));
-        assert!(!selector(&[1], &[2]).port_selected(1, 2));
     }
 
     #[test]

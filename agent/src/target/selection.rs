@@ -66,8 +66,6 @@ pub struct Selector {
     containers: Vec<Glob>,
     cgroups: Vec<Glob>,
     exclude_commands: Vec<Glob>,
-    ports: Vec<u16>,
-    exclude_ports: Vec<u16>,
     own: u32,
 }
 
@@ -78,10 +76,11 @@ impl Selector {
             pids,
             commands,
             containers,
-            ports,
             cgroups,
             exclude_commands,
-            exclude_ports,
+            // Judged by connection.
+            ports: _,
+            exclude_ports: _,
             exclude_collector: _,
         } = selection;
         let globs = |texts: &[String]| texts.iter().map(|text| Glob::new(text)).collect();
@@ -91,8 +90,6 @@ impl Selector {
             containers: containers.iter().map(|text| container_glob(text)).collect(),
             cgroups: globs(cgroups),
             exclude_commands: globs(exclude_commands),
-            ports: ports.clone(),
-            exclude_ports: exclude_ports.clone(),
             own,
         }
     }
@@ -129,12 +126,6 @@ impl Selector {
     /// Whether this very process was selected by its id.
     pub fn names(&self, pid: u32) -> bool {
         self.pids.contains(&pid)
-    }
-
-    /// Whether a connection between these ports is traced.
-    pub fn port_selected(&self, local: u16, remote: u16) -> bool {
-        let either = |ports: &[u16]| ports.contains(&local) || ports.contains(&remote);
-        (self.ports.is_empty() || either(&self.ports)) && !either(&self.exclude_ports)
     }
 
     fn refusal(&self, process: &Snapshot, ancestry: impl FnOnce() -> bool) -> Option<Reason> {

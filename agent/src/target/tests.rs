@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::fixture::{Proc, Real};
-use super::listen::Listeners;
 use super::process::Reader;
 use super::runtime::{Runtime, Runtimes};
 use super::*;
@@ -283,15 +282,6 @@ fn snapshot_cost() {
     }
     println!(
         "runtime, file known: {:.1} µs",
-        began.elapsed().as_micros() as f64 / 1000.0
-    );
-    let listeners = Listeners::new(PROC);
-    let began = Instant::now();
-    for _ in 0..1000 {
-        listeners.ports(0, own.pid);
-    }
-    println!(
-        "listening ports, uncached: {:.1} µs",
         began.elapsed().as_micros() as f64 / 1000.0
     );
 }

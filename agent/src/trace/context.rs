@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::{Method, SpanId, TraceId, b3};
 use crate::protocol::Carrier;
+use crate::stats::Stats;
 
 /// W3C trace flag: the caller may have recorded this trace.
 pub const SAMPLED: u8 = 0x01;
@@ -78,6 +79,22 @@ pub enum Refusal {
     State,
     /// B3: half a context, or a sampling state that is none.
     Incomplete,
+}
+
+impl Refusal {
+    /// Adds one to the counter of such values.
+    pub(super) fn count(self, stats: &Stats) {
+        let counter = match self {
+            Refusal::Shape => &stats.trace_refused_shape,
+            Refusal::Version => &stats.trace_refused_version,
+            Refusal::TraceId => &stats.trace_refused_trace_id,
+            Refusal::SpanId => &stats.trace_refused_span_id,
+            Refusal::Many => &stats.trace_refused_many,
+            Refusal::State => &stats.trace_refused_state,
+            Refusal::Incomplete => &stats.trace_refused_incomplete,
+        };
+        counter.add(1);
+    }
 }
 
 /// Result of [`extract`].

@@ -11,7 +11,7 @@ use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::{Carried, Format, Refusal, extract};
+use super::context::{Carried, Format, extract};
 use super::ids::{Ids, client_span};
 use super::table::{Entry, Handle, Table};
 use super::threads::{Item, OPEN, Task, Threads};
@@ -286,7 +286,7 @@ impl Linker {
     fn carried(&self, carrier: Option<&Carrier>) -> Option<Carried> {
         let found = extract(carrier?, &self.settings.extract);
         for refusal in found.refused {
-            refused(&self.stats, refusal);
+            refusal.count(&self.stats);
         }
         found.carried
     }
@@ -472,19 +472,6 @@ fn is_near(peer: &Peer) -> bool {
         }
         _ => true,
     }
-}
-
-fn refused(stats: &Stats, refusal: Refusal) {
-    let counter = match refusal {
-        Refusal::Shape => &stats.trace_refused_shape,
-        Refusal::Version => &stats.trace_refused_version,
-        Refusal::TraceId => &stats.trace_refused_trace_id,
-        Refusal::SpanId => &stats.trace_refused_span_id,
-        Refusal::Many => &stats.trace_refused_many,
-        Refusal::State => &stats.trace_refused_state,
-        Refusal::Incomplete => &stats.trace_refused_incomplete,
-    };
-    counter.add(1);
 }
 
 fn count(stats: &Stats, method: Option<Method>) {

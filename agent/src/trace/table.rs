@@ -1,13 +1,14 @@
 //! The exchanges the linker knows: by id, by name on the wire, by the context they carry.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::context::Carried;
 use super::{Parent, SpanId, TraceId};
+use crate::connection::IdHasher;
 use crate::event::{ConnectionId, Nanos, Role};
 use crate::exchange::{Exchange, ExchangeId, MessageKey};
 
@@ -98,7 +99,7 @@ struct Carrying {
 pub(super) struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    ids: HashMap<ExchangeId, Handle, OwnIds>,
+    ids: HashMap<ExchangeId, Handle, BuildHasherDefault<IdHasher>>,
     /// Client side, server side.
     keys: HashMap<MessageKey, [Option<Handle>; 2]>,
     /// Server exchanges by process and the span their header names.
@@ -284,29 +285,6 @@ impl Table {
             }
         }
         Some(entry)
-    }
-}
-
-/// Hashes ids that this agent gave out: nobody outside chooses them.
-type OwnIds = BuildHasherDefault<OwnId>;
-
-#[derive(Debug, Default)]
-struct OwnId(u64);
-
-impl Hasher for OwnId {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        let mixed = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
     }
 }
 

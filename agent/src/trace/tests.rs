@@ -89,8 +89,6 @@ impl Side {
             }),
             role: self.role,
             key: None,
-            netns: 0,
-            comm: "test".into(),
         })
     }
 

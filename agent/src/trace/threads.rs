@@ -64,16 +64,20 @@ pub(super) const OPEN: Nanos = Nanos::MAX;
 struct Lane {
     open: SmallVec<[Item; 2]>,
     closed: VecDeque<Item>,
+    /// Whether one was left out: what the thread does is not known any more.
+    beyond: bool,
 }
 
 /// All threads that serve or call, and the processes that are not believed.
 #[derive(Debug)]
 pub(super) struct Threads {
     lanes: HashMap<Who, Lane>,
-    /// Processes that are not believed, with the count of verdicts when they last were not.
-    off: HashMap<u32, u64>,
+    /// Processes that are not believed, with the count of verdicts when they first and when they
+    /// last were not.
+    off: HashMap<u32, (u64, u64)>,
     verdicts: u64,
-    order: VecDeque<u32>,
+    /// The same in the order they came, some forgotten since.
+    order: VecDeque<(u32, u64)>,
     /// Processes to be forgotten, from when on, and the count of verdicts at their end.
     gone: VecDeque<(Nanos, u32, u64)>,
     capacity: usize,
@@ -105,14 +109,23 @@ impl Threads {
     /// Never believes `process` again; true if that is news. At capacity the oldest is forgotten.
     pub fn switch_off(&mut self, process: u32) -> bool {
         self.verdicts = self.verdicts.saturating_add(1);
-        if self.off.insert(process, self.verdicts).is_some() {
+        if let Some((_, last)) = self.off.get_mut(&process) {
+            *last = self.verdicts;
             return false;
         }
-        self.order.push_back(process);
-        if self.order.len() > self.capacity
-            && let Some(oldest) = self.order.pop_front()
+        self.off.insert(process, (self.verdicts, self.verdicts));
+        self.order.push_back((process, self.verdicts));
+        while self.off.len() > self.capacity
+            && let Some((oldest, since)) = self.order.pop_front()
         {
-            self.off.remove(&oldest);
+            if self.off.get(&oldest).is_some_and(|v| v.0 == since) {
+                self.off.remove(&oldest);
+            }
+        }
+        if self.order.len() > self.off.len().saturating_mul(2).saturating_add(64) {
+            let off = &self.off;
+            self.order
+                .retain(|(process, since)| off.get(process).is_some_and(|v| v.0 == *since));
         }
         true
     }
@@ -130,9 +143,8 @@ impl Threads {
             && when <= now
         {
             self.gone.pop_front();
-            if self.off.get(&process).is_some_and(|v| *v <= verdicts) {
+            if self.off.get(&process).is_some_and(|v| v.1 <= verdicts) {
                 self.off.remove(&process);
-                self.order.retain(|p| *p != process);
             }
         }
     }
@@ -144,6 +156,10 @@ impl Threads {
             return None;
         }
         let lane = self.lanes.entry(who).or_default();
+        if lane.open.len() >= MAX_OPEN {
+            lane.beyond = true;
+            return None;
+        }
         let (from, disorder) = (item.from, self.disorder);
         let recent = lane
             .closed
@@ -190,7 +206,7 @@ impl Threads {
 
     /// The one exchange `who` was serving at `at`: its handle, and when it was answered.
     pub fn serving(&self, who: Who, at: Nanos) -> Option<(Handle, Nanos)> {
-        let lane = self.lanes.get(&who)?;
+        let lane = self.lanes.get(&who).filter(|lane| !lane.beyond)?;
         let recent = lane
             .closed
             .iter()
@@ -245,6 +261,8 @@ fn cross(a: &mut Item, b: &mut Item) {
 
 /// Longest an ended exchange is remembered.
 const KEEP: Nanos = 2_000_000_000;
+/// Most exchanges open at once in a thread; all are looked at when another begins.
+const MAX_OPEN: usize = 256;
 /// Most ended exchanges remembered per thread.
 const MAX_CLOSED: usize = 4096;
 /// Most ended exchanges looked at for one question.
@@ -300,5 +318,30 @@ mod tests {
         };
         assert_eq!(threads.begin((1, 1), item), Some(false));
         assert_eq!(threads.begin((1, 2), item), None);
+        for _ in 1..MAX_OPEN {
+            assert_eq!(threads.begin((1, 1), item), Some(false));
+        }
+        assert!(threads.serving((1, 1), 2).is_some());
+        // One more may be on any connection: nothing is said of the thread from now on.
+        assert_eq!(threads.begin((1, 1), item), None);
+        assert_eq!(threads.serving((1, 1), 2), None);
+    }
+
+    #[test]
+    fn who_is_not_believed_is_remembered_within_bounds() {
+        let mut threads = Threads::new(8, 0);
+        for process in 0..1000 {
+            assert!(threads.switch_off(process));
+            threads.forget(process, 1);
+            if process % 2 == 0 {
+                threads.sweep(2);
+                assert!(!threads.is_off(process));
+            }
+            assert!(threads.off.len() <= 8 && threads.order.len() <= 80);
+        }
+        // As another program.
+        assert!(threads.switch_off(0));
+        assert!(!threads.switch_off(0));
+        assert!(threads.is_off(0));
     }
 }

@@ -80,9 +80,9 @@ impl Apart {
         true
     }
 
-    /// It is followed now, or gone.
-    pub(super) fn forget(&mut self, id: ConnectionId) {
-        self.table.remove(id);
+    /// It is followed now, or gone; true if it had been met before.
+    pub(super) fn forget(&mut self, id: ConnectionId) -> bool {
+        self.table.remove(id).is_some()
     }
 
     fn spend(&mut self, now: Nanos) -> bool {

@@ -1,7 +1,7 @@
 //! Connections come, go, are left alone, and fall silent.
 
 use super::*;
-use crate::event::{Direction, Execution, Role};
+use crate::event::{Direction, Ends, Execution, Role};
 use crate::exchange::{Exchange, Outcome};
 
 const ASK: &[u8] = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -49,9 +49,9 @@ impl Bench {
             local,
             remote,
             role: None,
-            ends: None,
+            ends: Some(Ends { own: 1, peer: 2 }),
             base,
-            netns: 0,
+            netns: 1,
         }));
     }
 
@@ -269,6 +269,14 @@ fn silence_ends_a_unix_connection() {
     // Used again, it is as good as new.
     bench.send(2, Direction::Ingress, ASK.len() as u64, 400 * SECOND, ASK);
     assert_eq!(bench.commands, [Command::Introduce(ConnectionId(2))]);
+    // It comes back in the middle of something, and with offsets of its own.
+    bench.introduce(2, unix(), [0, 0]);
+    bench.send(2, Direction::Ingress, 0, 401 * SECOND, b"the rest of it");
+    bench.send(2, Direction::Egress, 0, 402 * SECOND, b"no answer");
+    bench.send(2, Direction::Ingress, 14, 403 * SECOND, ASK);
+    bench.send(2, Direction::Egress, 9, 404 * SECOND, ANSWER);
+    let last = bench.closed().len() - 1;
+    assert_eq!((last, bench.closed()[last].key), (3, None));
 }
 
 #[test]

@@ -129,14 +129,11 @@ impl Dialogue {
         length: usize,
         feed: &mut Feed<'_>,
     ) {
-        let at = feed.stream.mark(0);
         feed.stream.skip(length as u64);
-        if let Some((number, _)) = first {
-            if code == 100 {
-                self.continued = Some(number);
-            }
-            feed.out
-                .push(message(Flow::Response, number, at, Part::Interim(code)));
+        if let Some((number, _)) = first
+            && code == 100
+        {
+            self.continued = Some(number);
         }
     }
 }
