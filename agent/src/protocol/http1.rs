@@ -20,9 +20,7 @@ use self::body::Body;
 use self::head::{First, MAX_HEAD, Scan};
 use super::http;
 use super::order::Order;
-use super::{
-    Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict,
-};
+use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
 use crate::connection::Mark;
 use crate::event::Role;

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::Finish;
 use crate::connection::stream::Stream;
 use crate::event::{ConnectionId, Direction, Execution, Segment};
+use crate::protocol::Finish;
 use crate::stats::Stats;
 
 struct Bench {
