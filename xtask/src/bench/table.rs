@@ -16,6 +16,11 @@ pub struct Table {
 }
 
 impl Table {
+    /// The rows of a table that has only its head yet.
+    pub fn head(words: &[&str]) -> Vec<Vec<String>> {
+        vec![words.iter().map(|&word| word.to_owned()).collect()]
+    }
+
     /// As Markdown, its columns aligned.
     pub fn markdown(&self) -> String {
         let columns = self.rows.first().map_or(0, Vec::len);
@@ -40,9 +45,14 @@ impl Table {
         text
     }
 
+    /// Prints it.
+    pub fn show(&self) {
+        println!("\n{}", self.markdown());
+    }
+
     /// Prints it, and puts it into the document in place of the one before.
     pub fn keep(&self) -> Result<()> {
-        println!("\n{}", self.markdown());
+        self.show();
         let old = fs::read_to_string(DOCUMENT).unwrap_or_else(|_| HEAD.to_owned());
         let new = replaced(&old, &self.name, &self.markdown());
         if let Some(folder) = Path::new(DOCUMENT).parent() {
