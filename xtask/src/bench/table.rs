@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 
@@ -77,6 +78,13 @@ fn replaced(document: &str, name: &str, text: &str) -> String {
         "{}\n\n## {name}\n\n{open}\n{text}\n{close}",
         document.trim_end()
     )
+}
+
+/// For captions: what the figures were measured on.
+pub fn machine() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cpus = thread::available_parallelism().map_or(0, usize::from);
+    format!("{cpus} CPUs, Linux {}", kernel.trim())
 }
 
 /// The middle of some figures.
