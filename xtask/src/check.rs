@@ -11,6 +11,7 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
+use crate::bench::guest::Gate;
 use crate::shell::{self, say};
 use crate::toolchain::find::Toolchain;
 use crate::{agent, deny, tidy, toolchain, vm};
@@ -73,6 +74,11 @@ const STEPS: &[Step] = &[
         name: "vm",
         about: "the kernel matrix under qemu",
         check: |_| vm::matrix(vm::KERNELS),
+    },
+    Step {
+        name: "cost",
+        about: "instructions per request and program, against tests/vm/baseline.json",
+        check: |_| Gate::all().check(),
     },
 ];
 

@@ -212,6 +212,14 @@ pub fn install(packages: &[&str], reason: &str) -> Result<()> {
         .with_context(|| format!("install {list}"))
 }
 
+/// Installs `packages` unless the program they bring is there already, wherever it came from.
+pub fn install_unless(program: &str, packages: &[&str], reason: &str) -> Result<()> {
+    match works(program, "--version") {
+        true => Ok(()),
+        false => install(packages, reason),
+    }
+}
+
 /// Whether dpkg has a package installed.
 pub fn installed(package: &str) -> bool {
     let mut command = Command::new("dpkg-query");

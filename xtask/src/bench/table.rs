@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 
@@ -16,6 +17,11 @@ pub struct Table {
 }
 
 impl Table {
+    /// The rows of a table that has only its head yet.
+    pub fn head(words: &[&str]) -> Vec<Vec<String>> {
+        vec![words.iter().map(|&word| word.to_owned()).collect()]
+    }
+
     /// As Markdown, its columns aligned.
     pub fn markdown(&self) -> String {
         let columns = self.rows.first().map_or(0, Vec::len);
@@ -40,9 +46,14 @@ impl Table {
         text
     }
 
+    /// Prints it.
+    pub fn show(&self) {
+        println!("\n{}", self.markdown());
+    }
+
     /// Prints it, and puts it into the document in place of the one before.
     pub fn keep(&self) -> Result<()> {
-        println!("\n{}", self.markdown());
+        self.show();
         let old = fs::read_to_string(DOCUMENT).unwrap_or_else(|_| HEAD.to_owned());
         let new = replaced(&old, &self.name, &self.markdown());
         if let Some(folder) = Path::new(DOCUMENT).parent() {
@@ -67,6 +78,13 @@ fn replaced(document: &str, name: &str, text: &str) -> String {
         "{}\n\n## {name}\n\n{open}\n{text}\n{close}",
         document.trim_end()
     )
+}
+
+/// For captions: what the figures were measured on.
+pub fn machine() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cpus = thread::available_parallelism().map_or(0, usize::from);
+    format!("{cpus} CPUs, Linux {}", kernel.trim())
 }
 
 /// The middle of some figures.

@@ -88,6 +88,8 @@ pub fn matrix(kernels: &[&str]) -> Result<Count> {
         let mut guest = Guest::new(kernel);
         guest.env = vec![("SPANTAP_BIN".to_owned(), agent.display().to_string())];
         guest.shown = false;
+        // Old verifiers take a minute for the largest program, and longer on a busy machine.
+        guest.limit = Duration::from_secs(600);
         let paths = match doctor::has_socket_path(kernel) {
             true => "auto syscall",
             false => "auto",
