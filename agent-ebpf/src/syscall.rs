@@ -61,14 +61,20 @@ fn after(context: &BtfTracePointContext, walker: Walker) -> i32 {
         *word =
             unsafe { core::ptr::read_volatile(registers.add(arch::FROM as usize + 8 * i).cast()) };
     }
-    let arguments = arch::arguments(&words);
+    moved(arch::arguments(&words), result, pid_tgid, walker);
+    0
+}
+
+/// A call that may have moved bytes over sockets.
+#[inline(always)]
+fn moved(arguments: Arguments, result: i64, pid_tgid: u64, walker: Walker) {
     if arguments.compat {
         emit::count(Counter::Compat, 1);
-        return 0;
+        return;
     }
     let flags = receive_flags(&arguments);
     if flags & ASIDE != 0 {
-        return 0;
+        return;
     }
     let mut transfers = Transfers {
         arguments,
@@ -78,17 +84,15 @@ fn after(context: &BtfTracePointContext, walker: Walker) -> i32 {
         discards: flags & MSG_TRUNC != 0,
     };
     if walker == Walker::Unrolled {
-        first(&mut transfers);
-        return 0;
+        return first(&mut transfers);
     }
     let Some(slot) = TRANSFERS.get_ptr_mut(0) else {
-        return 0;
+        return;
     };
     // SAFETY: this CPU's slot, valid for the program's run; it does not nest in itself.
     let slot = unsafe { &mut *slot };
     *slot = transfers;
     each(slot);
-    0
 }
 
 /// Whether a call can move bytes over a socket, by a bitmap over the numbers.
@@ -149,7 +153,7 @@ fn receive_flags(arguments: &Arguments) -> u64 {
     }
 }
 
-/// MSG_OOB, MSG_PEEK, MSG_ERRQUEUE: what these give is not the stream's next bytes.
+/// See `socket::ASIDE`.
 const ASIDE: u64 = 0x1 | 0x2 | 0x2000;
 /// TCP throws the bytes away.
 const MSG_TRUNC: u64 = 0x20;
@@ -474,17 +478,9 @@ fn after_untyped(context: &RawTracePointContext, walker: Walker) -> i32 {
     if tgid == global!(OWN) {
         return 0;
     }
-    if !connection::process_wanted(tgid) {
-        emit::count(Counter::Unselected, 1);
-        return 0;
-    }
-    let mut arguments = arch::arguments(&read::<Words>(registers, arch::FROM).0);
-    if arguments.compat {
-        emit::count(Counter::Compat, 1);
-        return 0;
-    }
-    if !peeks(&arguments) {
-        each(&mut arguments, result as i32, pid_tgid, walker);
+    if connection::judge_process(tgid).passes() {
+        let words = read::<Words>(registers, arch::FROM).0;
+        moved(arch::arguments(&words), result, pid_tgid, walker);
     }
     0
 }
