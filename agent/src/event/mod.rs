@@ -216,3 +216,15 @@ pub enum Event<'a> {
     /// exit.
     Exit(Process),
 }
+
+impl Event<'_> {
+    /// When it happened.
+    pub fn time(&self) -> Nanos {
+        match self {
+            Event::Open(open) => open.time,
+            Event::Segment(segment) => segment.time,
+            Event::End(end) => end.time,
+            Event::Exec(process) | Event::Exit(process) => process.time,
+        }
+    }
+}

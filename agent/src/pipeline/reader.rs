@@ -25,8 +25,8 @@ use crate::target::{Targets, Verdict};
 
 /// Where a reader's records come from.
 pub trait Source {
-    /// Hands every record there is to `take`; returns how many.
-    fn drain(&mut self, take: impl FnMut(&[u8])) -> u64;
+    /// Hands the records there are to `take`, but no more than `most`; returns how many.
+    fn drain(&mut self, most: u64, take: impl FnMut(&[u8])) -> u64;
 
     /// Whether nothing came for long enough that [`wait`](Self::wait) sleeps until it is woken.
     fn idle(&self) -> bool;
@@ -39,8 +39,8 @@ pub trait Source {
 }
 
 impl Source for Ring {
-    fn drain(&mut self, take: impl FnMut(&[u8])) -> u64 {
-        Ring::drain(self, take)
+    fn drain(&mut self, most: u64, take: impl FnMut(&[u8])) -> u64 {
+        Ring::drain(self, most, take)
     }
 
     fn idle(&self) -> bool {
@@ -150,6 +150,7 @@ pub fn run(
         shared,
         verdicts: HashMap::new(),
         generation: 0,
+        reached: 0,
         facts: Vec::new(),
         commands: Vec::new(),
     };
@@ -159,7 +160,9 @@ pub fn run(
         let before = clock::monotonic();
         mailbox.wake(before);
         reader.renew();
-        let records = ring.drain(|record| {
+        // Nothing is attached any more when it is the last pass.
+        let most = if last { u64::MAX } else { PASS };
+        let records = ring.drain(most, |record| {
             reader.take(record);
             if reader.facts.len() >= HANDFUL {
                 mailbox.put(&mut reader.facts, &shared.stats);
@@ -174,7 +177,12 @@ pub fn run(
         reader.obey();
         let any = !reader.facts.is_empty();
         mailbox.put(&mut reader.facts, &shared.stats);
-        mailbox.complete(before);
+        let all = records < most;
+        mailbox.complete(if all {
+            before
+        } else {
+            before.min(reader.reached)
+        });
         if any {
             weaver.unpark();
         }
@@ -184,10 +192,14 @@ pub fn run(
         if ring.idle() {
             mailbox.sleep();
         }
-        ring.wait(shared.interval, LONGEST)?;
+        if all {
+            ring.wait(shared.interval, LONGEST)?;
+        }
     }
 }
 
+/// Records of one pass: a reader that can't keep up with its ring still has other things to do.
+const PASS: u64 = 16_384;
 /// Facts handed over at once: a ring that is never empty must not pile them up.
 const HANDFUL: usize = 1024;
 /// How often time-outs are looked for, nanoseconds.
@@ -201,6 +213,8 @@ struct Reader<'a> {
     /// Verdicts of processes seen here, so that the shared table is asked once a process.
     verdicts: HashMap<u32, bool>,
     generation: u64,
+    /// Time of the last record.
+    reached: Nanos,
     facts: Vec<Fact>,
     commands: Vec<Command>,
 }
@@ -220,6 +234,7 @@ impl Reader<'_> {
             self.shared.stats.event_malformed.add(1);
             return;
         };
+        self.reached = event.time();
         match &event {
             Event::Open(open) => {
                 self.shared.targets.sighted(open.process, &open.comm);

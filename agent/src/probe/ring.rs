@@ -29,10 +29,12 @@ impl Ring {
         }
     }
 
-    /// Hands every record there is to `take`; returns how many.
-    pub fn drain(&mut self, mut take: impl FnMut(&[u8])) -> u64 {
+    /// Hands the records there are to `take`, but no more than `most`; returns how many.
+    pub fn drain(&mut self, most: u64, mut take: impl FnMut(&[u8])) -> u64 {
         let mut records = 0;
-        while let Some(record) = self.ring.next() {
+        while records < most
+            && let Some(record) = self.ring.next()
+        {
             take(&record);
             records += 1;
         }

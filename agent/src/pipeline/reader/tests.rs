@@ -16,7 +16,7 @@ struct Script<'a> {
 type Step<'a> = Box<dyn FnOnce(&mut dyn FnMut(&[u8])) + 'a>;
 
 impl Source for Script<'_> {
-    fn drain(&mut self, mut take: impl FnMut(&[u8])) -> u64 {
+    fn drain(&mut self, _: u64, mut take: impl FnMut(&[u8])) -> u64 {
         if self.steps.is_empty() {
             self.shared.stop.store(true, Ordering::Release);
         } else {
