@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Answer, Exporter, say};
 use crate::config;
+use crate::say::cut;
 use crate::span::Span;
 use crate::stats::{Counter, Stats};
 
@@ -46,6 +48,7 @@ pub fn start<E: Exporter>(
         batch: config.batch_size.clamp(1, capacity),
         delay: config.schedule_delay.min(exporter.patience()),
         waiting: Mutex::default(),
+        flying: AtomicUsize::new(0),
         wake: Notify::new(),
         deadline: watch::Sender::new(None),
         stats: Arc::clone(stats),
@@ -58,7 +61,25 @@ pub fn start<E: Exporter>(
         backoff: Backoff::default(),
         trouble: Trouble::default(),
     };
-    (Queue(shared), tokio::spawn(worker.run()))
+    (Queue(shared), tokio::spawn(guard(worker)))
+}
+
+/// Runs the task to its end. One that panics is an exporter that is gone: it is said, and what waits
+/// or comes later is counted.
+async fn guard<E: Exporter>(worker: Worker<E>) {
+    let (shared, gone) = (Arc::clone(&worker.shared), worker.gone.clone());
+    let name = worker.exporter.name().to_owned();
+    let Err(error) = tokio::spawn(worker.run()).await else {
+        return;
+    };
+    let flying = shared.flying.swap(0, Ordering::Relaxed);
+    shared.finish(flying, &shared.stats.export_failed_local);
+    shared.lock().closed = true;
+    shared.discard(&shared.stats.export_failed_local);
+    say(&format!(
+        "{name}: ended abnormally ({error}): no more spans go there"
+    ));
+    gone.send_replace(true);
 }
 
 impl Queue {
@@ -110,6 +131,8 @@ struct Shared {
     batch: usize,
     delay: Duration,
     waiting: Mutex<Waiting>,
+    /// Spans of the batch on its way.
+    flying: AtomicUsize,
     /// Told when the first span comes, when a batch is full, and at the end.
     wake: Notify,
     /// Set at the end: when to give up.
@@ -233,11 +256,13 @@ impl<E: Exporter> Worker<E> {
         let stats = &shared.stats;
         while let Some(batch) = shared.next().await {
             let count = batch.len();
+            shared.flying.store(count, Ordering::Relaxed);
             let end = tokio::select! {
                 biased;
                 () = shared.late() => End::Late,
                 end = self.deliver(&batch) => end,
             };
+            shared.flying.store(0, Ordering::Relaxed);
             match end {
                 End::Sent { rejected } => {
                     let rejected = usize::try_from(rejected).unwrap_or(count).min(count);
@@ -333,6 +358,7 @@ impl<E: Exporter> Worker<E> {
             return false;
         }
         self.trouble.said = Some(now);
+        let what = cut(what.to_owned(), LONGEST_COMPLAINT);
         say(&format!("{}: {what}", self.exporter.name()));
         true
     }
@@ -386,6 +412,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_THROTTLE: Duration = Duration::from_secs(30);
 /// Attempts made for a batch once the agent ends: an absent receiver must not delay the exit.
 const LAST_ATTEMPTS: u32 = 3;
+/// Characters of one complaint at most; what the receiver said is part of it.
+const LONGEST_COMPLAINT: usize = 400;
 /// Time between two complaints.
 const QUIET: Duration = Duration::from_secs(60);
 

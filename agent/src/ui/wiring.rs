@@ -20,14 +20,18 @@ pub fn report(capture: &Capture) -> Report {
             .iter()
             .any(|t| t.path == Some(path) && t.error.is_none())
     };
-    let path = in_use(capture.path, &works);
+    let barred = barred(&kernel.missing);
+    let path = match barred {
+        true => row("path in use", State::Missing, NOT_TRIED, ""),
+        false => in_use(capture.path, &works),
+    };
     let able = kernel.missing.is_empty()
         && kernel.btf
         && kernel.version >= (5, 10)
         && path.state != State::Missing;
     rows.push(path);
     let programs = trials.iter().flat_map(programs).collect();
-    rows.extend(trials.into_iter().map(tried));
+    rows.extend(trials.into_iter().map(|trial| tried(trial, barred)));
     Report {
         able,
         rows,
@@ -113,8 +117,17 @@ fn programs(trial: &Trial) -> impl Iterator<Item = Program> {
     })
 }
 
-fn tried(trial: Trial) -> Row {
+/// Whether programs cannot be loaded for lack of a privilege: then nothing was learnt of the kernel.
+fn barred(missing: &[&str]) -> bool {
+    let needed = ["CAP_BPF", "CAP_PERFMON"];
+    needed.iter().any(|name| missing.contains(name))
+}
+
+const NOT_TRIED: &str = "not tried: see the missing capabilities above";
+
+fn tried(trial: Trial, barred: bool) -> Row {
     match trial.error {
+        Some(_) if barred => row(trial.feature, State::Missing, NOT_TRIED, ""),
         None => row(trial.feature, State::Ok, trial.detail, ""),
         Some(error) => {
             let state = if trial.replaced {
@@ -182,6 +195,24 @@ mod tests {
             assert_eq!(row.state == State::Missing, missing, "{row:?}");
             assert_eq!(row.remedy.is_empty(), !missing, "{row:?}");
         }
+    }
+
+    #[test]
+    fn without_privileges_nothing_is_said_of_the_kernel() {
+        assert!(barred(&["CAP_BPF"]) && !barred(&["CAP_SYS_PTRACE"]));
+        let trial = Trial {
+            feature: "socket path",
+            path: Some(CapturePath::Socket),
+            detail: String::new(),
+            programs: Vec::new(),
+            error: Some("operation not permitted".into()),
+            replaced: true,
+            remedy: "Linux 6.3 or later",
+        };
+        let shown = tried(trial.clone(), true);
+        assert_eq!((shown.state, &*shown.remedy), (State::Missing, ""));
+        assert_eq!(shown.detail, NOT_TRIED);
+        assert_eq!(tried(trial, false).remedy, "Linux 6.3 or later");
     }
 
     #[test]
