@@ -27,6 +27,14 @@ fn shown(line: &str) -> String {
     printable(cut(line.to_owned(), LONGEST))
 }
 
+/// A number of things.
+pub fn count(number: u64, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        _ => format!("{number} {thing}s"),
+    }
+}
+
 /// At most `most` characters of the text, the last of them an ellipsis where some are missing.
 pub fn cut(mut text: String, most: usize) -> String {
     if text.len() <= most || text.chars().count() <= most {

@@ -24,9 +24,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Answer, Exporter, say};
+use super::{Answer, Exporter, say as tell};
 use crate::config;
-use crate::say::cut;
+use crate::say::{self, cut};
 use crate::span::Span;
 use crate::stats::{Counter, Stats};
 
@@ -76,7 +76,7 @@ async fn guard<E: Exporter>(worker: Worker<E>) {
     shared.finish(flying, &shared.stats.export_failed_local);
     shared.lock().closed = true;
     shared.discard(&shared.stats.export_failed_local);
-    say(&format!(
+    tell(&format!(
         "{name}: ended abnormally ({error}): no more spans go there"
     ));
     gone.send_replace(true);
@@ -302,11 +302,11 @@ impl<E: Exporter> Worker<E> {
                     return End::Sent { rejected };
                 }
                 Answer::Refused(why) => {
-                    self.complain(&format!("{} spans refused: {why}", batch.len()));
+                    self.complain(&format!("{} refused: {why}", number(batch)));
                     return End::Refused;
                 }
                 Answer::Failed(why) => {
-                    self.complain(&format!("{} spans failed: {why}", batch.len()));
+                    self.complain(&format!("{} failed: {why}", number(batch)));
                     return End::Failed;
                 }
                 Answer::Gone => return End::Gone,
@@ -333,10 +333,11 @@ impl<E: Exporter> Worker<E> {
             && std::mem::take(&mut self.trouble.announced)
         {
             let seconds = since.elapsed().as_secs();
-            say(&format!("{}: back after {seconds} s", self.exporter.name()));
+            tell(&format!("{}: back after {seconds} s", self.exporter.name()));
         }
         if rejected > 0 || !warning.is_empty() {
-            self.complain(&format!("{rejected} spans of a batch rejected: {warning}"));
+            let rejected = say::count(rejected, "span");
+            self.complain(&format!("{rejected} of a batch rejected: {warning}"));
         }
     }
 
@@ -359,9 +360,14 @@ impl<E: Exporter> Worker<E> {
         }
         self.trouble.said = Some(now);
         let what = cut(what.to_owned(), LONGEST_COMPLAINT);
-        say(&format!("{}: {what}", self.exporter.name()));
+        tell(&format!("{}: {what}", self.exporter.name()));
         true
     }
+}
+
+/// How many, for people.
+fn number(batch: &[Span]) -> String {
+    say::count(batch.len() as u64, "span")
 }
 
 /// What has been noticed of the receiver, and said.

@@ -52,7 +52,7 @@ impl Table {
             Cell::tinted(Clock(span.start).to_string(), DIM),
             Cell::plain(process(span, self.room(PROCESS))),
             Cell::tinted(side, tint),
-            Cell::plain(peer(span)).cut(self.room(PEER).unwrap_or(LONGEST_PEER)),
+            Cell::plain(peer(span, self.room(PEER).unwrap_or(LONGEST_PEER))),
             Cell::plain(call(span)).cut(self.room(CALL).unwrap_or(usize::MAX)),
             Cell::tinted(status.as_str(), status_tint(span, &status)),
             Cell::plain(took(span.end.saturating_sub(span.start))),
@@ -181,12 +181,11 @@ fn process(span: &Span, room: Option<usize>) -> String {
     let name = text::find(&span.resource.attributes, "process.executable.name");
     let name = name.unwrap_or_else(|| span.resource.service().into());
     let id = format!("[{}]", span.process);
-    let most = room.map_or(usize::MAX, |room| room.saturating_sub(id.len()).max(4));
-    cut(printable(name.into_owned()), most) + &id
+    kept(name.into_owned(), &id, room.unwrap_or(usize::MAX))
 }
 
-/// The other end: who asked, or who was asked.
-fn peer(span: &Span) -> String {
+/// The other end: who asked, or who was asked; where it is too long, its name is cut and not its port.
+fn peer(span: &Span, most: usize) -> String {
     let names: [(&str, &str); 2] = match span.kind {
         SpanKind::Server => [
             (semconv::NETWORK_PEER_ADDRESS, semconv::NETWORK_PEER_PORT),
@@ -199,13 +198,26 @@ fn peer(span: &Span) -> String {
     };
     let found = names.into_iter().find_map(|(address, port)| {
         let address = text::find(&span.attributes, address)?;
-        Some(match text::find(&span.attributes, port) {
-            Some(port) if address.contains(':') => format!("[{address}]:{port}"),
-            Some(port) => format!("{address}:{port}"),
-            None => address.into_owned(),
-        })
+        let port = text::find(&span.attributes, port);
+        let address = match port.is_some() && address.contains(':') {
+            true => format!("[{address}]"),
+            false => address.into_owned(),
+        };
+        Some((
+            address,
+            port.map_or_else(String::new, |port| format!(":{port}")),
+        ))
     });
-    found.unwrap_or_else(|| "-".into())
+    match found {
+        Some((address, port)) => kept(address, &port, most),
+        None => "-".into(),
+    }
+}
+
+/// Both in `most` characters: what is too long of the first is cut.
+fn kept(text: String, end: &str, most: usize) -> String {
+    let room = most.saturating_sub(end.chars().count()).max(3);
+    cut(printable(text), room) + end
 }
 
 fn call(span: &Span) -> String {
@@ -427,6 +439,8 @@ TIME (UTC)    PROCESS       SIDE    PEER       CALL              STATUS  TOTAL  
 12:01:07.412  cart[8812]    server  xxxxxxxx…  POST /a/very/lo…  200     41.2ms
 "
         );
+        let text = narrow.line(&server());
+        assert!(text.contains("server  10…:51422  POST"), "{text}");
         // What is no terminal gets everything but a peer's endless name.
         let whole = plain().line(&span);
         assert!(whole.contains("/or/more/still"), "{whole}");

@@ -7,12 +7,12 @@ use anyhow::Result;
 use tokio::sync::watch;
 
 use super::wiring::{self, Start, Summary};
-use super::{colored, count, exit, output, resolved, signals};
+use super::{colored, exit, output, resolved, signals};
 use crate::config::cli::{AgentArgs, Color};
 use crate::config::endpoint::shown;
 use crate::config::{Config, Exporter};
 use crate::export::stdout::Table;
-use crate::say::{self, say};
+use crate::say::{self, count, say};
 
 /// Runs the command.
 pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {

@@ -83,14 +83,6 @@ fn resolved(flags: &SettingFlags) -> Result<Resolved> {
     Ok(resolved)
 }
 
-/// A number of things.
-fn count(number: impl Into<u64>, thing: &str) -> String {
-    match number.into() {
-        1 => format!("1 {thing}"),
-        number => format!("{number} {thing}s"),
-    }
-}
-
 /// Whether to colour what goes to a terminal or elsewhere.
 fn colored(choice: Color, terminal: bool) -> bool {
     match choice {

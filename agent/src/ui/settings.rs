@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
-use super::{count, exit, output, resolved};
+use super::{exit, output, resolved};
 use crate::config::cli::{ConfigCommand, ShowFormat};
 use crate::config::docs;
+use crate::say::count;
 
 /// Runs the command.
 pub fn run(command: ConfigCommand) -> Result<i32> {

@@ -11,16 +11,16 @@ pub use crate::pipeline::{Loss, OnSpan, Start, Summary, Unable, run as start};
 /// the programs tried for real.
 pub fn report(capture: &Capture) -> Report {
     let kernel = Kernel::look();
+    let barred = barred(&kernel.missing);
     let mut rows = vec![release(&kernel)];
     rows.extend(privileges(&kernel.missing));
-    rows.extend([btf(&kernel), lockdown(&kernel)]);
+    rows.extend([btf(&kernel), lockdown(&kernel, barred)]);
     let trials = kernel.trials();
     let works = |path| {
         trials
             .iter()
             .any(|t| t.path == Some(path) && t.error.is_none())
     };
-    let barred = barred(&kernel.missing);
     let path = match barred {
         true => row("path in use", State::Missing, NOT_TRIED, ""),
         false => in_use(capture.path, &works),
@@ -90,7 +90,7 @@ fn btf(kernel: &Kernel) -> Row {
     }
 }
 
-fn lockdown(kernel: &Kernel) -> Row {
+fn lockdown(kernel: &Kernel, barred: bool) -> Row {
     match kernel.lockdown.as_str() {
         "confidentiality" => row(
             "lockdown",
@@ -98,10 +98,11 @@ fn lockdown(kernel: &Kernel) -> Row {
             "confidentiality: programs may not read memory",
             "boot with lockdown=integrity or none",
         ),
+        "unknown" if barred => row("lockdown", State::Ok, UNMOUNTED, ""),
         "unknown" => row(
             "lockdown",
             State::Ok,
-            "unknown (securityfs is not mounted); the programs below were tried for real",
+            format!("{UNMOUNTED}; the programs below were tried for real"),
             "",
         ),
         mode => row("lockdown", State::Ok, format!("{mode}: no hindrance"), ""),
@@ -123,6 +124,7 @@ fn barred(missing: &[&str]) -> bool {
     needed.iter().any(|name| missing.contains(name))
 }
 
+const UNMOUNTED: &str = "unknown (securityfs is not mounted)";
 const NOT_TRIED: &str = "not tried: see the missing capabilities above";
 
 fn tried(trial: Trial, barred: bool) -> Row {
