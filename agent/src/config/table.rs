@@ -61,9 +61,9 @@ settings! {
     /// would make another export.
     "selection.exclude_collector" = config.selection.exclude_collector as Switch, "exclude-collector" "BOOL" [] rare;
 
-    /// Where spans go; repeatable. `otlp` needs nothing but an endpoint, `stdout` prints a line per
-    /// span for people, `json` an object per span, `none` makes spans and drops them. When unset:
-    /// `otlp` if an endpoint is set, else `stdout`.
+    /// Where spans go; repeatable. `otlp` sends them to `export.otlp.endpoint`, and to this machine
+    /// where that is unset; `stdout` prints a line per span for people, `json` an object per span,
+    /// `none` makes spans and drops them. When unset: `otlp` if an endpoint is set, else `stdout`.
     "export.to" = destinations as Choices(Choice(DESTINATIONS)), "export" "EXPORTER" ["OTEL_TRACES_EXPORTER"] common;
     /// Spans that wait for an exporter at most; past that the oldest is dropped and counted.
     "export.queue_size" = config.export.queue_size as Number { min: 1, max: 1 << 24, unit: Unit::Count }, "queue-size" "N" ["OTEL_BSP_MAX_QUEUE_SIZE"] rare;
