@@ -37,7 +37,7 @@ fn data_and_diagnostics_go_their_own_ways() {
         (
             &["config", "check", "--otlp-endpoint", "c:1"],
             0,
-            "1 warnings",
+            "1 warning)",
             "no scheme",
         ),
         (
@@ -77,6 +77,29 @@ fn a_reader_that_goes_away_is_no_failure() {
     stderr.read_to_string(&mut said).expect("text");
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
     assert_eq!(said, "");
+}
+
+/// A standard error that is full or closed loses its lines, and changes no exit code.
+#[test]
+fn a_standard_error_that_fails_is_no_failure() {
+    let full = || std::fs::File::create("/dev/full").expect("Linux has it");
+    let (reader, closed) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let wrong = ["config", "check", "--config", "/nope.yaml"];
+    let odd = ["config", "check", "--otlp-endpoint", "c:1"];
+    for (stderr, arguments, code) in [
+        (Stdio::from(full()), wrong, 2),
+        (Stdio::from(full()), odd, 0),
+        (Stdio::from(closed), odd, 0),
+    ] {
+        let mut command = spantap(&arguments);
+        let status = command.stdout(Stdio::null()).stderr(stderr).status();
+        assert_eq!(
+            status.expect("it starts").code(),
+            Some(code),
+            "{arguments:?}"
+        );
+    }
 }
 
 /// What `run` starts: waits for its byte, then becomes the command, arguments untouched.

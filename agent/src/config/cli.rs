@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{
-    Arg, ArgAction, ArgMatches, Args, Command as Clap, FromArgMatches, Parser, Subcommand,
-    ValueEnum,
+    Arg, ArgAction, ArgMatches, Args, Command as Clap, CommandFactory as _, FromArgMatches, Parser,
+    Subcommand, ValueEnum,
 };
 use clap_complete::Shell;
 
@@ -31,6 +31,26 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Reads the command line; what is wrong with a setting comes with the usage of its command.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    let mut matches = command.try_get_matches_from_mut(words)?;
+    let mut path = Vec::new();
+    let mut at = &matches;
+    while let Some((name, below)) = at.subcommand() {
+        path.push(name.to_owned());
+        at = below;
+    }
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| {
+        for name in path {
+            if let Some(named) = command.find_subcommand(name).cloned() {
+                command = named;
+            }
+        }
+        error.format(&mut command)
+    })
 }
 
 /// When to use colours.
@@ -75,15 +95,6 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
-    /// Waits for a byte on a pipe, then becomes the command: how `run` starts what it traces.
-    #[command(hide = true, name = "exec-when-told")]
-    ExecWhenTold {
-        /// The pipe, as a path under /proc.
-        gate: PathBuf,
-        /// The command.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-        command: Vec<OsString>,
-    },
 }
 
 /// `spantap agent`.
@@ -102,7 +113,7 @@ pub struct AgentArgs {
 pub enum Format {
     /// Aligned columns for people.
     Table,
-    /// One JSON object per line.
+    /// JSON: an object on a line of its own for each exchange; of doctor, one object in all.
     Json,
 }
 
@@ -153,9 +164,9 @@ pub enum Side {
 /// `spantap run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Output format.
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub output: Format,
+    /// Output format [default: json with --export json, else table].
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<Format>,
     /// Write the lines to this file instead of standard error.
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
@@ -231,7 +242,7 @@ impl Args for SettingFlags {
             .value_parser(clap::value_parser!(PathBuf))
             .help_heading("Configuration")
             .help(format!(
-                "YAML file with settings [env: SPANTAP_CONFIG] [default: {DEFAULT_FILE}, if present]"
+                "YAML file with settings, - for standard input [env: SPANTAP_CONFIG] [default: {DEFAULT_FILE}, if present]"
             ));
         SETTINGS.iter().fold(command.arg(file), |command, setting| {
             command.arg(argument(setting))
@@ -259,7 +270,7 @@ impl FromArgMatches for SettingFlags {
                 (_, last) => Raw::Many(typed.into_iter().chain(last).collect()),
             };
             super::env::check(setting, &raw).map_err(|why| {
-                let why = format!("--{}: {why}\n", setting.flag);
+                let why = format!("--{}: {why}", setting.flag);
                 clap::Error::raw(ErrorKind::ValueValidation, why)
             })?;
             flags.values.push((setting, raw));
@@ -377,7 +388,8 @@ Examples:
       spantap config check --config spantap.yaml
       sudo spantap agent --config spantap.yaml
 
-SIGINT and SIGTERM send what is queued, detach everything and exit with 0; a second one exits at once.
+SIGINT and SIGTERM send what is queued, detach everything and exit with 0; a second one, half a
+second later or more, exits at once.
 
 Exit codes:
   0 stopped, 1 failed while running, 2 wrong usage or configuration,
@@ -406,10 +418,14 @@ const RUN_HELP: &str = "\
 Examples:
   What does this program talk to?
       sudo spantap run -- curl -sL http://example.com/
-  A server and its workers, spans to a file as JSON:
-      sudo spantap run -o json --to spans.jsonl -- gunicorn app:app
+  A server and its workers, as the user it belongs to, spans to a file as JSON:
+      sudo spantap run -o json --to spans.jsonl -- \\
+          setpriv --reuid www-data --regid www-data --init-groups gunicorn app:app
+  As yourself (sudo -u keeps root's environment out, too):
+      sudo spantap run -- sudo -u \"$USER\" npm start
 
-The command keeps its standard input, output and error; lines go to standard error, or to --to.
+The command runs as the user spantap runs as, with its rights: as root, unless it is told otherwise.
+It keeps its standard input, output and error; lines go to standard error, or to --to.
 With an OTLP endpoint configured, spans go there instead.
 
 Exit codes:

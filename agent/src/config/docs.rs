@@ -189,9 +189,9 @@ const MARKDOWN_HEAD: &str = "\
 
 Each setting has a flag, a variable and a key in the YAML file. A flag goes before a variable, a
 variable before the file, the file before the default. The file is the one named by `--config`,
-else by `SPANTAP_CONFIG`, else /etc/spantap/spantap.yaml if that exists; `deploy/spantap.yaml` is a
-sample with every key. `spantap config show` prints each value and where it came from;
-`spantap config check` says whether all is right.
+else by `SPANTAP_CONFIG` (`-` is standard input), else /etc/spantap/spantap.yaml if that exists;
+`deploy/spantap.yaml` is a sample with every key. `spantap config show` prints each value and where it came from;
+`spantap config check` says all that is wrong.
 
 In variables, lists are separated by commas. Several standard variables of one setting are listed
 most specific first. A value of a standard `OTEL_*` variable that cannot be read is warned about and

@@ -6,7 +6,9 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 use super::env::check;
 use super::form::{Raw, Shape};
@@ -23,20 +25,37 @@ pub struct Contents {
     pub values: Vec<(&'static Setting, Raw, usize)>,
 }
 
-/// Reads a file's text; the error names path and line.
+/// Reads a file's text; the error names path and line of all that is wrong, a line each.
 pub fn parse(path: &Path, text: &str) -> Result<Contents, String> {
-    let found = walk(text, None).map_err(|stop| stop.at(path))?;
+    let (found, unknown) = walk(text, None).map_err(|stop| stop.at(path))?;
     let mut contents = Contents {
         path: path.to_owned(),
         values: Vec::new(),
     };
+    let mut faults: Vec<Stop> = Vec::new();
+    for key in unknown {
+        let near = hint(&key, names().iter().map(String::as_str));
+        faults.push(Stop {
+            line: line_of(text, &key),
+            why: format!("unknown key `{key}`{near}"),
+        });
+    }
     for (setting, raw) in found {
         let line = line_of(text, setting.name);
-        check(setting, &raw)
-            .map_err(|why| format!("{}:{line}: {}: {why}", path.display(), setting.name))?;
-        contents.values.push((setting, raw, line));
+        match check(setting, &raw) {
+            Ok(()) => contents.values.push((setting, raw, line)),
+            Err(why) => faults.push(Stop {
+                line,
+                why: format!("{}: {why}", setting.name),
+            }),
+        }
     }
-    Ok(contents)
+    if faults.is_empty() {
+        return Ok(contents);
+    }
+    faults.sort_by_key(|fault| fault.line);
+    let faults: Vec<_> = faults.into_iter().map(|fault| fault.at(path)).collect();
+    Err(faults.join("\n"))
 }
 
 /// The line a setting's key is on.
@@ -58,24 +77,28 @@ impl Stop {
 
 type Found = Vec<(&'static Setting, Raw)>;
 
+/// Keys that are no settings.
+type Unknown = Vec<String>;
+
 /// Reads the whole text, or up to the key named `until`, where it ends with an error.
-fn walk(text: &str, until: Option<&str>) -> Result<Found, Stop> {
+fn walk(text: &str, until: Option<&str>) -> Result<(Found, Unknown), Stop> {
     let state = State {
         found: RefCell::default(),
+        unknown: RefCell::default(),
         why: RefCell::default(),
         until,
     };
     // A file of comments only holds no document at all.
     let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
     if text.lines().all(blank) {
-        return Ok(Vec::new());
+        return Ok(Default::default());
     }
     let section = Section {
         state: &state,
         name: "",
     };
     match section.deserialize(serde_yaml_ng::Deserializer::from_str(text)) {
-        Ok(()) => Ok(state.found.into_inner()),
+        Ok(()) => Ok((state.found.into_inner(), state.unknown.into_inner())),
         Err(error) => Err(Stop {
             line: error.location().map_or(1, |l| l.line()),
             why: state.why.into_inner().unwrap_or_else(|| plain(&error)),
@@ -97,6 +120,7 @@ fn plain(error: &serde_yaml_ng::Error) -> String {
 
 struct State<'a> {
     found: RefCell<Found>,
+    unknown: RefCell<Unknown>,
     why: RefCell<Option<String>>,
     until: Option<&'a str>,
 }
@@ -150,6 +174,10 @@ impl<'de> Visitor<'de> for Section<'_> {
                         self.state.found.borrow_mut().push((setting, raw));
                     }
                 }
+                None if !is_known(&name) => {
+                    map.next_value::<IgnoredAny>()?;
+                    self.state.unknown.borrow_mut().push(name.clone());
+                }
                 None => map.next_value_seed(Section {
                     state: self.state,
                     name: &name,
@@ -161,7 +189,7 @@ impl<'de> Visitor<'de> for Section<'_> {
     }
 }
 
-/// A key; refuses what is unknown, comes twice, or is asked for by `until`.
+/// A key; refuses what comes twice, or is asked for by `until`.
 struct Key<'a> {
     section: Section<'a>,
     seen: &'a [String],
@@ -188,14 +216,6 @@ impl Visitor<'_> for Key<'_> {
             "" => key.to_owned(),
             section => format!("{section}.{key}"),
         };
-        let within = |s: &Setting| {
-            let rest = s.name.strip_prefix(full.as_str());
-            rest.is_some_and(|r| r.is_empty() || r.starts_with('.'))
-        };
-        if !SETTINGS.iter().any(within) {
-            let near = hint(&full, names().iter().map(String::as_str));
-            return Err(state.refuse(format!("unknown key `{full}`{near}")));
-        }
         if self.seen.contains(&full) {
             return Err(state.refuse(format!("`{full}` is given twice")));
         }
@@ -204,6 +224,14 @@ impl Visitor<'_> for Key<'_> {
         }
         Ok(full)
     }
+}
+
+/// Whether it is a setting, or a section that has some.
+fn is_known(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| {
+        let rest = setting.name.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
 }
 
 /// All names a file may hold: settings and the sections they are in.

@@ -373,14 +373,15 @@ impl Form for Ratio {
 /// Numbers of one type; the text says what they are.
 pub struct Numbers<T>(pub &'static str, pub PhantomData<T>);
 
-impl<T: FromStr + Display> Form for Numbers<T> {
+impl<T: FromStr + Display + Default + PartialEq> Form for Numbers<T> {
     type Value = Vec<T>;
     const SHAPE: Shape = Shape::List;
 
     fn parse(&self, raw: &Raw) -> Result<Vec<T>, String> {
         let read = |text: &str| {
-            let number = text.parse::<T>();
-            number.map_err(|_| format!("expected {}, got `{text}`", self.0))
+            let number = text.parse::<T>().ok();
+            let number = number.filter(|number| *number != T::default());
+            number.ok_or_else(|| format!("expected {}, got `{text}`", self.0))
         };
         many(raw)?.into_iter().map(read).collect()
     }

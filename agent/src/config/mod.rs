@@ -321,6 +321,8 @@ pub struct Export {
     pub exporters: Vec<Exporter>,
     /// Whether lines for people on stdout are coloured: by `--color`, NO_COLOR and where they go.
     pub color: bool,
+    /// Columns of the terminal that lines for people go to; None where they go elsewhere.
+    pub width: Option<usize>,
     /// OTEL_BSP_MAX_QUEUE_SIZE.
     pub queue_size: usize,
     /// OTEL_BSP_MAX_EXPORT_BATCH_SIZE.
@@ -348,6 +350,7 @@ impl Default for Export {
         Self {
             exporters: Vec::new(),
             color: false,
+            width: None,
             queue_size: 2048,
             batch_size: 512,
             schedule_delay: Duration::from_secs(5),

@@ -3,6 +3,8 @@
 //! [`resolve`] is a function of its arguments; [`load`] goes and gets them.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::env::{self, Signal, Vars};
@@ -25,7 +27,7 @@ pub struct Flags {
     pub values: Vec<(&'static Setting, Raw)>,
 }
 
-/// A configuration that cannot be used, with the reason.
+/// A configuration that cannot be used, with the reasons, a line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(pub String);
 
@@ -70,18 +72,59 @@ pub fn load(flags: &Flags, vars: &dyn Vars) -> Result<Resolved, Error> {
         Some(path) => Some(path),
         None => Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()),
     };
-    let contents = path.map(|path| read(&path)).transpose()?;
-    resolve(flags, vars, contents)
+    match path.map(|path| read(&path)).transpose() {
+        Ok(contents) => resolve(flags, vars, contents),
+        // What is wrong elsewhere is told in one go.
+        Err(why) => lay(flags, vars, None, vec![why]),
+    }
 }
 
-fn read(path: &Path) -> Result<Contents, Error> {
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|why| Error(format!("cannot read {}: {why}", path.display())))?;
-    file::parse(path, &text).map_err(Error)
+/// A file, or standard input by the name of `-`.
+fn read(path: &Path) -> Result<Contents, String> {
+    let text = match path == Path::new(STDIN) {
+        true => text_of(io::stdin().lock()),
+        false => open(path).and_then(text_of),
+    };
+    let text = text.map_err(|why| format!("cannot read {}: {why}", path.display()))?;
+    file::parse(path, &text)
 }
+
+/// A pipe or a device may never end, or never begin.
+fn open(path: &Path) -> io::Result<File> {
+    match std::fs::metadata(path)?.is_file() {
+        true => File::open(path),
+        false => Err(io::Error::other(
+            "not a regular file; `-` is standard input",
+        )),
+    }
+}
+
+fn text_of(from: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    from.take(LARGEST + 1).read_to_string(&mut text)?;
+    match u64::try_from(text.len()) {
+        Ok(length) if length <= LARGEST => Ok(text),
+        _ => Err(io::Error::other("more than 1 MiB is no configuration")),
+    }
+}
+
+/// The file's name that means standard input.
+const STDIN: &str = "-";
+/// Bytes of a file at most.
+const LARGEST: u64 = 1 << 20;
 
 /// Lays the layers over each other.
 pub fn resolve(flags: &Flags, vars: &dyn Vars, file: Option<Contents>) -> Result<Resolved, Error> {
+    lay(flags, vars, file, Vec::new())
+}
+
+/// The same, with what is known to be wrong already: every fault is told, a line each.
+fn lay(
+    flags: &Flags,
+    vars: &dyn Vars,
+    file: Option<Contents>,
+    mut faults: Vec<String>,
+) -> Result<Resolved, Error> {
     let file = file.unwrap_or_default();
     let mut draft = Draft::default();
     let mut warnings = env::strangers(vars);
@@ -93,15 +136,20 @@ pub fn resolve(flags: &Flags, vars: &dyn Vars, file: Option<Contents>) -> Result
     };
     for setting in SETTINGS {
         let typed = layers.strongest(setting, Signal::Traces, &mut warnings);
-        let typed = typed.map_err(Error)?;
-        let origin = match typed {
-            Some((origin, raw)) => {
-                (setting.set)(&mut draft, &raw).map_err(|why| Error(refusal(&origin, &why)))?;
-                origin
-            }
-            None => Origin::Default,
-        };
-        origins.push(origin);
+        let taken = typed.and_then(|typed| match typed {
+            Some((origin, raw)) => match (setting.set)(&mut draft, &raw) {
+                Ok(()) => Ok(origin),
+                Err(why) => Err(refusal(&origin, &why)),
+            },
+            None => Ok(Origin::Default),
+        });
+        origins.push(taken.unwrap_or_else(|why| {
+            faults.push(why);
+            Origin::Default
+        }));
+    }
+    if !faults.is_empty() {
+        return Err(Error(faults.join("\n")));
     }
     finish(&mut draft, &mut origins, &mut warnings).map_err(Error)?;
     draft.config.export.metrics =

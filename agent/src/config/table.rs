@@ -49,21 +49,21 @@ settings! {
     /// Glob on the container's id (its first 12 digits are enough); repeatable.
     "selection.containers" = config.selection.containers as Texts(Text::Glob), "container" "GLOB" [] common;
     /// Port of either end of a connection; repeatable.
-    "selection.ports" = config.selection.ports as Numbers("a port from 0 to 65535", PhantomData::<u16>), "port" "PORT" [] common;
+    "selection.ports" = config.selection.ports as Numbers("a port from 1 to 65535", PhantomData::<u16>), "port" "PORT" [] common;
     /// Glob on the process's cgroup path; repeatable.
     "selection.cgroups" = config.selection.cgroups as Texts(Text::Glob), "cgroup" "GLOB" [] common;
     /// Glob on commands that are never traced; repeatable.
     "selection.exclude_commands" = config.selection.exclude_commands as Texts(Text::Glob), "exclude-command" "GLOB" [] common;
     /// Port of either end that is never traced; repeatable.
-    "selection.exclude_ports" = config.selection.exclude_ports as Numbers("a port from 0 to 65535", PhantomData::<u16>), "exclude-port" "PORT" [] common;
+    "selection.exclude_ports" = config.selection.exclude_ports as Numbers("a port from 1 to 65535", PhantomData::<u16>), "exclude-port" "PORT" [] common;
     /// Whether the receiver that spans are exported to is left out: connections from and to the
     /// addresses of its endpoint, and requests that carry spantap's own spans. Each of its spans
     /// would make another export.
     "selection.exclude_collector" = config.selection.exclude_collector as Switch, "exclude-collector" "BOOL" [] rare;
 
-    /// Where spans go; repeatable. `otlp` needs nothing but an endpoint, `stdout` prints a line per
-    /// span for people, `json` an object per span, `none` makes spans and drops them. When unset:
-    /// `otlp` if an endpoint is set, else `stdout`.
+    /// Where spans go; repeatable. `otlp` sends them to `export.otlp.endpoint`, and to this machine
+    /// where that is unset; `stdout` prints a line per span for people, `json` an object per span,
+    /// `none` makes spans and drops them. When unset: `otlp` if an endpoint is set, else `stdout`.
     "export.to" = destinations as Choices(Choice(DESTINATIONS)), "export" "EXPORTER" ["OTEL_TRACES_EXPORTER"] common;
     /// Spans that wait for an exporter at most; past that the oldest is dropped and counted.
     "export.queue_size" = config.export.queue_size as Number { min: 1, max: 1 << 24, unit: Unit::Count }, "queue-size" "N" ["OTEL_BSP_MAX_QUEUE_SIZE"] rare;
@@ -76,12 +76,15 @@ settings! {
     "export.export_timeout" = config.export.export_timeout as Time { min: MILLISECOND, max: DAY }, "export-timeout" "DURATION" ["OTEL_BSP_EXPORT_TIMEOUT"] rare;
     /// Make no spans at all (the standard switch): the agent starts, attaches nothing and stays idle.
     "export.disabled" = config.disabled as Switch, "disabled" "BOOL" ["OTEL_SDK_DISABLED"] rare;
-    /// Base URL of the OTLP receiver, such as http://localhost:4318 (HTTP, where `/v1/traces` is
-    /// added) or http://localhost:4317 (gRPC).
+    /// Base URL of the OTLP receiver, such as http://localhost:4318; over HTTP `/v1/traces` is
+    /// added. Which of the two is spoken is said by `export.otlp.protocol`, not by the port: for
+    /// http://localhost:4317 that is `grpc`. When unset and `otlp` is asked for: port 4318 of
+    /// localhost over HTTP, 4317 over gRPC.
     "export.otlp.endpoint" = otlp.endpoint as Endpoint, "otlp-endpoint" "URL" ["OTEL_EXPORTER_OTLP_ENDPOINT"] common;
     /// URL of the OTLP receiver for traces, used as it is; goes before the base URL.
     "export.otlp.traces_endpoint" = otlp.traces_endpoint as Endpoint, "otlp-traces-endpoint" "URL" ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] rare;
-    /// OTLP's transport.
+    /// OTLP's transport: HTTP with binary protocol buffers (receivers listen on port 4318), or gRPC
+    /// (4317).
     "export.otlp.protocol" = otlp.protocol as Choice(PROTOCOLS), "otlp-protocol" "PROTOCOL" ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] common;
     /// Header sent with every OTLP request, as name=value; repeatable. In variables:
     /// comma-separated, percent-encoded.

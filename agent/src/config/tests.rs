@@ -657,6 +657,73 @@ fn a_wrong_file_is_refused_with_its_line_and_key() {
 }
 
 #[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let why = wrong(
+        &[],
+        &[],
+        "limitz: {a: 1}\nselection:\n  ports: [0]\n  prots: 1\n",
+    );
+    assert_eq!(
+        why.lines().map(|l| l.get(..9)).collect::<Vec<_>>(),
+        [Some("s.yaml:1:"), Some("s.yaml:3:"), Some("s.yaml:4:")],
+        "{why}"
+    );
+    assert!(
+        why.contains("unknown key `limitz`") && why.contains("`selection.ports`"),
+        "{why}"
+    );
+    let vars = [("SPANTAP_PID", "x"), ("SPANTAP_RING_BYTES", "3")];
+    let why = wrong(&[], &vars, "");
+    assert_eq!(why.lines().count(), 2, "{why}");
+
+    // A file that cannot be read hides nothing of the rest.
+    let vars = BTreeMap::from([("SPANTAP_PID".to_owned(), "x".to_owned())]);
+    let flags = Flags {
+        file: Some("/nope.yaml".into()),
+        ..Flags::default()
+    };
+    let why = load(&flags, &vars).expect_err("it is wrong").to_string();
+    assert!(
+        why.contains("/nope.yaml") && why.contains("SPANTAP_PID"),
+        "{why}"
+    );
+}
+
+#[test]
+fn only_regular_files_of_a_sane_size_are_read() {
+    let read = |path: &str| {
+        let flags = Flags {
+            file: Some(path.into()),
+            ..Flags::default()
+        };
+        let read = load(&flags, &BTreeMap::new());
+        read.expect_err("it is no configuration").to_string()
+    };
+    for path in ["/dev/zero", "/proc/self"] {
+        let why = read(path);
+        assert!(why.contains("not a regular file"), "{why}");
+    }
+    let large = std::env::temp_dir().join(format!("spantap-large-{}.yaml", std::process::id()));
+    std::fs::write(&large, "#".repeat((1 << 20) + 1)).expect("a file for the test");
+    let why = read(&large.display().to_string());
+    assert!(why.contains("1 MiB"), "{why}");
+    std::fs::remove_file(large).expect("it was there");
+}
+
+#[test]
+fn what_is_wrong_with_a_flag_comes_with_the_usage_of_its_command() {
+    let words = ["spantap", "agent", "--port", "0"].map(Into::into);
+    let why = cli::parse(words).expect_err("no port").to_string();
+    assert!(
+        why.starts_with(
+            "error: --port: expected a port from 1 to 65535, got `0`\n\nUsage: spantap agent"
+        ),
+        "{why}"
+    );
+    assert!(!why.contains("\n\n\n"), "{why}");
+}
+
+#[test]
 fn files_without_a_setting_are_right() {
     for text in [
         "",

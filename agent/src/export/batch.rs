@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,8 +24,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Answer, Exporter, say};
+use super::{Answer, Exporter, say as tell};
 use crate::config;
+use crate::say::{self, cut};
 use crate::span::Span;
 use crate::stats::{Counter, Stats};
 
@@ -46,6 +48,7 @@ pub fn start<E: Exporter>(
         batch: config.batch_size.clamp(1, capacity),
         delay: config.schedule_delay.min(exporter.patience()),
         waiting: Mutex::default(),
+        flying: AtomicUsize::new(0),
         wake: Notify::new(),
         deadline: watch::Sender::new(None),
         stats: Arc::clone(stats),
@@ -58,7 +61,25 @@ pub fn start<E: Exporter>(
         backoff: Backoff::default(),
         trouble: Trouble::default(),
     };
-    (Queue(shared), tokio::spawn(worker.run()))
+    (Queue(shared), tokio::spawn(guard(worker)))
+}
+
+/// Runs the task to its end. One that panics is an exporter that is gone: it is said, and what waits
+/// or comes later is counted.
+async fn guard<E: Exporter>(worker: Worker<E>) {
+    let (shared, gone) = (Arc::clone(&worker.shared), worker.gone.clone());
+    let name = worker.exporter.name().to_owned();
+    let Err(error) = tokio::spawn(worker.run()).await else {
+        return;
+    };
+    let flying = shared.flying.swap(0, Ordering::Relaxed);
+    shared.finish(flying, &shared.stats.export_failed_local);
+    shared.lock().closed = true;
+    shared.discard(&shared.stats.export_failed_local);
+    tell(&format!(
+        "{name}: ended abnormally ({error}): no more spans go there"
+    ));
+    gone.send_replace(true);
 }
 
 impl Queue {
@@ -110,6 +131,8 @@ struct Shared {
     batch: usize,
     delay: Duration,
     waiting: Mutex<Waiting>,
+    /// Spans of the batch on its way.
+    flying: AtomicUsize,
     /// Told when the first span comes, when a batch is full, and at the end.
     wake: Notify,
     /// Set at the end: when to give up.
@@ -233,11 +256,13 @@ impl<E: Exporter> Worker<E> {
         let stats = &shared.stats;
         while let Some(batch) = shared.next().await {
             let count = batch.len();
+            shared.flying.store(count, Ordering::Relaxed);
             let end = tokio::select! {
                 biased;
                 () = shared.late() => End::Late,
                 end = self.deliver(&batch) => end,
             };
+            shared.flying.store(0, Ordering::Relaxed);
             match end {
                 End::Sent { rejected } => {
                     let rejected = usize::try_from(rejected).unwrap_or(count).min(count);
@@ -277,11 +302,11 @@ impl<E: Exporter> Worker<E> {
                     return End::Sent { rejected };
                 }
                 Answer::Refused(why) => {
-                    self.complain(&format!("{} spans refused: {why}", batch.len()));
+                    self.complain(&format!("{} refused: {why}", number(batch)));
                     return End::Refused;
                 }
                 Answer::Failed(why) => {
-                    self.complain(&format!("{} spans failed: {why}", batch.len()));
+                    self.complain(&format!("{} failed: {why}", number(batch)));
                     return End::Failed;
                 }
                 Answer::Gone => return End::Gone,
@@ -308,10 +333,11 @@ impl<E: Exporter> Worker<E> {
             && std::mem::take(&mut self.trouble.announced)
         {
             let seconds = since.elapsed().as_secs();
-            say(&format!("{}: back after {seconds} s", self.exporter.name()));
+            tell(&format!("{}: back after {seconds} s", self.exporter.name()));
         }
         if rejected > 0 || !warning.is_empty() {
-            self.complain(&format!("{rejected} spans of a batch rejected: {warning}"));
+            let rejected = say::count(rejected, "span");
+            self.complain(&format!("{rejected} of a batch rejected: {warning}"));
         }
     }
 
@@ -333,9 +359,15 @@ impl<E: Exporter> Worker<E> {
             return false;
         }
         self.trouble.said = Some(now);
-        say(&format!("{}: {what}", self.exporter.name()));
+        let what = cut(what.to_owned(), LONGEST_COMPLAINT);
+        tell(&format!("{}: {what}", self.exporter.name()));
         true
     }
+}
+
+/// How many, for people.
+fn number(batch: &[Span]) -> String {
+    say::count(batch.len() as u64, "span")
 }
 
 /// What has been noticed of the receiver, and said.
@@ -386,6 +418,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_THROTTLE: Duration = Duration::from_secs(30);
 /// Attempts made for a batch once the agent ends: an absent receiver must not delay the exit.
 const LAST_ATTEMPTS: u32 = 3;
+/// Characters of one complaint at most; what the receiver said is part of it.
+const LONGEST_COMPLAINT: usize = 400;
 /// Time between two complaints.
 const QUIET: Duration = Duration::from_secs(60);
 

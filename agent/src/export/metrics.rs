@@ -40,7 +40,8 @@ impl Metrics {
         begin: fn(),
     ) -> anyhow::Result<Self> {
         let _context = runtime.enter();
-        let exporter = exporter(&config.otlp, runtime).context("send the agent's own metrics")?;
+        let exporter = exporter(&config.otlp, runtime).context("send the agent's own metrics");
+        let exporter = exporter.map_err(super::misconfigured)?;
         let builder = PeriodicReader::builder(exporter).with_interval(config.interval);
         // The SDK makes its own thread, which is as the one it is made by.
         let maker = std::thread::spawn(move || {

@@ -8,6 +8,8 @@ pub mod metrics;
 pub mod otlp;
 #[cfg(test)]
 mod receiver;
+#[cfg(test)]
+mod reference;
 pub mod stdout;
 pub mod terminal;
 pub mod text;
@@ -107,8 +109,14 @@ impl Exporters {
         for kind in &config.exporters {
             let gone = gone_sender.clone();
             let (queue, worker) = match kind {
-                Kind::Otlp(otlp) => batch::start(otlp::Otlp::new(otlp)?, config, stats, gone),
-                Kind::Stdout => batch::start(terminal::lines(config.color), config, stats, gone),
+                Kind::Otlp(otlp) => {
+                    let otlp = otlp::Otlp::new(otlp).map_err(misconfigured)?;
+                    batch::start(otlp, config, stats, gone)
+                }
+                Kind::Stdout => {
+                    let table = stdout::Table::new(config.color, config.width);
+                    batch::start(terminal::lines(table), config, stats, gone)
+                }
                 Kind::Json => batch::start(terminal::json(), config, stats, gone),
             };
             queues.push(queue);
@@ -153,9 +161,14 @@ impl Exporters {
     }
 }
 
+/// Nothing has been sent yet: what is wrong is the URL, a header or a file with certificates.
+fn misconfigured(why: anyhow::Error) -> anyhow::Error {
+    config::Error(format!("{why:#}")).into()
+}
+
 /// A line for people, on stderr.
 fn say(line: &str) {
-    eprintln!("spantap: export: {line}");
+    crate::say::say(format_args!("export: {line}"));
 }
 
 /// An error and its causes, on one line.

@@ -1,43 +1,129 @@
 //! A span as one line for people: when, who, which side, with whom, what, how it went, how long,
-//! what links it, and what must be known of it. Columns are aligned; a cell that is too long pushes
-//! its neighbours and is never cut. Nothing from the wire reaches a terminal as a control character.
+//! what links it, and what must be known of it. Columns are aligned and fit the terminal, where cells
+//! are cut for it; elsewhere a cell that is too long pushes its neighbours. Nothing from
+//! the wire reaches a terminal as a control character.
 
 use std::fmt::Write as _;
 
 use super::text::{self, Clock};
 use crate::protocol::Value;
+use crate::say::{cut, printable};
 use crate::span::{Span, SpanKind, Status, semconv};
 
-/// The line that names the columns, without its end.
-pub fn header(color: bool) -> String {
-    let cells = COLUMNS.map(|(name, _)| Cell::plain(name));
-    let names = row(&cells, false);
-    match color {
-        true => format!("{BOLD}{names}{RESET}"),
-        false => names,
+/// How lines look: their colours and columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    color: bool,
+    /// Width of each column; None for one that is left out.
+    widths: [Option<usize>; COLUMNS.len()],
+    /// Whether cells are cut to their columns.
+    cut: bool,
+}
+
+impl Table {
+    /// For a terminal of `width` columns, or for what is none.
+    pub fn new(color: bool, width: Option<usize>) -> Self {
+        let widths = COLUMNS.map(|(_, width)| Some(width));
+        Self {
+            color,
+            widths: width.map_or(widths, |width| fit(widths, width)),
+            cut: width.is_some(),
+        }
+    }
+
+    /// The line that names the columns, without its end.
+    pub fn header(&self) -> String {
+        let cells = COLUMNS.map(|(name, _)| Cell::plain(name));
+        let names = self.row(&cells, false);
+        match self.color {
+            true => format!("{BOLD}{names}{RESET}"),
+            false => names,
+        }
+    }
+
+    /// The line, without its end.
+    pub fn line(&self, span: &Span) -> String {
+        let (side, tint) = match span.kind {
+            SpanKind::Server => ("server", BLUE),
+            SpanKind::Client => ("client", MAGENTA),
+        };
+        let status = status(span);
+        let cells = [
+            Cell::tinted(Clock(span.start).to_string(), DIM),
+            Cell::plain(process(span, self.room(PROCESS))),
+            Cell::tinted(side, tint),
+            Cell::plain(peer(span, self.room(PEER).unwrap_or(LONGEST_PEER))),
+            Cell::plain(call(span)).cut(self.room(CALL).unwrap_or(usize::MAX)),
+            Cell::tinted(status.as_str(), status_tint(span, &status)),
+            Cell::plain(took(span.end.saturating_sub(span.start))),
+            Cell::plain(first_byte(span)),
+            Cell::tinted(link(span), DIM),
+            Cell::tinted(notes(span), YELLOW),
+        ];
+        self.row(&cells, self.color)
+    }
+
+    /// What a cell is cut to, if it is cut.
+    fn room(&self, column: usize) -> Option<usize> {
+        self.widths
+            .get(column)
+            .copied()
+            .flatten()
+            .filter(|_| self.cut)
+    }
+
+    /// Puts each cell in its column, or two blanks after the one before where that was too long.
+    fn row(&self, cells: &[Cell; COLUMNS.len()], color: bool) -> String {
+        let mut out = String::with_capacity(160);
+        let (mut at, mut column) = (0, 0);
+        for (cell, width) in cells.iter().zip(self.widths) {
+            let Some(width) = width else {
+                continue;
+            };
+            if at > 0 {
+                let blanks = column.max(at + 2) - at;
+                out.extend(std::iter::repeat_n(' ', blanks));
+                at += blanks;
+            }
+            match color && !cell.tint.is_empty() && !cell.text.is_empty() {
+                true => {
+                    let _ = write!(out, "{}{}{RESET}", cell.tint, cell.text);
+                }
+                false => out.push_str(&cell.text),
+            }
+            at += cell.text.chars().count();
+            column += width + 2;
+        }
+        out.truncate(out.trim_end().len());
+        out
     }
 }
 
-/// The line, without its end.
-pub fn line(span: &Span, color: bool) -> String {
-    let (side, tint) = match span.kind {
-        SpanKind::Server => ("server", BLUE),
-        SpanKind::Client => ("client", MAGENTA),
+/// The columns in a terminal of this width. Where they are too many, those for texts are narrower,
+/// then TTFB and LINK are left out; what is left over, NOTES aside, is CALL's.
+fn fit(mut widths: [Option<usize>; COLUMNS.len()], terminal: usize) -> [Option<usize>; 10] {
+    let whole = |widths: &[Option<usize>]| {
+        let each = widths.iter().take(NOTES).flatten();
+        each.map(|width| width + 2).sum::<usize>() - 2
     };
-    let status = status(span);
-    let cells = [
-        Cell::tinted(Clock(span.start).to_string(), DIM),
-        Cell::plain(process(span)),
-        Cell::tinted(side, tint),
-        Cell::plain(peer(span)),
-        Cell::plain(call(span)),
-        Cell::tinted(status.as_str(), status_tint(span, &status)),
-        Cell::plain(took(span.end.saturating_sub(span.start))),
-        Cell::plain(first_byte(span)),
-        Cell::tinted(link(span), DIM),
-        Cell::tinted(notes(span), YELLOW),
-    ];
-    row(&cells, color)
+    for (column, least) in [(CALL, 16), (PEER, 9), (PROCESS, 12)] {
+        let over = whole(&widths).saturating_sub(terminal);
+        if let Some(Some(width)) = widths.get_mut(column) {
+            *width -= over.min(width.saturating_sub(least));
+        }
+    }
+    for column in [TTFB, LINK] {
+        if whole(&widths) > terminal
+            && let Some(width) = widths.get_mut(column)
+        {
+            *width = None;
+        }
+    }
+    let left = terminal.saturating_sub(whole(&widths));
+    if let Some(Some(width)) = widths.get_mut(CALL) {
+        *width = (*width + left).min(WIDEST_CALL).max(*width);
+    }
+    widths
 }
 
 struct Cell {
@@ -52,33 +138,17 @@ impl Cell {
 
     fn tinted(text: impl Into<String>, tint: &'static str) -> Self {
         Self {
-            text: text::printable(text.into()),
+            text: printable(text.into()),
             tint,
         }
     }
-}
 
-/// Puts each cell in its column, or two blanks after the one before where that was too long.
-fn row(cells: &[Cell; COLUMNS.len()], color: bool) -> String {
-    let mut out = String::with_capacity(160);
-    let (mut at, mut column) = (0, 0);
-    for (cell, (_, width)) in cells.iter().zip(COLUMNS) {
-        if at > 0 {
-            let blanks = column.max(at + 2) - at;
-            out.extend(std::iter::repeat_n(' ', blanks));
-            at += blanks;
+    fn cut(self, most: usize) -> Self {
+        Self {
+            text: cut(self.text, most),
+            ..self
         }
-        match color && !cell.tint.is_empty() && !cell.text.is_empty() {
-            true => {
-                let _ = write!(out, "{}{}{RESET}", cell.tint, cell.text);
-            }
-            false => out.push_str(&cell.text),
-        }
-        at += cell.text.chars().count();
-        column += width + 2;
     }
-    out.truncate(out.trim_end().len());
-    out
 }
 
 /// Names and widths.
@@ -95,14 +165,27 @@ const COLUMNS: [(&str, usize); 10] = [
     ("NOTES", 0),
 ];
 
-fn process(span: &Span) -> String {
+const PROCESS: usize = 1;
+const PEER: usize = 3;
+const CALL: usize = 4;
+const TTFB: usize = 7;
+const LINK: usize = 8;
+const NOTES: usize = 9;
+/// Widest that CALL becomes on a wide terminal: notes want room too.
+const WIDEST_CALL: usize = 60;
+/// Characters of a peer's name at most, wherever the line goes.
+const LONGEST_PEER: usize = 60;
+
+/// The program and its process id; `room` is for both.
+fn process(span: &Span, room: Option<usize>) -> String {
     let name = text::find(&span.resource.attributes, "process.executable.name");
     let name = name.unwrap_or_else(|| span.resource.service().into());
-    format!("{name}[{}]", span.process)
+    let id = format!("[{}]", span.process);
+    kept(name.into_owned(), &id, room.unwrap_or(usize::MAX))
 }
 
-/// The other end: who asked, or who was asked.
-fn peer(span: &Span) -> String {
+/// The other end: who asked, or who was asked; where it is too long, its name is cut and not its port.
+fn peer(span: &Span, most: usize) -> String {
     let names: [(&str, &str); 2] = match span.kind {
         SpanKind::Server => [
             (semconv::NETWORK_PEER_ADDRESS, semconv::NETWORK_PEER_PORT),
@@ -115,13 +198,26 @@ fn peer(span: &Span) -> String {
     };
     let found = names.into_iter().find_map(|(address, port)| {
         let address = text::find(&span.attributes, address)?;
-        Some(match text::find(&span.attributes, port) {
-            Some(port) if address.contains(':') => format!("[{address}]:{port}"),
-            Some(port) => format!("{address}:{port}"),
-            None => address.into_owned(),
-        })
+        let port = text::find(&span.attributes, port);
+        let address = match port.is_some() && address.contains(':') {
+            true => format!("[{address}]"),
+            false => address.into_owned(),
+        };
+        Some((
+            address,
+            port.map_or_else(String::new, |port| format!(":{port}")),
+        ))
     });
-    found.unwrap_or_else(|| "-".into())
+    match found {
+        Some((address, port)) => kept(address, &port, most),
+        None => "-".into(),
+    }
+}
+
+/// Both in `most` characters: what is too long of the first is cut.
+fn kept(text: String, end: &str, most: usize) -> String {
+    let room = most.saturating_sub(end.chars().count()).max(3);
+    cut(printable(text), room) + end
 }
 
 fn call(span: &Span) -> String {
@@ -283,11 +379,15 @@ mod tests {
     use crate::span::SpanEvent;
     use crate::trace::{Method, Parent, SpanId};
 
+    fn plain() -> Table {
+        Table::new(false, None)
+    }
+
     #[test]
     fn a_line_stands_under_its_header() {
         let mut span = server();
         assert_eq!(
-            format!("{}\n{}\n", header(false), line(&span, false)),
+            format!("{}\n{}\n", plain().header(), plain().line(&span)),
             "\
 TIME (UTC)    PROCESS               SIDE    PEER                   CALL                                  STATUS  TOTAL    TTFB     LINK         NOTES
 12:01:07.412  cart[8812]            server  10.0.0.3:51422         POST /cart/{id}                       200     41.2ms   40.6ms   root
@@ -299,7 +399,7 @@ TIME (UTC)    PROCESS               SIDE    PEER                   CALL         
             method: Method::Thread,
             confidence: 0.9,
         });
-        assert!(line(&span, false).ends_with("40.6ms   thread 0.90"));
+        assert!(plain().line(&span).ends_with("40.6ms   thread 0.90"));
     }
 
     #[test]
@@ -308,15 +408,50 @@ TIME (UTC)    PROCESS               SIDE    PEER                   CALL         
             "http.route",
             Value::Str("/a/very/long/route/of/fifty/letters/or/more/still".into()),
         );
-        let text = line(&span, false);
+        let text = plain().line(&span);
         assert!(text.contains("/or/more/still  200  41.2ms"), "{text}");
+    }
+
+    #[test]
+    fn lines_fit_the_terminal() {
+        let mut span = with(
+            "http.route",
+            Value::Str("/a/very/long/route/of/fifty/letters/or/more/still".into()),
+        );
+        span.attributes
+            .retain(|a| a.key != "network.peer.address" && a.key != "network.peer.port");
+        span.attributes.push(Attribute {
+            key: "client.address".into(),
+            value: Value::Str("x".repeat(120).into()),
+        });
+        for width in [80, 100, 120, 144, 200] {
+            let table = Table::new(false, Some(width));
+            for text in [table.header(), table.line(&span)] {
+                let width = width + if text.ends_with("NOTES") { 7 } else { 0 };
+                assert!(text.chars().count() <= width, "{width}: {text}");
+            }
+        }
+        let narrow = Table::new(false, Some(80));
+        assert_eq!(
+            format!("{}\n{}\n", narrow.header(), narrow.line(&span)),
+            "\
+TIME (UTC)    PROCESS       SIDE    PEER       CALL              STATUS  TOTAL    NOTES
+12:01:07.412  cart[8812]    server  xxxxxxxx…  POST /a/very/lo…  200     41.2ms
+"
+        );
+        let text = narrow.line(&server());
+        assert!(text.contains("server  10…:51422  POST"), "{text}");
+        // What is no terminal gets everything but a peer's endless name.
+        let whole = plain().line(&span);
+        assert!(whole.contains("/or/more/still"), "{whole}");
+        assert!(whole.contains("xxx…  POST"), "{whole}");
     }
 
     #[test]
     fn control_characters_never_reach_the_terminal() {
         let mut span = with("http.route", Value::Str("/\x1b[31m\n\u{9b}x".into()));
         span.process = 1;
-        let text = line(&span, false);
+        let text = plain().line(&span);
         assert!(!text.chars().any(char::is_control), "{text:?}");
         assert!(text.contains("/\\x1b[31m\\x0a\\x9bx"), "{text}");
     }
@@ -324,7 +459,7 @@ TIME (UTC)    PROCESS               SIDE    PEER                   CALL         
     #[test]
     fn colour_changes_nothing_but_colour() {
         let span = server();
-        let colored = line(&span, true);
+        let colored = Table::new(true, None).line(&span);
         assert!(colored.contains("\x1b[32m200\x1b[0m"));
         let mut bare = String::new();
         let mut rest = colored.as_str();
@@ -333,7 +468,7 @@ TIME (UTC)    PROCESS               SIDE    PEER                   CALL         
             rest = after.split_once('m').map_or("", |(_, r)| r);
         }
         bare.push_str(rest);
-        assert_eq!(bare.trim_end(), line(&span, false));
+        assert_eq!(bare.trim_end(), plain().line(&span));
     }
 
     #[test]
@@ -357,7 +492,7 @@ TIME (UTC)    PROCESS               SIDE    PEER                   CALL         
             time: span.end,
             attributes: Vec::new(),
         });
-        let text = line(&span, false);
+        let text = plain().line(&span);
         assert!(text.contains("timeout  41.2ms"), "{text}");
         assert!(
             text.ends_with("incomplete, 12 B missing (lost), reset"),
@@ -380,7 +515,7 @@ TIME (UTC)    PROCESS               SIDE    PEER                   CALL         
             value,
         })
         .into();
-        let text = line(&span, false);
+        let text = plain().line(&span);
         assert!(
             text.contains("client  [fe80::1]:8080         GET /a/b  "),
             "{text}"

@@ -1,12 +1,13 @@
 //! Spans on stdout, one line each: for people or as JSON. A batch is formatted whole and written
 //! at once, off the runtime's own threads, as a paused reader may hold it up; a reader that is
-//! gone ends the exporter. Never here: what a line says ([`stdout`],
-//! [`json`](mod@json)).
+//! gone ends the exporter. Never here: what a line says
+//! ([`stdout`](super::stdout), [`json`](mod@json)).
 
 use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
-use super::{Answer, Exporter, json, stdout};
+use super::stdout::Table;
+use super::{Answer, Exporter, json};
 use crate::span::Span;
 
 /// Formats spans and writes them.
@@ -16,13 +17,13 @@ pub struct Terminal<F, W> {
     open: fn() -> W,
 }
 
-/// One line per span for people, on stdout; `color` as the caller has decided.
+/// One line per span for people, on stdout; the look as the caller has decided.
 pub fn lines(
-    color: bool,
+    table: Table,
 ) -> Terminal<impl Fn(&Span) -> String + Send + Sync + 'static, io::Stdout> {
     Terminal {
         name: "stdout",
-        format: move |span: &Span| stdout::line(span, color),
+        format: move |span: &Span| table.line(span),
         open: io::stdout,
     }
 }
@@ -90,7 +91,7 @@ mod tests {
     fn lines_are_coloured_when_told_to() {
         let span = crate::export::text::tests::server();
         for color in [false, true] {
-            let line = (lines(color).format)(&span);
+            let line = (lines(Table::new(color, None)).format)(&span);
             assert_eq!(line.contains('\x1b'), color, "{line:?}");
         }
     }

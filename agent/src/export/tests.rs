@@ -286,3 +286,19 @@ fn gauges_exist() {
         assert!(names.contains(gauge), "{gauge}");
     }
 }
+
+/// Exit codes tell wrong configuration from all else.
+#[tokio::test]
+async fn a_certificate_that_cannot_be_read_is_wrong_configuration() {
+    let receiver = Receiver::start([]).await;
+    let mut otlp = otlp(&receiver, config::Protocol::HttpProtobuf);
+    otlp.endpoint = "https://localhost:4318/v1/traces".to_owned();
+    otlp.certificate = Some("/nope.pem".into());
+    let config = config::Export {
+        exporters: vec![config::Exporter::Otlp(otlp)],
+        ..config::Export::default()
+    };
+    let started = Exporters::start(&config, &Arc::default(), &Handle::current());
+    let why = started.expect_err("there is no such file");
+    assert!(why.is::<config::Error>(), "{why:#}");
+}

@@ -1,5 +1,5 @@
 //! What the lines for people and for programs share: finding an attribute, showing a value, telling
-//! the time, and keeping control characters away from terminals.
+//! the time.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,21 +21,6 @@ pub fn show(value: &Value) -> Cow<'_, str> {
         Value::Double(number) => Cow::Owned(number.to_string()),
         Value::List(texts) => Cow::Owned(texts.join(",")),
     }
-}
-
-/// The text with every control character spelt out.
-pub fn printable(text: String) -> String {
-    if !text.chars().any(char::is_control) {
-        return text;
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        match c.is_control() {
-            true => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            false => out.push(c),
-        }
-    }
-    out
 }
 
 /// Unix nanoseconds as `hh:mm:ss.mmm`, UTC.

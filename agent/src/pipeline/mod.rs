@@ -28,6 +28,7 @@ use crate::export::metrics::Metrics;
 use crate::probe::kernel::{Kernel, PRIVILEGES, TYPES, Types};
 use crate::probe::{Control, Probe, clock};
 use crate::resource::Resources;
+use crate::say::say;
 use crate::span::Span;
 use crate::stats::Stats;
 use crate::target::{PROC, Processes, Targets};
@@ -159,7 +160,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
             set(&clock);
             count(&control, &stats)?;
             if let Some(news) = told.news(losses(&stats), Instant::now()) {
-                eprintln!("spantap: {news}");
+                say(news);
             }
             probe.flush_log();
         }
@@ -270,10 +271,9 @@ fn collector(config: &Config) -> Collector {
     let collector = Collector::of(config);
     let place = collector.to_string();
     if !place.is_empty() {
-        eprintln!(
-            "spantap: not traced: the receiver of spans at {place} (--exclude-collector=false \
-             traces it too)"
-        );
+        say(format_args!(
+            "not traced: the receiver of spans at {place} (--exclude-collector=false traces it too)"
+        ));
     }
     collector
 }

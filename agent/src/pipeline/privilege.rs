@@ -8,7 +8,7 @@
 //! | weaver | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | whose span it is |
 //! | exporters, metrics | none | they speak to the network |
 //!
-//! docs/decisions/0011-privileges.md has the reasons.
+//! docs/decisions/0012-privileges.md has the reasons.
 
 use rustix::io;
 use rustix::thread::{

@@ -9,6 +9,7 @@ use anyhow::{Error, Result, bail};
 
 use super::btf::Btf;
 use crate::config::{Capture, CapturePath};
+use crate::say;
 
 /// The running kernel, as far as the agent needs to know it.
 #[derive(Clone, Debug)]
@@ -240,7 +241,7 @@ fn capture(path: CapturePath) -> Capture {
 fn last_words(error: &Error) -> String {
     let text = format!("{error:#}");
     let line = text.lines().next().unwrap_or_default();
-    line.chars().take(200).collect()
+    say::cut(line.to_owned(), 400)
 }
 
 fn version(release: &str) -> (u32, u32) {

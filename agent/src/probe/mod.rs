@@ -23,6 +23,7 @@ use aya_log::EbpfLogger;
 
 use crate::config::{Capture, CapturePath};
 use crate::event::ConnectionId;
+use crate::say;
 use kernel::{Kernel, Types};
 use ring::Ring;
 
@@ -311,7 +312,7 @@ impl log::Log for Diagnostics {
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
-            eprintln!("spantap: kernel side: {}", record.args());
+            say::say(format_args!("kernel side: {}", record.args()));
         }
     }
 

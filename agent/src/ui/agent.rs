@@ -11,12 +11,14 @@ use super::{colored, exit, output, resolved, signals};
 use crate::config::cli::{AgentArgs, Color};
 use crate::config::endpoint::shown;
 use crate::config::{Config, Exporter};
-use crate::export::stdout;
+use crate::export::stdout::Table;
+use crate::say::{self, count, say};
 
 /// Runs the command.
 pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
     let mut config = resolved(&args.settings)?.config;
     config.export.color = colored(color, std::io::stdout().is_terminal());
+    config.export.width = output::width(std::io::stdout());
     let config = Arc::new(config);
     let (stop, stopped) = watch::channel(false);
     signals::stop_on(move |_| {
@@ -29,9 +31,9 @@ pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
         ready: Box::new(move || announce(&shown)),
         stop: stopped,
     })?;
-    eprintln!("spantap: stopped; {}", ended(&summary));
+    say(format_args!("stopped; {}", ended(&summary)));
     if args.verbose {
-        eprint!("{}", counters(&summary));
+        say::write(&counters(&summary));
     }
     Ok(exit::DONE)
 }
@@ -55,12 +57,12 @@ fn way(config: &Config) -> String {
 /// Says that tracing has begun and where spans go.
 fn announce(config: &Config) {
     if config.disabled {
-        eprintln!("spantap: ready; disabled: nothing is attached");
+        say("ready; disabled: nothing is attached");
         return;
     }
-    eprintln!("spantap: ready; spans go {}", way(config));
+    say(format_args!("ready; spans go {}", way(config)));
     if config.export.exporters.contains(&Exporter::Stdout) {
-        let header = stdout::header(config.export.color);
+        let header = Table::new(config.export.color, config.export.width).header();
         // Whether standard output works is for the exporter to find out.
         let _ = output::print(&(header + "\n"));
     }
@@ -68,7 +70,7 @@ fn announce(config: &Config) {
 
 /// The numbers at the end.
 pub fn ended(summary: &Summary) -> String {
-    let mut text = format!("{} spans, {} lost", summary.spans, summary.lost());
+    let mut text = format!("{}, {} lost", count(summary.spans, "span"), summary.lost());
     for (place, loss) in summary.losses.iter().enumerate() {
         text += if place == 0 { ": " } else { ", " };
         text += &format!("{} {}", loss.count, loss.what);
@@ -141,6 +143,9 @@ mod tests {
             ..Summary::default()
         };
         assert_eq!(ended(&summary), "12 spans, 0 lost");
+        summary.spans = 1;
+        assert_eq!(ended(&summary), "1 span, 0 lost");
+        summary.spans = 12;
         summary.losses = vec![loss("ring.full", 2), loss("export.queue", 3)];
         assert_eq!(
             ended(&summary),

@@ -20,13 +20,18 @@ pub fn completions(shell: Shell) -> Result<i32> {
 /// Prints the manual page, or writes one for each command.
 pub fn manual(dir: Option<&Path>) -> Result<i32> {
     let Some(dir) = dir else {
-        output::print(&page(Cli::command().after_long_help(EXIT_CODES))?)?;
+        output::print(&page(described().after_long_help(EXIT_CODES))?)?;
         return Ok(exit::DONE);
     };
     std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-    clap_mangen::generate_to(Cli::command(), dir)
+    clap_mangen::generate_to(described(), dir)
         .with_context(|| format!("write to {}", dir.display()))?;
     Ok(exit::DONE)
+}
+
+/// Without `help`, which has no page of its own.
+fn described() -> clap::Command {
+    Cli::command().disable_help_subcommand(true)
 }
 
 fn page(command: clap::Command) -> Result<String> {
@@ -48,15 +53,16 @@ mod tests {
             for setting in crate::config::SETTINGS {
                 assert!(script.contains(setting.flag), "{shell}: {}", setting.flag);
             }
+            assert!(!script.contains("exec-when-told"), "{shell}");
         }
     }
 
     #[test]
     fn the_manual_has_the_commands_and_the_exit_codes() {
-        let page = page(Cli::command().after_long_help(EXIT_CODES)).expect("it renders");
+        let page = page(described().after_long_help(EXIT_CODES)).expect("it renders");
         for word in ["spantap\\-watch", "spantap\\-doctor", "Exit codes", "130"] {
             assert!(page.contains(word), "{word} in\n{page}");
         }
-        assert!(!page.contains("exec"));
+        assert!(!page.contains("exec") && !page.contains("spantap\\-help"));
     }
 }

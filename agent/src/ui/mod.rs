@@ -14,17 +14,27 @@ mod signals;
 mod watch;
 pub mod wiring;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser as _;
 
-use crate::config::cli::{Cli, Color, Command, SettingFlags};
+use crate::config::cli::{self, Cli, Color, Command, SettingFlags};
 use crate::config::{self, Resolved, env};
+use crate::say::{say, say_lines};
+use crate::target::PROC;
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    // No command for people: it is not in the command line's description, help and completions.
+    if let [_, word, gate, _, command @ ..] = words.as_slice()
+        && word == run::WAIT
+    {
+        return end(run::exec_when_told(Path::new(gate), command));
+    }
+    let cli = match cli::parse(words) {
         Ok(cli) => cli,
         Err(error) => {
             // Help asked for is data and goes to stdout; a reader that is gone is no failure.
@@ -32,10 +42,14 @@ pub fn main() -> ExitCode {
             return exit::code(error.exit_code());
         }
     };
-    match dispatch(cli) {
+    end(dispatch(cli))
+}
+
+fn end(done: Result<i32>) -> ExitCode {
+    match done {
         Ok(code) => exit::code(code),
         Err(error) => {
-            eprintln!("spantap: {error:#}");
+            say_lines(&format!("{error:#}"));
             exit::code(exit::of(&error))
         }
     }
@@ -50,7 +64,6 @@ fn dispatch(cli: Cli) -> Result<i32> {
         Command::Config(command) => settings::run(command),
         Command::Completions { shell } => completions::completions(shell),
         Command::Man { dir } => completions::manual(dir.as_deref()),
-        Command::ExecWhenTold { gate, command } => run::exec_when_told(&gate, &command),
     }
 }
 
@@ -58,7 +71,14 @@ fn dispatch(cli: Cli) -> Result<i32> {
 fn resolved(flags: &SettingFlags) -> Result<Resolved> {
     let resolved = config::load(&flags.0, &env::Process)?;
     for warning in &resolved.warnings {
-        eprintln!("spantap: warning: {warning}");
+        say(format_args!("warning: {warning}"));
+    }
+    for pid in &resolved.config.selection.pids {
+        if !Path::new(PROC).join(pid.to_string()).exists() {
+            say(format_args!(
+                "warning: --pid {pid}: no such process; nothing of it is traced until there is one"
+            ));
+        }
     }
     Ok(resolved)
 }

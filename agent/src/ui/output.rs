@@ -2,6 +2,7 @@
 //! must not wait for a terminal: they pass a bounded queue, and what does not fit is counted.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -14,6 +15,12 @@ pub fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     quiet(written).context("write to standard output")
+}
+
+/// Columns of a terminal; None for what is none.
+pub fn width(out: impl AsFd) -> Option<usize> {
+    let columns = rustix::termios::tcgetwinsize(out).ok()?.ws_col;
+    Some(usize::from(columns)).filter(|columns| *columns > 0)
 }
 
 /// A pipe without a reader is no failure.

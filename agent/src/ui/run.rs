@@ -15,24 +15,26 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Pid, kill_process};
 use tokio::sync::watch;
 
-use super::output::{Lines, Printer};
+use super::output::{Lines, Printer, width};
 use super::signals::{self, Signal};
 use super::watch::Look;
 use super::wiring::{self, Start};
 use super::{agent, colored, exit, resolved};
-use crate::config::cli::{Color, RunArgs};
+use crate::config::cli::{Color, Format, RunArgs};
 use crate::config::{Config, Exporter};
+use crate::export::stdout::Table;
+use crate::say::say;
 
 /// Runs the command.
 pub fn run(args: &RunArgs, color: Color) -> Result<i32> {
     let mut config = resolved(&args.settings)?.config;
     let (stop, stopped) = watch::channel(false);
-    let (lines, printer) = match shows_lines(args, &mut config) {
-        true => {
-            let (lines, printer) = open_lines(args, color)?;
+    let (lines, printer) = match format(args, &mut config) {
+        Some(format) => {
+            let (lines, printer) = open_lines(args, format, color)?;
             (Some(lines), Some(printer))
         }
-        false => (None, None),
+        None => (None, None),
     };
 
     let (child, gate, opener) = spawn(&args.command)?;
@@ -62,38 +64,46 @@ pub fn run(args: &RunArgs, color: Color) -> Result<i32> {
     drop(gate);
     let unprinted = printer.map_or(Ok(0), Printer::finish)?;
     if unprinted > 0 {
-        eprintln!("spantap: {unprinted} lines were not written: the output was too slow");
+        say(format_args!(
+            "{unprinted} lines were not written: the output was too slow"
+        ));
     }
-    eprintln!("spantap: {}", agent::ended(&summary));
+    say(agent::ended(&summary));
     let status = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
     let status: ExitStatus = status.context("the command's end was not seen")??;
     Ok(code_of(status))
 }
 
 /// Lines are written where nothing else was asked for, or where a file for them was named.
-fn shows_lines(args: &RunArgs, config: &mut Config) -> bool {
+fn format(args: &RunArgs, config: &mut Config) -> Option<Format> {
     let exporters = &mut config.export.exporters;
+    let table = exporters.contains(&Exporter::Stdout);
+    let json = exporters.contains(&Exporter::Json);
     // Standard output belongs to the command.
-    let lines = exporters.contains(&Exporter::Stdout) || exporters.contains(&Exporter::Json);
     exporters.retain(|e| matches!(e, Exporter::Otlp(_)));
-    lines || args.to.is_some()
+    let usual = match json && !table {
+        true => Format::Json,
+        false => Format::Table,
+    };
+    (table || json || args.to.is_some()).then_some(args.output.unwrap_or(usual))
 }
 
-fn open_lines(args: &RunArgs, color: Color) -> Result<((Lines, Look), Printer)> {
-    let (out, terminal): (Box<dyn Write + Send>, bool) = match &args.to {
+fn open_lines(args: &RunArgs, format: Format, color: Color) -> Result<((Lines, Look), Printer)> {
+    let (out, terminal, width): (Box<dyn Write + Send>, bool, _) = match &args.to {
         Some(path) => {
             let file = File::create(path);
             let file = file.with_context(|| format!("create {}", path.display()))?;
-            (Box::new(file), false)
+            (Box::new(file), false, None)
         }
         None => (
             Box::new(io::stderr()),
             io::IsTerminal::is_terminal(&io::stderr()),
+            width(io::stderr()),
         ),
     };
     let look = Look {
-        format: args.output,
-        color: colored(color, terminal),
+        format,
+        table: Table::new(colored(color, terminal), width),
     };
     let (lines, printer) = Printer::start(out, look.header(0), || ())?;
     Ok(((lines, look), printer))
@@ -106,7 +116,7 @@ fn spawn(command: &[OsString]) -> Result<(Child, PipeReader, PipeWriter)> {
     let path = format!("/proc/{}/fd/{}", process::id(), gate.as_raw_fd());
     let own = std::env::current_exe().context("find our own program")?;
     let child = Command::new(own)
-        .args(["exec-when-told", &path, "--"])
+        .args([WAIT, &path, "--"])
         .args(command)
         .spawn()
         .context("start the command")?;
@@ -117,6 +127,9 @@ fn open(mut gate: PipeWriter) {
     // A child that is gone has been noticed by the one who waits for it.
     let _ = gate.write_all(b"!");
 }
+
+/// The word by which this program is started to wait at the gate.
+pub const WAIT: &str = "exec-when-told";
 
 /// Waits at the gate, then becomes the command. Returns only when it could not.
 pub fn exec_when_told(gate: &Path, command: &[OsString]) -> Result<i32> {
@@ -131,10 +144,8 @@ pub fn exec_when_told(gate: &Path, command: &[OsString]) -> Result<i32> {
         return Ok(exit::FAILED); // spantap failed, and has said why.
     }
     let why = Command::new(program).args(arguments).exec();
-    eprintln!(
-        "spantap: cannot run {}: {why}",
-        Path::new(program).display()
-    );
+    let program = Path::new(program).display();
+    say(format_args!("cannot run {program}: {why}"));
     Ok(match why.kind() {
         ErrorKind::NotFound => exit::NOT_FOUND,
         _ => exit::CANNOT_RUN,
@@ -186,7 +197,37 @@ fn code_of(status: ExitStatus) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::config::cli::{Cli, Command};
+
+    #[test]
+    fn lines_are_as_the_exporter_asked_for_unless_told() {
+        let look = |flags: &[&str]| {
+            let words = ["spantap", "run"]
+                .iter()
+                .chain(flags)
+                .chain(&["--", "true"]);
+            let Command::Run(args) = Cli::parse_from(words).command else {
+                panic!("not run");
+            };
+            let none = std::collections::BTreeMap::new();
+            let resolved = crate::config::resolve(&args.settings.0, &none, None).expect("right");
+            format(&args, &mut resolved.config.clone())
+        };
+        assert_eq!(look(&[]), Some(Format::Table));
+        assert_eq!(look(&["--export", "json"]), Some(Format::Json));
+        assert_eq!(
+            look(&["--export", "json", "-o", "table"]),
+            Some(Format::Table)
+        );
+        assert_eq!(look(&["--export", "otlp"]), None);
+        assert_eq!(
+            look(&["--export", "otlp", "--to", "f"]),
+            Some(Format::Table)
+        );
+    }
 
     #[test]
     fn exit_codes_pass_through() {

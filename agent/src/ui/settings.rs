@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::{exit, output, resolved};
 use crate::config::cli::{ConfigCommand, ShowFormat};
 use crate::config::docs;
+use crate::say::count;
 
 /// Runs the command.
 pub fn run(command: ConfigCommand) -> Result<i32> {
@@ -24,8 +25,8 @@ pub fn run(command: ConfigCommand) -> Result<i32> {
                 Some(path) => path.display().to_string(),
                 None => "no file".into(),
             };
-            let warnings = resolved.warnings.len();
-            output::print(&format!("right ({file}, {warnings} warnings)\n"))?;
+            let warnings = count(resolved.warnings.len() as u64, "warning");
+            output::print(&format!("right ({file}, {warnings})\n"))?;
         }
         ConfigCommand::Docs { sample: false } => output::print(&docs::markdown())?,
         ConfigCommand::Docs { sample: true } => output::print(&docs::sample())?,

@@ -3,6 +3,7 @@
 
 use std::process;
 use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use rustix::thread::CapabilitySet;
@@ -82,15 +83,38 @@ async fn hear(mut heard: impl FnMut(Signal), started: std::sync::mpsc::SyncSende
 /// The usual way: the first signal calls `first`, a second one ends the process at once. What is
 /// attached is held by descriptors only, so nothing stays behind.
 pub fn stop_on(mut first: impl FnMut(Signal) + Send + 'static) -> Result<()> {
-    let mut told = false;
-    listen(move |signal| {
-        if told {
-            leave(signal);
-        }
-        told = true;
-        first(signal);
+    let mut told = None;
+    listen(move |signal| match meaning(&mut told, Instant::now()) {
+        Meaning::Stop => first(signal),
+        Meaning::Echo => {}
+        Meaning::Leave => leave(signal),
     })
 }
+
+/// What one more signal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    /// Flush and end.
+    Stop,
+    /// The first one once more: GNU timeout signals its child and then the whole group.
+    Echo,
+    /// End at once.
+    Leave,
+}
+
+fn meaning(told: &mut Option<Instant>, now: Instant) -> Meaning {
+    match *told {
+        None => {
+            *told = Some(now);
+            Meaning::Stop
+        }
+        Some(first) if now < first + ECHO => Meaning::Echo,
+        Some(_) => Meaning::Leave,
+    }
+}
+
+/// Two deliveries of what one sender meant as one signal are no further apart.
+const ECHO: Duration = Duration::from_millis(500);
 
 #[expect(
     clippy::disallowed_methods,
@@ -98,4 +122,18 @@ pub fn stop_on(mut first: impl FnMut(Signal) + Send + 'static) -> Result<()> {
 )]
 fn leave(signal: Signal) -> ! {
     process::exit(signal.exit_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_signal_ends_at_once_unless_it_is_the_first_one_again() {
+        let (mut told, start) = (None, Instant::now());
+        let mut at = |millis| meaning(&mut told, start + Duration::from_millis(millis));
+        let meanings = [0, 1, 499, 501].map(&mut at);
+        use Meaning::{Echo, Leave, Stop};
+        assert_eq!(meanings, [Stop, Echo, Echo, Leave]);
+    }
 }

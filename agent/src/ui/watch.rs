@@ -8,14 +8,16 @@ use anyhow::Result;
 use tokio::sync::watch;
 
 use super::filter::Filter;
-use super::output::{Header, Printer};
+use super::output::{Header, Printer, width};
 use super::signals::{self, Signal};
 use super::wiring::{self, OnSpan, Start};
 use super::{agent, colored, exit, resolved};
 use crate::config::cli::{Color, Format, WatchArgs};
 use crate::config::setting::Origin;
 use crate::config::{Config, Exporter, Resolved};
-use crate::export::{json, stdout};
+use crate::export::json;
+use crate::export::stdout::Table;
+use crate::say;
 use crate::span::Span;
 
 /// Runs the command.
@@ -34,7 +36,7 @@ pub fn run(args: &WatchArgs, color: Color) -> Result<i32> {
     let terminal = io::stdout().is_terminal();
     let look = Look {
         format: args.output,
-        color: colored(color, terminal),
+        table: Table::new(colored(color, terminal), width(io::stdout())),
     };
     let header = look.header(if terminal { REPEAT } else { 0 });
     let sender = Arc::clone(&stop);
@@ -67,7 +69,7 @@ pub fn run(args: &WatchArgs, color: Color) -> Result<i32> {
     let unprinted = printer.finish()?;
     let (shown, filtered) = counts.read();
     let shown = shown.saturating_sub(unprinted);
-    eprintln!("{}", summary_line(shown, filtered, unprinted, &summary));
+    say::write(&(summary_line(shown, filtered, unprinted, &summary) + "\n"));
     let signal = *heard.lock().unwrap_or_else(PoisonError::into_inner);
     let lost = unprinted > 0 || summary.lost() > 0;
     Ok(exit_code(args, signal, shown, lost))
@@ -112,15 +114,15 @@ fn watched(resolved: Resolved) -> Config {
 pub struct Look {
     /// Table or JSON.
     pub format: Format,
-    /// Colours, in tables.
-    pub color: bool,
+    /// The table, where it is one.
+    pub table: Table,
 }
 
 impl Look {
     /// The header for it, every so many lines.
     pub fn header(self, every: u64) -> Header {
         Header {
-            text: (self.format == Format::Table).then(|| stdout::header(self.color)),
+            text: (self.format == Format::Table).then(|| self.table.header()),
             every,
         }
     }
@@ -128,7 +130,7 @@ impl Look {
     /// A span's line.
     pub fn line(self, span: &Span) -> String {
         match self.format {
-            Format::Table => stdout::line(span, self.color),
+            Format::Table => self.table.line(span),
             Format::Json => json::json(span),
         }
     }

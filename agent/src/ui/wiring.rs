@@ -11,23 +11,27 @@ pub use crate::pipeline::{Loss, OnSpan, Start, Summary, Unable, run as start};
 /// the programs tried for real.
 pub fn report(capture: &Capture) -> Report {
     let kernel = Kernel::look(capture.btf.as_deref());
+    let barred = barred(&kernel.missing);
     let mut rows = vec![release(&kernel)];
     rows.extend(privileges(&kernel.missing));
-    rows.extend([btf(&kernel), lockdown(&kernel)]);
+    rows.extend([btf(&kernel), lockdown(&kernel, barred)]);
     let trials = kernel.trials();
     let works = |path| {
         trials
             .iter()
             .any(|t| t.path == Some(path) && t.error.is_none())
     };
-    let path = in_use(capture.path, &works);
+    let path = match barred {
+        true => row("path in use", State::Missing, NOT_TRIED, ""),
+        false => in_use(capture.path, &works),
+    };
     let able = kernel.missing.is_empty()
         && !matches!(kernel.btf, Types::Unknown(_))
         && kernel.version >= (5, 10)
         && path.state != State::Missing;
     rows.push(path);
     let programs = trials.iter().flat_map(programs).collect();
-    rows.extend(trials.into_iter().map(tried));
+    rows.extend(trials.into_iter().map(|trial| tried(trial, barred)));
     Report {
         able,
         rows,
@@ -91,7 +95,7 @@ fn btf(kernel: &Kernel) -> Row {
     }
 }
 
-fn lockdown(kernel: &Kernel) -> Row {
+fn lockdown(kernel: &Kernel, barred: bool) -> Row {
     match kernel.lockdown.as_str() {
         "confidentiality" => row(
             "lockdown",
@@ -99,10 +103,11 @@ fn lockdown(kernel: &Kernel) -> Row {
             "confidentiality: programs may not read memory",
             "boot with lockdown=integrity or none",
         ),
+        "unknown" if barred => row("lockdown", State::Ok, UNMOUNTED, ""),
         "unknown" => row(
             "lockdown",
             State::Ok,
-            "unknown (securityfs is not mounted); the programs below were tried for real",
+            format!("{UNMOUNTED}; the programs below were tried for real"),
             "",
         ),
         mode => row("lockdown", State::Ok, format!("{mode}: no hindrance"), ""),
@@ -118,8 +123,18 @@ fn programs(trial: &Trial) -> impl Iterator<Item = Program> {
     })
 }
 
-fn tried(trial: Trial) -> Row {
+/// Whether programs cannot be loaded for lack of a privilege: then nothing was learnt of the kernel.
+fn barred(missing: &[&str]) -> bool {
+    let needed = ["CAP_BPF", "CAP_PERFMON"];
+    needed.iter().any(|name| missing.contains(name))
+}
+
+const UNMOUNTED: &str = "unknown (securityfs is not mounted)";
+const NOT_TRIED: &str = "not tried: see the missing capabilities above";
+
+fn tried(trial: Trial, barred: bool) -> Row {
     match trial.error {
+        Some(_) if barred => row(trial.feature, State::Missing, NOT_TRIED, ""),
         None => row(trial.feature, State::Ok, trial.detail, ""),
         Some(error) => {
             let state = if trial.replaced {
@@ -187,6 +202,24 @@ mod tests {
             assert_eq!(row.state == State::Missing, missing, "{row:?}");
             assert_eq!(row.remedy.is_empty(), !missing, "{row:?}");
         }
+    }
+
+    #[test]
+    fn without_privileges_nothing_is_said_of_the_kernel() {
+        assert!(barred(&["CAP_BPF"]) && !barred(&["CAP_SYS_PTRACE"]));
+        let trial = Trial {
+            feature: "socket path",
+            path: Some(CapturePath::Socket),
+            detail: String::new(),
+            programs: Vec::new(),
+            error: Some("operation not permitted".into()),
+            replaced: true,
+            remedy: "Linux 6.3 or later",
+        };
+        let shown = tried(trial.clone(), true);
+        assert_eq!((shown.state, &*shown.remedy), (State::Missing, ""));
+        assert_eq!(shown.detail, NOT_TRIED);
+        assert_eq!(tried(trial, false).remedy, "Linux 6.3 or later");
     }
 
     #[test]

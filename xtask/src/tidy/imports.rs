@@ -24,10 +24,11 @@ const BESIDE: &[(&str, &[&str])] = &[
         &["target", "event", "protocol", "span", "policy"],
     ),
     ("config", &[]),
+    ("say", &[]),
     ("stats", &[]),
 ];
 /// What every module may name.
-const COMMON: &[&str] = &["config", "stats"];
+const COMMON: &[&str] = &["config", "say", "stats"];
 /// aya's crates.
 const AYA: &[&str] = &[
     "aya",

@@ -31,6 +31,7 @@ struct Fake {
 enum Step {
     Say(Answer),
     Hang,
+    Panic,
 }
 
 #[derive(Clone, Copy)]
@@ -61,6 +62,7 @@ impl Exporter for Fake {
         match (self.script.pop_front(), self.then) {
             (Some(Step::Say(answer)), _) => answer,
             (Some(Step::Hang), _) | (None, Then::Hang) => std::future::pending().await,
+            (Some(Step::Panic), _) => panic!("as told"),
             (None, Then::Away) => later(None),
             (None, Then::Poison(bad)) if numbers.contains(&bad) => later(None),
             (None, _) => taken(0),
@@ -321,6 +323,18 @@ async fn a_receiver_that_is_gone_is_said_so() {
     bench.gone.wait_for(|gone| *gone).await.unwrap();
     let (stats, _) = bench.shutdown(Duration::ZERO).await;
     assert_eq!(stats.export_failed_local.get(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exporter_that_panics_is_gone_and_its_spans_are_counted() {
+    let mut bench = bench(small(), vec![Step::Panic], Then::Take);
+    bench.queue.push(spans(1, 25));
+    bench.gone.wait_for(|gone| *gone).await.unwrap();
+    bench.queue.push(spans(26, 5));
+    let (stats, seen) = bench.shutdown(Duration::ZERO).await;
+    assert_eq!(seen.len(), 1);
+    assert_eq!(stats.export_failed_local.get(), 25);
+    assert_eq!(stats.export_dropped_shutdown.get(), 5);
 }
 
 #[test]

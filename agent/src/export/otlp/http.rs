@@ -88,11 +88,19 @@ fn unanswered(error: reqwest::Error) -> Answer {
     let why = if error.is_timeout() {
         "no answer in time".to_owned()
     } else {
-        causes(&error.without_url())
+        hinted(causes(&error.without_url()))
     };
     match hopeless {
         true => Answer::Failed(why),
         false => Answer::Later { after: None, why },
+    }
+}
+
+/// A gRPC receiver speaks HTTP/2 and nothing else, which comes out as a riddle.
+fn hinted(why: String) -> String {
+    match why.contains("invalid HTTP version") {
+        true => format!("{why} (a gRPC port? then: --otlp-protocol grpc)"),
+        false => why,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -217,4 +218,26 @@ fn tempfolder() -> std::path::PathBuf {
     let folder = std::env::temp_dir().join(format!("spantap-otlp-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+/// What a gRPC server says first is HTTP/2 and reads like nothing.
+#[tokio::test]
+async fn a_grpc_port_that_is_asked_over_http_is_hinted_at() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x05\0\0\x40\0";
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_buf(&mut Vec::new()).await.unwrap();
+        stream.write_all(settings).await.unwrap();
+        stream
+    });
+    let mut config = otlp(&Receiver::start([]).await, HttpProtobuf);
+    config.endpoint = format!("http://{address}/v1/traces");
+    let answer = Otlp::new(&config).unwrap().export(&spans(1, 1)).await;
+    let Answer::Later { why, .. } = answer else {
+        panic!("{answer:?}");
+    };
+    assert!(why.contains("--otlp-protocol grpc"), "{why}");
+    drop(server);
 }
