@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use agent_ebpf::abi::Counter;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
@@ -108,7 +108,8 @@ pub fn run(mut start: Start) -> Result<Summary> {
     if start.config.disabled {
         return idle(start);
     }
-    let kernel = Kernel::look(start.config.capture.btf.as_deref());
+    let capture = &start.config.capture;
+    let kernel = apart(|| Kernel::look(capture.btf.as_deref()))?;
     able(&kernel)?;
     privilege::no_new().context("give up new privileges")?;
     let config = Arc::clone(&start.config);
@@ -124,7 +125,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         .build()
         .context("start the exporters' runtime")?;
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
-    let mut probe = Probe::load(&config.capture, &kernel)?;
+    let mut probe = apart(|| Probe::load(&config.capture, &kernel))??;
     let control = probe.control();
     let processes = Arc::new(Processes::new(PROC, Arc::clone(&stats)));
     let targets = Targets::new(
@@ -176,6 +177,12 @@ pub fn run(mut start: Start) -> Result<Summary> {
         bail!("{why}");
     }
     Ok(summary(&stats, config.export.exporters.len()))
+}
+
+/// Does what takes much memory for a moment on a thread that ends: its heap goes with it.
+fn apart<T: Send>(run: impl FnOnce() -> T + Send) -> Result<T> {
+    let done = thread::scope(|scope| scope.spawn(run).join());
+    done.map_err(|_| anyhow!("a panic while loading"))
 }
 
 /// Disabled: nothing is loaded, attached or asked for; only the end is waited for.
