@@ -184,7 +184,7 @@ counters! {
     connection_runs_merged = "connection.runs_merged",
     /// Records of connections that were not introduced, or were given up since.
     connection_unknown [lost] = "connection.unknown",
-    /// Connections given up because the table, or the room for heads that are not whole, was full.
+    /// Connections given up because the table, or the room for what they hold, was full.
     connection_evicted [lost] = "connection.evicted",
     /// Unix connections forgotten after long silence, as nobody tells when one is closed.
     connection_expired = "connection.expired",
@@ -222,6 +222,8 @@ counters! {
     exchange_abandoned = "exchange.abandoned",
     /// Responses whose request was not seen.
     exchange_unasked = "exchange.unasked",
+    /// Open exchanges given up for lack of room.
+    exchange_evicted [lost] = "exchange.evicted",
     /// Requests past the depth of pipelining that is followed.
     exchange_too_deep [lost] = "exchange.too_deep",
 }

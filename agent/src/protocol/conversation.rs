@@ -64,6 +64,14 @@ impl Conversation {
         }
     }
 
+    /// What the parser holds, in bytes.
+    pub fn weight(&self) -> usize {
+        match &self.state {
+            State::Speaking(speaking) => speaking.parser.weight(),
+            _ => 0,
+        }
+    }
+
     /// Reads what has come in one direction.
     pub fn feed(
         &mut self,

@@ -128,6 +128,10 @@ impl Parser for Dialogue {
             self.finish(flow, finish, at, feed);
         }
     }
+
+    fn weight(&self) -> usize {
+        self.order.weight()
+    }
 }
 
 impl Dialogue {

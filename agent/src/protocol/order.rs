@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 
 /// Deepest pipelining that is followed.
 pub const MAX_WAITING: usize = 128;
+/// Places for those who wait that cost nothing, and that a connection may keep while nobody does.
+const KEEP: usize = 16;
 
 /// The requests of one connection that wait for their response, each with what reading that
 /// response needs to know (`T`).
@@ -61,6 +63,12 @@ impl<T: Copy> Order<T> {
         Some(number)
     }
 
+    /// What those who wait cost to hold, in bytes; 0 where few do.
+    pub fn weight(&self) -> usize {
+        let slots = self.waiting.len().saturating_sub(KEEP);
+        slots.saturating_mul(size_of::<Slot<T>>())
+    }
+
     /// The request that the next response answers.
     pub fn first(&self) -> Option<(u64, T)> {
         match self.waiting.front() {
@@ -82,6 +90,7 @@ impl<T: Copy> Order<T> {
     pub fn answered(&mut self, number: u64) {
         if matches!(self.waiting.front(), Some(Slot::Asked(n, ..)) if *n == number) {
             self.waiting.pop_front();
+            self.shrink();
         }
     }
 
@@ -130,6 +139,13 @@ impl<T: Copy> Order<T> {
             if let Slot::Asked(number, ..) = slot {
                 abandon(number);
             }
+        }
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        if self.waiting.is_empty() && self.waiting.capacity() > KEEP {
+            self.waiting = VecDeque::new();
         }
     }
 }
