@@ -19,7 +19,7 @@ use crate::protocol::{
 use crate::stats::Stats;
 
 /// Most exchanges open at once on one connection; past that the oldest is abandoned.
-pub const MAX_OPEN: usize = 256;
+pub const MAX_OPEN: usize = 1024;
 /// Most faults kept of one exchange; equal causes are summed up first.
 pub const MAX_FAULTS: usize = 8;
 /// Places for open exchanges that a connection may keep while none is open.

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 /// Deepest pipelining that is followed.
-pub const MAX_WAITING: usize = 128;
+pub const MAX_WAITING: usize = 1024;
 /// Places for those who wait that cost nothing, and that a connection may keep while nobody does.
 const KEEP: usize = 16;
 

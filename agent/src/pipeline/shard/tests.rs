@@ -428,6 +428,22 @@ fn what_is_held_is_counted_whatever_ends_it() {
 }
 
 #[test]
+fn three_hundred_pipelined_requests_are_three_hundred_exchanges() {
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    for round in 0..300 {
+        let asked = round * ASK.len() as u64;
+        bench.send(1, Direction::Ingress, asked, 10, ASK);
+    }
+    let answers = ANSWER.repeat(300);
+    bench.send(1, Direction::Egress, 0, 20, &answers);
+    assert_eq!(bench.closed().len(), 300);
+    assert_eq!(bench.stats.exchange_complete.get(), 300);
+    assert!(bench.stats.losses().iter().all(|&(_, count)| count == 0));
+    assert_eq!(bench.shard.held, 0);
+}
+
+#[test]
 fn the_unknown_is_counted_and_its_introduction_asked_for() {
     const SECOND: Nanos = 1_000_000_000;
     let introduce = Command::Introduce(ConnectionId(9));
