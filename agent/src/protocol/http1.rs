@@ -23,7 +23,7 @@ use super::order::Order;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
 use crate::connection::Mark;
-use crate::event::Role;
+use crate::event::{Hole, Role};
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Http1;
@@ -51,6 +51,7 @@ impl Protocol for Http1 {
             response: Side::default(),
             order: Order::default(),
             continued: None,
+            unseen: Vec::new(),
             refused: 0,
             left: false,
         })
@@ -75,6 +76,8 @@ struct Dialogue {
     order: Order<Asked>,
     /// The request that was given leave to send its body (100).
     continued: Option<u64>,
+    /// Bytes of responses that passed without being seen since those who wait asked, by cause.
+    unseen: Vec<(Hole, u64)>,
     /// Turns in a row that began like no message.
     refused: u32,
     left: bool,
@@ -118,6 +121,9 @@ impl Parser for Dialogue {
             let at = feed.stream.last();
             self.finish(flow, finish, at, feed);
         }
+        if flow == Flow::Response {
+            self.answered_unseen(feed);
+        }
         self.side(flow).state = State::Done;
     }
 
@@ -126,6 +132,10 @@ impl Parser for Dialogue {
             let finish = body.cut(feed.stream, true);
             let at = feed.stream.last();
             self.finish(flow, finish, at, feed);
+        }
+        // Who is still asking may have got no more than leave to go on.
+        if flow == Flow::Response && !matches!(self.request.state, State::Body(_)) {
+            self.answered_unseen(feed);
         }
     }
 
@@ -167,6 +177,9 @@ impl Dialogue {
                         feed.stream.take_missing();
                         if flow == Flow::Response {
                             self.order.resume();
+                            if self.order.first().is_some() {
+                                self.unseen.clear();
+                            }
                         }
                         self.side(flow).state = State::Head(Scan::default());
                         return true;
@@ -183,11 +196,38 @@ impl Dialogue {
                 }
             }
             // What is passed over may have been messages.
-            self.unsettle(flow, None, feed);
+            let at = feed.stream.mark(0);
             feed.stream.skip_front();
+            self.overlook(flow, feed);
+            self.unsettle(flow, None, at, feed);
         }
-        feed.stream.take_missing();
         false
+    }
+
+    /// Remembers what was passed over unseen, for those who wait: it may have been their answer.
+    fn overlook(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        let missing = feed.stream.take_missing();
+        if flow == Flow::Request || self.order.asked().next().is_none() {
+            return;
+        }
+        for (cause, bytes) in missing.iter() {
+            match self.unseen.iter_mut().find(|(known, _)| *known == cause) {
+                Some((_, sum)) => *sum = sum.saturating_add(bytes),
+                None => self.unseen.push((cause, bytes)),
+            }
+        }
+    }
+
+    /// No more comes of the responses: those who wait, while some of these passed unseen, had
+    /// theirs among them for all that can be known.
+    fn answered_unseen(&mut self, feed: &mut Feed<'_>) {
+        if self.unseen.is_empty() || !matches!(self.response.state, State::Seek) {
+            return;
+        }
+        let at = feed.stream.last();
+        let unseen = std::mem::take(&mut self.unseen);
+        self.order
+            .give_up(|number| abandon(number, at, &unseen, feed));
     }
 
     /// Reads a head once it is whole.
@@ -243,22 +283,25 @@ impl Dialogue {
     /// An unknown number of messages of this flow may go by unseen.
     fn lose(&mut self, flow: Flow, feed: &mut Feed<'_>) {
         feed.stats.protocol_resynced.add(1);
-        self.unsettle(flow, None, feed);
-        self.side(flow).state = State::Seek;
+        let at = feed.stream.mark(0);
         // A turn that was refused is not looked at again.
         feed.stream.skip_front();
+        self.overlook(flow, feed);
+        self.unsettle(flow, None, at, feed);
+        self.side(flow).state = State::Seek;
     }
 
     /// Tells [`Order`] that messages after the one under way may be missing.
-    fn unsettle(&mut self, flow: Flow, under_way: Option<u64>, feed: &mut Feed<'_>) {
+    fn unsettle(&mut self, flow: Flow, under_way: Option<u64>, at: Mark, feed: &mut Feed<'_>) {
         match flow {
             Flow::Request => self.order.lose_asks(),
             Flow::Response => {
-                let at = feed.stream.mark(0);
-                self.order.lose_answers(under_way, |number| {
-                    feed.out
-                        .push(message(Flow::Response, number, at, Part::Abandon));
-                });
+                let unseen = &self.unseen;
+                self.order
+                    .lose_answers(under_way, |number| abandon(number, at, unseen, feed));
+                if self.order.asked().next().is_none() {
+                    self.unseen.clear();
+                }
             }
         }
     }
@@ -320,6 +363,17 @@ fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
         at,
         part,
     }
+}
+
+/// The answer to a request cannot be known any more, `unseen` being where it may have been.
+fn abandon(number: u64, at: Mark, unseen: &[(Hole, u64)], feed: &mut Feed<'_>) {
+    for &(cause, bytes) in unseen {
+        let fault = Fault::Missing { cause, bytes };
+        feed.out
+            .push(message(Flow::Response, number, at, Part::Fault(fault)));
+    }
+    feed.out
+        .push(message(Flow::Response, number, at, Part::Abandon));
 }
 
 #[cfg(test)]

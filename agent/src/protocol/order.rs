@@ -77,6 +77,14 @@ impl<T: Copy> Order<T> {
         }
     }
 
+    /// Those who wait, as far as is known.
+    pub fn asked(&self) -> impl Iterator<Item = u64> {
+        self.waiting.iter().filter_map(|slot| match slot {
+            Slot::Asked(number, ..) => Some(*number),
+            Slot::Unknown => None,
+        })
+    }
+
     /// Whether the request of this number waits, its response not among those that were lost.
     pub fn waits(&self, number: u64) -> bool {
         !self.answers_lost
@@ -129,12 +137,16 @@ impl<T: Copy> Order<T> {
     }
 
     /// Nobody can be waiting now: if anything was lost, gives up those that seem to, and starts anew.
-    pub fn settle(&mut self, mut abandon: impl FnMut(u64)) {
+    pub fn settle(&mut self, abandon: impl FnMut(u64)) {
         let lost = self.answers_lost || self.waiting.iter().any(|s| matches!(s, Slot::Unknown));
-        if !lost {
-            return;
+        if lost {
+            self.answers_lost = false;
+            self.give_up(abandon);
         }
-        self.answers_lost = false;
+    }
+
+    /// Gives up all that wait.
+    pub fn give_up(&mut self, mut abandon: impl FnMut(u64)) {
         for slot in self.waiting.drain(..) {
             if let Slot::Asked(number, ..) = slot {
                 abandon(number);

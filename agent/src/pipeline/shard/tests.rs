@@ -1,8 +1,9 @@
 //! Connections come, go, are left alone, and fall silent.
 
 use super::*;
-use crate::event::{Direction, Execution, Role};
+use crate::event::{Direction, Execution, Hole, Role};
 use crate::exchange::{Exchange, Outcome};
+use crate::protocol::Fault;
 
 const ASK: &[u8] = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -238,6 +239,42 @@ fn an_answer_that_breaks_off_times_out() {
     assert_eq!(exchange.outcome, Outcome::TimedOut);
     assert_eq!(exchange.end, 2 * SECOND);
     assert_eq!(bench.shard.connections(), 1);
+}
+
+#[test]
+fn an_answer_that_nobody_saw_ends_with_its_last_byte() {
+    const SECOND: Nanos = 1_000_000_000;
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    bench.send(1, Direction::Ingress, 0, SECOND, ASK);
+    for (turn, offset) in [(true, 0), (false, 500)] {
+        bench.take(&Event::Segment(Segment {
+            connection: ConnectionId(1),
+            direction: Direction::Egress,
+            time: 2 * SECOND,
+            offset,
+            length: 500,
+            bytes: &[],
+            tail: &[],
+            hole: Some(Hole::NoBuffer),
+            turn,
+            lost: 0,
+            execution: Execution::default(),
+        }));
+    }
+    bench.tick(3 * SECOND);
+    assert!(bench.closed().is_empty());
+    bench.tick(5 * SECOND);
+    let [exchange] = bench.closed()[..] else {
+        panic!("one exchange");
+    };
+    assert_eq!(exchange.outcome, Outcome::Abandoned);
+    assert_eq!(exchange.end, 2 * SECOND);
+    let unseen = Fault::Missing {
+        cause: Hole::NoBuffer,
+        bytes: 1000,
+    };
+    assert_eq!(exchange.faults[..], [unseen]);
 }
 
 #[test]

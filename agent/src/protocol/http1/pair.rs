@@ -5,7 +5,7 @@
 
 use super::body::{Body, Frame, Framing};
 use super::head::{First, Head};
-use super::{Asked, Dialogue, State, message};
+use super::{Asked, Dialogue, State, abandon, message};
 use crate::config;
 use crate::event::Role;
 use crate::protocol::http::{self, Line};
@@ -61,10 +61,9 @@ impl Dialogue {
             _ => return,
         }
         let at = feed.stream.mark(0);
-        self.order.settle(|number| {
-            feed.out
-                .push(message(Flow::Response, number, at, Part::Abandon));
-        });
+        let unseen = std::mem::take(&mut self.unseen);
+        self.order
+            .settle(|number| abandon(number, at, &unseen, feed));
     }
 
     /// A final response's head is whole.

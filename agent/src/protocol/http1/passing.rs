@@ -31,7 +31,8 @@ impl Dialogue {
                 body.lose(feed.stream);
                 feed.stats.protocol_cut.add(1);
                 let number = self.side(flow).number;
-                self.unsettle(flow, Some(number), feed);
+                let at = feed.stream.mark(0);
+                self.unsettle(flow, Some(number), at, feed);
                 true
             }
             Step::Turn => self.turn(flow, feed),
@@ -68,7 +69,8 @@ impl Dialogue {
             let at = feed.stream.last();
             self.finish(flow, finish, at, feed);
             if verdict != Verdict::Is(flow) {
-                self.unsettle(flow, None, feed);
+                let at = feed.stream.mark(0);
+                self.unsettle(flow, None, at, feed);
                 self.side(flow).state = State::Seek;
             }
         } else {
@@ -91,7 +93,8 @@ impl Dialogue {
         self.side(flow).state = if finish.exact {
             State::Head(Scan::default())
         } else {
-            self.unsettle(flow, None, feed);
+            let at = feed.stream.mark(0);
+            self.unsettle(flow, None, at, feed);
             State::Seek
         };
     }
