@@ -133,6 +133,9 @@ fn cut_short_at_every_byte() {
 #[test]
 fn a_hole_anywhere_invents_nothing() {
     for dialogue in dialogue::all() {
+        if dialogue.forged {
+            continue;
+        }
         let mut steps = dialogue.steps.clone();
         let goes_on = dialogue.goes_on();
         if goes_on {

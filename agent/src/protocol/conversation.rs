@@ -187,6 +187,12 @@ impl Speaking {
         stats: &Stats,
     ) -> Status {
         let flow = self.flow(direction);
+        if flow == Flow::Response {
+            let stream = streams.get(self.asks);
+            if self.parser.answer(&mut Feed { stream, out, stats }) == Status::Leave {
+                return Status::Leave;
+            }
+        }
         let stream = streams.get(direction);
         self.parser.parse(flow, &mut Feed { stream, out, stats })
     }

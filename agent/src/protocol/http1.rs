@@ -50,7 +50,8 @@ impl Protocol for Http1 {
             request: Side::default(),
             response: Side::default(),
             order: Order::default(),
-            continued: None,
+            interim: None,
+            displaced: false,
             unseen: Vec::new(),
             refused: 0,
             left: false,
@@ -74,8 +75,10 @@ struct Dialogue {
     request: Side,
     response: Side,
     order: Order<Asked>,
-    /// The request that was given leave to send its body (100).
-    continued: Option<u64>,
+    /// The request that has had an interim answer (1xx).
+    interim: Option<u64>,
+    /// Whether the next request stands where a body was declared.
+    displaced: bool,
     /// Bytes of responses that passed without being seen since those who wait asked, by cause.
     unseen: Vec<(Hole, u64)>,
     /// Turns in a row that began like no message.
@@ -112,6 +115,14 @@ impl Parser for Dialogue {
         } else {
             Status::Stay
         }
+    }
+
+    fn answer(&mut self, feed: &mut Feed<'_>) -> Status {
+        if !matches!(self.request.state, State::Body(Body::Expected(_))) {
+            return Status::Stay;
+        }
+        self.decide_expected(feed);
+        self.parse(Flow::Request, feed)
     }
 
     fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>) {
@@ -288,6 +299,9 @@ impl Dialogue {
         feed.stream.skip_front();
         self.overlook(flow, feed);
         self.unsettle(flow, None, at, feed);
+        if flow == Flow::Request {
+            self.displaced = false;
+        }
         self.side(flow).state = State::Seek;
     }
 

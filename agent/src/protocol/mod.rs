@@ -97,6 +97,12 @@ pub trait Parser: Send + std::fmt::Debug {
     /// Reads what has come of one flow, as far as it can.
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status;
 
+    /// Bytes of an answer have come and are read next. What `feed`, the other flow, holds back until
+    /// they tell how it is to be read, is read now.
+    fn answer(&mut self, _feed: &mut Feed<'_>) -> Status {
+        Status::Stay
+    }
+
     /// The flow is over: `clean` when its sender ended it, false when the connection broke.
     fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>);
 

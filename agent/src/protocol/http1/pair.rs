@@ -38,7 +38,9 @@ impl Dialogue {
             let part = Part::Request(Box::new(request), end);
             feed.out.push(message(Flow::Request, number, start, part));
         }
-        if let Some(why) = frame.suspicion {
+        let displaced =
+            std::mem::take(&mut self.displaced).then_some("request in the place of a body");
+        if let Some(why) = displaced.or(frame.suspicion) {
             feed.stats.protocol_suspicious.add(1);
             self.fault(Flow::Request, Fault::Suspicious(why), start, feed);
         }
@@ -131,9 +133,7 @@ impl Dialogue {
         let at = feed.stream.mark(0);
         feed.stream.skip(length as u64);
         if let Some((number, _)) = first {
-            if code == 100 {
-                self.continued = Some(number);
-            }
+            self.interim = Some(number);
             feed.out
                 .push(message(Flow::Response, number, at, Part::Interim(code)));
         }
