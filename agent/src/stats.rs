@@ -193,10 +193,12 @@ counters! {
     /// Connections left alone because no protocol knows them.
     protocol_unrecognised = "protocol.unrecognised",
     /// Connections left alone because they stopped speaking their protocol.
-    protocol_given_up = "protocol.given_up",
+    protocol_given_up [lost] = "protocol.given_up",
     /// Connections left alone because they changed to another protocol (101, CONNECT).
     protocol_upgraded = "protocol.upgraded",
-    /// Messages whose bytes made no sense.
+    /// Heads that began like a message and could not be read.
+    protocol_unreadable [lost] = "protocol.unreadable",
+    /// Times that what follows a message began like none.
     protocol_malformed = "protocol.malformed",
     /// Messages whose head was longer than is read.
     protocol_head_too_long [lost] = "protocol.head_too_long",

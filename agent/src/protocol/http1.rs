@@ -280,6 +280,13 @@ impl Dialogue {
         }
     }
 
+    /// What began like a message is none that can be read.
+    fn unreadable(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        feed.stats.protocol_unreadable.add(1);
+        self.lose(flow, feed);
+        true
+    }
+
     /// The bytes make no sense, or are not there (`cut`): counts that and looks for the next turn.
     fn resync(&mut self, flow: Flow, cut: bool, feed: &mut Feed<'_>) -> bool {
         if cut {
@@ -332,7 +339,7 @@ impl Dialogue {
                 });
                 match taken {
                     Ok((request, asked, frame)) => self.asked(request, asked, &frame, length, feed),
-                    Err(_) => return self.resync(flow, false, feed),
+                    Err(_) => return self.unreadable(flow, feed),
                 }
             }
             Flow::Response => {
@@ -357,7 +364,7 @@ impl Dialogue {
                         self.answered(first, answer, length, feed);
                     }
                     Ok(Some((code, None, _))) => self.interim(first, code, length, feed),
-                    _ => return self.resync(flow, false, feed),
+                    _ => return self.unreadable(flow, feed),
                 }
             }
         }
