@@ -387,7 +387,9 @@ fn shards_share_what_may_be_held() {
 
 #[test]
 fn exchanges_that_nobody_answers_have_a_limit() {
-    let mut bench = Bench::new(Config::default());
+    let mut config = Config::default();
+    config.limits.text_length = 8000;
+    let mut bench = Bench::new(config);
     bench.shard = Shard::new(
         0,
         10_000,

@@ -151,7 +151,7 @@ pub(super) struct Answer {
 pub(super) fn ask(
     head: &Head<'_>,
     role: Role,
-    config: &config::Http,
+    config: (&config::Http, usize),
     stats: &Stats,
 ) -> (Request, Asked) {
     let (method, target) = match head.first {
