@@ -13,13 +13,17 @@ use smallvec::SmallVec;
 
 use crate::connection::Mark;
 use crate::event::{Address, ConnectionId, Ending, Nanos, Role, StreamKey};
-use crate::protocol::{Carrier, Fault, Finish, Flow, Message, Pairing, Part, Request, Response};
+use crate::protocol::{
+    self, Carrier, Fault, Finish, Flow, Message, Pairing, Part, Request, Response,
+};
 use crate::stats::Stats;
 
 /// Most exchanges open at once on one connection; past that the oldest is abandoned.
-pub const MAX_OPEN: usize = 256;
+pub const MAX_OPEN: usize = 1024;
 /// Most faults kept of one exchange; equal causes are summed up first.
 pub const MAX_FAULTS: usize = 8;
+/// Places for open exchanges that a connection may keep while none is open.
+const KEEP: usize = 8;
 
 /// What is known of the connection an exchange happened on; shared by all of them.
 #[derive(Clone, Debug)]
@@ -125,6 +129,8 @@ pub enum Fact {
 #[derive(Debug, Default)]
 pub struct Exchanges {
     open: SmallVec<[(Pairing, Box<Exchange>); 1]>,
+    /// What they cost to hold, in bytes.
+    weight: usize,
     /// The first thing that ended part of the connection, and when.
     ending: Option<(Ending, Nanos)>,
 }
@@ -162,6 +168,11 @@ impl Exchanges {
         self.open.is_empty()
     }
 
+    /// What the open ones cost to hold, in bytes; 0 where none is.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// Takes what a parser found on the connection of `peer`.
     pub fn take(&mut self, message: Message, peer: &Arc<Peer>, sink: &mut Sink<'_>) {
         let Message {
@@ -173,7 +184,13 @@ impl Exchanges {
         if let Part::Request(request, head) = part {
             return self.start(pairing, request, (at, head), peer, sink);
         }
-        let Some(index) = self.open.iter().position(|(open, _)| *open == pairing) else {
+        // What comes of requests is of the newest, what comes of responses of the oldest.
+        let is = |(open, _): &(Pairing, _)| *open == pairing;
+        let found = match flow {
+            Flow::Request => self.open.iter().rposition(is),
+            Flow::Response => self.open.iter().position(is),
+        };
+        let Some(index) = found else {
             if let Part::Response(_) = part {
                 sink.stats.exchange_unasked.add(1);
             }
@@ -184,7 +201,10 @@ impl Exchanges {
         };
         match part {
             Part::Response(response) => {
+                let known = exchange.response_weight();
                 exchange.response = Some(response);
+                let weight = self.weight.saturating_sub(known);
+                self.weight = weight.saturating_add(exchange.response_weight());
                 exchange.response_start = Some(at);
             }
             Part::Finish(finish) if flow == Flow::Request => {
@@ -247,6 +267,7 @@ impl Exchanges {
             outcome: Outcome::Abandoned,
             faults: SmallVec::new(),
         });
+        self.weight = self.weight.saturating_add(exchange.weight());
         self.open.push((pairing, exchange));
     }
 
@@ -276,6 +297,12 @@ impl Exchanges {
         }
     }
 
+    /// Gives up what is open, for lack of room.
+    pub fn evict(&mut self, now: Nanos, sink: &mut Sink<'_>) {
+        sink.stats.exchange_evicted.add(self.open.len() as u64);
+        self.close_all(Outcome::Abandoned, now, sink);
+    }
+
     /// The connection is followed no more.
     pub fn abandon(&mut self, now: Nanos, sink: &mut Sink<'_>) {
         self.close_all(Outcome::Abandoned, now, sink);
@@ -292,6 +319,10 @@ impl Exchanges {
             return;
         }
         let (_, mut exchange) = self.open.remove(index);
+        self.weight = self.weight.saturating_sub(exchange.weight());
+        if self.open.is_empty() && self.open.capacity() > KEEP {
+            self.open = SmallVec::new();
+        }
         exchange.outcome = outcome;
         exchange.end = time.max(exchange.latest());
         let counter = match outcome {
@@ -307,6 +338,23 @@ impl Exchanges {
 }
 
 impl Exchange {
+    /// What it costs to hold, in bytes.
+    fn weight(&self) -> usize {
+        let request = &self.request;
+        let texts = request.carrier.as_deref().map_or(0, Carrier::weight);
+        size_of::<Self>()
+            .saturating_add(size_of::<Request>())
+            .saturating_add(protocol::weight(&request.attributes))
+            .saturating_add(texts)
+            .saturating_add(self.response_weight())
+    }
+
+    fn response_weight(&self) -> usize {
+        self.response.as_deref().map_or(0, |response| {
+            size_of::<Response>().saturating_add(protocol::weight(&response.attributes))
+        })
+    }
+
     /// The latest moment its response, or else its request, is known by.
     fn latest(&self) -> Nanos {
         let response = self

@@ -184,7 +184,7 @@ counters! {
     connection_runs_merged = "connection.runs_merged",
     /// Records of connections that were not introduced, or were given up since.
     connection_unknown [lost] = "connection.unknown",
-    /// Connections given up because the table, or the room for heads that are not whole, was full.
+    /// Connections given up because the table, or the room for what they hold, was full.
     connection_evicted [lost] = "connection.evicted",
     /// Unix connections forgotten after long silence, as nobody tells when one is closed.
     connection_expired = "connection.expired",
@@ -193,10 +193,12 @@ counters! {
     /// Connections left alone because no protocol knows them.
     protocol_unrecognised = "protocol.unrecognised",
     /// Connections left alone because they stopped speaking their protocol.
-    protocol_given_up = "protocol.given_up",
+    protocol_given_up [lost] = "protocol.given_up",
     /// Connections left alone because they changed to another protocol (101, CONNECT).
     protocol_upgraded = "protocol.upgraded",
-    /// Messages whose bytes made no sense.
+    /// Heads that began like a message and could not be read.
+    protocol_unreadable [lost] = "protocol.unreadable",
+    /// Times that what follows a message began like none.
     protocol_malformed = "protocol.malformed",
     /// Messages whose head was longer than is read.
     protocol_head_too_long [lost] = "protocol.head_too_long",
@@ -222,6 +224,8 @@ counters! {
     exchange_abandoned = "exchange.abandoned",
     /// Responses whose request was not seen.
     exchange_unasked = "exchange.unasked",
+    /// Open exchanges given up for lack of room.
+    exchange_evicted [lost] = "exchange.evicted",
     /// Requests past the depth of pipelining that is followed.
     exchange_too_deep [lost] = "exchange.too_deep",
 }

@@ -16,7 +16,7 @@ use apart::Apart;
 
 use super::collector::Collector;
 use crate::config::{Config, Selection};
-use crate::connection::{Connection, Table};
+use crate::connection::{Connection, Streams, Table};
 use crate::event::{Address, ConnectionId, End, Ending, Event, Nanos, Open, Segment};
 use crate::exchange::{Exchanges, Fact, Ids, Peer, Sink};
 use crate::protocol::conversation::Conversation;
@@ -28,8 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Silence after which a message of unknown length counts as over.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Most bytes that all shards hold of heads that are not whole; past that the connection that has
-/// held some for longest is given up.
+/// Most bytes that all shards hold of heads that are not whole and of open exchanges; past that the
+/// connection that has held some for longest gives up its exchanges, and is given up itself where
+/// it holds more than those.
 const MAX_HELD: usize = 16 * 1024 * 1024;
 
 /// What a shard wants from the kernel side.
@@ -54,9 +55,10 @@ pub struct Shard {
     /// Bytes held of all connections, and the most that may be.
     held: usize,
     room: usize,
-    /// Who began to hold some, and with which number; the oldest first, some not any more.
+    /// Who began to hold some, and with which number; the oldest first, some not any more or anew
+    /// since.
     holders: VecDeque<(ConnectionId, u64)>,
-    /// Numbers of `holders`.
+    /// Numbers of those who begin to hold some.
     begun: u64,
     /// Empty between calls; kept for its room.
     messages: Vec<Message>,
@@ -68,8 +70,12 @@ struct Talk {
     conversation: Conversation,
     exchanges: Exchanges,
     peer: Option<Arc<Peer>>,
-    /// Its number among those who hold bytes; old where it holds none.
+    /// Bytes held of it, as they are counted in the shard's.
+    held: usize,
+    /// Its number among those who hold some; old where it holds none.
     holds: u64,
+    /// The number it is among the shard's holders with; 0 where it is not.
+    listed: u64,
 }
 
 /// Where a shard's findings go; the caller empties both.
@@ -154,7 +160,9 @@ impl Shard {
             conversation: Conversation::new(again || open.base != [0, 0]),
             exchanges: Exchanges::default(),
             peer: None,
+            held: 0,
             holds: 0,
+            listed: 0,
         };
         let connection = Box::new(Connection::new(open, talk));
         if let Some((old, connection)) = self.table.insert(id, connection) {
@@ -166,7 +174,7 @@ impl Shard {
 
     /// Closes what is open on a connection that was taken out of the table.
     fn close(&mut self, mut connection: Connection<Talk>, out: &mut Out<'_>) {
-        self.held = self.held.saturating_sub(connection.streams.weight());
+        self.held = self.held.saturating_sub(connection.state.held);
         let time = connection.active;
         let mut sink = sink(&mut self.ids, out, &self.stats);
         connection.state.exchanges.abandon(time, &mut sink);
@@ -205,7 +213,6 @@ impl Shard {
             open,
             ..
         } = &mut **connection;
-        let before = streams.weight();
         streams.get(segment.direction).push(segment, base, stats);
         let config = &self.config;
         let status = state.conversation.feed(
@@ -217,12 +224,13 @@ impl Shard {
         );
         let mut sink = sink(&mut self.ids, out, stats);
         state.settle(open, &mut self.messages, &mut sink);
-        let after = streams.weight();
-        self.held = self.held.saturating_sub(before).saturating_add(after);
-        if before == 0 && after > 0 {
+        if state.weigh(streams, &mut self.held) {
             self.begun = self.begun.saturating_add(1);
             state.holds = self.begun;
-            self.holders.push_back((id, self.begun));
+            if state.listed == 0 {
+                state.listed = self.begun;
+                self.holders.push_back((id, self.begun));
+            }
         }
         if status == Status::Leave {
             self.leave(id, segment.time, out);
@@ -235,14 +243,31 @@ impl Shard {
         while self.held > self.room
             && let Some((id, number)) = self.holders.pop_front()
         {
-            if self.table.get(id).is_some_and(|c| holds(c, number)) {
+            let Some(connection) = self.table.get(id) else {
+                continue;
+            };
+            let time = connection.active;
+            let Connection { streams, state, .. } = &mut **connection;
+            if !state.lists(number) {
+                continue;
+            }
+            if state.holds != number {
+                state.listed = state.holds;
+                self.holders.push_back((id, state.holds));
+                continue;
+            }
+            state.listed = 0;
+            let mut sink = sink(&mut self.ids, out, &self.stats);
+            state.exchanges.evict(time, &mut sink);
+            state.weigh(streams, &mut self.held);
+            if state.held > 0 {
                 self.stats.connection_evicted.add(1);
                 self.drop(id, out);
             }
         }
         if self.holders.len() > self.table.len().saturating_mul(2).saturating_add(64) {
             let (holders, table) = (&mut self.holders, &mut self.table);
-            holders.retain(|&(id, number)| table.get(id).is_some_and(|c| holds(c, number)));
+            holders.retain(|&(id, number)| table.get(id).is_some_and(|c| c.state.lists(number)));
         }
     }
 
@@ -265,6 +290,7 @@ impl Shard {
             let mut sink = sink(&mut self.ids, out, stats);
             state.settle(open, &mut self.messages, &mut sink);
             state.exchanges.end(end.ending, end.time, over, &mut sink);
+            state.weigh(streams, &mut self.held);
         }
         if end.ending == Ending::Gone {
             self.apart.forget(end.connection);
@@ -314,6 +340,7 @@ impl Shard {
             if over {
                 state.exchanges.time_out(*active, now, &mut sink);
             }
+            state.weigh(streams, &mut self.held);
         }
         self.stats.connection_expired.add(idle.len() as u64);
         // Heads that were begun and never ended.
@@ -333,6 +360,25 @@ impl Shard {
 }
 
 impl Talk {
+    /// Whether the entry of this number among the holders is still its own, and of use.
+    fn lists(&mut self, number: u64) -> bool {
+        let own = self.listed == number;
+        if own && self.held == 0 {
+            self.listed = 0;
+        }
+        own && self.held > 0
+    }
+
+    /// Counts anew what is held of it; true if it begins to hold something.
+    fn weigh(&mut self, streams: &Streams, all: &mut usize) -> bool {
+        let weight = streams
+            .weight()
+            .saturating_add(self.exchanges.weight())
+            .saturating_add(self.conversation.weight());
+        *all = all.saturating_sub(self.held).saturating_add(weight);
+        std::mem::replace(&mut self.held, weight) == 0 && weight > 0
+    }
+
     /// Gives what the parser found to the exchanges.
     fn settle(&mut self, open: &Open, messages: &mut Vec<Message>, sink: &mut Sink<'_>) {
         if messages.is_empty() {
@@ -355,11 +401,6 @@ impl Talk {
             }
         }
     }
-}
-
-/// Whether it still holds the bytes it got this number for.
-fn holds(connection: &Connection<Talk>, number: u64) -> bool {
-    connection.state.holds == number && connection.streams.weight() > 0
 }
 
 fn sink<'a>(ids: &'a mut Ids, out: &'a mut Out<'_>, stats: &'a Stats) -> Sink<'a> {

@@ -64,6 +64,14 @@ impl Conversation {
         }
     }
 
+    /// What the parser holds, in bytes.
+    pub fn weight(&self) -> usize {
+        match &self.state {
+            State::Speaking(speaking) => speaking.parser.weight(),
+            _ => 0,
+        }
+    }
+
     /// Reads what has come in one direction.
     pub fn feed(
         &mut self,
@@ -179,6 +187,12 @@ impl Speaking {
         stats: &Stats,
     ) -> Status {
         let flow = self.flow(direction);
+        if flow == Flow::Response {
+            let stream = streams.get(self.asks);
+            if self.parser.answer(&mut Feed { stream, out, stats }) == Status::Leave {
+                return Status::Leave;
+            }
+        }
         let stream = streams.get(direction);
         self.parser.parse(flow, &mut Feed { stream, out, stats })
     }

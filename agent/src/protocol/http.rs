@@ -18,6 +18,15 @@ use crate::stats::Stats;
 
 /// Longest text kept of one value, bytes; the rest is cut off and counted.
 pub const MAX_TEXT: usize = 8192;
+/// Least that is kept of a text, bytes.
+const MIN_TEXT: usize = 1024;
+
+/// How much is kept of texts that anybody may have written: what will leave, and as much again some
+/// times over, since what is redacted gets shorter.
+pub fn kept(limits: &config::Limits) -> usize {
+    let leaves = limits.text_length.min(limits.attribute_length);
+    leaves.saturating_mul(4).clamp(MIN_TEXT, MAX_TEXT)
+}
 
 /// What a request's first line says.
 #[derive(Clone, Copy, Debug)]
@@ -32,13 +41,13 @@ pub struct Line<'a> {
     pub scheme: &'static str,
 }
 
-/// Reads a request's head. `headers` come in wire order.
+/// Reads a request's head. `headers` come in wire order, texts are cut to `keep` bytes.
 pub fn request<'a>(
     protocol: &'static str,
     line: Line<'a>,
     headers: impl Iterator<Item = (&'a str, &'a [u8])>,
     role: Role,
-    config: &config::Http,
+    (config, keep): (&config::Http, usize),
     stats: &Stats,
 ) -> Request {
     let mut attributes = Vec::with_capacity(8);
@@ -53,7 +62,7 @@ pub fn request<'a>(
                 value,
                 &config.request_headers,
                 &mut attributes,
-                stats,
+                (keep, stats),
             );
         }
     }
@@ -67,10 +76,10 @@ pub fn request<'a>(
         value: Value::Str(scheme.clone()),
     });
     if let Some(path) = target.path {
-        attributes.push(Attribute::text("url.path", of_str(path, stats)));
+        attributes.push(Attribute::text("url.path", of_str(path, keep, stats)));
     }
     if let Some(query) = target.query {
-        attributes.push(Attribute::text("url.query", of_str(query, stats)));
+        attributes.push(Attribute::text("url.query", of_str(query, keep, stats)));
     }
     if let Some((host, port)) = found.server(target.authority) {
         attributes.push(Attribute::text("server.address", host.to_owned()));
@@ -83,7 +92,7 @@ pub fn request<'a>(
     if role == Role::Client
         && let Some(url) = target.whole(&scheme)
     {
-        attributes.push(Attribute::text("url.full", of_str(&url, stats)));
+        attributes.push(Attribute::text("url.full", of_str(&url, keep, stats)));
     }
     if let Some((host, port)) = found.client() {
         attributes.push(Attribute::text("client.address", host.to_owned()));
@@ -93,7 +102,8 @@ pub fn request<'a>(
     }
     attributes.push(Attribute::fixed("network.protocol.version", line.version));
     if let Some(agent) = found.user_agent {
-        attributes.push(Attribute::text("user_agent.original", text(agent, stats)));
+        let agent = text(agent, keep, stats);
+        attributes.push(Attribute::text("user_agent.original", agent));
     }
     Request {
         protocol,
@@ -103,11 +113,11 @@ pub fn request<'a>(
     }
 }
 
-/// Reads a final response's head.
+/// Reads a final response's head; texts are cut to `keep` bytes.
 pub fn response<'a>(
     code: u16,
     headers: impl Iterator<Item = (&'a str, &'a [u8])>,
-    config: &config::Http,
+    (config, keep): (&config::Http, usize),
     stats: &Stats,
 ) -> Response {
     let mut attributes = Vec::with_capacity(2);
@@ -120,7 +130,7 @@ pub fn response<'a>(
                 value,
                 &config.response_headers,
                 &mut attributes,
-                stats,
+                (keep, stats),
             );
         }
     }
@@ -166,12 +176,12 @@ fn listed(
     value: &[u8],
     wanted: &[String],
     attributes: &mut Attributes,
-    stats: &Stats,
+    (keep, stats): (usize, &Stats),
 ) {
     let Some(name) = wanted.iter().find(|w| w.eq_ignore_ascii_case(name)) else {
         return;
     };
-    let value = text(value, stats);
+    let value = text(value, keep, stats);
     let same = |a: &&mut Attribute| a.key.strip_prefix(prefix) == Some(name.as_str());
     if let Some(Value::List(values)) = attributes.iter_mut().find(same).map(|a| &mut a.value) {
         values.push(value);
@@ -280,7 +290,9 @@ impl<'a> Found<'a> {
             16 if is("x-forwarded-host") => first(&mut self.forwarded_host),
             17 if is("x-forwarded-proto") => first(&mut self.forwarded_proto),
             11 if is("traceparent") => {
-                self.carrier().traceparent.push(text(value, stats).into());
+                self.carrier()
+                    .traceparent
+                    .push(text(value, MAX_TEXT, stats).into());
             }
             2 if is("b3") => join(&mut self.carrier().b3, value, stats),
             10 if is("tracestate") => join(&mut self.carrier().tracestate, value, stats),
@@ -393,7 +405,7 @@ fn authority(text: &str) -> Option<(&str, Option<u16>)> {
 
 /// Appends a value to those of the same name (RFC 9110, 5.3).
 fn join(slot: &mut Option<Box<str>>, value: &[u8], stats: &Stats) {
-    let value = text(value, stats);
+    let value = text(value, MAX_TEXT, stats);
     *slot = Some(match slot.take() {
         Some(before) if before.len() < MAX_TEXT => format!("{before},{value}").into(),
         Some(before) => before,
@@ -402,17 +414,17 @@ fn join(slot: &mut Option<Box<str>>, value: &[u8], stats: &Stats) {
 }
 
 /// As [`text`], of what is text already.
-fn of_str(value: &str, stats: &Stats) -> String {
-    if value.len() > MAX_TEXT {
-        return text(value.as_bytes(), stats);
+fn of_str(value: &str, keep: usize, stats: &Stats) -> String {
+    if value.len() > keep {
+        return text(value.as_bytes(), keep, stats);
     }
     value.to_owned()
 }
 
-/// Text of at most [`MAX_TEXT`] bytes; what is no UTF-8 is replaced.
-fn text(value: &[u8], stats: &Stats) -> String {
-    let kept = match value.get(..MAX_TEXT) {
-        Some(kept) if value.len() > MAX_TEXT => {
+/// Text of at most `keep` bytes; what is no UTF-8 is replaced.
+fn text(value: &[u8], keep: usize, stats: &Stats) -> String {
+    let kept = match value.get(..keep) {
+        Some(kept) if value.len() > keep => {
             stats.protocol_text_cut.add(1);
             // Not in the middle of a character.
             let back = kept

@@ -23,7 +23,7 @@ use super::order::Order;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
 use crate::connection::Mark;
-use crate::event::Role;
+use crate::event::{Hole, Role};
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Http1;
@@ -46,11 +46,14 @@ impl Protocol for Http1 {
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
             role: setup.role,
+            keep: http::kept(&setup.config.limits),
             config: setup.config,
             request: Side::default(),
             response: Side::default(),
             order: Order::default(),
-            continued: None,
+            interim: None,
+            displaced: false,
+            unseen: Vec::new(),
             refused: 0,
             left: false,
         })
@@ -70,11 +73,17 @@ enum Asked {
 struct Dialogue {
     role: Role,
     config: Arc<Config>,
+    /// Bytes kept of a text.
+    keep: usize,
     request: Side,
     response: Side,
     order: Order<Asked>,
-    /// The request that was given leave to send its body (100).
-    continued: Option<u64>,
+    /// The request that has had an interim answer (1xx).
+    interim: Option<u64>,
+    /// Whether the next request stands where a body was declared.
+    displaced: bool,
+    /// Bytes of responses that passed without being seen since those who wait asked, by cause.
+    unseen: Vec<(Hole, u64)>,
     /// Turns in a row that began like no message.
     refused: u32,
     left: bool,
@@ -111,12 +120,23 @@ impl Parser for Dialogue {
         }
     }
 
+    fn answer(&mut self, feed: &mut Feed<'_>) -> Status {
+        if !matches!(self.request.state, State::Body(Body::Expected(_))) {
+            return Status::Stay;
+        }
+        self.decide_expected(feed);
+        self.parse(Flow::Request, feed)
+    }
+
     fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>) {
         let side = self.side(flow);
         if let State::Body(body) = &side.state {
             let finish = body.cut(feed.stream, clean);
             let at = feed.stream.last();
             self.finish(flow, finish, at, feed);
+        }
+        if flow == Flow::Response {
+            self.answered_unseen(feed);
         }
         self.side(flow).state = State::Done;
     }
@@ -127,6 +147,14 @@ impl Parser for Dialogue {
             let at = feed.stream.last();
             self.finish(flow, finish, at, feed);
         }
+        // Who is still asking may have got no more than leave to go on.
+        if flow == Flow::Response && !matches!(self.request.state, State::Body(_)) {
+            self.answered_unseen(feed);
+        }
+    }
+
+    fn weight(&self) -> usize {
+        self.order.weight()
     }
 }
 
@@ -163,6 +191,9 @@ impl Dialogue {
                         feed.stream.take_missing();
                         if flow == Flow::Response {
                             self.order.resume();
+                            if self.order.first().is_some() {
+                                self.unseen.clear();
+                            }
                         }
                         self.side(flow).state = State::Head(Scan::default());
                         return true;
@@ -179,11 +210,38 @@ impl Dialogue {
                 }
             }
             // What is passed over may have been messages.
-            self.unsettle(flow, None, feed);
+            let at = feed.stream.mark(0);
             feed.stream.skip_front();
+            self.overlook(flow, feed);
+            self.unsettle(flow, None, at, feed);
         }
-        feed.stream.take_missing();
         false
+    }
+
+    /// Remembers what was passed over unseen, for those who wait: it may have been their answer.
+    fn overlook(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        let missing = feed.stream.take_missing();
+        if flow == Flow::Request || self.order.asked().next().is_none() {
+            return;
+        }
+        for (cause, bytes) in missing.iter() {
+            match self.unseen.iter_mut().find(|(known, _)| *known == cause) {
+                Some((_, sum)) => *sum = sum.saturating_add(bytes),
+                None => self.unseen.push((cause, bytes)),
+            }
+        }
+    }
+
+    /// No more comes of the responses: those who wait, while some of these passed unseen, had
+    /// theirs among them for all that can be known.
+    fn answered_unseen(&mut self, feed: &mut Feed<'_>) {
+        if self.unseen.is_empty() || !matches!(self.response.state, State::Seek) {
+            return;
+        }
+        let at = feed.stream.last();
+        let unseen = std::mem::take(&mut self.unseen);
+        self.order
+            .give_up(|number| abandon(number, at, &unseen, feed));
     }
 
     /// Reads a head once it is whole.
@@ -225,6 +283,13 @@ impl Dialogue {
         }
     }
 
+    /// What began like a message is none that can be read.
+    fn unreadable(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        feed.stats.protocol_unreadable.add(1);
+        self.lose(flow, feed);
+        true
+    }
+
     /// The bytes make no sense, or are not there (`cut`): counts that and looks for the next turn.
     fn resync(&mut self, flow: Flow, cut: bool, feed: &mut Feed<'_>) -> bool {
         if cut {
@@ -239,22 +304,28 @@ impl Dialogue {
     /// An unknown number of messages of this flow may go by unseen.
     fn lose(&mut self, flow: Flow, feed: &mut Feed<'_>) {
         feed.stats.protocol_resynced.add(1);
-        self.unsettle(flow, None, feed);
-        self.side(flow).state = State::Seek;
+        let at = feed.stream.mark(0);
         // A turn that was refused is not looked at again.
         feed.stream.skip_front();
+        self.overlook(flow, feed);
+        self.unsettle(flow, None, at, feed);
+        if flow == Flow::Request {
+            self.displaced = false;
+        }
+        self.side(flow).state = State::Seek;
     }
 
     /// Tells [`Order`] that messages after the one under way may be missing.
-    fn unsettle(&mut self, flow: Flow, under_way: Option<u64>, feed: &mut Feed<'_>) {
+    fn unsettle(&mut self, flow: Flow, under_way: Option<u64>, at: Mark, feed: &mut Feed<'_>) {
         match flow {
             Flow::Request => self.order.lose_asks(),
             Flow::Response => {
-                let at = feed.stream.mark(0);
-                self.order.lose_answers(under_way, |number| {
-                    feed.out
-                        .push(message(Flow::Response, number, at, Part::Abandon));
-                });
+                let unseen = &self.unseen;
+                self.order
+                    .lose_answers(under_way, |number| abandon(number, at, unseen, feed));
+                if self.order.asked().next().is_none() {
+                    self.unseen.clear();
+                }
             }
         }
     }
@@ -262,7 +333,7 @@ impl Dialogue {
     fn take_head(&mut self, flow: Flow, length: usize, scan: &Scan, feed: &mut Feed<'_>) -> bool {
         let bytes = feed.stream.window().get(..length).unwrap_or_default();
         let bytes = scan.unfold(bytes);
-        let (role, config, stats) = (self.role, &self.config.http, feed.stats);
+        let (role, config, stats) = (self.role, (&self.config.http, self.keep), feed.stats);
         match flow {
             Flow::Request => {
                 let taken = head::request(&bytes, scan.lines, |head| {
@@ -271,7 +342,7 @@ impl Dialogue {
                 });
                 match taken {
                     Ok((request, asked, frame)) => self.asked(request, asked, &frame, length, feed),
-                    Err(_) => return self.resync(flow, false, feed),
+                    Err(_) => return self.unreadable(flow, feed),
                 }
             }
             Flow::Response => {
@@ -295,8 +366,8 @@ impl Dialogue {
                         };
                         self.answered(first, answer, length, feed);
                     }
-                    Ok(Some((code, None, _))) => self.interim(first, code, length, feed),
-                    _ => return self.resync(flow, false, feed),
+                    Ok(Some((_, None, _))) => self.interim(first, length, feed),
+                    _ => return self.unreadable(flow, feed),
                 }
             }
         }
@@ -316,6 +387,17 @@ fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
         at,
         part,
     }
+}
+
+/// The answer to a request cannot be known any more, `unseen` being where it may have been.
+fn abandon(number: u64, at: Mark, unseen: &[(Hole, u64)], feed: &mut Feed<'_>) {
+    for &(cause, bytes) in unseen {
+        let fault = Fault::Missing { cause, bytes };
+        feed.out
+            .push(message(Flow::Response, number, at, Part::Fault(fault)));
+    }
+    feed.out
+        .push(message(Flow::Response, number, at, Part::Abandon));
 }
 
 #[cfg(test)]

@@ -97,11 +97,20 @@ pub trait Parser: Send + std::fmt::Debug {
     /// Reads what has come of one flow, as far as it can.
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status;
 
+    /// Bytes of an answer have come and are read next. What `feed`, the other flow, holds back until
+    /// they tell how it is to be read, is read now.
+    fn answer(&mut self, _feed: &mut Feed<'_>) -> Status {
+        Status::Stay
+    }
+
     /// The flow is over: `clean` when its sender ended it, false when the connection broke.
     fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>);
 
     /// Nothing has come for a while: ends what can only be seen to have ended by silence.
     fn quiet(&mut self, flow: Flow, feed: &mut Feed<'_>);
+
+    /// What it costs to hold beyond itself, in bytes: 0 where few wait for an answer.
+    fn weight(&self) -> usize;
 }
 
 /// Which half of the dialogue a stream carries, whatever side we watch it from.
@@ -249,6 +258,57 @@ pub struct Message {
     pub at: Mark,
     /// What was found.
     pub part: Part,
+}
+
+impl Carrier {
+    /// What it costs to hold, in bytes.
+    pub fn weight(&self) -> usize {
+        let Self {
+            traceparent,
+            tracestate,
+            b3,
+            b3_trace_id,
+            b3_span_id,
+            b3_sampled,
+            b3_flags,
+        } = self;
+        [
+            tracestate,
+            b3,
+            b3_trace_id,
+            b3_span_id,
+            b3_sampled,
+            b3_flags,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(traceparent)
+        .map(|text| text.len())
+        .fold(size_of::<Self>(), usize::saturating_add)
+    }
+}
+
+/// What attributes cost to hold, in bytes.
+pub fn weight(attributes: &Attributes) -> usize {
+    let text = |text: &Cow<'static, str>| match text {
+        Cow::Owned(text) => text.capacity(),
+        Cow::Borrowed(_) => 0,
+    };
+    let value = |value: &Value| match value {
+        Value::Str(s) => text(s),
+        Value::List(list) => list
+            .iter()
+            .map(|s| s.capacity().saturating_add(size_of::<String>()))
+            .fold(0, usize::saturating_add),
+        Value::Int(_) | Value::Bool(_) | Value::Double(_) => 0,
+    };
+    attributes
+        .iter()
+        .map(|a| text(&a.key).saturating_add(value(&a.value)))
+        .fold(
+            attributes.capacity().saturating_mul(size_of::<Attribute>()),
+            usize::saturating_add,
+        )
 }
 
 impl Attribute {

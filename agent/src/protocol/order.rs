@@ -11,7 +11,9 @@
 use std::collections::VecDeque;
 
 /// Deepest pipelining that is followed.
-pub const MAX_WAITING: usize = 128;
+pub const MAX_WAITING: usize = 1024;
+/// Places for those who wait that cost nothing, and that a connection may keep while nobody does.
+const KEEP: usize = 16;
 
 /// The requests of one connection that wait for their response, each with what reading that
 /// response needs to know (`T`).
@@ -61,12 +63,26 @@ impl<T: Copy> Order<T> {
         Some(number)
     }
 
+    /// What those who wait cost to hold, in bytes; 0 where few do.
+    pub fn weight(&self) -> usize {
+        let slots = self.waiting.len().saturating_sub(KEEP);
+        slots.saturating_mul(size_of::<Slot<T>>())
+    }
+
     /// The request that the next response answers.
     pub fn first(&self) -> Option<(u64, T)> {
         match self.waiting.front() {
             Some(Slot::Asked(number, with, _)) if !self.answers_lost => Some((*number, *with)),
             _ => None,
         }
+    }
+
+    /// Those who wait, as far as is known.
+    pub fn asked(&self) -> impl Iterator<Item = u64> {
+        self.waiting.iter().filter_map(|slot| match slot {
+            Slot::Asked(number, ..) => Some(*number),
+            Slot::Unknown => None,
+        })
     }
 
     /// Whether the request of this number waits, its response not among those that were lost.
@@ -82,6 +98,7 @@ impl<T: Copy> Order<T> {
     pub fn answered(&mut self, number: u64) {
         if matches!(self.waiting.front(), Some(Slot::Asked(n, ..)) if *n == number) {
             self.waiting.pop_front();
+            self.shrink();
         }
     }
 
@@ -120,16 +137,27 @@ impl<T: Copy> Order<T> {
     }
 
     /// Nobody can be waiting now: if anything was lost, gives up those that seem to, and starts anew.
-    pub fn settle(&mut self, mut abandon: impl FnMut(u64)) {
+    pub fn settle(&mut self, abandon: impl FnMut(u64)) {
         let lost = self.answers_lost || self.waiting.iter().any(|s| matches!(s, Slot::Unknown));
-        if !lost {
-            return;
+        if lost {
+            self.answers_lost = false;
+            self.give_up(abandon);
         }
-        self.answers_lost = false;
+    }
+
+    /// Gives up all that wait.
+    pub fn give_up(&mut self, mut abandon: impl FnMut(u64)) {
         for slot in self.waiting.drain(..) {
             if let Slot::Asked(number, ..) = slot {
                 abandon(number);
             }
+        }
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        if self.waiting.is_empty() && self.waiting.capacity() > KEEP {
+            self.waiting = VecDeque::new();
         }
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::route::{Routed, Routes};
+use super::route::{Routed, Routes, Seen};
 use super::{Resource, Span, SpanEvent, SpanKind, Status, semconv};
 use crate::config;
 use crate::event::{Address, Ending, Hole, Nanos, Role};
@@ -59,7 +59,7 @@ impl Builder {
         let (status, error) = status(&exchange, kind);
         let events = events(&exchange, &clock, start);
         let process = exchange.start.execution.process;
-        let route = self.route(&exchange.request.attributes, resource);
+        let route = self.route(&exchange, resource);
         let mut facts = Facts(Vec::with_capacity(TYPICAL));
         measures(&mut facts, &exchange);
         faults(&mut facts, &exchange);
@@ -98,9 +98,16 @@ impl Builder {
         }
     }
 
-    fn route(&mut self, attributes: &Attributes, resource: &Resource) -> Option<String> {
-        let path = string(attributes, semconv::URL_PATH)?;
-        match self.routes.route(resource.service(), path) {
+    fn route(&mut self, exchange: &Exchange, resource: &Resource) -> Option<String> {
+        let path = string(&exchange.request.attributes, semconv::URL_PATH)?;
+        let answer = exchange.response.as_deref();
+        let code = answer.and_then(|r| find(&r.attributes, semconv::HTTP_RESPONSE_STATUS_CODE));
+        let seen = Seen {
+            at: exchange.end,
+            // There is no such thing, or it is not what was asked for.
+            vouched: !matches!(code, Some(Value::Int(400 | 404 | 405 | 501))),
+        };
+        match self.routes.route(resource.service(), path, seen) {
             Routed::Route(route) => Some(route),
             Routed::None => None,
             Routed::Capped => {

@@ -3,8 +3,8 @@
 //! A file is lines: `>` and `<` bytes of the asking and the answering side (CRLF is added, unless
 //! the line ends in `\`; `\r \n \t \0 \xNN \\` are read), `--` ends a segment where the side does
 //! not change, `! eof|local|reset|gone` ends something, `*N text` after `>` or `<` repeats text N
-//! times, `budget N` names a copy budget that changes nothing, `#` is a remark. After `====` comes
-//! what is expected.
+//! times, `forged` says that a body begins like a message, `budget N` names a copy budget that
+//! changes nothing, `#` is a remark. After `====` comes what is expected.
 
 use std::path::{Path, PathBuf};
 
@@ -108,6 +108,8 @@ pub struct Dialogue {
     pub steps: Vec<Step>,
     pub expected: String,
     pub budget: Option<usize>,
+    /// A body begins a turn like a message: nobody can tell who missed its head.
+    pub forged: bool,
     path: PathBuf,
 }
 
@@ -116,6 +118,7 @@ impl Dialogue {
         let text = std::fs::read_to_string(path).expect("a readable file");
         let (script, expected) = text.split_once("====\n").unwrap_or((&text, ""));
         let mut budget = None;
+        let mut forged = false;
         let mut steps: Vec<Step> = Vec::new();
         let mut fresh = true;
         for line in script.lines() {
@@ -133,6 +136,10 @@ impl Dialogue {
                 Some(b'!') => {
                     steps.push(Step::End(ending(line[1..].trim())));
                     fresh = true;
+                    continue;
+                }
+                _ if line == "forged" => {
+                    forged = true;
                     continue;
                 }
                 _ => {
@@ -162,6 +169,7 @@ impl Dialogue {
             steps,
             expected: expected.to_owned(),
             budget,
+            forged,
             path: path.to_owned(),
         }
     }

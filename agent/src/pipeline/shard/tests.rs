@@ -1,8 +1,9 @@
 //! Connections come, go, are left alone, and fall silent.
 
 use super::*;
-use crate::event::{Direction, Ends, Execution, Role};
+use crate::event::{Direction, Ends, Execution, Hole, Role};
 use crate::exchange::{Exchange, Outcome};
+use crate::protocol::Fault;
 
 const ASK: &[u8] = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -241,6 +242,42 @@ fn an_answer_that_breaks_off_times_out() {
 }
 
 #[test]
+fn an_answer_that_nobody_saw_ends_with_its_last_byte() {
+    const SECOND: Nanos = 1_000_000_000;
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    bench.send(1, Direction::Ingress, 0, SECOND, ASK);
+    for (turn, offset) in [(true, 0), (false, 500)] {
+        bench.take(&Event::Segment(Segment {
+            connection: ConnectionId(1),
+            direction: Direction::Egress,
+            time: 2 * SECOND,
+            offset,
+            length: 500,
+            bytes: &[],
+            tail: &[],
+            hole: Some(Hole::NoBuffer),
+            turn,
+            lost: 0,
+            execution: Execution::default(),
+        }));
+    }
+    bench.tick(3 * SECOND);
+    assert!(bench.closed().is_empty());
+    bench.tick(5 * SECOND);
+    let [exchange] = bench.closed()[..] else {
+        panic!("one exchange");
+    };
+    assert_eq!(exchange.outcome, Outcome::Abandoned);
+    assert_eq!(exchange.end, 2 * SECOND);
+    let unseen = Fault::Missing {
+        cause: Hole::NoBuffer,
+        bytes: 1000,
+    };
+    assert_eq!(exchange.faults[..], [unseen]);
+}
+
+#[test]
 fn silence_ends_a_unix_connection() {
     const SECOND: Nanos = 1_000_000_000;
     let mut bench = Bench::new(Config::default());
@@ -354,6 +391,103 @@ fn shards_share_what_may_be_held() {
         }
     }
     assert!(bench.shard.holders.len() <= 2 * bench.shard.table.len() + 65);
+}
+
+#[test]
+fn exchanges_that_nobody_answers_have_a_limit() {
+    let mut config = Config::default();
+    config.limits.text_length = 8000;
+    let mut bench = Bench::new(config);
+    bench.shard = Shard::new(
+        0,
+        10_000,
+        Arc::clone(&bench.shard.config),
+        Arc::clone(&bench.stats),
+    );
+    let long = "a".repeat(7900);
+    let ask = format!("GET /{long}?{long} HTTP/1.1\r\nUser-Agent: {long}\r\n\r\n");
+    let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
+    for id in 0..400 {
+        bench.open(id, 80, [0, 0]);
+        for round in 0..15 {
+            let (asked, told) = (round * ask.len() as u64, round * interim.len() as u64);
+            bench.send(id, Direction::Ingress, asked, 10, ask.as_bytes());
+            bench.send(id, Direction::Egress, told, 10, interim);
+            assert!(bench.shard.held <= MAX_HELD);
+        }
+    }
+    // The exchanges went, oldest holder first, and the connections stayed.
+    assert_eq!(bench.stats.connection_evicted.get(), 0);
+    assert_eq!(bench.shard.connections(), 400);
+    let evicted = bench.stats.exchange_evicted.get();
+    assert_eq!(evicted, bench.closed().len() as u64);
+    assert!(evicted > 0 && evicted < 400 * 15);
+    let first = bench.closed()[0];
+    assert_eq!(first.peer.connection, ConnectionId(0));
+    assert_eq!(first.outcome, Outcome::Abandoned);
+    // Late answers go to nobody, and are not given to what is asked after them.
+    let start = 15 * interim.len() as u64;
+    for round in 0..15 {
+        let told = start + round * ANSWER.len() as u64;
+        bench.send(0, Direction::Egress, told, 20, ANSWER);
+    }
+    assert_eq!(bench.closed().len() as u64, evicted);
+    let asked = 15 * ask.len() as u64;
+    let told = start + 15 * ANSWER.len() as u64;
+    bench.send(0, Direction::Ingress, asked, 30, ASK);
+    bench.send(0, Direction::Egress, told, 40, ANSWER);
+    assert_eq!(bench.stats.exchange_complete.get(), 1);
+    // Those that ask without end go themselves.
+    for round in 15..600 {
+        let asked = round * ask.len() as u64;
+        bench.send(399, Direction::Ingress, asked, 50, ask.as_bytes());
+        bench.send(1, Direction::Ingress, asked, 50, ask.as_bytes());
+        assert!(bench.shard.held <= MAX_HELD);
+    }
+    assert!(bench.stats.connection_evicted.get() > 0);
+    for id in 0..400 {
+        bench.end(id, 60, Ending::Gone);
+    }
+    assert_eq!(bench.shard.held, 0);
+    assert_eq!(
+        bench.stats.exchange_opened.get(),
+        bench.closed().len() as u64
+    );
+}
+
+#[test]
+fn what_is_held_is_counted_whatever_ends_it() {
+    const SECOND: Nanos = 1_000_000_000;
+    let mut bench = Bench::new(Config::default());
+    for id in 0..3 {
+        bench.open(id, 80, [0, 0]);
+        bench.send(id, Direction::Ingress, 0, SECOND, ASK);
+    }
+    assert!(bench.shard.held > 3 * ASK.len());
+    bench.send(0, Direction::Egress, 0, SECOND, ANSWER);
+    bench.end(1, SECOND, Ending::Error(104));
+    bench.tick(400 * SECOND);
+    assert_eq!(bench.closed().len(), 3);
+    for id in 0..3 {
+        bench.end(id, 401 * SECOND, Ending::Gone);
+    }
+    assert_eq!(bench.shard.held, 0);
+}
+
+#[test]
+fn three_hundred_pipelined_requests_are_three_hundred_exchanges() {
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    for round in 0..300 {
+        let asked = round * ASK.len() as u64;
+        bench.send(1, Direction::Ingress, asked, 10, ASK);
+    }
+    let answers = ANSWER.repeat(300);
+    bench.send(1, Direction::Egress, 0, 20, &answers);
+    assert_eq!(bench.closed().len(), 300);
+    assert_eq!(bench.stats.exchange_complete.get(), 300);
+    assert!(bench.stats.losses().iter().all(|&(_, count)| count == 0));
+    assert_eq!(bench.shard.held, 0);
 }
 
 #[test]

@@ -11,7 +11,14 @@ fn attributes(role: Role, line: (&str, &str), headers: &[(&str, &str)]) -> Strin
     };
     let headers = headers.iter().map(|(n, v)| (*n, v.as_bytes()));
     let config = config::Http::default();
-    let request = request("test", line, headers, role, &config, &Stats::default());
+    let request = request(
+        "test",
+        line,
+        headers,
+        role,
+        (&config, MAX_TEXT),
+        &Stats::default(),
+    );
     let mut text = String::new();
     for attribute in request.attributes {
         let value = match attribute.value {
@@ -125,7 +132,7 @@ fn long_texts_are_cut_between_characters() {
     let stats = Stats::default();
     for lead in 0..4 {
         let long = format!("{}{}", "x".repeat(lead), "é€😀".repeat(2000));
-        let cut = text(long.as_bytes(), &stats);
+        let cut = text(long.as_bytes(), MAX_TEXT, &stats);
         assert!(
             long.starts_with(&cut) && cut.len() >= MAX_TEXT - 4,
             "{lead}"
@@ -135,12 +142,54 @@ fn long_texts_are_cut_between_characters() {
 }
 
 #[test]
+fn no_more_is_kept_of_a_text_than_can_leave() {
+    let mut config = config::Config::default();
+    assert_eq!(kept(&config.limits), MIN_TEXT);
+    config.limits.text_length = 2000;
+    assert_eq!(kept(&config.limits), 8000);
+    config.limits.text_length = usize::MAX;
+    assert_eq!(kept(&config.limits), MAX_TEXT);
+    let target = format!("/{0}?{0}", "x".repeat(5000));
+    let line = Line {
+        method: "GET",
+        target: &target,
+        version: "1.1",
+        scheme: "http",
+    };
+    let agent = [b'u'; 5000];
+    let headers = [("User-Agent", &agent[..]), ("tracestate", &agent[..])];
+    let stats = Stats::default();
+    let request = request(
+        "test",
+        line,
+        headers.into_iter(),
+        Role::Server,
+        (&config.http, MIN_TEXT),
+        &stats,
+    );
+    let length = |key: &str| {
+        let found = request.attributes.iter().find(|a| a.key == key);
+        match found.map(|a| &a.value) {
+            Some(Value::Str(text)) => text.len(),
+            _ => 0,
+        }
+    };
+    for key in ["url.path", "url.query", "user_agent.original"] {
+        assert_eq!(length(key), MIN_TEXT, "{key}");
+    }
+    assert_eq!(stats.protocol_text_cut.get(), 3);
+    // What a trace context says is passed on whole.
+    let state = request.carrier.and_then(|carrier| carrier.tracestate);
+    assert_eq!(state.map(|text| text.len()), Some(5000));
+}
+
+#[test]
 fn errors_by_side() {
     let of = |code| {
         let r = response(
             code,
             [].into_iter(),
-            &config::Http::default(),
+            (&config::Http::default(), MAX_TEXT),
             &Stats::default(),
         );
         (r.client_error, r.server_error)

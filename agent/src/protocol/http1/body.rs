@@ -63,6 +63,9 @@ impl Declared {
         if head.obscure {
             declared.suspect("length or coding that is no header");
         }
+        if head.mended {
+            declared.suspect("control characters");
+        }
         if declared.chunked > 1 {
             declared.suspect("chunked twice");
         }

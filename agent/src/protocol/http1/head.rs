@@ -224,6 +224,8 @@ pub(super) struct Head<'h> {
     /// Whether a line that declares a length or a coding was left out as no header: another reader
     /// may read it.
     pub(super) obscure: bool,
+    /// Whether headers were left out for bytes that some readers refuse and others pass over.
+    pub(super) mended: bool,
 }
 
 impl<'h> Head<'h> {
@@ -237,12 +239,23 @@ impl<'h> Head<'h> {
 pub(super) fn request<R>(
     head: &[u8],
     lines: usize,
-    read: impl FnOnce(Head<'_>) -> R,
+    read: impl Fn(Head<'_>) -> R,
 ) -> Result<R, &'static str> {
     let repaired = repair(head);
+    leniently(&repaired, |head, mended| {
+        parse_request(head, lines, mended, &read)
+    })
+}
+
+fn parse_request<R>(
+    head: &[u8],
+    lines: usize,
+    mended: bool,
+    read: impl Fn(Head<'_>) -> R,
+) -> Result<R, &'static str> {
     with_room(lines, |room| {
         let mut parsed = httparse::Request::new(&mut []);
-        match config().parse_request_with_uninit_headers(&mut parsed, &repaired, room) {
+        match config().parse_request_with_uninit_headers(&mut parsed, head, room) {
             Ok(status) if status.is_complete() => {}
             Ok(_) => return Err("head without an end"),
             Err(error) => return Err(reason(error)),
@@ -255,7 +268,8 @@ pub(super) fn request<R>(
             first,
             minor: parsed.version.unwrap_or(1),
             obscure: lines != parsed.headers.len().saturating_add(1)
-                && obscure(&repaired, parsed.headers),
+                && obscure(head, parsed.headers),
+            mended,
             headers: parsed.headers,
         }))
     })
@@ -265,7 +279,18 @@ pub(super) fn request<R>(
 pub(super) fn response<R>(
     head: &[u8],
     lines: usize,
-    read: impl FnOnce(Head<'_>) -> R,
+    read: impl Fn(Head<'_>) -> R,
+) -> Result<R, &'static str> {
+    leniently(head, |head, mended| {
+        parse_response(head, lines, mended, &read)
+    })
+}
+
+fn parse_response<R>(
+    head: &[u8],
+    lines: usize,
+    mended: bool,
+    read: impl Fn(Head<'_>) -> R,
 ) -> Result<R, &'static str> {
     with_room(lines, |room| {
         let mut parsed = httparse::Response::new(&mut []);
@@ -282,9 +307,46 @@ pub(super) fn response<R>(
             minor: parsed.version.unwrap_or(1),
             obscure: lines != parsed.headers.len().saturating_add(1)
                 && obscure(head, parsed.headers),
+            mended,
             headers: parsed.headers,
         }))
     })
+}
+
+/// Reads a head as it is, or else without what httparse refuses in any line.
+fn leniently<R>(
+    head: &[u8],
+    read: impl Fn(&[u8], bool) -> Result<R, &'static str>,
+) -> Result<R, &'static str> {
+    read(head, false).or_else(|why| match mend(head) {
+        Some((mended, headers)) => read(&mended, headers),
+        None => Err(why),
+    })
+}
+
+/// NUL and a CR that ends no line become another control character: the header they are in is left
+/// out, which is told. In a first line, so far as that was recognised, they are as good as blanks
+/// (RFC 9112, 2.2).
+fn mend(head: &[u8]) -> Option<(Vec<u8>, bool)> {
+    let mut plain: Option<Vec<u8>> = None;
+    let (mut first, mut headers) = (true, false);
+    for (at, &byte) in head.iter().enumerate() {
+        let next = head.get(at.saturating_add(1));
+        let bad = match byte {
+            b'\n' => {
+                first = false;
+                false
+            }
+            b'\r' => next != Some(&b'\n'),
+            b'\t' => false,
+            byte => byte == 0 || (first && (byte < b' ' || byte == 0x7f)),
+        };
+        if bad && let Some(slot) = plain.get_or_insert_with(|| head.to_vec()).get_mut(at) {
+            *slot = if first { b' ' } else { 1 };
+            headers |= !first;
+        }
+    }
+    plain.map(|plain| (plain, headers))
 }
 
 /// Whether more lines begin like a declaration of the body's end than were read as headers.

@@ -5,7 +5,7 @@
 
 use super::body::{Body, Frame, Framing};
 use super::head::{First, Head};
-use super::{Asked, Dialogue, State, message};
+use super::{Asked, Dialogue, State, abandon, message};
 use crate::config;
 use crate::event::Role;
 use crate::protocol::http::{self, Line};
@@ -38,7 +38,9 @@ impl Dialogue {
             let part = Part::Request(Box::new(request), end);
             feed.out.push(message(Flow::Request, number, start, part));
         }
-        if let Some(why) = frame.suspicion {
+        let displaced =
+            std::mem::take(&mut self.displaced).then_some("request in the place of a body");
+        if let Some(why) = displaced.or(frame.suspicion) {
             feed.stats.protocol_suspicious.add(1);
             self.fault(Flow::Request, Fault::Suspicious(why), start, feed);
         }
@@ -61,10 +63,9 @@ impl Dialogue {
             _ => return,
         }
         let at = feed.stream.mark(0);
-        self.order.settle(|number| {
-            feed.out
-                .push(message(Flow::Response, number, at, Part::Abandon));
-        });
+        let unseen = std::mem::take(&mut self.unseen);
+        self.order
+            .settle(|number| abandon(number, at, &unseen, feed));
     }
 
     /// A final response's head is whole.
@@ -125,15 +126,12 @@ impl Dialogue {
     pub(super) fn interim(
         &mut self,
         first: Option<(u64, Asked)>,
-        code: u16,
         length: usize,
         feed: &mut Feed<'_>,
     ) {
         feed.stream.skip(length as u64);
-        if let Some((number, _)) = first
-            && code == 100
-        {
-            self.continued = Some(number);
+        if let Some((number, _)) = first {
+            self.interim = Some(number);
         }
     }
 }
@@ -149,7 +147,7 @@ pub(super) struct Answer {
 pub(super) fn ask(
     head: &Head<'_>,
     role: Role,
-    config: &config::Http,
+    config: (&config::Http, usize),
     stats: &Stats,
 ) -> (Request, Asked) {
     let (method, target) = match head.first {

@@ -80,6 +80,43 @@ fn many_headers_are_read() {
 }
 
 #[test]
+fn control_characters_cost_their_line() {
+    for (head, names, mended) in [
+        ("GET / HTTP/1.1\r\nA: \0\r\nB: x\r\n\r\n", &["B"][..], true),
+        ("GET / HTTP/1.1\r\nA: x\0y\r\nB: x\r\n\r\n", &["B"], true),
+        ("GET / HTTP/1.1\r\nA\0: x\r\nB: x\r\n\r\n", &["B"], true),
+        ("GET / HTTP/1.1\r\nA: x\ry\r\nB: x\r\n\r\n", &["B"], true),
+        ("GET / HTTP/1.1\r\nA: x\x01y\r\nB: x\r\n\r\n", &["B"], false),
+        (
+            "GET / HTTP/1.1\r\nA: x\ty\r\nB: x\r\n\r\n",
+            &["A", "B"],
+            false,
+        ),
+    ] {
+        let lines = head.matches('\n').count() - 1;
+        let read = request(head.as_bytes(), lines, |head| {
+            let names: Vec<_> = head.headers.iter().map(|h| h.name.to_owned()).collect();
+            (names, head.mended)
+        });
+        let (read, was_mended) = read.expect(head);
+        assert_eq!(
+            (&read[..], was_mended),
+            (
+                &names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()[..],
+                mended
+            ),
+            "{head:?}"
+        );
+    }
+    let head = b"HTTP/1.1 503 \x1b[31mNo\0\r\nA: \0\r\n\r\n";
+    let code = response(head, 2, |head| match head.first {
+        First::Response { code } => Some((code, head.mended)),
+        First::Request { .. } => None,
+    });
+    assert_eq!(code, Ok(Some((503, true))));
+}
+
+#[test]
 fn unfolds() {
     let head = b"GET / HTTP/1.1\r\nA: b\r\n c\n\td\r\n\r\n";
     let mut scan = Scan::default();
