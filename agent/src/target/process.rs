@@ -42,7 +42,7 @@ pub struct Environ {
     pub resource_attributes: Option<Box<str>>,
 }
 
-/// One process at one moment. Paths are as the process sees them; see [`Snapshot::inside`].
+/// One process at one moment. Paths are as the process sees them; see [`Snapshot::root`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Process id, in the namespace of the procfs that was read.
@@ -109,11 +109,9 @@ impl Snapshot {
             && (self.parent == 2 || self.pid == 2)
     }
 
-    /// Where the agent finds `path`, as the process sees it, while the process lives.
-    pub fn inside(&self, proc: &Path, path: &str) -> PathBuf {
-        proc.join(self.pid.to_string())
-            .join("root")
-            .join(path.trim_start_matches('/'))
+    /// Where the agent finds the files the process sees, while the process lives.
+    pub fn root(&self, proc: &Path) -> PathBuf {
+        proc.join(self.pid.to_string()).join("root")
     }
 
     /// After exec of a process that was gone too soon: what exec does not change.
@@ -256,9 +254,9 @@ impl Reader {
             return Arc::clone(name);
         }
         let own = mount == 0 || mount == self.own_mount;
-        let inside = snapshot.inside(&self.proc, "/etc/passwd");
+        let root = snapshot.root(&self.proc);
         let name = (!own)
-            .then(|| user(&files::text(&inside, PASSWD_READ).ok()?, uid))
+            .then(|| user(&files::text(&root, "etc/passwd", PASSWD_READ).ok()?, uid))
             .flatten()
             .or_else(|| {
                 user(

@@ -317,8 +317,7 @@ fn version_beside(proc: &Path, process: &Snapshot, runtime: Runtime) -> Option<A
     let exe = process.exe.as_deref()?;
     let prefix = Path::new(exe).parent()?.parent()?.to_str()?;
     let read = |name: &str| {
-        let path = process.inside(proc, &format!("{prefix}/{name}"));
-        files::text(&path, SMALL_FILE).ok()
+        files::text(&process.root(proc), &format!("{prefix}/{name}"), SMALL_FILE).ok()
     };
     match runtime {
         // JAVA_VERSION="17.0.9"
