@@ -166,6 +166,8 @@ counters! {
     target_untold [lost] = "target.untold",
     /// Resources made.
     resource_made = "resource.made",
+    /// Processes whose executable and user were not looked at in time, as their files are slow.
+    resource_late = "resource.late",
     /// Resources dropped for room.
     resource_evicted = "resource.evicted",
     /// OTEL_RESOURCE_ATTRIBUTES of a traced process that could not be read.

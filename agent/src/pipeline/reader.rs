@@ -226,12 +226,16 @@ impl Reader<'_> {
                 if !self.wanted(open.process) {
                     return;
                 }
-                self.shared.resources.observe(open.process, &open.comm);
+                let resources = &self.shared.resources;
+                resources.observe(open.process, &open.comm);
             }
             Event::Segment(segment) if !self.wanted(segment.execution.process) => return,
             Event::Segment(_) | Event::End(_) => {}
             Event::Exec(process) => {
-                self.shared.targets.execed(process);
+                if self.shared.targets.execed(process).is_traced() {
+                    let resources = &self.shared.resources;
+                    resources.observe(process.process, &process.comm);
+                }
                 self.shared.generation.fetch_add(1, Ordering::AcqRel);
                 return;
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::event::Process;
@@ -23,6 +24,22 @@ fn resources(proc: impl Into<std::path::PathBuf>) -> (Arc<Processes>, Resources,
     };
     let resources = Resources::new(Arc::clone(&processes), &config, Arc::clone(&stats));
     (processes, resources, stats)
+}
+
+impl Resources {
+    fn catch_up(&self) {
+        let mut looker = Looker::new(self.proc());
+        while let Some(snapshot) = self.next(Duration::ZERO) {
+            let answer = looker.answer(Question::about(&snapshot));
+            self.answer(&snapshot, Some(answer));
+        }
+    }
+
+    fn met(&self, pid: u32, comm: &str) -> Arc<Resource> {
+        self.observe(pid, comm);
+        self.catch_up();
+        self.of(pid)
+    }
 }
 
 fn text<'a>(resource: &'a Resource, key: &str) -> Option<&'a str> {
@@ -87,7 +104,7 @@ fn machine() -> Proc {
 fn of_a_fixture() {
     let proc = machine();
     let (_, resources, stats) = resources(&proc.root);
-    let resource = resources.observe(10, "python3");
+    let resource = resources.met(10, "python3");
     let mut keys: Vec<&str> = resource.attributes.iter().map(|a| &*a.key).collect();
     let all = keys.len();
     keys.sort_unstable();
@@ -125,7 +142,6 @@ fn of_a_fixture() {
     assert_eq!((uuid.len(), uuid.as_bytes()[14]), (36, b'5'));
     assert!(!format!("{resource:?}").contains("password=x"));
     assert_eq!(stats.resource_made.get(), 1);
-    assert!(resources.program(10).version.is_some());
 }
 
 #[test]
@@ -175,9 +191,9 @@ fn one_instance_is_one_address() {
     let proc = Proc::make();
     let (processes, resources, _) = resources(&proc.root);
     proc.process(10, 1, 5, "/usr/bin/one", &[b"one"]);
-    let one = resources.observe(10, "one");
+    let one = resources.met(10, "one");
     assert!(Arc::ptr_eq(&one, &resources.of(10)));
-    assert!(Arc::ptr_eq(&one, &resources.observe(10, "one")));
+    assert!(Arc::ptr_eq(&one, &resources.met(10, "one")));
     processes.exited(10);
     proc.remove(10);
     assert!(
@@ -185,7 +201,7 @@ fn one_instance_is_one_address() {
         "its spans are still to come"
     );
     proc.process(10, 1, 6, "/usr/bin/one", &[b"one"]);
-    let again = resources.observe(10, "one");
+    let again = resources.met(10, "one");
     assert_ne!(
         text(&one, "service.instance.id"),
         text(&again, "service.instance.id")
@@ -198,7 +214,7 @@ fn one_instance_is_one_address() {
     });
     assert!(!Arc::ptr_eq(&again, &resources.of(10)), "another program");
     // Gone before anything could be read.
-    let gone = resources.observe(11, "curl");
+    let gone = resources.met(11, "curl");
     assert_eq!(gone.service(), "curl");
     assert_eq!(int(&gone, "process.pid"), Some(11));
 }
@@ -208,7 +224,7 @@ fn many_processes_are_bounded() {
     let proc = Proc::make();
     let (processes, resources, stats) = resources(&proc.root);
     for pid in 0..10_000 {
-        resources.observe(pid, "x");
+        resources.met(pid, "x");
         processes.exited(pid);
     }
     assert!(stats.resource_evicted.get() >= 10_000 - MAX_RESOURCES as u64);
@@ -245,7 +261,7 @@ fn of_a_real_process() {
         return;
     };
     assert!(targets.judge(real.pid()).is_traced());
-    let resource = resources.observe(real.pid(), "python3");
+    let resource = resources.met(real.pid(), "python3");
     assert_eq!(resource.service(), "declared");
     assert_eq!(text(&resource, "service.version"), Some("1.2"));
     assert_eq!(text(&resource, "team"), Some("a b"));
@@ -265,9 +281,9 @@ fn of_a_real_process() {
 fn resource_cost() {
     let (processes, resources, _) = resources(PROC);
     let own = std::process::id();
-    resources.observe(own, "x");
+    resources.met(own, "x");
     let time = |name: &str, n: u32, run: &mut dyn FnMut()| {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         for _ in 0..n {
             run();
         }
@@ -278,7 +294,7 @@ fn resource_cost() {
     };
     time("of, known", 100_000, &mut || drop(resources.of(own)));
     time("observe, known", 100_000, &mut || {
-        drop(resources.observe(own, "x"));
+        resources.observe(own, "x");
     });
     let event = Process {
         process: own,
@@ -291,7 +307,61 @@ fn resource_cost() {
         2_000,
         &mut || {
             processes.execed(&event);
+            resources.observe(own, "x");
+            resources.catch_up();
             drop(resources.of(own));
         },
     );
+}
+
+#[test]
+fn what_files_tell_is_filled_in_and_not_waited_for_too_long() {
+    let proc = Proc::make();
+    let (_, resources, stats) = resources(&proc.root);
+    // In C, Go or Rust: only the file can tell.
+    proc.process(10, 1, 5, "/usr/bin/shop", &[b"shop"]);
+    resources.observe(10, "shop");
+    assert!(!resources.is_settled(10));
+    assert_eq!(resources.multiplexes_threads(10), None);
+    std::thread::sleep(PATIENCE);
+    assert!(resources.is_settled(10));
+    assert!(resources.is_settled(10));
+    assert_eq!(stats.resource_late.get(), 1);
+    let early = resources.of(10);
+    assert_eq!(
+        (early.service(), text(&early, "process.owner")),
+        ("shop", None)
+    );
+    assert!(resources.is_asked(10));
+    resources.catch_up();
+    let late = resources.of(10);
+    assert_eq!(text(&late, "process.owner"), Some("root"));
+    assert_eq!(resources.multiplexes_threads(10), Some(false));
+    assert!(Arc::ptr_eq(&late, &resources.of(10)));
+    // Told by its name.
+    proc.process(11, 1, 5, "/usr/bin/node", &[b"node"]);
+    resources.observe(11, "node");
+    assert_eq!(resources.multiplexes_threads(11), Some(true));
+    // Nothing to be found out.
+    resources.answer(&resources.processes.get(11), None);
+    assert!(resources.is_settled(11) && !resources.is_asked(11));
+    assert_eq!(stats.resource_late.get(), 2);
+}
+
+#[test]
+fn what_is_asked_is_bounded() {
+    let proc = Proc::make();
+    let (_, resources, stats) = resources(&proc.root);
+    proc.process(1, 0, 5, "/bin/x", &[b"x"]);
+    let process = resources.processes.get(1);
+    for pid in 0..5000 {
+        let snapshot = Snapshot {
+            pid,
+            ..(*process).clone()
+        };
+        resources.meet(Arc::new(snapshot));
+    }
+    assert_eq!(resources.asked().len(), MAX_ASKED);
+    assert_eq!(stats.resource_late.get(), 5000 - MAX_ASKED as u64);
+    assert!(resources.is_settled(4999));
 }

@@ -5,6 +5,11 @@
 //! reads; a snapshot is then partial, never an error. Of the environment only `OTEL_SERVICE_NAME`
 //! and `OTEL_RESOURCE_ATTRIBUTES` are kept, and the buffer it was read into is wiped.
 //!
+//! Nothing but procfs is touched here: what a process sees as its files may be on a file system that
+//! never answers (see `resource::look`). `cmdline` and `environ` are memory of the process: the kernel
+//! refuses to read there what a file backs (4.18 fs/proc/base.c, FOLL_ANON), and a page that user
+//! space would have to provide is an error; what is left is to wait for a change of its mappings.
+//!
 //! procfs gives the handle on /proc/PID (which keeps meaning this process when the id is reused)
 //! and the cgroup parser. `stat`, `status`, `cmdline` and `environ` are parsed here: the crate's
 //! parsers read without bound, refuse what is not UTF-8 and drop empty arguments.
@@ -13,12 +18,10 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use procfs::FromBufRead;
 use procfs::ProcessCGroups;
 
-use super::cache::Cache;
 use super::container::Place;
 use super::files;
 
@@ -63,8 +66,6 @@ pub struct Snapshot {
     pub environ: Environ,
     /// Effective user id.
     pub uid: Option<u32>,
-    /// Name of that user, where a passwd file knows it, else the number.
-    pub owner: Option<Arc<str>>,
     /// Distinct cgroup paths; the most telling one first.
     pub cgroups: Vec<Box<str>>,
     /// Container and pod, by the cgroup paths.
@@ -121,7 +122,6 @@ impl Snapshot {
             self.parent = before.parent;
         }
         self.uid = before.uid;
-        self.owner = before.owner.clone();
         self.cgroups = before.cgroups.clone();
         self.place = before.place.clone();
         self.inner_pid = before.inner_pid;
@@ -137,25 +137,19 @@ pub fn base_name(path: &str) -> &str {
         .unwrap_or(path)
 }
 
-/// Reads snapshots; keeps the buffer and the user names between them.
+/// Reads snapshots; keeps the buffer between them.
 #[derive(Debug)]
 pub struct Reader {
     proc: PathBuf,
     buffer: Vec<u8>,
-    users: Cache<(u64, u32), Arc<str>>,
-    own_mount: u64,
 }
 
 impl Reader {
     /// A reader of the procfs mounted at `proc`.
     pub fn new(proc: impl Into<PathBuf>) -> Self {
-        let proc = proc.into();
-        let own_mount = inode(&proc.join("self/ns/mnt"));
         Self {
-            proc,
+            proc: proc.into(),
             buffer: vec![0; BUFFER],
-            users: Cache::new(MAX_USERS),
-            own_mount,
         }
     }
 
@@ -206,7 +200,6 @@ impl Reader {
         if let Ok(path) = handle.cwd() {
             snapshot.cwd = Some(lossy(path.as_os_str().as_bytes(), PATH_LIMIT));
         }
-        snapshot.owner = snapshot.uid.map(|uid| self.owner(&snapshot, uid));
         Some(snapshot)
     }
 
@@ -245,29 +238,6 @@ impl Reader {
             net: inode(&folder.join("net")),
             pid: inode(&folder.join("pid")),
         }
-    }
-
-    /// A container's users are those of its own passwd file.
-    fn owner(&mut self, snapshot: &Snapshot, uid: u32) -> Arc<str> {
-        let mount = snapshot.namespaces.mount;
-        if let Some(name) = self.users.get(&(mount, uid)) {
-            return Arc::clone(name);
-        }
-        let own = mount == 0 || mount == self.own_mount;
-        let root = snapshot.root(&self.proc);
-        let name = (!own)
-            .then(|| user(&files::text(&root, "etc/passwd", PASSWD_READ).ok()?, uid))
-            .flatten()
-            .or_else(|| {
-                user(
-                    &files::own_text(Path::new("/etc/passwd"), PASSWD_READ).ok()?,
-                    uid,
-                )
-            })
-            .unwrap_or_else(|| uid.to_string());
-        let name: Arc<str> = files::cut(&name, OWNER_LIMIT).into();
-        self.users.insert((mount, uid), Arc::clone(&name));
-        name
     }
 }
 
@@ -405,14 +375,6 @@ fn cgroups(bytes: &[u8]) -> (Vec<Box<str>>, Place) {
     (paths.into_iter().map(|(_, _, path)| path).collect(), place)
 }
 
-fn user(passwd: &str, uid: u32) -> Option<String> {
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    })
-}
-
 fn lossy(bytes: &[u8], limit: usize) -> Box<str> {
     let bytes = bytes.get(..limit).unwrap_or(bytes);
     files::cut(&String::from_utf8_lossy(bytes), limit).into()
@@ -420,7 +382,7 @@ fn lossy(bytes: &[u8], limit: usize) -> Box<str> {
 
 /// The inode in `net:[4026531840]`. Following the link would cost twice as much: the kernel then
 /// makes a file of the namespace.
-fn inode(path: &Path) -> u64 {
+pub(super) fn inode(path: &Path) -> u64 {
     let link = std::fs::read_link(path).ok();
     link.and_then(|link| {
         let (_, inode) = link.to_str()?.split_once('[')?;
@@ -436,15 +398,12 @@ const STAT_LIMIT: usize = 4096;
 const STATUS_READ: usize = 8192;
 const CGROUP_READ: usize = 32 * 1024;
 const ARGV_READ: usize = BUFFER;
-const PASSWD_READ: u64 = 1024 * 1024;
 
 /// Kept of all arguments, and of one.
 const ARGV_LIMIT: usize = 4096;
 const ARGUMENT_LIMIT: usize = 512;
 const MAX_ARGUMENTS: usize = 256;
 const MAX_CGROUPS: usize = 8;
-const MAX_USERS: usize = 1024;
 const PATH_LIMIT: usize = 1024;
-const OWNER_LIMIT: usize = 64;
 const SERVICE_NAME_LIMIT: usize = 256;
 const RESOURCE_ATTRIBUTES_LIMIT: usize = 8192;

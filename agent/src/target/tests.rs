@@ -7,6 +7,7 @@ use super::fixture::{Proc, Real};
 use super::listen::Listeners;
 use super::process::Reader;
 use super::runtime::{Runtime, Runtimes};
+use super::users::Users;
 use super::*;
 use crate::event::Process;
 use crate::stats::Stats;
@@ -51,7 +52,10 @@ fn a_process_of_a_fixture() {
     assert_eq!(snapshot.cgroup(), "/a/b");
     assert_eq!(snapshot.cgroups.len(), 3);
     assert_eq!(snapshot.inner_pid, 7);
-    assert_eq!(snapshot.owner.as_deref(), Some("root"));
+    assert_eq!(
+        Users::new(&proc.root).of(&snapshot).as_deref(),
+        Some("root")
+    );
     assert_eq!(snapshot.namespaces.net, 4_026_531_840);
     assert_eq!(snapshot.namespaces.mount, 0);
 }
@@ -97,7 +101,6 @@ fn hostile_contents() {
     );
     assert!(snapshot.argv.iter().map(|a| a.len()).sum::<usize>() <= 4096);
     assert_eq!(snapshot.uid, None);
-    assert_eq!(snapshot.owner, None);
     // Very many arguments; the last of a long class path is still there.
     let class_path = vec![b'p'; 100_000];
     proc.put(
@@ -140,7 +143,7 @@ fn real_programs() {
             "{program}: {snapshot:?}"
         );
         assert!(!format!("{snapshot:?}").contains("must-not-be-kept"));
-        assert!(snapshot.owner.is_some() && snapshot.cwd.is_some() && snapshot.start > 0);
+        assert!(snapshot.uid.is_some() && snapshot.cwd.is_some() && snapshot.start > 0);
         assert!(
             snapshot.namespaces.mount > 0
                 && snapshot.namespaces.net > 0
@@ -218,7 +221,7 @@ fn ids_are_reused() {
         (&*four.comm, four.exe_name(), four.start, four.seen),
         ("four", "four", 6, false)
     );
-    assert_eq!(four.owner.as_deref(), Some("root"));
+    assert_eq!(four.uid, Some(0));
     assert_eq!(
         (stats.target_snapshots.get(), stats.target_gone.get()),
         (3, 1)
