@@ -206,7 +206,7 @@ fn meet(shared: &Arc<Shared>) -> Result<()> {
         .context("start the clerk's thread")?;
     for (pid, verdict) in shared.targets.scan() {
         if verdict.is_traced() {
-            shared.resources.observe(pid, "");
+            shared.resources.observe(pid, "", 0);
         }
     }
     let began = Instant::now();

@@ -112,12 +112,16 @@ impl Weaver {
 
     /// Linked exchanges → spans → exporters. Those whose process is being looked at stay.
     fn finish(&mut self, shared: &Shared, now: u64, last: bool) {
-        let whose = |linked: &Linked| linked.exchange.start.execution.process;
+        let whose = |linked: &Linked| {
+            let start = &linked.exchange.start;
+            (start.execution.process, start.time)
+        };
         let surplus = self.linked.len().saturating_sub(HELD);
         let mut place = 0;
         let ready = self.linked.extract_if(.., |linked| {
+            let (process, began) = whose(linked);
             place += 1;
-            last || place <= surplus || shared.resources.is_settled(whose(linked))
+            last || place <= surplus || shared.resources.is_settled(process, began)
         });
         for linked in ready {
             if shared.collector.receives(&linked.exchange.request) {
@@ -128,7 +132,8 @@ impl Weaver {
                 self.stats.pipeline_unsampled.add(1);
                 continue;
             }
-            let resource = shared.resources.of(whose(&linked));
+            let (process, began) = whose(&linked);
+            let resource = shared.resources.of(process, began);
             let clock = self.clock.at(linked.begin);
             let mut span = self.builder.build(linked, &resource, |at| clock.unix(at));
             if !self.policy.apply(&mut span, now) {

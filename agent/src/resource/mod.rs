@@ -23,6 +23,8 @@ pub mod declared;
 
 pub mod host;
 
+mod lives;
+
 pub mod look;
 
 pub mod name;
@@ -33,9 +35,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::Config;
+use crate::event::Nanos;
 use crate::policy::redact::Redactor;
 use crate::protocol::Attributes;
 use crate::span::Resource;
@@ -43,6 +46,7 @@ use crate::stats::Stats;
 use crate::target::cache::Cache;
 use crate::target::runtime::Program;
 use crate::target::{Processes, Snapshot};
+use lives::{Life, Lives, State};
 use look::{Answer, Looker, Question};
 
 pub use crate::target::{container, process};
@@ -54,7 +58,7 @@ pub struct Resources {
     host: host::Host,
     extra: BTreeMap<String, String>,
     redactor: Option<Redactor>,
-    known: Mutex<Cache<u32, Life>>,
+    known: Mutex<Cache<u32, Lives>>,
     /// Whose files are to be looked at.
     asked: Mutex<VecDeque<Arc<Snapshot>>>,
     /// Told that somebody's are.
@@ -62,45 +66,6 @@ pub struct Resources {
     /// Grows with every answer.
     answers: AtomicU64,
     stats: Arc<Stats>,
-}
-
-/// Whether more may become known of somebody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// An answer is waited for.
-    Asked,
-    /// It was waited for long enough, and is welcome still.
-    Late,
-    /// None will come.
-    Over,
-}
-
-/// A program in a process.
-#[derive(Clone, Debug)]
-struct Life {
-    /// What procfs told.
-    snapshot: Arc<Snapshot>,
-    /// What files told.
-    answer: Option<Arc<Answer>>,
-    /// Made of both.
-    resource: Option<Arc<Resource>>,
-    /// Whether more may come.
-    state: State,
-    /// When it was met.
-    since: Instant,
-}
-
-impl Life {
-    /// One of whom procfs has told; nothing was asked.
-    fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self {
-            snapshot,
-            answer: None,
-            resource: None,
-            state: State::Over,
-            since: Instant::now(),
-        }
-    }
 }
 
 impl Resources {
@@ -123,15 +88,34 @@ impl Resources {
     /// Makes sure that all that may be wanted of a process is read while it lives: to be called
     /// when a connection of a traced process appears. `comm` is the kernel's name for it, in case
     /// it is gone already. Files are asked for, not waited for.
-    pub fn observe(&self, pid: u32, comm: &str) {
+    pub fn observe(&self, pid: u32, comm: &str, at: Nanos) {
         let snapshot = self.processes.sight(pid, comm);
-        self.meet(snapshot);
+        self.meet(snapshot, at);
     }
 
-    /// Whose a span of this process is, by what is known now: the same `Arc`
+    /// A process became another program at `at`: what it did before is still the old one's. After
+    /// [`crate::target::Targets::execed`].
+    pub fn execed(&self, pid: u32, at: Nanos) {
+        let snapshot = self.processes.get(pid);
+        if let Some(lives) = self.lock().get(&pid)
+            && lives.find(&snapshot).is_none()
+        {
+            lives.end(at);
+        }
+        self.meet(snapshot, at);
+    }
+
+    /// A process ended at `at`: whatever is done under its id later is another's.
+    pub fn exited(&self, pid: u32, at: Nanos) {
+        if let Some(lives) = self.lock().get(&pid) {
+            lives.end(at);
+        }
+    }
+
+    /// Whose a span that began at `at` in this process is, by what is known now: the same `Arc`
     /// for the same instance, unless more became known of it.
-    pub fn of(&self, pid: u32) -> Arc<Resource> {
-        let life = self.life(pid);
+    pub fn of(&self, pid: u32, at: Nanos) -> Arc<Resource> {
+        let life = self.life(pid, at);
         if let Some(resource) = life.resource {
             return resource;
         }
@@ -146,7 +130,8 @@ impl Resources {
         let mut known = self.lock();
         let first = known
             .get(&pid)
-            .filter(|now| Arc::ptr_eq(&now.snapshot, &life.snapshot) && now.state == life.state);
+            .and_then(|lives| lives.find(&life.snapshot))
+            .filter(|now| now.state == life.state);
         match first {
             // Another thread may have been first: there must be one only.
             Some(now) => Arc::clone(now.resource.get_or_insert(resource)),
@@ -156,14 +141,14 @@ impl Resources {
 
     /// Whether all that will be known in time of whom [`Self::of`] tells is known. At most
     /// [`PATIENCE`] after it was first asked for it is.
-    pub fn is_settled(&self, pid: u32) -> bool {
-        self.life(pid).state != State::Asked
+    pub fn is_settled(&self, pid: u32, at: Nanos) -> bool {
+        self.life(pid, at).state != State::Asked
     }
 
     /// Whether the program that a process is now shares its threads between requests; `None` while
     /// that is not known.
     pub fn multiplexes_threads(&self, pid: u32) -> Option<bool> {
-        let life = self.life(pid);
+        let life = self.life(pid, Nanos::MAX);
         let answered = life.answer.map(|answer| answer.program.multiplexes_threads);
         answered.or_else(|| Some(Program::by_name(&life.snapshot)?.multiplexes_threads))
     }
@@ -171,7 +156,7 @@ impl Resources {
     /// Whether an answer may still come for the program that a process is now.
     pub fn is_asked(&self, pid: u32) -> bool {
         let mut known = self.lock();
-        let life = known.get(&pid);
+        let life = known.get(&pid).and_then(|lives| lives.at(Nanos::MAX));
         life.is_some_and(|life| life.state == State::Asked || life.state == State::Late)
     }
 
@@ -202,8 +187,8 @@ impl Resources {
     /// What was found; none where it could not be.
     pub fn answer(&self, snapshot: &Arc<Snapshot>, answer: Option<Answer>) {
         let mut known = self.lock();
-        let life = known.get(&snapshot.pid);
-        if let Some(life) = life.filter(|life| Arc::ptr_eq(&life.snapshot, snapshot)) {
+        let lives = known.get(&snapshot.pid);
+        if let Some(life) = lives.and_then(|lives| lives.find(snapshot)) {
             match answer {
                 Some(answer) => {
                     life.answer = Some(Arc::new(answer));
@@ -234,23 +219,19 @@ impl Resources {
     }
 
     /// A process may be forgotten while spans of it are still to come.
-    fn life(&self, pid: u32) -> Life {
-        let snapshot = self.processes.known(pid);
-        if let Some(life) = self.lock().get(&pid)
-            && snapshot.is_none_or(|now| Arc::ptr_eq(&now, &life.snapshot))
-        {
+    fn life(&self, pid: u32, at: Nanos) -> Life {
+        if let Some(life) = self.lock().get(&pid).and_then(|lives| lives.at(at)) {
             self.settled(life);
             return life.clone();
         }
-        self.meet(self.processes.get(pid))
+        self.meet(self.processes.get(pid), at)
     }
 
-    /// Notes whom a process id means from now on, and asks for what its files tell.
-    fn meet(&self, snapshot: Arc<Snapshot>) -> Life {
+    /// Notes whom a process id means from `at` on, and asks for what its files tell.
+    fn meet(&self, snapshot: Arc<Snapshot>, at: Nanos) -> Life {
         let mut known = self.lock();
         let pid = snapshot.pid;
-        let met = known.get(&pid);
-        if let Some(life) = met.filter(|life| Arc::ptr_eq(&life.snapshot, &snapshot)) {
+        if let Some(life) = known.get(&pid).and_then(|lives| lives.find(&snapshot)) {
             return life.clone();
         }
         let mut life = Life::new(snapshot);
@@ -258,8 +239,13 @@ impl Resources {
         if life.snapshot.exe.is_some() && self.ask(&life.snapshot) {
             life.state = State::Asked;
         }
-        let evicted = known.insert(pid, life.clone());
-        self.stats.resource_evicted.add(evicted);
+        match known.get(&pid) {
+            Some(lives) => lives.begin(life.clone(), at),
+            None => {
+                let evicted = known.insert(pid, Lives::of(life.clone()));
+                self.stats.resource_evicted.add(evicted);
+            }
+        }
         life
     }
 
@@ -304,7 +290,7 @@ impl Resources {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Cache<u32, Life>> {
+    fn lock(&self) -> MutexGuard<'_, Cache<u32, Lives>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -35,10 +35,14 @@ impl Resources {
         }
     }
 
-    fn met(&self, pid: u32, comm: &str) -> Arc<Resource> {
-        self.observe(pid, comm);
+    fn meet_at(&self, pid: u32, comm: &str, at: Nanos) -> Arc<Resource> {
+        self.observe(pid, comm, at);
         self.catch_up();
-        self.of(pid)
+        self.of(pid, at)
+    }
+
+    fn met(&self, pid: u32, comm: &str) -> Arc<Resource> {
+        self.meet_at(pid, comm, 1)
     }
 }
 
@@ -157,7 +161,8 @@ fn the_order_of_names() {
             time: 0,
             comm: "shop".into(),
         });
-        let resource = resources.of(10);
+        resources.execed(10, 1);
+        let resource = resources.of(10, 1);
         assert_eq!(resource.service(), name, "{environ}");
         assert_eq!(text(&resource, "service.version"), version, "{environ}");
         assert_eq!(text(&resource, "telemetry.sdk.name"), Some("spantap"));
@@ -182,7 +187,10 @@ fn the_order_of_names() {
         "shop",
         agents,
     );
-    assert_eq!(text(&resources.of(10), "service.instance.id"), Some("7"));
+    assert_eq!(
+        text(&resources.of(10, Nanos::MAX), "service.instance.id"),
+        Some("7")
+    );
     assert_eq!(stats.resource_malformed.get(), 1);
 }
 
@@ -192,16 +200,17 @@ fn one_instance_is_one_address() {
     let (processes, resources, _) = resources(&proc.root);
     proc.process(10, 1, 5, "/usr/bin/one", &[b"one"]);
     let one = resources.met(10, "one");
-    assert!(Arc::ptr_eq(&one, &resources.of(10)));
+    assert!(Arc::ptr_eq(&one, &resources.of(10, 2)));
     assert!(Arc::ptr_eq(&one, &resources.met(10, "one")));
     processes.exited(10);
     proc.remove(10);
     assert!(
-        Arc::ptr_eq(&one, &resources.of(10)),
+        Arc::ptr_eq(&one, &resources.of(10, 1)),
         "its spans are still to come"
     );
     proc.process(10, 1, 6, "/usr/bin/one", &[b"one"]);
-    let again = resources.met(10, "one");
+    resources.exited(10, 5);
+    let again = resources.meet_at(10, "one", 6);
     assert_ne!(
         text(&one, "service.instance.id"),
         text(&again, "service.instance.id")
@@ -212,7 +221,11 @@ fn one_instance_is_one_address() {
         time: 0,
         comm: "one".into(),
     });
-    assert!(!Arc::ptr_eq(&again, &resources.of(10)), "another program");
+    resources.execed(10, 9);
+    assert!(
+        !Arc::ptr_eq(&again, &resources.of(10, 9)),
+        "another program"
+    );
     // Gone before anything could be read.
     let gone = resources.met(11, "curl");
     assert_eq!(gone.service(), "curl");
@@ -238,7 +251,9 @@ fn many_threads_make_one() {
     let (processes, resources, _) = resources(&proc.root);
     processes.get(10);
     let made: Vec<Arc<Resource>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| resources.of(10))).collect();
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| resources.of(10, 1)))
+            .collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap())
@@ -283,7 +298,7 @@ fn resource_cost() {
     let own = std::process::id();
     resources.met(own, "x");
     let time = |name: &str, n: u32, run: &mut dyn FnMut()| {
-        let began = Instant::now();
+        let began = std::time::Instant::now();
         for _ in 0..n {
             run();
         }
@@ -292,9 +307,9 @@ fn resource_cost() {
             began.elapsed().as_nanos() as f64 / f64::from(n) / 1000.0
         );
     };
-    time("of, known", 100_000, &mut || drop(resources.of(own)));
+    time("of, known", 100_000, &mut || drop(resources.of(own, 1)));
     time("observe, known", 100_000, &mut || {
-        resources.observe(own, "x");
+        resources.observe(own, "x", 1);
     });
     let event = Process {
         process: own,
@@ -307,11 +322,49 @@ fn resource_cost() {
         2_000,
         &mut || {
             processes.execed(&event);
-            resources.observe(own, "x");
+            resources.execed(own, 1);
             resources.catch_up();
-            drop(resources.of(own));
+            drop(resources.of(own, 1));
         },
     );
+}
+
+/// A process fetches, then becomes another program; then its id becomes another process's.
+#[test]
+fn a_span_is_whose_the_process_was_when_it_began() {
+    let proc = Proc::make();
+    let (processes, resources, _) = resources(&proc.root);
+    let name = |at| resources.of(10, at).service().to_owned();
+    let exec = |comm: &str, at| {
+        processes.execed(&Process {
+            process: 10,
+            parent: 1,
+            time: at,
+            comm: comm.into(),
+        });
+        resources.execed(10, at);
+    };
+    proc.process(10, 1, 5, "/usr/bin/fetch", &[b"fetch"]);
+    resources.observe(10, "fetch", 100);
+    proc.process(10, 1, 5, "/bin/sleep", &[b"sleep"]);
+    exec("sleep", 200);
+    assert_eq!(
+        (&*name(100), &*name(199), &*name(200)),
+        ("fetch", "fetch", "sleep")
+    );
+    processes.exited(10);
+    resources.exited(10, 300);
+    proc.process(10, 1, 7, "/bin/worker", &[b"worker"]);
+    resources.observe(10, "worker", 400);
+    assert_eq!(
+        (&*name(100), &*name(299), &*name(350)),
+        ("fetch", "sleep", "worker")
+    );
+    // Only the last few are kept; what is older counts as the eldest's.
+    for n in 0..100u64 {
+        exec("worker", 1000 + n);
+    }
+    assert_eq!(name(100), "worker");
 }
 
 #[test]
@@ -320,31 +373,31 @@ fn what_files_tell_is_filled_in_and_not_waited_for_too_long() {
     let (_, resources, stats) = resources(&proc.root);
     // In C, Go or Rust: only the file can tell.
     proc.process(10, 1, 5, "/usr/bin/shop", &[b"shop"]);
-    resources.observe(10, "shop");
-    assert!(!resources.is_settled(10));
+    resources.observe(10, "shop", 1);
+    assert!(!resources.is_settled(10, 1));
     assert_eq!(resources.multiplexes_threads(10), None);
     std::thread::sleep(PATIENCE);
-    assert!(resources.is_settled(10));
-    assert!(resources.is_settled(10));
+    assert!(resources.is_settled(10, 1));
+    assert!(resources.is_settled(10, 1));
     assert_eq!(stats.resource_late.get(), 1);
-    let early = resources.of(10);
+    let early = resources.of(10, 1);
     assert_eq!(
         (early.service(), text(&early, "process.owner")),
         ("shop", None)
     );
     assert!(resources.is_asked(10));
     resources.catch_up();
-    let late = resources.of(10);
+    let late = resources.of(10, 1);
     assert_eq!(text(&late, "process.owner"), Some("root"));
     assert_eq!(resources.multiplexes_threads(10), Some(false));
-    assert!(Arc::ptr_eq(&late, &resources.of(10)));
+    assert!(Arc::ptr_eq(&late, &resources.of(10, 1)));
     // Told by its name.
     proc.process(11, 1, 5, "/usr/bin/node", &[b"node"]);
-    resources.observe(11, "node");
+    resources.observe(11, "node", 1);
     assert_eq!(resources.multiplexes_threads(11), Some(true));
     // Nothing to be found out.
     resources.answer(&resources.processes.get(11), None);
-    assert!(resources.is_settled(11) && !resources.is_asked(11));
+    assert!(resources.is_settled(11, 1) && !resources.is_asked(11));
     assert_eq!(stats.resource_late.get(), 2);
 }
 
@@ -359,9 +412,9 @@ fn what_is_asked_is_bounded() {
             pid,
             ..(*process).clone()
         };
-        resources.meet(Arc::new(snapshot));
+        resources.meet(Arc::new(snapshot), 1);
     }
     assert_eq!(resources.asked().len(), MAX_ASKED);
     assert_eq!(stats.resource_late.get(), 5000 - MAX_ASKED as u64);
-    assert!(resources.is_settled(4999));
+    assert!(resources.is_settled(4999, 1));
 }
