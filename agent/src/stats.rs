@@ -158,7 +158,7 @@ counters! {
     export_queue_depth = "export.queue_depth",
     /// Processes read from procfs.
     target_snapshots = "target.snapshots",
-    /// Processes gone before procfs could be read: known by the kernel's name only.
+    /// Processes gone before procfs could be read: known by the kernel's name only, and marked so.
     target_gone = "target.gone",
     /// Snapshots and verdicts dropped for room.
     target_evicted = "target.evicted",

@@ -99,6 +99,9 @@ fn about_process(set: &mut Set, process: &Snapshot, sources: &Sources<'_>) {
         set.int("process.parent_pid", process.parent.into());
     }
     set.text("process.executable.name", process.exe_name());
+    if process.is_bare() {
+        set.put(Cow::Borrowed(UNREAD), Value::Bool(true));
+    }
     if let Some(exe) = &process.exe {
         set.text("process.executable.path", &**exe);
     }
@@ -205,6 +208,8 @@ impl Set {
 }
 
 const NAME: &str = "spantap";
+/// The process was gone before it could be read: its names are the kernel's.
+const UNREAD: &str = "spantap.process.unread";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The namespace the semantic conventions give for `service.instance.id`.

@@ -230,6 +230,11 @@ fn one_instance_is_one_address() {
     let gone = resources.met(11, "curl");
     assert_eq!(gone.service(), "curl");
     assert_eq!(int(&gone, "process.pid"), Some(11));
+    let unread = |resource: &Resource| {
+        let mut all = resource.attributes.iter();
+        all.any(|a| a.key == "spantap.process.unread" && a.value == Value::Bool(true))
+    };
+    assert!(unread(&gone) && !unread(&again));
 }
 
 #[test]

@@ -110,6 +110,12 @@ impl Snapshot {
             && (self.parent == 2 || self.pid == 2)
     }
 
+    /// Whether it was gone, or a zombie, before it could be read: it is known by the kernel's name
+    /// for it alone, which is a thread's where no exec was seen.
+    pub fn is_bare(&self) -> bool {
+        self.exe.is_none() && self.argv.is_empty() && !self.is_kernel()
+    }
+
     /// Where the agent finds the files the process sees, while the process lives.
     pub fn root(&self, proc: &Path) -> PathBuf {
         proc.join(self.pid.to_string()).join("root")

@@ -9,7 +9,7 @@ use super::process::Reader;
 use super::runtime::{Runtime, Runtimes};
 use super::users::Users;
 use super::*;
-use crate::event::Process;
+use crate::event::{Nanos, Process};
 use crate::stats::Stats;
 
 fn exec(process: u32, parent: u32, comm: &str) -> Process {
@@ -216,7 +216,10 @@ fn ids_are_reused() {
     assert!(!Arc::ptr_eq(&two, &three));
     // Gone before it could be read: the kernel's name, and what exec does not change.
     proc.remove(10);
-    let four = processes.execed(&exec(10, 1, "four"));
+    let four = processes.execed(&Process {
+        time: Nanos::MAX - 1,
+        ..exec(10, 1, "four")
+    });
     assert_eq!(
         (&*four.comm, four.exe_name(), four.start, four.seen),
         ("four", "four", 6, false)
@@ -229,6 +232,36 @@ fn ids_are_reused() {
     // Asked for before anyone knew a name for it.
     assert_eq!(processes.get(77).exe_name(), "");
     assert_eq!(processes.sight(77, "late").exe_name(), "");
+}
+
+/// A connection is told of by one ring before the exec by another, and by then the process is gone.
+#[test]
+fn an_exec_that_is_told_too_late_takes_nothing_back() {
+    let proc = Proc::make();
+    let stats = Arc::new(Stats::default());
+    let processes = Processes::new(proc.root.clone(), Arc::clone(&stats));
+    let late = |time| {
+        processes.execed(&Process {
+            time,
+            ..exec(10, 1, "curl")
+        })
+    };
+    proc.process(10, 1, 5, "/usr/bin/curl", &[b"curl", b"http://h/"]);
+    let read = processes.sight(10, "curl");
+    // A zombie has neither arguments nor an executable.
+    proc.process(10, 1, 5, "", &[]);
+    assert!(Arc::ptr_eq(&late(1), &read));
+    proc.remove(10);
+    assert!(Arc::ptr_eq(&late(1), &read));
+    assert_eq!(stats.target_gone.get(), 0);
+    // What was read before the exec is of another program.
+    let gone = late(Nanos::MAX - 1);
+    assert_eq!((gone.exe_name(), gone.is_bare()), ("curl", true));
+    assert_eq!(stats.target_gone.get(), 1);
+    proc.process(11, 1, 5, "", &[]);
+    let zombie = processes.sight(11, "x");
+    assert!(zombie.seen && zombie.is_bare());
+    assert_eq!(stats.target_gone.get(), 2);
 }
 
 #[test]
