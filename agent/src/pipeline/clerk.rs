@@ -22,10 +22,18 @@ use crate::target::PROC;
 /// The thread's loop; returns when all is over.
 pub fn run(shared: &Shared) {
     let mut clerk = Clerk::new(start);
+    let mut said = false;
     while !shared.stop.load(Ordering::Acquire) {
         if let Some(snapshot) = shared.resources.next(NAP) {
             let answer = clerk.ask(&Question::about(&snapshot));
             shared.resources.answer(&snapshot, answer);
+            if !clerk.stuck.is_empty() && !std::mem::replace(&mut said, true) {
+                eprintln!(
+                    "spantap: the files of process {} do not answer: spans of processes like it \
+                     lack owner and runtime (resource.late counts them)",
+                    snapshot.pid
+                );
+            }
         }
     }
 }
