@@ -1,8 +1,8 @@
 //! Looks at files on behalf of all: a thread, and a process of its own that it asks. A file system
 //! that never answers stops that process alone, and for good: a thread stuck in the kernel could not
 //! even be killed, and neither could the agent it belongs to. A process that is stuck is killed and
-//! left behind; its mount namespace is not looked at again until it is gone, and with too many of
-//! them nothing is.
+//! left behind; where it looked nobody looks again until it is gone, and with too many of them
+//! nothing is looked at.
 
 use std::ffi::CStr;
 use std::io::{self, Read as _, Write as _};
@@ -18,10 +18,11 @@ use super::privilege;
 use super::reader::Shared;
 use crate::resource::look::{Answer, Looker, Question};
 use crate::target::PROC;
+use crate::target::process::inode;
 
 /// The thread's loop; returns when all is over.
 pub fn run(shared: &Shared) {
-    let mut clerk = Clerk::new(start);
+    let mut clerk = Clerk::new(inode(&Path::new(PROC).join("self/ns/mnt")), start);
     let mut said = false;
     while !shared.stop.load(Ordering::Acquire) {
         if let Some(snapshot) = shared.resources.next(NAP) {
@@ -94,11 +95,15 @@ fn start() -> io::Result<Child> {
 struct Clerk<S> {
     start: S,
     office: Option<Office>,
-    /// Those that did not answer, with the mount namespaces they looked at.
-    stuck: Vec<(Child, u64)>,
+    /// Those that did not answer, and where they looked.
+    stuck: Vec<(Child, Place)>,
+    own_mount: u64,
     /// No other is started before.
     not_before: Option<Instant>,
 }
+
+/// Another mount namespace, as its own files may be what does not answer; in the agent's one program.
+type Place = (u64, Option<Box<str>>);
 
 struct Office {
     child: Child,
@@ -107,8 +112,9 @@ struct Office {
 }
 
 impl<S: FnMut() -> io::Result<Child>> Clerk<S> {
-    fn new(start: S) -> Self {
+    fn new(own_mount: u64, start: S) -> Self {
         Self {
+            own_mount,
             start,
             office: None,
             stuck: Vec::new(),
@@ -120,7 +126,12 @@ impl<S: FnMut() -> io::Result<Child>> Clerk<S> {
     fn ask(&mut self, question: &Question) -> Option<Answer> {
         self.stuck
             .retain_mut(|(child, _)| matches!(child.try_wait(), Ok(None)));
-        if self.stuck.iter().any(|(_, mount)| *mount == question.mount) {
+        let exe = question.exe.clone();
+        let place = (
+            question.mount,
+            exe.filter(|_| question.mount == self.own_mount),
+        );
+        if self.stuck.iter().any(|(_, stuck)| *stuck == place) {
             return None;
         }
         let mut office = match self.office.take() {
@@ -134,7 +145,7 @@ impl<S: FnMut() -> io::Result<Child>> Clerk<S> {
             }
             Err(_) => {
                 let _ = office.child.kill();
-                self.stuck.push((office.child, question.mount));
+                self.stuck.push((office.child, place));
                 None
             }
         }
@@ -217,6 +228,39 @@ mod tests {
         Question::about(&process)
     }
 
+    #[test]
+    fn in_its_own_namespace_one_program_is_let_alone() {
+        let of = |mount: u64, exe: &str| {
+            let mut process = Snapshot {
+                exe: Some(exe.into()),
+                ..Snapshot::default()
+            };
+            process.namespaces.mount = mount;
+            Question::about(&process)
+        };
+        let mut started = 0;
+        let mut clerk = Clerk::new(7, || {
+            started += 1;
+            script("exit")
+        });
+        for question in [of(7, "/a"), of(7, "/b"), of(8, "/a"), of(8, "/b")] {
+            clerk.not_before = None;
+            assert_eq!(clerk.ask(&question), None);
+            if let Some((child, _)) = clerk.stuck.last_mut() {
+                let _ = child.kill();
+                let _ = child.wait();
+                // Stands for those that cannot be killed.
+                *child = script("exec sleep 30").unwrap();
+            }
+        }
+        for (mut child, _) in std::mem::take(&mut clerk.stuck) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        drop(clerk);
+        assert_eq!(started, 3);
+    }
+
     fn script(text: &'static str) -> io::Result<Child> {
         Command::new("/bin/sh")
             .args(["-c", text])
@@ -246,7 +290,7 @@ mod tests {
     #[test]
     fn who_does_not_answer_is_left_behind() {
         let mut started = 0;
-        let mut clerk = Clerk::new(|| {
+        let mut clerk = Clerk::new(7, || {
             started += 1;
             // The first cannot be killed by its parent's kill: what holds the pipe is its child.
             match started {
@@ -269,10 +313,12 @@ mod tests {
 
     #[test]
     fn with_too_many_of_them_nothing_is_looked_at() {
-        let mut clerk = Clerk::new(|| script("sleep 30"));
+        let mut clerk = Clerk::new(7, || script("sleep 30"));
         for mount in 0..MAX_STUCK as u64 {
             // Stands for one that cannot be killed.
-            clerk.stuck.push((script("sleep 30").unwrap(), mount));
+            clerk
+                .stuck
+                .push((script("sleep 30").unwrap(), (mount, None)));
         }
         let began = Instant::now();
         assert_eq!(clerk.ask(&question(0)), None, "looked at before");
@@ -287,7 +333,7 @@ mod tests {
     #[test]
     fn one_that_cannot_be_started_is_not_tried_at_once() {
         let mut tries = 0;
-        let mut clerk = Clerk::new(|| {
+        let mut clerk = Clerk::new(7, || {
             tries += 1;
             Err(io::ErrorKind::NotFound.into())
         });

@@ -19,7 +19,8 @@ pub struct Question {
     pid: u32,
     /// Inode of its mount namespace, whose files are looked at; 0 where unknown.
     pub mount: u64,
-    exe: Option<Box<str>>,
+    /// Its executable, as it sees it.
+    pub exe: Option<Box<str>>,
     argv: Vec<Box<str>>,
     uid: Option<u32>,
     container: Option<Box<str>>,

@@ -388,7 +388,7 @@ fn lossy(bytes: &[u8], limit: usize) -> Box<str> {
 
 /// The inode in `net:[4026531840]`. Following the link would cost twice as much: the kernel then
 /// makes a file of the namespace.
-pub(super) fn inode(path: &Path) -> u64 {
+pub fn inode(path: &Path) -> u64 {
     let link = std::fs::read_link(path).ok();
     link.and_then(|link| {
         let (_, inode) = link.to_str()?.split_once('[')?;
