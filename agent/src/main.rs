@@ -5,5 +5,9 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    // The agent starts itself again, under another name, to look at files.
+    if spantap::pipeline::clerk::is_meant() {
+        return spantap::pipeline::clerk::work();
+    }
     spantap::ui::main()
 }

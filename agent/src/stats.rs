@@ -158,7 +158,7 @@ counters! {
     export_queue_depth = "export.queue_depth",
     /// Processes read from procfs.
     target_snapshots = "target.snapshots",
-    /// Processes gone before procfs could be read: known by the kernel's name only.
+    /// Processes gone before procfs could be read: known by the kernel's name only, and marked so.
     target_gone = "target.gone",
     /// Snapshots and verdicts dropped for room.
     target_evicted = "target.evicted",
@@ -166,6 +166,8 @@ counters! {
     target_untold [lost] = "target.untold",
     /// Resources made.
     resource_made = "resource.made",
+    /// Processes whose executable and user were not looked at in time, as their files are slow.
+    resource_late = "resource.late",
     /// Resources dropped for room.
     resource_evicted = "resource.evicted",
     /// OTEL_RESOURCE_ATTRIBUTES of a traced process that could not be read.

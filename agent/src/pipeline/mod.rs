@@ -1,10 +1,13 @@
 //! The only place where the stages meet: threads, bounded hand-overs, and the order of starting
 //! and stopping. A reader thread per ring carries records to facts ([`reader`], [`shard`]); one
-//! weaver thread carries facts to spans ([`weaver`]); exporters are tasks of a small runtime.
+//! weaver thread carries facts to spans ([`weaver`]); exporters are tasks of a small runtime. Whoever
+//! waits for files is apart ([`clerk`]).
 
+pub mod clerk;
 pub mod collector;
 pub mod failure;
 pub mod mailbox;
+pub mod newcomers;
 pub mod privilege;
 pub mod reader;
 pub mod shard;
@@ -127,30 +130,10 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
     let mut probe = apart(|| Probe::load(&config.capture, &kernel))??;
     let control = probe.control();
-    let processes = Arc::new(Processes::new(PROC, Arc::clone(&stats)));
-    let targets = Targets::new(
-        Arc::clone(&processes),
-        &config.selection,
-        Arc::clone(&stats),
-    );
-    let shared = Arc::new(Shared {
-        control: Arc::clone(&control) as _,
-        targets: Arc::new(targets),
-        stats: Arc::clone(&stats),
-        stop: AtomicBool::new(false),
-        interval: config.capture.drain,
-        generation: AtomicU64::new(0),
-        failure: Failure::default(),
-        hot: AtomicBool::new(false),
-        changed: Notify::new(),
-        resources: Resources::new(processes, &config, Arc::clone(&stats)),
-        arrivals: Mutex::default(),
-        collector,
-    });
+    let shared = shared(&config, &control, &stats, collector);
     let metrics = metrics(&config, &shared, &runtime)?;
     let weaver = Weaver::new(&mut start, &shared, Arc::clone(&clock), exporters.sender());
-    // Verdicts on who is there already reach the kernel side with the readers' first drain.
-    shared.targets.scan();
+    meet(&shared)?;
     let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
     heat(&mut probe, &shared)?;
     privilege::keep(privilege::ATTACH).context("give up privileges")?;
@@ -184,6 +167,65 @@ fn apart<T: Send>(run: impl FnOnce() -> T + Send) -> Result<T> {
     let done = thread::scope(|scope| scope.spawn(run).join());
     done.map_err(|_| anyhow!("a panic while loading"))
 }
+
+/// What the threads have in common.
+fn shared(
+    config: &Arc<Config>,
+    control: &Arc<Control>,
+    stats: &Arc<Stats>,
+    collector: Collector,
+) -> Arc<Shared> {
+    let processes = Arc::new(Processes::new(PROC, Arc::clone(stats)));
+    let targets = Targets::new(Arc::clone(&processes), &config.selection, Arc::clone(stats));
+    Arc::new(Shared {
+        control: Arc::clone(control) as _,
+        targets: Arc::new(targets),
+        stats: Arc::clone(stats),
+        stop: AtomicBool::new(false),
+        interval: config.capture.drain,
+        generation: AtomicU64::new(0),
+        failure: Failure::default(),
+        hot: AtomicBool::new(false),
+        changed: Notify::new(),
+        resources: Resources::new(processes, config, Arc::clone(stats)),
+        arrivals: Mutex::default(),
+        collector,
+    })
+}
+
+/// Finds out who is there already, and for a moment waits for what their files tell. Verdicts reach
+/// the kernel side with the readers' first drain.
+fn meet(shared: &Arc<Shared>) -> Result<()> {
+    let clerk = {
+        let shared = Arc::clone(shared);
+        move || {
+            shared.failure.guard("the clerk", || {
+                privilege::keep_or_go_on(privilege::PROCESSES);
+                privilege::hand_on(privilege::PROCESSES);
+                clerk::run(&shared);
+                Ok(())
+            });
+        }
+    };
+    // Nobody waits for its end.
+    thread::Builder::new()
+        .name("clerk".into())
+        .spawn(clerk)
+        .context("start the clerk's thread")?;
+    for (pid, verdict) in shared.targets.scan() {
+        if verdict.is_traced() {
+            shared.resources.observe(pid, "", 0);
+        }
+    }
+    let began = Instant::now();
+    while !shared.resources.is_idle() && began.elapsed() < MEET {
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Longest the start waits for what files tell.
+const MEET: Duration = Duration::from_millis(300);
 
 /// Disabled: nothing is loaded, attached or asked for; only the end is waited for.
 fn idle(mut start: Start) -> Result<Summary> {
@@ -240,7 +282,7 @@ fn metrics(config: &Config, shared: &Shared, runtime: &Runtime) -> Result<Option
     let Some(metrics) = &config.export.metrics else {
         return Ok(None);
     };
-    let resource = shared.resources.observe(std::process::id(), "spantap");
+    let resource = shared.resources.own();
     let started = Metrics::start(
         metrics,
         &resource,

@@ -6,14 +6,15 @@
 //! | main | CAP_BPF, CAP_PERFMON | attaching again when somebody is selected, reading counters |
 //! | readers | CAP_BPF, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | verdicts in maps; /proc of others |
 //! | weaver | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | whose span it is |
+//! | clerk, and its process | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | files of others |
 //! | exporters, metrics | none | they speak to the network |
 //!
 //! docs/decisions/0012-privileges.md has the reasons.
 
 use rustix::io;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
-    set_no_new_privs,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, set_capabilities, set_no_new_privs,
 };
 
 /// For the thread that attaches.
@@ -47,6 +48,18 @@ pub fn keep(wanted: CapabilitySet) -> io::Result<()> {
 /// As [`keep`], on a thread that has no one to tell of a failure: it then goes on as it is.
 pub fn keep_or_go_on(wanted: CapabilitySet) {
     let _ = keep(wanted);
+}
+
+/// Lets a program that this thread starts have these, too, whoever's it is.
+pub fn hand_on(wanted: CapabilitySet) {
+    // Where that is refused the program does with what its user has.
+    let _ = capabilities(None).and_then(|own| {
+        let inheritable = own.permitted & wanted;
+        set_capabilities(None, CapabilitySets { inheritable, ..own })?;
+        inheritable
+            .iter()
+            .try_for_each(|one| configure_capability_in_ambient_set(one, true))
+    });
 }
 
 /// For threads that need none.

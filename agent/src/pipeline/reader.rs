@@ -241,17 +241,23 @@ impl Reader<'_> {
                 if !self.wanted(open.process) {
                     return;
                 }
-                self.shared.resources.observe(open.process, &open.comm);
+                let resources = &self.shared.resources;
+                resources.observe(open.process, &open.comm, open.time);
             }
             Event::Segment(segment) if !self.wanted(segment.execution.process) => return,
             Event::Segment(_) | Event::End(_) => {}
             Event::Exec(process) => {
-                self.shared.targets.execed(process);
+                let (pid, time) = (process.process, process.time);
+                match self.shared.targets.execed(process).is_traced() {
+                    true => self.shared.resources.execed(pid, time),
+                    false => self.shared.resources.exited(pid, time),
+                }
                 self.shared.generation.fetch_add(1, Ordering::AcqRel);
                 return;
             }
             Event::Exit(process) => {
                 self.shared.targets.exited(process.process);
+                self.shared.resources.exited(process.process, process.time);
                 self.shared.generation.fetch_add(1, Ordering::AcqRel);
                 self.arrived(Arrival::Gone(process.process));
                 return;

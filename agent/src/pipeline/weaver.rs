@@ -1,13 +1,17 @@
 //! One thread: the facts of all shards become linked exchanges, spans, and what policy leaves of
 //! them. Only here do the shards meet.
+//!
+//! A span waits a moment for what files tell of its process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::mailbox::Mailbox;
-use super::reader::{Arrival, Shared};
+use super::newcomers::{Newcomers, Word};
+use super::reader::Shared;
 use super::{OnSpan, Start};
+use crate::event::Nanos;
 use crate::event::clock::Clock;
 use crate::exchange::Fact;
 use crate::export::Sender;
@@ -30,6 +34,7 @@ pub struct Weaver {
     facts: Vec<Fact>,
     linked: Vec<Linked>,
     spans: Vec<Span>,
+    newcomers: Newcomers,
 }
 
 impl Weaver {
@@ -50,6 +55,7 @@ impl Weaver {
             facts: Vec::new(),
             linked: Vec::new(),
             spans: Vec::new(),
+            newcomers: Newcomers::default(),
         }
     }
 
@@ -57,10 +63,10 @@ impl Weaver {
     pub fn run(mut self, shared: &Shared, mailboxes: &[Mailbox], done: &AtomicBool) {
         loop {
             let last = done.load(Ordering::Acquire);
-            self.greet(shared);
             let now = clock::monotonic();
             let progress = mailboxes.iter().map(|m| m.progress(now)).min();
-            // Progress first, then the facts: whatever is older than it is in the mailbox by now.
+            // Progress first, then the rest: whatever is older than it has arrived by now.
+            let known = self.greet(shared, progress.unwrap_or(0), last);
             for mailbox in mailboxes {
                 mailbox.take(&mut self.facts);
             }
@@ -70,43 +76,54 @@ impl Weaver {
             if last {
                 self.linker.flush(&mut self.linked);
             } else {
-                self.linker.poll(progress.unwrap_or(0), &mut self.linked);
+                self.linker.poll(known, &mut self.linked);
             }
-            self.finish(shared, now);
+            self.finish(shared, now, last);
             if last {
                 return;
             }
             // With nothing pending a reader's facts wake it.
-            let quiet = self.linker.is_empty();
+            let quiet =
+                self.linker.is_empty() && self.linked.is_empty() && self.newcomers.is_empty();
             std::thread::park_timeout(if quiet { QUIET } else { BUSY });
         }
     }
 
-    /// Takes in which processes came and went.
-    fn greet(&mut self, shared: &Shared) {
+    /// Takes in which processes came and went; the answer is up to where can be linked.
+    fn greet(&mut self, shared: &Shared, progress: Nanos, last: bool) -> Nanos {
         let mut arrivals = shared
             .arrivals
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let arrivals = std::mem::take(&mut *arrivals);
-        for arrival in arrivals {
-            match arrival {
-                Arrival::Process(process) => {
-                    self.linker.forget(process);
-                    if shared.resources.program(process).multiplexes_threads {
-                        self.linker.no_thread_links(process);
-                    }
-                }
-                Arrival::Gone(process) => {
-                    self.linker.forget(process);
-                }
-            }
-        }
+        let linker = &mut self.linker;
+        let resources = &shared.resources;
+        self.newcomers.greet(
+            arrivals,
+            resources,
+            progress,
+            last,
+            |word, process| match word {
+                Word::Forget => linker.forget(process),
+                Word::NoThreads => linker.no_thread_links(process),
+            },
+        )
     }
 
-    /// Linked exchanges → spans → exporters.
-    fn finish(&mut self, shared: &Shared, now: u64) {
-        for linked in self.linked.drain(..) {
+    /// Linked exchanges → spans → exporters. Those whose process is being looked at stay.
+    fn finish(&mut self, shared: &Shared, now: u64, last: bool) {
+        let whose = |linked: &Linked| {
+            let start = &linked.exchange.start;
+            (start.execution.process, start.time)
+        };
+        let surplus = self.linked.len().saturating_sub(HELD);
+        let mut place = 0;
+        let ready = self.linked.extract_if(.., |linked| {
+            let (process, began) = whose(linked);
+            place += 1;
+            last || place <= surplus || shared.resources.is_settled(process, began)
+        });
+        for linked in ready {
             if shared.collector.receives(&linked.exchange.request) {
                 self.stats.pipeline_own_exports.add(1);
                 continue;
@@ -115,8 +132,8 @@ impl Weaver {
                 self.stats.pipeline_unsampled.add(1);
                 continue;
             }
-            let process = linked.exchange.start.execution.process;
-            let resource = shared.resources.of(process);
+            let (process, began) = whose(&linked);
+            let resource = shared.resources.of(process, began);
             let clock = self.clock.at(linked.begin);
             let mut span = self.builder.build(linked, &resource, |at| clock.unix(at));
             if !self.policy.apply(&mut span, now) {
@@ -134,6 +151,8 @@ impl Weaver {
     }
 }
 
+/// Spans that wait for what is to be known of their process; past that the eldest go without.
+const HELD: usize = 8192;
 /// Pause between polls while exchanges are known.
 const BUSY: Duration = Duration::from_millis(10);
 /// Pause while none is: a reader's facts end it.

@@ -13,7 +13,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use uuid::Uuid;
 
@@ -27,6 +26,7 @@ use crate::target::runtime::Program;
 use super::command;
 use super::declared;
 use super::host::{self, Host};
+use super::look::Answer;
 use super::name;
 use super::service;
 
@@ -35,14 +35,12 @@ use super::service;
 pub struct Sources<'a> {
     /// The process.
     pub process: &'a Snapshot,
-    /// What runs in it.
-    pub program: &'a Program,
+    /// What its files tell.
+    pub answer: &'a Answer,
     /// Where it runs.
     pub host: &'a Host,
     /// Added where nothing else is known.
     pub extra: &'a BTreeMap<String, String>,
-    /// Where procfs is.
-    pub proc: &'a Path,
     /// Cleans command lines; none where nothing is redacted.
     pub redactor: Option<&'a Redactor>,
     /// For what could not be read.
@@ -53,13 +51,8 @@ pub struct Sources<'a> {
 pub fn build(sources: &Sources<'_>) -> Attributes {
     let process = sources.process;
     let mut set = Set::default();
-    telemetry(&mut set, sources.program);
-    let container = process
-        .place
-        .container
-        .as_ref()
-        .map(|container| name::container(sources.proc, &container.id))
-        .unwrap_or_default();
+    telemetry(&mut set, &sources.answer.program);
+    let container = &sources.answer.container;
     if let Some(name) = &process.environ.service_name {
         set.text("service.name", &**name);
     }
@@ -77,7 +70,7 @@ pub fn build(sources: &Sources<'_>) -> Attributes {
     }
     instance(&mut set, process, sources.host);
     about_process(&mut set, process, sources);
-    about_container(&mut set, process, &container);
+    about_container(&mut set, process, container);
     about_host(&mut set, sources.host);
     for (key, value) in sources.extra {
         set.owned(key.clone(), value.clone());
@@ -106,6 +99,9 @@ fn about_process(set: &mut Set, process: &Snapshot, sources: &Sources<'_>) {
         set.int("process.parent_pid", process.parent.into());
     }
     set.text("process.executable.name", process.exe_name());
+    if process.is_bare() {
+        set.put(Cow::Borrowed(UNREAD), Value::Bool(true));
+    }
     if let Some(exe) = &process.exe {
         set.text("process.executable.path", &**exe);
     }
@@ -120,7 +116,7 @@ fn about_process(set: &mut Set, process: &Snapshot, sources: &Sources<'_>) {
         command::shorten(&mut words);
         set.list("process.command_args", words);
     }
-    if let Some(owner) = &process.owner {
+    if let Some(owner) = &sources.answer.owner {
         set.text("process.owner", &**owner);
     }
     if let Some(cwd) = &process.cwd {
@@ -129,9 +125,12 @@ fn about_process(set: &mut Set, process: &Snapshot, sources: &Sources<'_>) {
     if let Some(time) = sources.host.started(process.start) {
         set.text("process.creation.time", host::iso8601(time));
     }
-    if sources.program.runtime.is_language() {
-        set.text("process.runtime.name", sources.program.runtime.name());
-        if let Some(version) = &sources.program.version {
+    if sources.answer.program.runtime.is_language() {
+        set.text(
+            "process.runtime.name",
+            sources.answer.program.runtime.name(),
+        );
+        if let Some(version) = &sources.answer.program.version {
             set.text("process.runtime.version", &**version);
         }
     }
@@ -209,6 +208,8 @@ impl Set {
 }
 
 const NAME: &str = "spantap";
+/// The process was gone before it could be read: its names are the kernel's.
+const UNREAD: &str = "spantap.process.unread";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The namespace the semantic conventions give for `service.instance.id`.

@@ -36,9 +36,8 @@ impl Host {
     pub fn read(proc: &Path) -> Self {
         let root = proc.join("1/root");
         let line = |path: &str| first_line(&proc.join(path));
-        // The root of another process is no place to follow links in; the agent's own is.
         let etc = |path: &str| {
-            files::text(&root.join(path), FILE_READ)
+            files::text(&root, path, FILE_READ)
                 .or_else(|_| files::own_text(&Path::new("/").join(path), FILE_READ))
                 .ok()
         };
@@ -93,7 +92,7 @@ fn host_name(proc: &Path) -> Option<String> {
     let inode = |pid: &str| std::fs::metadata(proc.join(pid).join("ns/uts")).map(|data| data.ino());
     let contained = matches!((inode("self"), inode("1")), (Ok(own), Ok(first)) if own != first);
     let file = || {
-        let text = files::text(&proc.join("1/root/etc/hostname"), FILE_READ).ok()?;
+        let text = files::text(&proc.join("1/root"), "etc/hostname", FILE_READ).ok()?;
         text.lines()
             .map(str::trim)
             .find(|line| !line.is_empty() && !line.starts_with('#'))

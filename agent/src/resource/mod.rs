@@ -3,8 +3,12 @@
 //! ```text
 //! target::Snapshot ─▶ service (name) ─┐
 //!   environ ─▶ declared ──────────────┼─▶ attributes ─▶ Arc<Resource>, one per instance
-//!   host, container, command ─────────┘
+//!   host, container, command ─────────┤
+//!   look::Answer (files) ─────────────┘
 //! ```
+//!
+//! What only files tell comes when it comes: until then, or without it, a resource says what procfs
+//! told.
 //!
 //! What the process itself declares in `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` wins over
 //! what is derived, and that over the agent's own `OTEL_RESOURCE_ATTRIBUTES`.
@@ -19,21 +23,31 @@ pub mod declared;
 
 pub mod host;
 
+mod lives;
+
+pub mod look;
+
 pub mod name;
 
 pub mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::config::Config;
+use crate::event::Nanos;
 use crate::policy::redact::Redactor;
+use crate::protocol::Attributes;
 use crate::span::Resource;
 use crate::stats::Stats;
 use crate::target::cache::Cache;
-use crate::target::runtime::{Program, Runtimes};
+use crate::target::runtime::Program;
 use crate::target::{Processes, Snapshot};
+use lives::{Life, Lives, State};
+use look::{Answer, Looker, Question};
 
 pub use crate::target::{container, process};
 
@@ -41,54 +55,157 @@ pub use crate::target::{container, process};
 #[derive(Debug)]
 pub struct Resources {
     processes: Arc<Processes>,
-    runtimes: Runtimes,
     host: host::Host,
     extra: BTreeMap<String, String>,
     redactor: Option<Redactor>,
-    made: Mutex<Cache<u32, Made>>,
+    known: Mutex<Cache<u32, Lives>>,
+    /// Whose files are to be looked at.
+    asked: Mutex<VecDeque<Arc<Snapshot>>>,
+    /// Told that somebody's are.
+    more: Condvar,
+    /// Grows with every answer.
+    answers: AtomicU64,
     stats: Arc<Stats>,
-}
-
-#[derive(Clone, Debug)]
-struct Made {
-    /// The program it was made for: exec and a reused id bring another.
-    snapshot: Arc<Snapshot>,
-    resource: Arc<Resource>,
-    program: Arc<Program>,
 }
 
 impl Resources {
     /// Of the configuration: what the agent's own OTEL_RESOURCE_ATTRIBUTES add where nothing else
     /// is known, and what of command lines never leaves.
     pub fn new(processes: Arc<Processes>, config: &Config, stats: Arc<Stats>) -> Self {
-        let proc = processes.proc().to_owned();
         Self {
-            host: host::Host::read(&proc),
-            runtimes: Runtimes::new(proc),
-            made: Mutex::new(Cache::new(MAX_RESOURCES)),
+            host: host::Host::read(processes.proc()),
+            known: Mutex::new(Cache::new(MAX_RESOURCES)),
             processes,
             extra: config.resource.clone(),
             redactor: Redactor::wanted(&config.redaction),
+            asked: Mutex::default(),
+            more: Condvar::new(),
+            answers: AtomicU64::new(0),
             stats,
         }
     }
 
     /// Makes sure that all that may be wanted of a process is read while it lives: to be called
     /// when a connection of a traced process appears. `comm` is the kernel's name for it, in case
-    /// it is gone already. After exec, [`crate::target::Targets::execed`] comes first.
-    pub fn observe(&self, pid: u32, comm: &str) -> Arc<Resource> {
+    /// it is gone already. Files are asked for, not waited for.
+    pub fn observe(&self, pid: u32, comm: &str, at: Nanos) {
         let snapshot = self.processes.sight(pid, comm);
-        self.made(snapshot).resource
+        self.meet(snapshot, at);
     }
 
-    /// Whose a span of this process is: the same `Arc` for the same instance.
-    pub fn of(&self, pid: u32) -> Arc<Resource> {
-        self.latest(pid).resource
+    /// A process became another program at `at`: what it did before is still the old one's. After
+    /// [`crate::target::Targets::execed`].
+    pub fn execed(&self, pid: u32, at: Nanos) {
+        let snapshot = self.processes.get(pid);
+        if let Some(lives) = self.lock().get(&pid)
+            && lives.find(&snapshot).is_none()
+        {
+            lives.end(at);
+        }
+        self.meet(snapshot, at);
     }
 
-    /// What runs in a process.
-    pub fn program(&self, pid: u32) -> Arc<Program> {
-        self.latest(pid).program
+    /// A process ended at `at`: whatever is done under its id later is another's.
+    pub fn exited(&self, pid: u32, at: Nanos) {
+        if let Some(lives) = self.lock().get(&pid) {
+            lives.end(at);
+        }
+    }
+
+    /// Whose a span that began at `at` in this process is, by what is known now: the same `Arc`
+    /// for the same instance, unless more became known of it.
+    pub fn of(&self, pid: u32, at: Nanos) -> Arc<Resource> {
+        let life = self.life(pid, at);
+        if let Some(resource) = life.resource {
+            return resource;
+        }
+        let answer = life.answer.unwrap_or_else(|| {
+            let program = Program::by_name(&life.snapshot);
+            Arc::new(Answer {
+                program: program.unwrap_or_default(),
+                ..Answer::default()
+            })
+        });
+        let resource = self.build(&life.snapshot, &answer);
+        let mut known = self.lock();
+        let first = known
+            .get(&pid)
+            .and_then(|lives| lives.find(&life.snapshot))
+            .filter(|now| now.state == life.state);
+        match first {
+            // Another thread may have been first: there must be one only.
+            Some(now) => Arc::clone(now.resource.get_or_insert(resource)),
+            None => resource,
+        }
+    }
+
+    /// Whether all that will be known in time of whom [`Self::of`] tells is known. At most
+    /// [`PATIENCE`] after it was first asked for it is.
+    pub fn is_settled(&self, pid: u32, at: Nanos) -> bool {
+        self.life(pid, at).state != State::Asked
+    }
+
+    /// Whether the program that a process is now shares its threads between requests; `None` while
+    /// that is not known.
+    pub fn multiplexes_threads(&self, pid: u32) -> Option<bool> {
+        let life = self.life(pid, Nanos::MAX);
+        let answered = life.answer.map(|answer| answer.program.multiplexes_threads);
+        answered.or_else(|| Some(Program::by_name(&life.snapshot)?.multiplexes_threads))
+    }
+
+    /// Whether an answer may still come for the program that a process is now.
+    pub fn is_asked(&self, pid: u32) -> bool {
+        let mut known = self.lock();
+        let life = known.get(&pid).and_then(|lives| lives.at(Nanos::MAX));
+        life.is_some_and(|life| life.state == State::Asked || life.state == State::Late)
+    }
+
+    /// Grows with every answer: as long as it does not, nothing more is known.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Acquire)
+    }
+
+    /// The agent's own resource. Its own files are looked at here and now.
+    pub fn own(&self) -> Arc<Resource> {
+        let snapshot = self.processes.sight(std::process::id(), "spantap");
+        let answer = Looker::new(self.processes.proc()).answer(Question::about(&snapshot));
+        Arc::new(Resource {
+            attributes: self.attributes(&snapshot, &answer),
+        })
+    }
+
+    /// The next process whose files are to be looked at; `None` if there is none for `wait`.
+    pub fn next(&self, wait: Duration) -> Option<Arc<Snapshot>> {
+        let mut asked = self.asked();
+        if asked.is_empty() {
+            let woken = self.more.wait_timeout(asked, wait);
+            asked = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        asked.pop_front()
+    }
+
+    /// What was found; none where it could not be.
+    pub fn answer(&self, snapshot: &Arc<Snapshot>, answer: Option<Answer>) {
+        let mut known = self.lock();
+        let lives = known.get(&snapshot.pid);
+        if let Some(life) = lives.and_then(|lives| lives.find(snapshot)) {
+            match answer {
+                Some(answer) => {
+                    life.answer = Some(Arc::new(answer));
+                    life.resource = None;
+                }
+                None if life.state == State::Asked => self.stats.resource_late.add(1),
+                None => {}
+            }
+            life.state = State::Over;
+        }
+        drop(known);
+        self.answers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether nobody waits for an answer.
+    pub fn is_idle(&self) -> bool {
+        self.asked().is_empty()
     }
 
     /// The host all of them are on.
@@ -102,57 +219,87 @@ impl Resources {
     }
 
     /// A process may be forgotten while spans of it are still to come.
-    fn latest(&self, pid: u32) -> Made {
-        if let Some(snapshot) = self.processes.known(pid) {
-            return self.made(snapshot);
+    fn life(&self, pid: u32, at: Nanos) -> Life {
+        if let Some(life) = self.lock().get(&pid).and_then(|lives| lives.at(at)) {
+            self.settled(life);
+            return life.clone();
         }
-        let made = self.lock().get(&pid).cloned();
-        made.unwrap_or_else(|| self.made(self.processes.get(pid)))
+        self.meet(self.processes.get(pid), at)
     }
 
-    fn made(&self, snapshot: Arc<Snapshot>) -> Made {
+    /// Notes whom a process id means from `at` on, and asks for what its files tell.
+    fn meet(&self, snapshot: Arc<Snapshot>, at: Nanos) -> Life {
+        let mut known = self.lock();
         let pid = snapshot.pid;
-        if let Some(made) = self.existing(&mut self.lock(), &snapshot) {
-            return made;
+        if let Some(life) = known.get(&pid).and_then(|lives| lives.find(&snapshot)) {
+            return life.clone();
         }
-        let program = self.runtimes.of(&snapshot);
-        let attributes = attributes::build(&attributes::Sources {
-            process: &snapshot,
-            program: &program,
+        let mut life = Life::new(snapshot);
+        // Who is gone has no files to be found, and the kernel's own threads have none.
+        if life.snapshot.exe.is_some() && self.ask(&life.snapshot) {
+            life.state = State::Asked;
+        }
+        match known.get(&pid) {
+            Some(lives) => lives.begin(life.clone(), at),
+            None => {
+                let evicted = known.insert(pid, Lives::of(life.clone()));
+                self.stats.resource_evicted.add(evicted);
+            }
+        }
+        life
+    }
+
+    fn ask(&self, snapshot: &Arc<Snapshot>) -> bool {
+        let mut asked = self.asked();
+        if asked.len() >= MAX_ASKED {
+            self.stats.resource_late.add(1);
+            return false;
+        }
+        asked.push_back(Arc::clone(snapshot));
+        self.more.notify_one();
+        true
+    }
+
+    fn settled(&self, life: &mut Life) -> bool {
+        if life.state == State::Asked && life.since.elapsed() >= PATIENCE {
+            life.state = State::Late;
+            self.stats.resource_late.add(1);
+        }
+        life.state != State::Asked
+    }
+
+    fn build(&self, snapshot: &Snapshot, answer: &Answer) -> Arc<Resource> {
+        self.stats.resource_made.add(1);
+        Arc::new(Resource {
+            attributes: self.attributes(snapshot, answer),
+        })
+    }
+
+    fn attributes(&self, process: &Snapshot, answer: &Answer) -> Attributes {
+        attributes::build(&attributes::Sources {
+            process,
+            answer,
             host: &self.host,
             extra: &self.extra,
-            proc: self.processes.proc(),
             redactor: self.redactor.as_ref(),
             stats: &self.stats,
-        });
-        let made = Made {
-            resource: Arc::new(Resource { attributes }),
-            program: Arc::new(program),
-            snapshot,
-        };
-        let mut known = self.lock();
-        // Another thread may have been first: there must be one only.
-        if let Some(first) = self.existing(&mut known, &made.snapshot) {
-            return first;
-        }
-        let evicted = known.insert(pid, made.clone());
-        drop(known);
-        self.stats.resource_made.add(1);
-        self.stats.resource_evicted.add(evicted);
-        made
+        })
     }
 
-    fn existing(&self, known: &mut Cache<u32, Made>, snapshot: &Arc<Snapshot>) -> Option<Made> {
-        let made = known.get(&snapshot.pid)?;
-        Arc::ptr_eq(&made.snapshot, snapshot).then(|| made.clone())
+    fn asked(&self) -> MutexGuard<'_, VecDeque<Arc<Snapshot>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Cache<u32, Made>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Cache<u32, Lives>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// How long a span waits for what files tell of its process.
+pub const PATIENCE: Duration = Duration::from_millis(500);
 const MAX_RESOURCES: usize = 4096;
+/// Processes whose files wait to be looked at.
+const MAX_ASKED: usize = 4096;
 
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::target::files;
 
 /// What an engine calls a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
     /// The container's name.
     pub name: Option<String>,
@@ -21,7 +21,7 @@ pub struct Names {
 /// Looks a container up in the state of the engines of the host whose procfs is at `proc`.
 pub fn container(proc: &Path, id: &str) -> Names {
     let root = proc.join("1/root");
-    let read = |path: String| files::text(&root.join(path), STATE_READ).ok();
+    let read = |path: String| files::text(&root, &path, STATE_READ).ok();
     if let Some(names) =
         read(format!("var/lib/docker/containers/{id}/config.v2.json")).and_then(|t| docker(&t))
     {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::event::Process;
@@ -23,6 +24,26 @@ fn resources(proc: impl Into<std::path::PathBuf>) -> (Arc<Processes>, Resources,
     };
     let resources = Resources::new(Arc::clone(&processes), &config, Arc::clone(&stats));
     (processes, resources, stats)
+}
+
+impl Resources {
+    fn catch_up(&self) {
+        let mut looker = Looker::new(self.proc());
+        while let Some(snapshot) = self.next(Duration::ZERO) {
+            let answer = looker.answer(Question::about(&snapshot));
+            self.answer(&snapshot, Some(answer));
+        }
+    }
+
+    fn meet_at(&self, pid: u32, comm: &str, at: Nanos) -> Arc<Resource> {
+        self.observe(pid, comm, at);
+        self.catch_up();
+        self.of(pid, at)
+    }
+
+    fn met(&self, pid: u32, comm: &str) -> Arc<Resource> {
+        self.meet_at(pid, comm, 1)
+    }
 }
 
 fn text<'a>(resource: &'a Resource, key: &str) -> Option<&'a str> {
@@ -87,7 +108,7 @@ fn machine() -> Proc {
 fn of_a_fixture() {
     let proc = machine();
     let (_, resources, stats) = resources(&proc.root);
-    let resource = resources.observe(10, "python3");
+    let resource = resources.met(10, "python3");
     let mut keys: Vec<&str> = resource.attributes.iter().map(|a| &*a.key).collect();
     let all = keys.len();
     keys.sort_unstable();
@@ -125,7 +146,6 @@ fn of_a_fixture() {
     assert_eq!((uuid.len(), uuid.as_bytes()[14]), (36, b'5'));
     assert!(!format!("{resource:?}").contains("password=x"));
     assert_eq!(stats.resource_made.get(), 1);
-    assert!(resources.program(10).version.is_some());
 }
 
 #[test]
@@ -141,7 +161,8 @@ fn the_order_of_names() {
             time: 0,
             comm: "shop".into(),
         });
-        let resource = resources.of(10);
+        resources.execed(10, 1);
+        let resource = resources.of(10, 1);
         assert_eq!(resource.service(), name, "{environ}");
         assert_eq!(text(&resource, "service.version"), version, "{environ}");
         assert_eq!(text(&resource, "telemetry.sdk.name"), Some("spantap"));
@@ -166,7 +187,10 @@ fn the_order_of_names() {
         "shop",
         agents,
     );
-    assert_eq!(text(&resources.of(10), "service.instance.id"), Some("7"));
+    assert_eq!(
+        text(&resources.of(10, Nanos::MAX), "service.instance.id"),
+        Some("7")
+    );
     assert_eq!(stats.resource_malformed.get(), 1);
 }
 
@@ -175,17 +199,18 @@ fn one_instance_is_one_address() {
     let proc = Proc::make();
     let (processes, resources, _) = resources(&proc.root);
     proc.process(10, 1, 5, "/usr/bin/one", &[b"one"]);
-    let one = resources.observe(10, "one");
-    assert!(Arc::ptr_eq(&one, &resources.of(10)));
-    assert!(Arc::ptr_eq(&one, &resources.observe(10, "one")));
+    let one = resources.met(10, "one");
+    assert!(Arc::ptr_eq(&one, &resources.of(10, 2)));
+    assert!(Arc::ptr_eq(&one, &resources.met(10, "one")));
     processes.exited(10);
     proc.remove(10);
     assert!(
-        Arc::ptr_eq(&one, &resources.of(10)),
+        Arc::ptr_eq(&one, &resources.of(10, 1)),
         "its spans are still to come"
     );
     proc.process(10, 1, 6, "/usr/bin/one", &[b"one"]);
-    let again = resources.observe(10, "one");
+    resources.exited(10, 5);
+    let again = resources.meet_at(10, "one", 6);
     assert_ne!(
         text(&one, "service.instance.id"),
         text(&again, "service.instance.id")
@@ -196,11 +221,20 @@ fn one_instance_is_one_address() {
         time: 0,
         comm: "one".into(),
     });
-    assert!(!Arc::ptr_eq(&again, &resources.of(10)), "another program");
+    resources.execed(10, 9);
+    assert!(
+        !Arc::ptr_eq(&again, &resources.of(10, 9)),
+        "another program"
+    );
     // Gone before anything could be read.
-    let gone = resources.observe(11, "curl");
+    let gone = resources.met(11, "curl");
     assert_eq!(gone.service(), "curl");
     assert_eq!(int(&gone, "process.pid"), Some(11));
+    let unread = |resource: &Resource| {
+        let mut all = resource.attributes.iter();
+        all.any(|a| a.key == "spantap.process.unread" && a.value == Value::Bool(true))
+    };
+    assert!(unread(&gone) && !unread(&again));
 }
 
 #[test]
@@ -208,7 +242,7 @@ fn many_processes_are_bounded() {
     let proc = Proc::make();
     let (processes, resources, stats) = resources(&proc.root);
     for pid in 0..10_000 {
-        resources.observe(pid, "x");
+        resources.met(pid, "x");
         processes.exited(pid);
     }
     assert!(stats.resource_evicted.get() >= 10_000 - MAX_RESOURCES as u64);
@@ -222,7 +256,9 @@ fn many_threads_make_one() {
     let (processes, resources, _) = resources(&proc.root);
     processes.get(10);
     let made: Vec<Arc<Resource>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| resources.of(10))).collect();
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| resources.of(10, 1)))
+            .collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap())
@@ -245,7 +281,7 @@ fn of_a_real_process() {
         return;
     };
     assert!(targets.judge(real.pid()).is_traced());
-    let resource = resources.observe(real.pid(), "python3");
+    let resource = resources.met(real.pid(), "python3");
     assert_eq!(resource.service(), "declared");
     assert_eq!(text(&resource, "service.version"), Some("1.2"));
     assert_eq!(text(&resource, "team"), Some("a b"));
@@ -265,7 +301,7 @@ fn of_a_real_process() {
 fn resource_cost() {
     let (processes, resources, _) = resources(PROC);
     let own = std::process::id();
-    resources.observe(own, "x");
+    resources.met(own, "x");
     let time = |name: &str, n: u32, run: &mut dyn FnMut()| {
         let began = std::time::Instant::now();
         for _ in 0..n {
@@ -276,9 +312,9 @@ fn resource_cost() {
             began.elapsed().as_nanos() as f64 / f64::from(n) / 1000.0
         );
     };
-    time("of, known", 100_000, &mut || drop(resources.of(own)));
+    time("of, known", 100_000, &mut || drop(resources.of(own, 1)));
     time("observe, known", 100_000, &mut || {
-        drop(resources.observe(own, "x"));
+        resources.observe(own, "x", 1);
     });
     let event = Process {
         process: own,
@@ -291,7 +327,99 @@ fn resource_cost() {
         2_000,
         &mut || {
             processes.execed(&event);
-            drop(resources.of(own));
+            resources.execed(own, 1);
+            resources.catch_up();
+            drop(resources.of(own, 1));
         },
     );
+}
+
+/// A process fetches, then becomes another program; then its id becomes another process's.
+#[test]
+fn a_span_is_whose_the_process_was_when_it_began() {
+    let proc = Proc::make();
+    let (processes, resources, _) = resources(&proc.root);
+    let name = |at| resources.of(10, at).service().to_owned();
+    let exec = |comm: &str, at| {
+        processes.execed(&Process {
+            process: 10,
+            parent: 1,
+            time: at,
+            comm: comm.into(),
+        });
+        resources.execed(10, at);
+    };
+    proc.process(10, 1, 5, "/usr/bin/fetch", &[b"fetch"]);
+    resources.observe(10, "fetch", 100);
+    proc.process(10, 1, 5, "/bin/sleep", &[b"sleep"]);
+    exec("sleep", 200);
+    assert_eq!(
+        (&*name(100), &*name(199), &*name(200)),
+        ("fetch", "fetch", "sleep")
+    );
+    processes.exited(10);
+    resources.exited(10, 300);
+    proc.process(10, 1, 7, "/bin/worker", &[b"worker"]);
+    resources.observe(10, "worker", 400);
+    assert_eq!(
+        (&*name(100), &*name(299), &*name(350)),
+        ("fetch", "sleep", "worker")
+    );
+    // Only the last few are kept; what is older counts as the eldest's.
+    for n in 0..100u64 {
+        exec("worker", 1000 + n);
+    }
+    assert_eq!(name(100), "worker");
+}
+
+#[test]
+fn what_files_tell_is_filled_in_and_not_waited_for_too_long() {
+    let proc = Proc::make();
+    let (_, resources, stats) = resources(&proc.root);
+    // In C, Go or Rust: only the file can tell.
+    proc.process(10, 1, 5, "/usr/bin/shop", &[b"shop"]);
+    resources.observe(10, "shop", 1);
+    assert!(!resources.is_settled(10, 1));
+    assert_eq!(resources.multiplexes_threads(10), None);
+    std::thread::sleep(PATIENCE);
+    assert!(resources.is_settled(10, 1));
+    assert!(resources.is_settled(10, 1));
+    assert_eq!(stats.resource_late.get(), 1);
+    let early = resources.of(10, 1);
+    assert_eq!(
+        (early.service(), text(&early, "process.owner")),
+        ("shop", None)
+    );
+    assert!(resources.is_asked(10));
+    resources.catch_up();
+    let late = resources.of(10, 1);
+    assert_eq!(text(&late, "process.owner"), Some("root"));
+    assert_eq!(resources.multiplexes_threads(10), Some(false));
+    assert!(Arc::ptr_eq(&late, &resources.of(10, 1)));
+    // Told by its name.
+    proc.process(11, 1, 5, "/usr/bin/node", &[b"node"]);
+    resources.observe(11, "node", 1);
+    assert_eq!(resources.multiplexes_threads(11), Some(true));
+    // Nothing to be found out.
+    resources.answer(&resources.processes.get(11), None);
+    assert!(resources.is_settled(11, 1) && !resources.is_asked(11));
+    assert_eq!(stats.resource_late.get(), 2);
+}
+
+#[test]
+fn what_is_asked_is_bounded() {
+    let proc = Proc::make();
+    let (_, resources, stats) = resources(&proc.root);
+    proc.process(1, 0, 5, "/bin/x", &[b"x"]);
+    let process = resources.processes.get(1);
+    for pid in 0..5000 {
+        let snapshot = Snapshot {
+            pid,
+            ..(*process).clone()
+        };
+        resources.meet(Arc::new(snapshot), 1);
+    }
+    assert_eq!(resources.asked().len(), MAX_ASKED);
+    assert_eq!(stats.resource_late.get(), 5000 - MAX_ASKED as u64);
+    assert!(resources.is_settled(4999, 1));
 }

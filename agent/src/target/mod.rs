@@ -29,6 +29,8 @@ pub mod scan;
 
 pub mod selection;
 
+pub mod users;
+
 pub use process::Snapshot;
 pub use scan::{Processes, Targets};
 pub use selection::{Reason, Selector, Verdict};

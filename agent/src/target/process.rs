@@ -5,6 +5,11 @@
 //! reads; a snapshot is then partial, never an error. Of the environment only `OTEL_SERVICE_NAME`
 //! and `OTEL_RESOURCE_ATTRIBUTES` are kept, and the buffer it was read into is wiped.
 //!
+//! Nothing but procfs is touched here: what a process sees as its files may be on a file system that
+//! never answers (see `resource::look`). `cmdline` and `environ` are memory of the process: the kernel
+//! refuses to read there what a file backs (4.18 fs/proc/base.c, FOLL_ANON), and a page that user
+//! space would have to provide is an error; what is left is to wait for a change of its mappings.
+//!
 //! procfs gives the handle on /proc/PID (which keeps meaning this process when the id is reused)
 //! and the cgroup parser. `stat`, `status`, `cmdline` and `environ` are parsed here: the crate's
 //! parsers read without bound, refuse what is not UTF-8 and drop empty arguments.
@@ -13,12 +18,10 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use procfs::FromBufRead;
 use procfs::ProcessCGroups;
 
-use super::cache::Cache;
 use super::container::Place;
 use super::files;
 
@@ -42,7 +45,7 @@ pub struct Environ {
     pub resource_attributes: Option<Box<str>>,
 }
 
-/// One process at one moment. Paths are as the process sees them; see [`Snapshot::inside`].
+/// One process at one moment. Paths are as the process sees them; see [`Snapshot::root`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Process id, in the namespace of the procfs that was read.
@@ -63,8 +66,6 @@ pub struct Snapshot {
     pub environ: Environ,
     /// Effective user id.
     pub uid: Option<u32>,
-    /// Name of that user, where a passwd file knows it, else the number.
-    pub owner: Option<Arc<str>>,
     /// Distinct cgroup paths; the most telling one first.
     pub cgroups: Vec<Box<str>>,
     /// Container and pod, by the cgroup paths.
@@ -109,11 +110,15 @@ impl Snapshot {
             && (self.parent == 2 || self.pid == 2)
     }
 
-    /// Where the agent finds `path`, as the process sees it, while the process lives.
-    pub fn inside(&self, proc: &Path, path: &str) -> PathBuf {
-        proc.join(self.pid.to_string())
-            .join("root")
-            .join(path.trim_start_matches('/'))
+    /// Whether it was gone, or a zombie, before it could be read: it is known by the kernel's name
+    /// for it alone, which is a thread's where no exec was seen.
+    pub fn is_bare(&self) -> bool {
+        self.exe.is_none() && self.argv.is_empty() && !self.is_kernel()
+    }
+
+    /// Where the agent finds the files the process sees, while the process lives.
+    pub fn root(&self, proc: &Path) -> PathBuf {
+        proc.join(self.pid.to_string()).join("root")
     }
 
     /// After exec of a process that was gone too soon: what exec does not change.
@@ -123,7 +128,6 @@ impl Snapshot {
             self.parent = before.parent;
         }
         self.uid = before.uid;
-        self.owner = before.owner.clone();
         self.cgroups = before.cgroups.clone();
         self.place = before.place.clone();
         self.inner_pid = before.inner_pid;
@@ -139,25 +143,19 @@ pub fn base_name(path: &str) -> &str {
         .unwrap_or(path)
 }
 
-/// Reads snapshots; keeps the buffer and the user names between them.
+/// Reads snapshots; keeps the buffer between them.
 #[derive(Debug)]
 pub struct Reader {
     proc: PathBuf,
     buffer: Vec<u8>,
-    users: Cache<(u64, u32), Arc<str>>,
-    own_mount: u64,
 }
 
 impl Reader {
     /// A reader of the procfs mounted at `proc`.
     pub fn new(proc: impl Into<PathBuf>) -> Self {
-        let proc = proc.into();
-        let own_mount = inode(&proc.join("self/ns/mnt"));
         Self {
-            proc,
+            proc: proc.into(),
             buffer: vec![0; BUFFER],
-            users: Cache::new(MAX_USERS),
-            own_mount,
         }
     }
 
@@ -208,7 +206,6 @@ impl Reader {
         if let Ok(path) = handle.cwd() {
             snapshot.cwd = Some(lossy(path.as_os_str().as_bytes(), PATH_LIMIT));
         }
-        snapshot.owner = snapshot.uid.map(|uid| self.owner(&snapshot, uid));
         Some(snapshot)
     }
 
@@ -247,29 +244,6 @@ impl Reader {
             net: inode(&folder.join("net")),
             pid: inode(&folder.join("pid")),
         }
-    }
-
-    /// A container's users are those of its own passwd file.
-    fn owner(&mut self, snapshot: &Snapshot, uid: u32) -> Arc<str> {
-        let mount = snapshot.namespaces.mount;
-        if let Some(name) = self.users.get(&(mount, uid)) {
-            return Arc::clone(name);
-        }
-        let own = mount == 0 || mount == self.own_mount;
-        let inside = snapshot.inside(&self.proc, "/etc/passwd");
-        let name = (!own)
-            .then(|| user(&files::text(&inside, PASSWD_READ).ok()?, uid))
-            .flatten()
-            .or_else(|| {
-                user(
-                    &files::own_text(Path::new("/etc/passwd"), PASSWD_READ).ok()?,
-                    uid,
-                )
-            })
-            .unwrap_or_else(|| uid.to_string());
-        let name: Arc<str> = files::cut(&name, OWNER_LIMIT).into();
-        self.users.insert((mount, uid), Arc::clone(&name));
-        name
     }
 }
 
@@ -407,14 +381,6 @@ fn cgroups(bytes: &[u8]) -> (Vec<Box<str>>, Place) {
     (paths.into_iter().map(|(_, _, path)| path).collect(), place)
 }
 
-fn user(passwd: &str, uid: u32) -> Option<String> {
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    })
-}
-
 fn lossy(bytes: &[u8], limit: usize) -> Box<str> {
     let bytes = bytes.get(..limit).unwrap_or(bytes);
     files::cut(&String::from_utf8_lossy(bytes), limit).into()
@@ -422,7 +388,7 @@ fn lossy(bytes: &[u8], limit: usize) -> Box<str> {
 
 /// The inode in `net:[4026531840]`. Following the link would cost twice as much: the kernel then
 /// makes a file of the namespace.
-fn inode(path: &Path) -> u64 {
+pub fn inode(path: &Path) -> u64 {
     let link = std::fs::read_link(path).ok();
     link.and_then(|link| {
         let (_, inode) = link.to_str()?.split_once('[')?;
@@ -438,15 +404,12 @@ const STAT_LIMIT: usize = 4096;
 const STATUS_READ: usize = 8192;
 const CGROUP_READ: usize = 32 * 1024;
 const ARGV_READ: usize = BUFFER;
-const PASSWD_READ: u64 = 1024 * 1024;
 
 /// Kept of all arguments, and of one.
 const ARGV_LIMIT: usize = 4096;
 const ARGUMENT_LIMIT: usize = 512;
 const MAX_ARGUMENTS: usize = 256;
 const MAX_CGROUPS: usize = 8;
-const MAX_USERS: usize = 1024;
 const PATH_LIMIT: usize = 1024;
-const OWNER_LIMIT: usize = 64;
 const SERVICE_NAME_LIMIT: usize = 256;
 const RESOURCE_ATTRIBUTES_LIMIT: usize = 8192;

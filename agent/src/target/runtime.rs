@@ -8,13 +8,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use super::cache::Cache;
 use super::elf::{self, Binary};
 use super::files;
 use super::process::{Snapshot, base_name};
 
 /// What runs in a process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Runtime {
     /// Go.
     Go,
@@ -168,12 +170,12 @@ impl Runtime {
 }
 
 /// What is known of one program.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// What runs in it.
     pub runtime: Runtime,
     /// Its version, where it is visible.
-    pub version: Option<Arc<str>>,
+    pub version: Option<Box<str>>,
     /// [`Runtime::multiplexes_threads`], refined: tokio in Rust, asyncio servers in Python.
     pub multiplexes_threads: bool,
 }
@@ -190,7 +192,21 @@ type FileId = (u64, u64, i64, i64, u64);
 #[derive(Debug, Default)]
 struct FileFacts {
     binary: Binary,
-    version: Option<Arc<str>>,
+    version: Option<Box<str>>,
+}
+
+impl Program {
+    /// By its name and command line alone; `None` where only its files can tell.
+    pub fn by_name(process: &Snapshot) -> Option<Self> {
+        let runtime = named(process)?;
+        let multiplexes_threads = multiplexes(runtime, &process.argv);
+        let enough = runtime.is_language() || multiplexes_threads;
+        enough.then_some(Self {
+            runtime,
+            version: None,
+            multiplexes_threads,
+        })
+    }
 }
 
 impl Runtimes {
@@ -217,19 +233,17 @@ impl Runtimes {
                 .go
                 .as_deref()
                 .filter(|v| !v.is_empty())
-                .map(Arc::from),
+                .map(Box::from),
             Runtime::Nginx | Runtime::Apache | Runtime::EventLoop => facts
                 .binary
                 .product
                 .as_ref()
-                .map(|(_, version)| Arc::from(&**version)),
+                .map(|(_, version)| version.clone()),
             Runtime::Rust | Runtime::Native => None,
             _ => facts.version.clone().or_else(|| version_in_path(process)),
         };
         Program {
-            multiplexes_threads: runtime.multiplexes_threads()
-                || facts.binary.tasks
-                || (runtime == Runtime::Python && is_async_python(&process.argv)),
+            multiplexes_threads: multiplexes(runtime, &process.argv) || facts.binary.tasks,
             runtime,
             version,
         }
@@ -287,6 +301,10 @@ impl Runtimes {
     }
 }
 
+fn multiplexes(runtime: Runtime, argv: &[Box<str>]) -> bool {
+    runtime.multiplexes_threads() || (runtime == Runtime::Python && is_async_python(argv))
+}
+
 fn named(process: &Snapshot) -> Option<Runtime> {
     Runtime::of_name(process.exe_name()).or_else(|| {
         // Where the executable is not known, the title may still be.
@@ -313,13 +331,11 @@ fn executable(process: &Snapshot, link: &Path) -> Option<(File, Metadata)> {
 }
 
 /// Versions that stand in a small file beside the executable.
-fn version_beside(proc: &Path, process: &Snapshot, runtime: Runtime) -> Option<Arc<str>> {
+fn version_beside(proc: &Path, process: &Snapshot, runtime: Runtime) -> Option<Box<str>> {
     let exe = process.exe.as_deref()?;
     let prefix = Path::new(exe).parent()?.parent()?.to_str()?;
-    let read = |name: &str| {
-        let path = process.inside(proc, &format!("{prefix}/{name}"));
-        files::text(&path, SMALL_FILE).ok()
-    };
+    let read =
+        |name: &str| files::text(&process.root(proc), &format!("{prefix}/{name}"), SMALL_FILE).ok();
     match runtime {
         // JAVA_VERSION="17.0.9"
         Runtime::Jvm => read("release")?.lines().find_map(|line| {
@@ -347,7 +363,7 @@ fn version_beside(proc: &Path, process: &Snapshot, runtime: Runtime) -> Option<A
 
 /// `/usr/bin/python3.11`, `~/.pyenv/versions/3.11.4/bin/python3.11`, `…/node/v20.1.0/bin/node`:
 /// the longest version in the path wins.
-fn version_in_path(process: &Snapshot) -> Option<Arc<str>> {
+fn version_in_path(process: &Snapshot) -> Option<Box<str>> {
     let exe = process.exe.as_deref()?;
     exe.split('/')
         .filter_map(|part| {
@@ -362,7 +378,7 @@ fn version_in_path(process: &Snapshot) -> Option<Arc<str>> {
         .max_by_key(|version| version.split('.').count())
 }
 
-fn version(text: &str) -> Option<Arc<str>> {
+fn version(text: &str) -> Option<Box<str>> {
     let right = !text.is_empty()
         && text.len() <= MAX_VERSION
         && text

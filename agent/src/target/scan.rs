@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::Selection;
-use crate::event::Process;
+use crate::event::{Nanos, Process};
 use crate::stats::Stats;
 
 use super::cache::Cache;
@@ -29,6 +29,8 @@ pub struct Processes {
 struct Known {
     snapshot: Arc<Snapshot>,
     checked: Instant,
+    /// When its reading began, by the kernel side's clock.
+    read: Nanos,
     exited: bool,
 }
 
@@ -51,7 +53,8 @@ impl Processes {
 
     /// What is known of a process, read if nothing is; that it lives is not checked again.
     pub fn get(&self, pid: u32) -> Arc<Snapshot> {
-        self.known(pid).unwrap_or_else(|| self.renew(pid, 0, ""))
+        self.known(pid)
+            .unwrap_or_else(|| self.renew(pid, 0, "", Nanos::MAX))
     }
 
     /// What is known already.
@@ -72,14 +75,14 @@ impl Processes {
             None => None,
         };
         let Some(known) = known else {
-            return self.renew(pid, 0, comm);
+            return self.renew(pid, 0, comm, Nanos::MAX);
         };
         let start = self.reader().start(pid);
         match start {
             None if !known.seen && known.comm.is_empty() && !comm.is_empty() => {
-                self.renew(pid, 0, comm)
+                self.renew(pid, 0, comm, Nanos::MAX)
             }
-            Some(start) if start != known.start => self.renew(pid, 0, comm),
+            Some(start) if start != known.start => self.renew(pid, 0, comm, Nanos::MAX),
             _ => {
                 if let Some(entry) = self.lock().get(&pid) {
                     entry.checked = Instant::now();
@@ -89,9 +92,10 @@ impl Processes {
         }
     }
 
-    /// A process became another program.
+    /// A process became another program. One that is gone since may have been read in between, as
+    /// another ring told of it first.
     pub fn execed(&self, event: &Process) -> Arc<Snapshot> {
-        self.renew(event.process, event.parent, &event.comm)
+        self.renew(event.process, event.parent, &event.comm, event.time)
     }
 
     /// A process ended; what is known of it stays for the spans that are still to come.
@@ -111,15 +115,24 @@ impl Processes {
             .collect()
     }
 
-    fn renew(&self, pid: u32, parent: u32, comm: &str) -> Arc<Snapshot> {
+    /// Reads a process anew. Where that comes too late, what was read since `since` still holds.
+    fn renew(&self, pid: u32, parent: u32, comm: &str, since: Nanos) -> Arc<Snapshot> {
+        let now = monotonic();
         let read = self.reader().read(pid);
-        let snapshot = Arc::new(match read {
-            Some(snapshot) => {
-                self.stats.target_snapshots.add(1);
-                snapshot
+        if read.as_ref().is_none_or(Snapshot::is_bare) {
+            if let Some(known) = self.lock().get(&pid)
+                && known.read >= since
+                && !known.snapshot.is_bare()
+            {
+                return Arc::clone(&known.snapshot);
             }
+            self.stats.target_gone.add(1);
+        } else {
+            self.stats.target_snapshots.add(1);
+        }
+        let snapshot = Arc::new(match read {
+            Some(snapshot) => snapshot,
             None => {
-                self.stats.target_gone.add(1);
                 let mut snapshot = Snapshot::gone(pid, parent, comm);
                 if let Some(before) = self.lock().get(&pid).filter(|known| !known.exited) {
                     snapshot.inherit(&before.snapshot);
@@ -130,6 +143,7 @@ impl Processes {
         let known = Known {
             snapshot: Arc::clone(&snapshot),
             checked: Instant::now(),
+            read: now,
             exited: false,
         };
         let evicted = self.lock().insert(pid, known);
@@ -380,6 +394,11 @@ impl Targets {
     fn judged(&self) -> MutexGuard<'_, Cache<u32, Judged>> {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn monotonic() -> Nanos {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
 /// The agent's id in the procfs in use, which may be the host's while the agent is in a container.

@@ -6,8 +6,9 @@ use std::time::Instant;
 use super::fixture::{Proc, Real};
 use super::process::Reader;
 use super::runtime::{Runtime, Runtimes};
+use super::users::Users;
 use super::*;
-use crate::event::Process;
+use crate::event::{Nanos, Process};
 use crate::stats::Stats;
 
 fn exec(process: u32, parent: u32, comm: &str) -> Process {
@@ -50,7 +51,10 @@ fn a_process_of_a_fixture() {
     assert_eq!(snapshot.cgroup(), "/a/b");
     assert_eq!(snapshot.cgroups.len(), 3);
     assert_eq!(snapshot.inner_pid, 7);
-    assert_eq!(snapshot.owner.as_deref(), Some("root"));
+    assert_eq!(
+        Users::new(&proc.root).of(&snapshot).as_deref(),
+        Some("root")
+    );
     assert_eq!(snapshot.namespaces.net, 4_026_531_840);
     assert_eq!(snapshot.namespaces.mount, 0);
 }
@@ -96,7 +100,6 @@ fn hostile_contents() {
     );
     assert!(snapshot.argv.iter().map(|a| a.len()).sum::<usize>() <= 4096);
     assert_eq!(snapshot.uid, None);
-    assert_eq!(snapshot.owner, None);
     // Very many arguments; the last of a long class path is still there.
     let class_path = vec![b'p'; 100_000];
     proc.put(
@@ -139,7 +142,7 @@ fn real_programs() {
             "{program}: {snapshot:?}"
         );
         assert!(!format!("{snapshot:?}").contains("must-not-be-kept"));
-        assert!(snapshot.owner.is_some() && snapshot.cwd.is_some() && snapshot.start > 0);
+        assert!(snapshot.uid.is_some() && snapshot.cwd.is_some() && snapshot.start > 0);
         assert!(
             snapshot.namespaces.mount > 0
                 && snapshot.namespaces.net > 0
@@ -212,12 +215,15 @@ fn ids_are_reused() {
     assert!(!Arc::ptr_eq(&two, &three));
     // Gone before it could be read: the kernel's name, and what exec does not change.
     proc.remove(10);
-    let four = processes.execed(&exec(10, 1, "four"));
+    let four = processes.execed(&Process {
+        time: Nanos::MAX - 1,
+        ..exec(10, 1, "four")
+    });
     assert_eq!(
         (&*four.comm, four.exe_name(), four.start, four.seen),
         ("four", "four", 6, false)
     );
-    assert_eq!(four.owner.as_deref(), Some("root"));
+    assert_eq!(four.uid, Some(0));
     assert_eq!(
         (stats.target_snapshots.get(), stats.target_gone.get()),
         (3, 1)
@@ -225,6 +231,36 @@ fn ids_are_reused() {
     // Asked for before anyone knew a name for it.
     assert_eq!(processes.get(77).exe_name(), "");
     assert_eq!(processes.sight(77, "late").exe_name(), "");
+}
+
+/// A connection is told of by one ring before the exec by another, and by then the process is gone.
+#[test]
+fn an_exec_that_is_told_too_late_takes_nothing_back() {
+    let proc = Proc::make();
+    let stats = Arc::new(Stats::default());
+    let processes = Processes::new(proc.root.clone(), Arc::clone(&stats));
+    let late = |time| {
+        processes.execed(&Process {
+            time,
+            ..exec(10, 1, "curl")
+        })
+    };
+    proc.process(10, 1, 5, "/usr/bin/curl", &[b"curl", b"http://h/"]);
+    let read = processes.sight(10, "curl");
+    // A zombie has neither arguments nor an executable.
+    proc.process(10, 1, 5, "", &[]);
+    assert!(Arc::ptr_eq(&late(1), &read));
+    proc.remove(10);
+    assert!(Arc::ptr_eq(&late(1), &read));
+    assert_eq!(stats.target_gone.get(), 0);
+    // What was read before the exec is of another program.
+    let gone = late(Nanos::MAX - 1);
+    assert_eq!((gone.exe_name(), gone.is_bare()), ("curl", true));
+    assert_eq!(stats.target_gone.get(), 1);
+    proc.process(11, 1, 5, "", &[]);
+    let zombie = processes.sight(11, "x");
+    assert!(zombie.seen && zombie.is_bare());
+    assert_eq!(stats.target_gone.get(), 2);
 }
 
 #[test]

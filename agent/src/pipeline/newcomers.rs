@@ -1,0 +1,186 @@
+//! Processes that appeared, until it is known whether they share their threads between requests:
+//! that decides about links, and may be a matter of files that are slow. Nothing that happened since
+//! is linked before it is known; where that takes too long, their threads are no evidence until it is.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use super::reader::Arrival;
+use crate::event::Nanos;
+use crate::resource::{PATIENCE, Resources};
+
+/// What the linker is to be told of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It came, became another program or ended: what was known of its threads is void.
+    Forget,
+    /// Its threads are no evidence.
+    NoThreads,
+}
+
+/// Those of which it is not known yet.
+#[derive(Debug, Default)]
+pub struct Newcomers {
+    /// Since when, and up to where everything had come in then.
+    waited_for: HashMap<u32, (Instant, Nanos)>,
+    /// For these nobody waits any more, and their threads are not believed.
+    doubted: HashSet<u32>,
+    /// How many answers there were when the doubted were looked through.
+    answers: u64,
+}
+
+impl Newcomers {
+    /// Takes in what came and went, everything up to `progress` having come in. What is said goes to
+    /// `tell`; the answer is up to where can be linked. The `last` time nobody is waited for.
+    pub fn greet(
+        &mut self,
+        arrivals: Vec<Arrival>,
+        resources: &Resources,
+        progress: Nanos,
+        last: bool,
+        mut tell: impl FnMut(Word, u32),
+    ) -> Nanos {
+        for arrival in arrivals {
+            let (Arrival::Process(process) | Arrival::Gone(process)) = arrival;
+            tell(Word::Forget, process);
+            self.waited_for.remove(&process);
+            self.doubted.remove(&process);
+            if arrival == Arrival::Process(process) {
+                let since = (Instant::now(), progress);
+                self.waited_for.insert(process, since);
+            }
+        }
+        let answers = resources.answers();
+        if answers != self.answers {
+            self.answers = answers;
+            self.doubted.retain(|&process| {
+                let sharing = resources.multiplexes_threads(process);
+                if sharing == Some(false) {
+                    tell(Word::Forget, process);
+                }
+                sharing.is_none() && resources.is_asked(process)
+            });
+        }
+        self.waited_for.retain(|&process, (since, _)| {
+            let sharing = resources.multiplexes_threads(process);
+            let patient = !last && since.elapsed() < PATIENCE;
+            if sharing.is_none() && patient && resources.is_asked(process) {
+                return true;
+            }
+            if sharing != Some(false) {
+                tell(Word::NoThreads, process);
+            }
+            if sharing.is_none() && self.doubted.len() < DOUBTED {
+                self.doubted.insert(process);
+            }
+            false
+        });
+        let held = self.waited_for.values().map(|(_, progress)| *progress);
+        held.fold(progress, Nanos::min)
+    }
+
+    /// Whether nobody is waited for.
+    pub fn is_empty(&self) -> bool {
+        self.waited_for.is_empty()
+    }
+}
+
+/// Processes whose threads are not believed for want of an answer, and may be once there is one.
+const DOUBTED: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::resource::look::{Looker, Question};
+    use crate::stats::Stats;
+    use crate::target::Processes;
+    use crate::target::fixture::Proc;
+
+    struct Bench {
+        proc: Proc,
+        resources: Resources,
+        newcomers: Newcomers,
+    }
+
+    impl Bench {
+        /// Of 10, which only its file can tell of, and 11, which is known by its name.
+        fn new() -> Self {
+            let proc = Proc::make();
+            proc.process(10, 1, 5, "/usr/bin/shop", &[b"shop"]);
+            proc.process(11, 1, 5, "/usr/bin/python3", &[b"python3"]);
+            proc.process(12, 1, 5, "/usr/bin/node", &[b"node"]);
+            let stats = Arc::new(Stats::default());
+            let processes = Arc::new(Processes::new(proc.root.clone(), Arc::clone(&stats)));
+            let resources = Resources::new(processes, &Config::default(), stats);
+            Self {
+                proc,
+                resources,
+                newcomers: Newcomers::default(),
+            }
+        }
+
+        fn greet(&mut self, new: &[u32], progress: Nanos, last: bool) -> (Nanos, Vec<(Word, u32)>) {
+            let mut told = Vec::new();
+            let arrivals = new.iter().copied().map(Arrival::Process).collect();
+            let resources = &self.resources;
+            let limit =
+                self.newcomers
+                    .greet(arrivals, resources, progress, last, |word, process| {
+                        told.push((word, process));
+                    });
+            (limit, told)
+        }
+
+        fn answer(&self) {
+            let mut looker = Looker::new(&self.proc.root);
+            while let Some(process) = self.resources.next(Duration::ZERO) {
+                let answer = looker.answer(Question::about(&process));
+                self.resources.answer(&process, Some(answer));
+            }
+        }
+    }
+
+    use Word::{Forget, NoThreads};
+
+    #[test]
+    fn nothing_is_linked_before_it_is_known() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.greet(&[10], 100, false), (100, vec![(Forget, 10)]));
+        assert_eq!(bench.greet(&[], 200, false), (100, vec![]));
+        bench.answer();
+        assert_eq!(bench.greet(&[], 300, false), (300, vec![]));
+        // Names are enough.
+        let all = bench.greet(&[11, 12], 400, false);
+        assert_eq!(
+            all,
+            (400, vec![(Forget, 11), (Forget, 12), (NoThreads, 12)])
+        );
+    }
+
+    #[test]
+    fn threads_are_no_evidence_until_it_is_known() {
+        let mut bench = Bench::new();
+        bench.greet(&[10], 100, false);
+        std::thread::sleep(PATIENCE);
+        assert_eq!(bench.greet(&[], 200, false), (200, vec![(NoThreads, 10)]));
+        assert_eq!(bench.greet(&[], 300, false), (300, vec![]));
+        bench.answer();
+        assert_eq!(bench.greet(&[], 400, false), (400, vec![(Forget, 10)]));
+        assert_eq!(bench.greet(&[], 500, false), (500, vec![]));
+    }
+
+    #[test]
+    fn nobody_is_waited_for_at_the_end_or_in_vain() {
+        let mut bench = Bench::new();
+        let told = vec![(Forget, 10), (NoThreads, 10)];
+        assert_eq!(bench.greet(&[10], 100, true), (100, told.clone()));
+        let process = bench.resources.next(Duration::ZERO).expect("it was asked");
+        bench.resources.answer(&process, None);
+        assert_eq!(bench.greet(&[10], 200, false), (200, told));
+        assert!(bench.newcomers.is_empty());
+    }
+}
