@@ -54,7 +54,7 @@ enum What {
     /// Instructions per request and per program in guests, held against tests/vm/baseline.json.
     ///
     /// Guest time counts executed instructions, so this repeats on a busy machine. It fails where
-    /// anything is over 5 % above the baseline (and so does `cargo xtask test`, step cost); `--save`
+    /// anything is over a tenth above the baseline (and so does `cargo xtask test`, step cost); `--save`
     /// makes the figures of this run the baseline.
     Vm(Gate),
 }
