@@ -29,6 +29,8 @@ mod process;
 mod socket;
 #[cfg(target_arch = "bpf")]
 mod syscall;
+#[cfg(target_arch = "bpf")]
+mod transfer;
 
 /// Tracing helpers are for GPL-compatible programs: this one is Apache-2.0 or GPL-2.0.
 #[cfg(target_arch = "bpf")]

@@ -4,13 +4,13 @@
 use agent_ebpf::abi::{CHUNK, COUNTERS, FIELD_COUNT, Open, Segment, TAIL};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 
 use crate::batch::Batch;
 use crate::connection::Connection;
 use crate::framing::Look;
 use crate::iovec::Walk;
-use crate::syscall::Transfers;
+use crate::transfer::{Delivery, Transfers};
 
 /// Process id of the agent: its own traffic is dropped before anything else.
 #[unsafe(no_mangle)]
@@ -54,6 +54,12 @@ pub static BATCHES: LruHashMap<u32, Batch> = LruHashMap::with_max_entries(1024, 
 /// The call that is being looked at on the fall-back path.
 #[map]
 pub static TRANSFERS: PerCpuArray<Transfers> = PerCpuArray::with_max_entries(1, 0);
+/// The transfer that [`DELIVER`]'s program is called for.
+#[map]
+pub static DELIVERY: PerCpuArray<Delivery> = PerCpuArray::with_max_entries(1, 0);
+/// The program that delivers bytes where one program is too much for the kernel's verifier.
+#[map]
+pub static DELIVER: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// The sum is raised whenever PROCESSES or WISHES changed, so that connections look again. Slot 0
 /// is raised by the kernel side, slot 1 by user space: neither can undo the other's.
 #[map]

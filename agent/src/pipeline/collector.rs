@@ -25,7 +25,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Of the endpoints in use. Asks the resolver where they are names, for [`LONGEST`] at most.
+    /// Of the endpoints in use. Asks the resolver where they are names, for `LONGEST` at most.
     pub fn of(config: &Config) -> Self {
         if !config.selection.exclude_collector {
             return Self::default();

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_ebpf::abi::{COUNTERS, Counter, verdict, wish};
 use anyhow::{Context as _, Result, anyhow};
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::Program;
 use aya::programs::raw_trace_point::RawTracePointLink;
 use aya::programs::tp_btf::BtfTracePointLink;
@@ -37,6 +37,8 @@ pub struct Probe {
     always: Vec<Link>,
     /// What sees traffic, while somebody is traced.
     links: Vec<Link>,
+    /// What one program calls; the kernel empties it when its last descriptor is closed.
+    chain: Option<ProgramArray<MapData>>,
     hot: bool,
     logger: Option<EbpfLogger<Diagnostics>>,
 }
@@ -87,6 +89,7 @@ const SYSCALL: Programs = &[
 /// The same for kernels without bpf_loop.
 const SYSCALL_OLD: Programs = &[
     ("returned_old", "sys_exit"),
+    ("delivered_old", "sys_exit"),
     ("state_changed_fallback", "inet_sock_set_state"),
     ("destroyed_fallback", "tcp_destroy_sock"),
 ];
@@ -101,9 +104,15 @@ const UNTYPED: Programs = &[
 /// The same for kernels without bpf_loop.
 const UNTYPED_OLD: Programs = &[
     ("returned_untyped_old", "sys_exit"),
+    ("delivered_untyped_old", "sys_exit"),
     ("state_changed_fallback", "inet_sock_set_state"),
     ("destroyed_fallback", "tcp_destroy_sock"),
 ];
+
+/// Whether a program is the rest of another, which calls it: loaded, and not attached.
+fn called(program: &str) -> bool {
+    program.starts_with("delivered")
+}
 
 /// A refusal without the verifier's account of every instruction: its first and last lines.
 fn in_brief(error: &dyn std::error::Error) -> String {
@@ -182,6 +191,7 @@ impl Probe {
             control,
             always: Vec::new(),
             links: Vec::new(),
+            chain: None,
             hot: false,
             logger,
         };
@@ -190,6 +200,7 @@ impl Probe {
                 .load_program(program, tracepoint, btf.as_ref())
                 .map_err(|e| kernel.explain(e))?;
         }
+        probe.chain()?;
         for &(program, tracepoint) in PROCESS {
             let link = probe.attach(program, tracepoint)?;
             probe.always.push(link);
@@ -255,7 +266,7 @@ impl Probe {
             return Ok(());
         }
         for &(program, tracepoint) in self.programs {
-            if hot {
+            if hot && !called(program) {
                 let link = self.attach(program, tracepoint)?;
                 self.links.push(link);
             }
@@ -284,6 +295,20 @@ impl Probe {
             other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
         }
         .map_err(|error| anyhow!("load {name} for {tracepoint}: {}", in_brief(&error)))
+    }
+
+    /// Lets a program be called that is part of another.
+    fn chain(&mut self) -> Result<()> {
+        let Some(&(name, _)) = self.programs.iter().find(|(name, _)| called(name)) else {
+            return Ok(());
+        };
+        let map = self.ebpf.take_map("DELIVER").context("no map DELIVER")?;
+        let mut array = ProgramArray::try_from(map)?;
+        array
+            .set(0, self.program(name)?.fd()?, 0)
+            .with_context(|| format!("let {name} be called"))?;
+        self.chain = Some(array);
+        Ok(())
     }
 
     fn attach(&mut self, name: &str, tracepoint: &str) -> Result<Link> {

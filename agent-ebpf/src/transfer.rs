@@ -1,0 +1,293 @@
+//! One transfer of a call on the fall-back path: the socket behind its descriptor, what is kept of
+//! it, where in the stream its bytes are, and who delivers them.
+
+use agent_ebpf::abi::{Counter, EGRESS, Field, INGRESS};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+};
+use aya_ebpf::programs::RawTracePointContext;
+use core::ffi::c_void;
+
+use crate::arch::{Arguments, NO_SYSCALL, call};
+use crate::connection::{self, Call, Connection, Net};
+use crate::emit;
+use crate::iovec::Walker;
+use crate::kernel::{Pointer, Untyped, read};
+use crate::maps::{DELIVER, DELIVERY, SOCKETS};
+use crate::payload;
+
+/// Where the bytes of a transfer that was found are delivered.
+#[derive(Clone, Copy)]
+pub enum Rest {
+    /// In the same program: kernels with bpf_loop.
+    Here,
+    /// In a program of its own, by a tail call with this context: verifiers before 5.17 walk through
+    /// the second half once for each way through the first, and have no patience for the product.
+    Called(*mut c_void),
+}
+
+/// What of a call is being looked at. Kept in a map, as a walk over iovecs is.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Transfers {
+    /// As the call was asked, or of one message.
+    pub arguments: Arguments,
+    /// As bpf_get_current_pid_tgid gives it.
+    pub pid_tgid: u64,
+    /// Array of a call for several messages, else 0.
+    pub array: u64,
+    /// Bytes of the call's messages that were not looked at yet; the result of any other call.
+    pub left: i64,
+    /// Whether TCP throws away what is received.
+    pub discards: bool,
+}
+
+/// Which way a call moves bytes.
+#[inline(always)]
+fn way(arguments: &Arguments) -> u8 {
+    match arguments.number {
+        call::READ
+        | call::READV
+        | call::RECVFROM
+        | call::RECVMSG
+        | call::RECVMMSG
+        | call::PREADV2 => INGRESS,
+        _ => EGRESS,
+    }
+}
+
+/// That way, and the socket; of splice's two descriptors, the one that is a socket.
+#[inline(always)]
+fn end_of(arguments: &Arguments) -> (u8, Option<(Untyped, u32)>) {
+    let found = socket_of(arguments.value[0]);
+    if arguments.number != call::SPLICE {
+        return (way(arguments), found);
+    }
+    match found {
+        Some(_) => (INGRESS, found),
+        None => (EGRESS, socket_of(arguments.value[2])),
+    }
+}
+
+/// One transfer, or one message of several.
+#[inline(always)]
+pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
+    let mut arguments = transfers.arguments;
+    let pid_tgid = transfers.pid_tgid;
+    let (way, found) = end_of(&arguments);
+    let Some((socket, inode)) = found else { return };
+    let Some(tcp) = connection::kind_of(socket) else {
+        return;
+    };
+    // SAFETY: no arguments.
+    let time = unsafe { bpf_ktime_get_ns() };
+    let Some(state) = state_of(socket, inode, tcp, time, result) else {
+        return;
+    };
+    if !state.wanted_by((pid_tgid >> 32) as u32) {
+        return;
+    }
+    if result <= 0 {
+        let asked = result != 0 || arguments.value[2] != 0;
+        let now = socket.field(Field::SkState);
+        if let Some((how, errno)) = connection::ending(result, way, now, tcp)
+            && (state.opened != 0 && asked)
+        {
+            connection::end(state, how, errno, time, pid_tgid);
+        }
+        return;
+    }
+    if tcp && transfers.discards {
+        arguments.number = NO_SYSCALL;
+    }
+    let call = Call {
+        time,
+        pid_tgid,
+        way,
+        length: result as u32,
+    };
+    let mut at = position(socket, tcp, way).wrapping_sub(transfers.left as u32);
+    let known = state.sequence[(way & 1) as usize];
+    // How far the call's other messages have brought TCP, nobody has added up on an old kernel.
+    if transfers.array != 0 && known != 0 && matches!(rest, Rest::Called(_)) {
+        at = known.wrapping_add(call.length);
+    }
+    if state.opened == 0 {
+        let whole = Call {
+            length: call.length.wrapping_add(transfers.left as u32),
+            ..call
+        };
+        if !introduce(state.id, socket, tcp, whole) {
+            state.lost = state.lost.wrapping_add(1);
+            return;
+        }
+        state.begin(tcp.then_some(socket), way);
+    }
+    let offset = connection::advance(state, socket, way, call.length, at);
+    if tcp {
+        opposite(state, socket, call);
+    }
+    state.mover[(way & 1) as usize] = pid_tgid as u32;
+    match rest {
+        Rest::Here => payload::deliver(state, &arguments, call, offset, Walker::Loop, false),
+        Rest::Called(context) => {
+            hand_on(context, Delivery::new(arguments, call, offset, socket));
+            // It came back: nobody delivers.
+            state.lost = state.lost.wrapping_add(1);
+        }
+    }
+}
+
+/// Goes on in the other program, and does not come back.
+#[inline(always)]
+fn hand_on(context: *mut c_void, delivery: Delivery) {
+    if let Some(slot) = DELIVERY.get_ptr_mut(0) {
+        // SAFETY: this CPU's slot and context; these kernels run tracing programs without preemption.
+        unsafe {
+            slot.write(delivery);
+            DELIVER.tail_call(&RawTracePointContext::new(context), 0);
+        }
+    }
+}
+
+/// A transfer on its way to the program that delivers its bytes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Delivery {
+    arguments: Arguments,
+    call: Call,
+    offset: u64,
+    /// Key of [`SOCKETS`].
+    socket: u64,
+}
+
+impl Delivery {
+    #[inline(always)]
+    fn new(arguments: Arguments, call: Call, offset: u64, socket: Untyped) -> Self {
+        Self {
+            arguments,
+            call,
+            offset,
+            socket: socket.address(),
+        }
+    }
+}
+
+/// The second half of a transfer.
+#[inline(always)]
+pub fn deliver() -> i32 {
+    let Some(slot) = DELIVERY.get_ptr(0) else {
+        return 0;
+    };
+    // SAFETY: written by the program that called this one, on this CPU.
+    let Delivery {
+        arguments,
+        call,
+        offset,
+        socket,
+    } = unsafe { *slot };
+    // The entry can have made room for another since: then the next call finds a new connection.
+    if let Some(state) = SOCKETS.get_ptr_mut(socket) {
+        // SAFETY: a map value, valid for the program's run.
+        let state = unsafe { &mut *state };
+        payload::deliver(state, &arguments, call, offset, Walker::Unrolled, false);
+    }
+    0
+}
+
+/// Tells of what went the other way unseen.
+#[inline(always)]
+fn opposite(state: &mut Connection, socket: Untyped, call: Call) {
+    let way = call.way ^ 1;
+    let at = position(socket, true, way);
+    let bytes = connection::unseen(state, socket, way, at, call.pid_tgid as u32);
+    if bytes > 0 {
+        payload::deliver_unseen(state, call, way, bytes);
+    }
+}
+
+/// How far TCP is.
+#[inline(always)]
+fn position(socket: Untyped, tcp: bool, way: u8) -> u32 {
+    match (tcp, way) {
+        (false, _) => 0,
+        (true, EGRESS) => socket.field(Field::WriteSeq),
+        (true, _) => socket.field(Field::CopiedSeq),
+    }
+}
+
+/// Inlined: with any function of its own in a program, verifiers before 6.2 track every number
+/// exactly and lose patience.
+#[inline(always)]
+fn introduce(id: u64, socket: Untyped, tcp: bool, call: Call) -> bool {
+    connection::introduce(
+        id,
+        socket,
+        tcp.then_some(socket),
+        Net::untyped(socket),
+        call,
+    )
+}
+
+/// The socket behind a descriptor of the current process, and its inode number.
+#[inline(always)]
+fn socket_of(fd: u64) -> Option<(Untyped, u32)> {
+    // SAFETY: no arguments.
+    let task = Untyped(unsafe { bpf_get_current_task() } as *const c_void);
+    let files = Untyped(task.field::<u64>(Field::TaskFiles) as *const c_void);
+    let table = Untyped(files.field::<u64>(Field::FilesFdt) as *const c_void);
+    let fd = fd as u32;
+    if fd >= table.field::<u32>(Field::FdtableMaxFds) {
+        return None;
+    }
+    let slots = table.field::<u64>(Field::FdtableFd) as *const c_void;
+    // SAFETY: an address only; the read checks it.
+    let file = read::<u64>(unsafe { slots.byte_add(8 * fd as usize) }, 0);
+    let file = Untyped(file as *const c_void);
+    let inode = Untyped(file.field::<u64>(Field::FileInode) as *const c_void);
+    if inode.field::<u16>(Field::InodeMode) & S_IFMT != S_IFSOCK {
+        return None;
+    }
+    let socket = Untyped(file.field::<u64>(Field::FilePrivateData) as *const c_void);
+    let sk = socket.field::<u64>(Field::SocketSk);
+    (sk != 0).then_some((
+        Untyped(sk as *const c_void),
+        inode.field::<u64>(Field::InodeIno) as u32,
+    ))
+}
+
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
+
+/// The state of a socket by its address; the inode tells whether the address is a new socket's.
+#[inline(always)]
+fn state_of(
+    socket: Untyped,
+    inode: u32,
+    tcp: bool,
+    time: u64,
+    result: i32,
+) -> Option<&'static mut Connection> {
+    let key = socket.address();
+    if let Some(found) = SOCKETS.get_ptr_mut(key) {
+        // SAFETY: a map value, valid for the program's run.
+        let found = unsafe { &mut *found };
+        if found.inode == inode {
+            return Some(found);
+        }
+    }
+    if result <= 0 {
+        return None;
+    }
+    // SAFETY: no arguments. Time and CPU name the connection: a CPU makes one a nanosecond at most.
+    let id = (time << 8) | u64::from(unsafe { bpf_get_smp_processor_id() } & 0xff);
+    if SOCKETS
+        .insert(key, Connection::new(id, tcp, inode), 0)
+        .is_err()
+    {
+        emit::count(Counter::NoState, 1);
+        return None;
+    }
+    // SAFETY: as above.
+    SOCKETS.get_ptr_mut(key).map(|made| unsafe { &mut *made })
+}
