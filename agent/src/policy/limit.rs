@@ -3,7 +3,8 @@
 //! Source: <https://opentelemetry.io/docs/specs/otel/common/#attribute-limits>.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+
+use foldhash::{HashMap, HashMapExt as _};
 
 use crate::config;
 use crate::event::Nanos;

@@ -5,7 +5,7 @@
 //! A service has so many routes at a time; one that was not used for long makes room for another.
 //! What was answered as nothing there makes none, so that a scanner's words take nobody's place.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 
 use crate::config;
 use crate::event::Nanos;

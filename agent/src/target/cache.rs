@@ -1,8 +1,9 @@
 //! A map with a bound: past it, the quarter that was used longest ago goes, at once, so that an
 //! insertion costs O(1) on average and nothing is kept in order in between.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use foldhash::{HashMap, HashMapExt as _};
 
 /// A bounded map that forgets what was not used for longest.
 #[derive(Debug)]

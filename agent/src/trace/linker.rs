@@ -32,12 +32,12 @@ pub struct Settings {
     pub thread: bool,
     /// How long after its end an exchange waits for facts that come late, nanoseconds.
     pub settle: Nanos,
-    /// How far the facts of different shards may be out of order.
-    pub disorder: Nanos,
     /// How long it waits where another side is surely on this host and not seen yet.
     pub patience: Nanos,
     /// How long after its end an exchange is remembered.
     pub retain: Nanos,
+    /// The same of one that was served in a context, which calls made by it may carry on later.
+    pub retain_served: Nanos,
     /// Most exchanges known at once.
     pub capacity: usize,
 }
@@ -54,9 +54,9 @@ impl Settings {
                 .collect(),
             thread: config.thread,
             settle: LATE.saturating_add(drain),
-            disorder: DISORDER.saturating_add(drain),
             patience: 200_000_000,
-            retain: 2_000_000_000,
+            retain: RETAIN.saturating_add(drain),
+            retain_served: 2_000_000_000,
             capacity: 65_536,
         }
     }
@@ -79,6 +79,8 @@ pub struct Linker {
     waiting: VecDeque<(Nanos, Handle)>,
     /// Given out, oldest first, until they are forgotten.
     retired: VecDeque<(Nanos, Handle)>,
+    /// Those of them that were served in a context, when the others have gone.
+    served: VecDeque<(Nanos, Handle)>,
     /// Given out early, for lack of room.
     ready: Vec<Linked>,
 }
@@ -87,7 +89,7 @@ impl Linker {
     /// An empty table. `ids` makes the ids of roots and of server spans.
     pub fn new(settings: Settings, ids: Ids, stats: Arc<Stats>) -> Self {
         Self {
-            threads: Threads::new(settings.capacity, settings.disorder),
+            threads: Threads::new(settings.capacity),
             settings,
             stats,
             ids,
@@ -97,6 +99,7 @@ impl Linker {
             settling: Default::default(),
             waiting: Default::default(),
             retired: Default::default(),
+            served: Default::default(),
             ready: Vec::new(),
         }
     }
@@ -133,6 +136,17 @@ impl Linker {
             && end.saturating_add(self.settings.retain) <= self.watermark
         {
             self.retired.pop_front();
+            let context = |e: &Entry| e.role == Role::Server && e.carried.is_some();
+            if self.table.get(handle).is_some_and(context) {
+                self.served.push_back((end, handle));
+            } else {
+                self.drop_entry(handle);
+            }
+        }
+        while let Some((end, handle)) = self.served.front().copied()
+            && end.saturating_add(self.settings.retain_served) <= self.watermark
+        {
+            self.served.pop_front();
             self.drop_entry(handle);
         }
         self.threads.sweep(self.watermark);
@@ -301,7 +315,8 @@ impl Linker {
     /// Makes room: what was given out first, then the oldest; none is lost that is over.
     fn evict(&mut self) {
         self.stats.trace_evicted.add(1);
-        while let Some((_, handle)) = self.retired.pop_front() {
+        let mut gone = || self.served.pop_front().or_else(|| self.retired.pop_front());
+        while let Some((_, handle)) = gone() {
             if self.table.get(handle).is_some() {
                 return self.drop_entry(handle);
             }
@@ -486,7 +501,7 @@ fn count(stats: &Stats, method: Option<Method>) {
 
 /// Longest a hook takes from its time to its record.
 const LATE: Nanos = 16_000_000;
-/// How far readers get apart beside their drains.
-const DISORDER: Nanos = 100_000_000;
+/// Longer than anything about an exchange is looked for after its end.
+const RETAIN: Nanos = 500_000_000;
 /// Within what time a unix socket's name is not used again.
 const REUSE: Nanos = 50_000_000;

@@ -1,9 +1,10 @@
 //! The exchanges the linker knows: by id, by name on the wire, by the context they carry.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use smallvec::SmallVec;
 
 use super::context::Carried;
@@ -99,7 +100,7 @@ struct Carrying {
 pub(super) struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    ids: HashMap<ExchangeId, Handle, BuildHasherDefault<IdHasher>>,
+    ids: std::collections::HashMap<ExchangeId, Handle, BuildHasherDefault<IdHasher>>,
     /// Client side, server side.
     keys: HashMap<MessageKey, [Option<Handle>; 2]>,
     /// Server exchanges by process and the span their header names.

@@ -763,5 +763,5 @@ proptest! {
 fn a_rarer_drain_is_waited_for() {
     let settings = |drain| Settings::new(&Propagation::default(), Duration::from_millis(drain));
     assert_eq!(settings(4).settle, 20 * MS);
-    assert!(settings(1000).settle > 1000 * MS && settings(1000).disorder > 1000 * MS);
+    assert!(settings(1000).settle > 1000 * MS);
 }

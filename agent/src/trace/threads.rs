@@ -11,8 +11,9 @@
 //! A sign counts only once the answer was seen: bytes that were lost prove nothing. What is never
 //! in here: a guess. Two candidates make none.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use foldhash::{HashMap, HashMapExt as _};
 use smallvec::SmallVec;
 
 use super::table::Handle;
@@ -63,9 +64,75 @@ pub(super) const OPEN: Nanos = Nanos::MAX;
 #[derive(Debug, Default)]
 struct Lane {
     open: SmallVec<[Item; 2]>,
-    closed: VecDeque<Item>,
+    served: Closed,
+    called: Closed,
     /// Whether one was left out: what the thread does is not known any more.
     beyond: bool,
+}
+
+impl Lane {
+    fn closed(&mut self, task: Task) -> &mut Closed {
+        match task {
+            Task::Serve => &mut self.served,
+            Task::Call => &mut self.called,
+        }
+    }
+}
+
+/// What ended, in the order of its end.
+#[derive(Debug, Default)]
+struct Closed {
+    items: VecDeque<Item>,
+    /// No item lasted longer.
+    longest: Nanos,
+}
+
+impl Closed {
+    /// Adds one; nearly always the last to end.
+    fn insert(&mut self, item: Item) {
+        while let Some(first) = self.items.front()
+            && (self.items.len() >= MAX_CLOSED || first.until.saturating_add(KEEP) < item.until)
+        {
+            self.items.pop_front();
+        }
+        self.longest = self.longest.max(item.until.saturating_sub(item.from));
+        let last = self
+            .items
+            .back()
+            .is_none_or(|last| last.until <= item.until);
+        if last {
+            self.items.push_back(item);
+        } else {
+            let at = self
+                .items
+                .partition_point(|other| other.until <= item.until);
+            self.items.insert(at, item);
+        }
+    }
+
+    /// Those that ended after `from`, the last first.
+    fn after(&self, from: Nanos) -> impl Iterator<Item = &Item> {
+        self.items
+            .iter()
+            .rev()
+            .take_while(move |item| item.until > from)
+    }
+
+    /// Those that can have lasted at `at`.
+    fn around(&self, at: Nanos) -> impl Iterator<Item = &Item> {
+        let first = self.items.partition_point(|item| item.until < at);
+        let last = at.saturating_add(self.longest);
+        self.items
+            .range(first..)
+            .take_while(move |item| item.until <= last)
+    }
+
+    /// Forgets the longest when it is gone; whether anything ended since `since`.
+    fn sweep(&mut self, since: Nanos) -> bool {
+        let lasted = |item: &Item| item.until.saturating_sub(item.from);
+        self.longest = self.items.iter().map(lasted).max().unwrap_or(0);
+        self.items.back().is_some_and(|item| item.until >= since)
+    }
 }
 
 /// All threads that serve or call, and the processes that are not believed.
@@ -81,14 +148,12 @@ pub(super) struct Threads {
     /// Processes to be forgotten, from when on, and the count of verdicts at their end.
     gone: VecDeque<(Nanos, u32, u64)>,
     capacity: usize,
-    disorder: Nanos,
     swept: Nanos,
 }
 
 impl Threads {
-    /// At most `capacity` threads and as many disbelieved processes; facts come out of order by
-    /// `disorder` at most.
-    pub fn new(capacity: usize, disorder: Nanos) -> Self {
+    /// At most `capacity` threads and as many disbelieved processes.
+    pub fn new(capacity: usize) -> Self {
         Self {
             lanes: HashMap::new(),
             off: HashMap::new(),
@@ -96,7 +161,6 @@ impl Threads {
             order: VecDeque::new(),
             gone: VecDeque::new(),
             capacity,
-            disorder,
             swept: 0,
         }
     }
@@ -160,16 +224,19 @@ impl Threads {
             lane.beyond = true;
             return None;
         }
-        let (from, disorder) = (item.from, self.disorder);
-        let recent = lane
-            .closed
-            .iter_mut()
-            .rev()
-            .take(LOOK_BACK)
-            .take_while(|other| other.until.saturating_add(disorder) >= from);
         let mut shared = false;
-        for other in lane.open.iter_mut().chain(recent) {
+        for other in &mut lane.open {
             cross(other, &mut item);
+            shared |= other.proves_sharing();
+        }
+        // What ended before this began is not crossed by it.
+        let recent = lane
+            .served
+            .after(item.from)
+            .chain(lane.called.after(item.from));
+        for other in recent.take(LOOK_BACK) {
+            let mut other = *other;
+            cross(&mut other, &mut item);
             shared |= other.proves_sharing();
         }
         lane.open.push(item);
@@ -188,12 +255,7 @@ impl Threads {
         let mut item = lane.open.swap_remove(at);
         item.until = until;
         item.seen = seen;
-        lane.closed.push_back(item);
-        while let Some(first) = lane.closed.front()
-            && (lane.closed.len() > MAX_CLOSED || first.until.saturating_add(KEEP) < until)
-        {
-            lane.closed.pop_front();
-        }
+        lane.closed(item.task).insert(item);
         item.proves_sharing()
     }
 
@@ -207,14 +269,11 @@ impl Threads {
     /// The one exchange `who` was serving at `at`: its handle, and when it was answered.
     pub fn serving(&self, who: Who, at: Nanos) -> Option<(Handle, Nanos)> {
         let lane = self.lanes.get(&who).filter(|lane| !lane.beyond)?;
-        let recent = lane
-            .closed
-            .iter()
-            .rev()
-            .take(LOOK_BACK)
-            .take_while(|item| item.until.saturating_add(self.disorder) >= at);
         let mut found: Option<&Item> = None;
-        for item in lane.open.iter().chain(recent) {
+        for (looked, item) in lane.open.iter().chain(lane.served.around(at)).enumerate() {
+            if looked > LOOK_BACK {
+                return None;
+            }
             if item.task != Task::Serve || item.from > at || item.until < at {
                 continue;
             }
@@ -242,8 +301,9 @@ impl Threads {
         }
         self.swept = now;
         self.lanes.retain(|_, lane| {
-            let recent = |item: &Item| item.until.saturating_add(KEEP) >= now;
-            !lane.open.is_empty() || lane.closed.back().is_some_and(recent)
+            let since = now.saturating_sub(KEEP);
+            let (served, called) = (lane.served.sweep(since), lane.called.sweep(since));
+            !lane.open.is_empty() || served || called
         });
     }
 }
@@ -279,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_late_shard_hides_nothing() {
-        let mut threads = Threads::new(8, 1100 * MS);
+        let mut threads = Threads::new(8);
         let who = (1, 2);
         let mut serve = |handle, from, until| {
             let item = Item {
@@ -304,7 +364,7 @@ mod tests {
 
     #[test]
     fn threads_past_the_bound_are_told() {
-        let mut threads = Threads::new(1, 0);
+        let mut threads = Threads::new(1);
         let [handle, _] = Table::handles();
         let item = Item {
             handle,
@@ -329,7 +389,7 @@ mod tests {
 
     #[test]
     fn who_is_not_believed_is_remembered_within_bounds() {
-        let mut threads = Threads::new(8, 0);
+        let mut threads = Threads::new(8);
         for process in 0..1000 {
             assert!(threads.switch_off(process));
             threads.forget(process, 1);

@@ -151,4 +151,5 @@ fn ensure() -> Result<()> {
 /// Stands between the doctor's output and what follows.
 const MARK: &str = "--- doctor ---\n";
 /// Shell commands that let the doctor speak first.
-pub const DOCTOR: &str = r#"env -u SPANTAP_BIN "$SPANTAP_BIN" doctor -o json; echo "--- doctor ---""#;
+pub const DOCTOR: &str =
+    r#"env -u SPANTAP_BIN "$SPANTAP_BIN" doctor -o json; echo "--- doctor ---""#;
