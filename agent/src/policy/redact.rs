@@ -92,28 +92,30 @@ impl Redactor {
 
     /// `text` without its secrets, or `None` where it had none.
     pub fn text(&self, text: &str) -> Option<String> {
-        if !may_hide(text.as_bytes()) {
-            return None;
-        }
         let mut found = Vec::new();
         find_all(text.as_bytes(), |key| self.is_secret_key(key), &mut found);
-        let mut decoded = Decoded::of(text);
-        for level in 0..=MAX_DECODED {
-            if !decoded.again() {
-                break;
-            }
-            if level == MAX_DECODED {
-                return Some(REDACTED.to_owned());
-            }
-            let mut inner = Vec::new();
-            find_all(&decoded.bytes, |key| self.is_secret_key(key), &mut inner);
-            found.extend(inner.into_iter().map(|find| decoded.source(find)));
+        if text.contains('%') && !self.inside(text, &mut found) {
+            return Some(REDACTED.to_owned());
         }
         if found.is_empty() {
             return None;
         }
         let clean = replace(text, found).unwrap_or_else(|| REDACTED.to_owned());
         (clean != text).then_some(clean)
+    }
+
+    /// What is in a text once it is decoded; false where it is encoded deeper than is looked into.
+    fn inside(&self, text: &str, found: &mut Vec<Find>) -> bool {
+        let mut decoded = Decoded::of(text);
+        for _ in 0..MAX_DECODED {
+            if !decoded.again() {
+                return true;
+            }
+            let mut inner = Vec::new();
+            find_all(&decoded.bytes, |key| self.is_secret_key(key), &mut inner);
+            found.extend(inner.into_iter().map(|find| decoded.source(find)));
+        }
+        !decoded.again()
     }
 
     /// Whether the value of a parameter or an option of this name is a secret. The name is as sent.
@@ -128,7 +130,7 @@ impl Redactor {
             name = plain(&String::from_utf8_lossy(&decoded.bytes));
         }
         SECRET_KEYS.contains(&name.as_str())
-            || SECRET_PARTS.iter().any(|part| name.contains(part))
+            || has_secret_part(&name)
             || self.query_keys.contains(&name)
     }
 
@@ -136,9 +138,13 @@ impl Redactor {
     pub fn is_secret_header(&self, name: &str) -> bool {
         let bare = plain(name);
         SECRET_HEADERS.contains(&bare.as_str())
-            || SECRET_PARTS.iter().any(|part| bare.contains(part))
+            || has_secret_part(&bare)
             || self.headers.iter().any(|known| known == name)
     }
+}
+
+fn has_secret_part(name: &str) -> bool {
+    name.len() >= SHORTEST_PART && SECRET_PARTS.iter().any(|part| name.contains(part))
 }
 
 /// The name of the header an attribute recorded.
@@ -158,24 +164,6 @@ fn plain(name: &str) -> String {
         .filter(|c| c.is_alphanumeric())
         .flat_map(char::to_lowercase)
         .collect()
-}
-
-/// A quick look: most texts have nothing that could be part of a secret.
-fn may_hide(bytes: &[u8]) -> bool {
-    let (mut digits, mut run) = (0u32, 0u32);
-    for b in bytes {
-        match b {
-            b'@' | b'%' | b'=' | b':' | b' ' | b'+' | b'\t' => return true,
-            b'0'..=b'9' => digits = digits.saturating_add(1),
-            _ => {}
-        }
-        let token = b.is_ascii_alphanumeric() || b"_-.".contains(b);
-        run = if token { run.saturating_add(1) } else { 0 };
-        if run >= 15 || digits >= 13 {
-            return true;
-        }
-    }
-    false
 }
 
 /// A text after some rounds of percent-decoding, with where each byte came from.
@@ -304,6 +292,17 @@ const SECRET_KEYS: [&str; 27] = [
     "googleaccessid",
     "awsaccesskeyid",
 ];
+/// Of the next.
+const SHORTEST_PART: usize = {
+    let (mut shortest, mut i) = (usize::MAX, 0);
+    while i < SECRET_PARTS.len() {
+        if SECRET_PARTS[i].len() < shortest {
+            shortest = SECRET_PARTS[i].len();
+        }
+        i += 1;
+    }
+    shortest
+};
 /// Parts of such names: wherever they occur, the value is a secret.
 const SECRET_PARTS: [&str; 22] = [
     "password",

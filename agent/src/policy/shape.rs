@@ -14,12 +14,85 @@ pub(super) struct Find {
 
 /// All secrets in `text`; `secret` judges parameter names.
 pub(super) fn find_all(text: &[u8], secret: impl Fn(&[u8]) -> bool, out: &mut Vec<Find>) {
-    parameters(text, secret, out);
-    people(text, out);
-    cards(text, out);
-    tokens(text, out);
-    schemes(text, out);
+    let has = Has::of(text);
+    if has.signs {
+        parameters(text, secret, out);
+    }
+    if has.at {
+        people(text, out);
+    }
+    if has.digits >= MIN_CARD {
+        cards(text, out);
+    }
+    if has.run >= MIN_TOKEN {
+        tokens(text, out);
+    }
+    if has.blanks {
+        schemes(text, out);
+    }
 }
+
+/// What a text has of that no secret is without; most have nothing.
+#[derive(Default)]
+struct Has {
+    /// What stands between a name and its value.
+    signs: bool,
+    /// What stands between a scheme and its credentials.
+    blanks: bool,
+    at: bool,
+    digits: usize,
+    /// The longest run of a token's characters.
+    run: usize,
+}
+
+impl Has {
+    fn of(text: &[u8]) -> Self {
+        let (mut seen, mut digits, mut run, mut longest) = (0, 0usize, 0usize, 0usize);
+        for &b in text {
+            let class = CLASSES.get(usize::from(b)).copied().unwrap_or(0);
+            seen |= class;
+            digits = digits.saturating_add(usize::from(class & DIGIT != 0));
+            run = if class & TOKEN != 0 {
+                run.saturating_add(1)
+            } else {
+                0
+            };
+            longest = longest.max(run);
+        }
+        Self {
+            signs: seen & SIGN != 0,
+            blanks: seen & BLANK != 0,
+            at: seen & AT != 0,
+            digits,
+            run: longest,
+        }
+    }
+}
+
+const SIGN: u8 = 1;
+const BLANK: u8 = 2;
+const AT: u8 = 4;
+const DIGIT: u8 = 8;
+const TOKEN: u8 = 16;
+
+/// What each byte can be part of.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut b = 0;
+    while b < classes.len() {
+        classes[b] = match b as u8 {
+            b'=' => SIGN,
+            b':' => SIGN | BLANK,
+            b' ' | b'+' | b'\t' => BLANK,
+            b'@' => AT,
+            b'0'..=b'9' => DIGIT | TOKEN,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'-' | b'.' => TOKEN,
+            _ => 0,
+        };
+        b += 1;
+    }
+    classes
+};
 
 fn find(start: usize, end: usize) -> Find {
     let pair = false;
