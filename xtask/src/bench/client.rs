@@ -78,6 +78,20 @@ pub struct Pace<'a> {
 }
 
 impl Pace<'_> {
+    /// Requests per second where none waits for its moment.
+    pub fn most(&self, time: Duration) -> Result<f64> {
+        let stop = AtomicBool::new(false);
+        let begun = Instant::now();
+        let made = thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(time);
+                stop.store(true, Ordering::Relaxed);
+            });
+            self.run(Duration::MAX, &stop)
+        })?;
+        Ok(made.count() / begun.elapsed().as_secs_f64())
+    }
+
     /// Keeps it for a time, or until `stop`.
     pub fn run(&self, time: Duration, stop: &AtomicBool) -> Result<Paced> {
         // Else a sleep ends 50 microseconds late; threads inherit it.

@@ -119,7 +119,9 @@ impl Load {
             kind,
             half: 0.0,
         };
-        bench.half = (bench.saturated(SMALL, None, 2)?.rate / 2.0).round();
+        let most = bench.pace(f64::INFINITY).most(Duration::from_secs(2))?;
+        let most = most.min(bench.saturated(SMALL, None, 2)?.rate);
+        bench.half = (most / 2.0).round();
         let mut rounds: Vec<Vec<Sample>> = Vec::new();
         for round in 1..=self.rounds {
             let mut samples = Vec::new();
@@ -155,7 +157,8 @@ impl Load {
         );
         let caption = format!(
             "{name}, a body of 600 bytes: requests/s and CPU per request saturated by wrk, latency at \
-             a constant {half:.0} requests/s, half of what it does alone; {conditions}. Ratios are \
+             a constant {half:.0} requests/s, half of what it does alone for the client that keeps \
+             the pace; {conditions}. Ratios are \
              medians of each round's own."
         );
         let head = [SATURATED, LATENCY].concat();
@@ -243,6 +246,15 @@ impl Column<'_> {
 }
 
 impl Bench<'_> {
+    fn pace(&self, rate: f64) -> Pace<'_> {
+        Pace {
+            address: self.server.address,
+            path: SMALL,
+            rate,
+            connections: self.load.connections,
+        }
+    }
+
     fn sample(&self, mode: Mode) -> Result<Sample> {
         let before = self.receiver.spans();
         let start = |server: &Server| {
@@ -289,14 +301,8 @@ impl Bench<'_> {
             Kind::Nginx => Some(self.saturated(LARGE, agent, self.load.seconds)?),
             Kind::Node | Kind::Python => None,
         };
-        let paced = Pace {
-            address: self.server.address,
-            path: SMALL,
-            rate: self.half,
-            connections: self.load.connections,
-        };
         let time = Duration::from_secs(self.load.seconds.into());
-        let paced = paced.run(time, &AtomicBool::new(false))?;
+        let paced = self.pace(self.half).run(time, &AtomicBool::new(false))?;
         Ok(Sample {
             small,
             large,

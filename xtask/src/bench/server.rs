@@ -150,6 +150,7 @@ require('http').createServer((request, response) => response.end(body)).listen(+
 const PYTHON: &str = "import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
+    disable_nagle_algorithm = True
     def do_GET(self):
         self.send_response(200)
         self.send_header('Content-Length', '600')
@@ -157,4 +158,5 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b'x' * 600)
     def log_message(self, *arguments):
         pass
+http.server.ThreadingHTTPServer.request_queue_size = 128
 http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()";
