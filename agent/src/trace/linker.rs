@@ -309,7 +309,7 @@ impl Linker {
         while self.table.len() >= self.settings.capacity.max(1) {
             self.evict();
         }
-        self.table.insert(entry, fits)
+        self.table.insert(entry)
     }
 
     /// Makes room: what was given out first, then the oldest; none is lost that is over.
@@ -470,14 +470,6 @@ struct Head<'a> {
     carrier: Option<&'a Carrier>,
 }
 
-/// Whether a client's and a server's exchange of one name can be the same message. Unix sockets
-/// are named by kernel addresses, which come again: there the times must agree too.
-fn fits(client: &Entry, server: &Entry) -> bool {
-    let tcp = !client.unix && !server.unix;
-    tcp || (client.start <= server.from.saturating_add(REUSE)
-        && server.start <= client.end.saturating_add(REUSE))
-}
-
 /// Whether the other end is surely on this host.
 fn is_near(peer: &Peer) -> bool {
     match (&peer.local, &peer.remote) {
@@ -503,5 +495,3 @@ fn count(stats: &Stats, method: Option<Method>) {
 const LATE: Nanos = 16_000_000;
 /// Longer than anything about an exchange is looked for after its end.
 const RETAIN: Nanos = 500_000_000;
-/// Within what time a unix socket's name is not used again.
-const REUSE: Nanos = 50_000_000;

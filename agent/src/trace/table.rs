@@ -133,8 +133,8 @@ impl Table {
         self.ids.get(&id).copied()
     }
 
-    /// Adds an entry, finds its other side, and says which that is. `fits` judges the pair.
-    pub fn insert(&mut self, entry: Entry, fits: impl Fn(&Entry, &Entry) -> bool) -> Handle {
+    /// Adds an entry, and finds its other side.
+    pub fn insert(&mut self, entry: Entry) -> Handle {
         let (id, key, role) = (entry.id, entry.key, entry.role);
         let context = context_of(&entry);
         let handle = self.place(entry);
@@ -148,7 +148,7 @@ impl Table {
             }
         }
         if let Some(key) = key {
-            self.pair(handle, key, role, fits);
+            self.pair(handle, key, role);
         }
         self.order.push_back(handle);
         if self.order.len() > self.ids.len().saturating_mul(2).saturating_add(64) {
@@ -185,13 +185,7 @@ impl Table {
         Handle { generation, slot }
     }
 
-    fn pair(
-        &mut self,
-        handle: Handle,
-        key: MessageKey,
-        role: Role,
-        fits: impl Fn(&Entry, &Entry) -> bool,
-    ) {
+    fn pair(&mut self, handle: Handle, key: MessageKey, role: Role) {
         let sides = self.keys.entry(key).or_default();
         let [client, server] = sides;
         let (own, other) = match role {
@@ -289,6 +283,16 @@ impl Table {
     }
 }
 
+/// Whether a client's and a server's exchange of one name can be the same message. Unix sockets
+/// are named by kernel addresses, which come again: there the times must agree too.
+fn fits(client: &Entry, server: &Entry) -> bool {
+    let tcp = !client.unix && !server.unix;
+    tcp || (client.start <= server.from.saturating_add(REUSE)
+        && server.start <= client.end.saturating_add(REUSE))
+}
+
+/// Within what time a unix socket's name is not used again.
+const REUSE: Nanos = 50_000_000;
 /// Most server exchanges of a process remembered for one context.
 const MAX_CARRYING: usize = 8;
 
