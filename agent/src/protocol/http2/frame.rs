@@ -3,7 +3,7 @@
 //!
 //! Never true here: that a payload is kept.
 
-use super::hpack::Decoder;
+use super::hpack::{Decoder, Field};
 use crate::protocol::{Flow, Verdict};
 
 /// What a client says first (RFC 9113, 3.4).
@@ -196,21 +196,34 @@ fn fields(head: &Head, payload: &[u8]) -> Verdict {
     let before = usize::from(head.has(PADDED)).saturating_add(priority);
     let block = shown.get(before..).unwrap_or_default();
     let block = block.get(..BEGINNING).unwrap_or(block);
-    let mut verdict = Verdict::Not;
-    // It ends in the middle, where an error says nothing.
-    let _ = Decoder::new(true).block(block, BEGINNING, |field| {
-        let pseudo = field.name.filter(|name| name.starts_with(b":"));
-        match (verdict, pseudo.as_deref()) {
+    let (mut verdict, mut sane) = (Verdict::Not, true);
+    let read = Decoder::new(true).block(block, BEGINNING, |field| {
+        let pseudo = field.name.as_deref().filter(|name| name.starts_with(b":"));
+        match (verdict, pseudo) {
             (Verdict::Not, Some(b":status")) => verdict = Verdict::Is(Flow::Response),
             (Verdict::Not, Some(_)) => verdict = Verdict::Is(Flow::Request),
             _ => {}
         }
+        sane &= is_sane(&field);
     });
-    let more = payload.len() < head.length as usize && block.len() < BEGINNING;
+    let whole = payload.len() >= head.length as usize;
+    let cut = !whole || block.len() == BEGINNING || head.has(PADDED);
     match verdict {
-        Verdict::Not if more => Verdict::More,
+        _ if !sane || (read.is_err() && !cut) => Verdict::Not,
+        Verdict::Not if !whole && block.len() < BEGINNING => Verdict::More,
         verdict => verdict,
     }
+}
+
+/// Whether what is known of a field can be one (RFC 9113, 8.2.1).
+fn is_sane(field: &Field) -> bool {
+    let name = field.name.as_deref().unwrap_or(b"x");
+    let name = name.strip_prefix(b":").unwrap_or(name);
+    let token = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9') || b"!#$%&'*+-.^_`|~".contains(b);
+    let value = field.value.as_deref().unwrap_or_default();
+    !name.is_empty()
+        && name.iter().all(token)
+        && !value.iter().any(|b| matches!(b, 0 | b'\r' | b'\n'))
 }
 
 /// Bytes of a block that are looked at.
