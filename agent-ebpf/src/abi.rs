@@ -258,6 +258,8 @@ pub mod verdict {
 pub mod wish {
     /// Deliver nothing more.
     pub const MUTE: u32 = 0;
+    /// Copy all that one call can have, whatever the budget, from now on.
+    pub const WHOLE: u32 = 1;
     // Any other number asks for it to be introduced again, once for each number.
 }
 

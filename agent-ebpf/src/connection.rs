@@ -46,6 +46,8 @@ pub struct Connection {
     pub mover: [u32; 2],
     /// 1 once sendmmsg or recvmmsg was used on it.
     pub batched: u8,
+    /// 1 where no budget holds.
+    pub whole: u8,
 }
 
 impl Connection {
@@ -68,6 +70,7 @@ impl Connection {
             judgement: Judgement::Unselected,
             mover: [0; 2],
             batched: 0,
+            whole: 0,
         }
     }
 
@@ -90,7 +93,9 @@ impl Connection {
             if wish == wish::MUTE {
                 return Judgement::Muted;
             }
-            if wish != self.obeyed {
+            if wish == wish::WHOLE {
+                self.whole = 1;
+            } else if wish != self.obeyed {
                 self.obeyed = wish;
                 self.opened = 0;
             }

@@ -10,6 +10,7 @@ use crate::batch::Batch;
 use crate::connection::Connection;
 use crate::framing::Look;
 use crate::iovec::Walk;
+use crate::payload::Parts;
 use crate::transfer::{Delivery, Transfers};
 
 /// Process id of the agent: its own traffic is dropped before anything else.
@@ -78,6 +79,8 @@ pub struct Scratch {
     /// A walk over iovecs. Here and not on the stack, so that the verifier forgets what it knows of
     /// its numbers and sees that one step is like the next.
     pub walk: Walk,
+    /// A long call under way.
+    pub parts: Parts,
     /// A look for a head's end, here for the same reason.
     pub look: Look,
     /// A connection's introduction: too large for the stack of a deep program.

@@ -2,7 +2,7 @@
 //! budget allows, and the copy. Reads user memory only; what cannot be read becomes a hole.
 
 use agent_ebpf::abi::{CHUNK, Counter, EGRESS, INGRESS, Kind, PARTS, Segment, TAIL, flag, hole};
-use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_loop, bpf_probe_read_user};
 use core::ffi::c_void;
 
 use crate::arch::{Arguments, NO_SYSCALL, call};
@@ -131,6 +131,10 @@ pub fn deliver(
         flags = flag::TURN;
     }
     let wanted = wanted(connection, scratch, &buffer, (call, offset), framed);
+    // On the syscall path that is more stack than verifiers allow.
+    if framed && connection.whole != 0 && call.length > (PARTS * CHUNK) as u32 {
+        return deliver_all(connection, scratch, &buffer, (call, offset), flags);
+    }
     // A walk without bpf_loop is all the old verifiers have patience for: one record then.
     let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 {
         1
@@ -160,6 +164,85 @@ pub fn deliver(
     }
 }
 
+/// A long call of which all is wanted, here so that the verifier sees one part like the next.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Parts {
+    buffer: Buffer,
+    call: Call,
+    offset: u64,
+    /// Bits of `abi::flag` for the first record.
+    flags: u8,
+}
+
+/// Sends a long call whole, up to [`MOST_PARTS`] records of it.
+#[inline(always)]
+fn deliver_all(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    buffer: &Buffer,
+    (call, offset): (Call, u64),
+    flags: u8,
+) {
+    let count = call.length.div_ceil(CHUNK as u32).min(MOST_PARTS);
+    scratch.parts = Parts {
+        buffer: *buffer,
+        call,
+        offset,
+        flags,
+    };
+    let mut context: Held = (
+        core::ptr::from_mut(scratch),
+        core::ptr::from_mut(connection),
+    );
+    let context = core::ptr::addr_of_mut!(context);
+    // SAFETY: `part` takes what it is given here; the verifier checks its body.
+    unsafe { bpf_loop(count, part as *mut c_void, context.cast(), 0) };
+}
+
+type Held = (*mut Scratch, *mut Connection);
+
+/// bpf_loop's callback: one record of a long call.
+extern "C" fn part(index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: what `deliver_all` passed; both outlive the loop.
+    let (scratch, connection) = unsafe {
+        let (scratch, connection) = *context.cast::<Held>();
+        (&mut *scratch, &mut *connection)
+    };
+    let Parts {
+        buffer,
+        call,
+        offset,
+        flags,
+    } = scratch.parts;
+    let from = index.wrapping_mul(CHUNK as u32);
+    let left = call.length.saturating_sub(from);
+    let length = if left > CHUNK as u32 && index + 1 < MOST_PARTS {
+        CHUNK as u32
+    } else {
+        left
+    };
+    let piece = Piece {
+        from,
+        length,
+        wanted: length,
+        flags: if index == 0 { flags } else { 0 },
+    };
+    one(
+        connection,
+        scratch,
+        &buffer,
+        Walker::Loop,
+        call,
+        offset,
+        &piece,
+    );
+    0
+}
+
+/// Most records of a call of which all is wanted.
+const MOST_PARTS: u32 = 256;
+
 /// Bytes of a call that are to be copied; takes them from the turn's budget.
 #[inline(always)]
 fn wanted(
@@ -173,7 +256,9 @@ fn wanted(
     // The first bytes of a call are kept whatever the budget: they may be a head's, after an answer
     // that came before its request was over.
     let end = offset + u64::from(call.length);
-    let budget = if end <= connection.body[way] {
+    let budget = if connection.whole != 0 {
+        u32::MAX
+    } else if end <= connection.body[way] {
         0
     } else {
         connection.left[way]
@@ -183,6 +268,7 @@ fn wanted(
         wanted = 0;
     }
     if framed
+        && connection.whole == 0
         && wanted >= framing::BULKY
         && let Some((head, body)) = framing::look(scratch, buffer)
     {

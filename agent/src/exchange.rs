@@ -62,6 +62,8 @@ pub enum Outcome {
     Complete,
     /// The connection ended first.
     Broken(Ending),
+    /// One side gave it up, with this code of the protocol's.
+    Reset(&'static str),
     /// Nothing moved for the configured time-out; no response was seen, or not its end.
     TimedOut,
     /// The protocol was left (101, CONNECT 2xx) with this exchange as the last.
@@ -217,6 +219,13 @@ impl Exchanges {
                 }
             }
             Part::Fault(fault) => exchange.blame(fault),
+            Part::Trailers(trailers) => {
+                let known = exchange.response_weight();
+                exchange.trail(*trailers);
+                let weight = self.weight.saturating_sub(known);
+                self.weight = weight.saturating_add(exchange.response_weight());
+            }
+            Part::Reset(code) => self.close(index, Outcome::Reset(code), at.time, sink),
             Part::Upgrade => self.close(index, Outcome::Upgraded, at.time, sink),
             Part::Abandon => self.close(index, Outcome::Abandoned, at.time, sink),
             Part::Request(..) => {}
@@ -328,6 +337,7 @@ impl Exchanges {
         let counter = match outcome {
             Outcome::Complete => &sink.stats.exchange_complete,
             Outcome::Broken(_) => &sink.stats.exchange_broken,
+            Outcome::Reset(_) => &sink.stats.exchange_reset,
             Outcome::TimedOut => &sink.stats.exchange_timed_out,
             Outcome::Upgraded => &sink.stats.exchange_upgraded,
             Outcome::Abandoned => &sink.stats.exchange_abandoned,
@@ -353,6 +363,17 @@ impl Exchange {
         self.response.as_deref().map_or(0, |response| {
             size_of::<Response>().saturating_add(protocol::weight(&response.attributes))
         })
+    }
+
+    /// Adds what trailers say to the response.
+    fn trail(&mut self, trailers: Response) {
+        let Some(response) = &mut self.response else {
+            self.response = Some(Box::new(trailers));
+            return;
+        };
+        response.attributes.extend(trailers.attributes);
+        response.client_error = trailers.client_error.or(response.client_error.take());
+        response.server_error = trailers.server_error.or(response.server_error.take());
     }
 
     /// The latest moment its response, or else its request, is known by.

@@ -210,6 +210,8 @@ counters! {
     protocol_resynced = "protocol.resynced",
     /// Requests shaped as in request smuggling.
     protocol_suspicious = "protocol.suspicious",
+    /// Heads with fields that were said before the agent came, and are not known.
+    protocol_partial = "protocol.partial",
     /// Texts cut to the length that is kept.
     protocol_text_cut = "protocol.text_cut",
     /// Exchanges opened.
@@ -218,6 +220,8 @@ counters! {
     exchange_complete = "exchange.complete",
     /// Exchanges cut by the end of their connection.
     exchange_broken = "exchange.broken",
+    /// Exchanges that one side reset.
+    exchange_reset = "exchange.reset",
     /// Exchanges that timed out.
     exchange_timed_out = "exchange.timed_out",
     /// Exchanges that ended in another protocol.

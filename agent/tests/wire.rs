@@ -105,7 +105,17 @@ fn assert_true_to(happened: &[Seen], seen: &[Seen], what: &str) {
         let Some(real) = happened.iter().find(|h| h.start == s.start) else {
             panic!("{what}: invented {s:?}");
         };
-        assert_eq!(real.request, s.request, "{what}");
+        if s.is_partial() {
+            // That it is a call can be among what is not known; nothing is said that is not so.
+            let key = |line: &str| line.split(" = ").next().map(str::to_owned);
+            let real = &real.request;
+            let so = |line: &String| {
+                real.contains(line) || real.iter().all(|other| key(other) != key(line))
+            };
+            assert!(s.request.iter().all(so), "{what}: {s:?}");
+        } else {
+            assert_eq!(real.request, s.request, "{what}");
+        }
         if s.status.is_some() {
             assert_eq!(real.status, s.status, "{what}: {s:?}");
             assert_eq!(real.answer, s.answer, "{what}: {s:?}");
@@ -139,7 +149,7 @@ fn a_hole_anywhere_invents_nothing() {
         let mut steps = dialogue.steps.clone();
         let goes_on = dialogue.goes_on();
         if goes_on {
-            let (ask, answer) = dialogue::one_more();
+            let (ask, answer) = dialogue::one_more(dialogue.protocol);
             steps.extend([ask, answer]);
         }
         let happened = play(&steps);
@@ -192,7 +202,7 @@ fn an_answer_that_was_not_seen_is_no_error() {
         }
         step
     };
-    let (_, seen) = dialogue::one_more();
+    let (_, seen) = dialogue::one_more("http1");
     let missing = "abandoned request=0 Missing { cause: NoBuffer, bytes: 61 }";
     let outcomes = |steps: &[Step], play: fn(&[Step]) -> Vec<Seen>| {
         let all = play(steps);

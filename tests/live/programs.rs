@@ -171,6 +171,30 @@ pub const CLIENTS: &[ClientProgram] = &[
     }),
 ];
 
+/// Servers that speak HTTP/2 without TLS, to clients that know that.
+pub const SERVERS_H2: &[Server] = &[
+    server("hyper", "live-hyper", |folder, port, _| {
+        Ok(Setup::new("hyper", folder, HYPER).args(["server2", &port.to_string()]))
+    }),
+    server("node", "http", |folder, port, _| {
+        Ok(node(folder, "http.js", port, "")?.arg("h2"))
+    }),
+    Server {
+        early: true,
+        ..server("nginx", "nginx", nginx_h2)
+    },
+];
+
+/// Clients of theirs.
+pub const CLIENTS_H2: &[ClientProgram] = &[
+    client("reqwest", "live-hyper", |folder, base| {
+        Ok(Setup::new("reqwest", folder, HYPER).args(["client2", base]))
+    }),
+    client("node", "client", |folder, base| {
+        node_client(folder, "h2", base)
+    }),
+];
+
 /// What servers of files are asked; POST is answered differently by each.
 fn files(post: u16) -> Vec<Ask> {
     let mut all = Vec::new();
@@ -213,6 +237,14 @@ fn www(folder: &Path, asks: &[&Ask]) -> Result<String> {
 }
 
 fn nginx(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
+    nginx_at(folder, &format!("127.0.0.1:{port}"), asks)
+}
+
+fn nginx_h2(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
+    nginx_at(folder, &format!("127.0.0.1:{port} http2"), asks)
+}
+
+fn nginx_at(folder: &Path, listen: &str, asks: &[&Ask]) -> Result<Setup> {
     let root = www(folder, asks)?;
     let mut places = String::new();
     for status in [200, 201, 404, 500] {
@@ -221,7 +253,7 @@ fn nginx(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
     }
     let server = format!(
         "server {{
-            listen 127.0.0.1:{port};
+            listen {listen};
             root {root};
             default_type text/plain;
             {places}

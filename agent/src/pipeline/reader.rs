@@ -77,6 +77,12 @@ pub trait Orders: Send + Sync {
     /// # Errors
     /// Where the kernel refuses.
     fn reintroduce(&self, connection: ConnectionId) -> Result<()>;
+
+    /// The copy budget does not hold for this connection.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn copy_whole(&self, connection: ConnectionId) -> Result<()>;
 }
 
 impl Orders for Control {
@@ -94,6 +100,10 @@ impl Orders for Control {
 
     fn reintroduce(&self, connection: ConnectionId) -> Result<()> {
         Control::reintroduce(self, connection)
+    }
+
+    fn copy_whole(&self, connection: ConnectionId) -> Result<()> {
+        Control::copy_whole(self, connection)
     }
 }
 
@@ -325,6 +335,7 @@ impl Reader<'_> {
             let told = match command {
                 Command::Mute(connection) => self.shared.control.mute(connection),
                 Command::Introduce(connection) => self.shared.control.reintroduce(connection),
+                Command::Whole(connection) => self.shared.control.copy_whole(connection),
             };
             if told.is_err() {
                 self.shared.stats.pipeline_control_failed.add(1);

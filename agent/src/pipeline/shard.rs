@@ -40,6 +40,8 @@ pub enum Command {
     Mute(ConnectionId),
     /// Introduce this connection again with its next bytes.
     Introduce(ConnectionId),
+    /// Leave nothing of this connection out for its length.
+    Whole(ConnectionId),
 }
 
 /// The state of one ring's connections.
@@ -222,6 +224,9 @@ impl Shard {
             &mut self.messages,
             stats,
         );
+        if state.conversation.wants_whole() {
+            out.commands.push(Command::Whole(id));
+        }
         let mut sink = sink(&mut self.ids, out, stats);
         state.settle(open, &mut self.messages, &mut sink);
         if state.weigh(streams, &mut self.held) {

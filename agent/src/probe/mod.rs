@@ -432,11 +432,20 @@ impl Control {
     /// Where the kernel refuses.
     pub fn reintroduce(&self, connection: ConnectionId) -> Result<()> {
         let mut number = wish::MUTE;
-        while number == wish::MUTE {
+        while matches!(number, wish::MUTE | wish::WHOLE) {
             number = self.wished.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         }
         self.wish(connection, number)
             .context("ask for a connection's introduction")
+    }
+
+    /// All that calls move over this connection is copied from now on, whatever the budget.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn copy_whole(&self, connection: ConnectionId) -> Result<()> {
+        self.wish(connection, wish::WHOLE)
+            .context("ask for all bytes of a connection")
     }
 
     fn wish(&self, connection: ConnectionId, wish: u32) -> Result<()> {

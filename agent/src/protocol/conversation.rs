@@ -19,6 +19,8 @@ use crate::stats::Stats;
 #[derive(Debug)]
 pub struct Conversation {
     state: State,
+    /// Whether its bytes are needed whole, and nobody was told yet.
+    whole: bool,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,7 @@ struct Undecided {
 struct Speaking {
     parser: Box<dyn Parser>,
     asks: Direction,
+    whole: bool,
 }
 
 impl Conversation {
@@ -53,7 +56,13 @@ impl Conversation {
                 adopted,
                 ..Undecided::default()
             }),
+            whole: false,
         }
+    }
+
+    /// Whether the copy budget is to be lifted; true once.
+    pub fn wants_whole(&mut self) -> bool {
+        std::mem::take(&mut self.whole)
     }
 
     /// Who this end is in the dialogue, once that is known.
@@ -108,6 +117,7 @@ impl Conversation {
         stats: &Stats,
     ) -> Status {
         let asks = speaking.asks;
+        self.whole = speaking.whole;
         let mut status = Status::Stay;
         for direction in [asks, opposite(asks)] {
             if status == Status::Stay {
@@ -227,8 +237,11 @@ impl Undecided {
                             role: role(asks),
                             config: Arc::clone(config),
                         };
-                        let parser = protocol.parser(setup);
-                        return Decision::Speak(Speaking { parser, asks });
+                        return Decision::Speak(Speaking {
+                            parser: protocol.parser(setup),
+                            asks,
+                            whole: protocol.needs_whole(),
+                        });
                     }
                     Found::Perhaps if !cut => {
                         let waiting = stream.held() as u64;

@@ -31,10 +31,10 @@ pub fn kept(limits: &config::Limits) -> usize {
 /// What a request's first line says.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
-    /// Method, as sent.
-    pub method: &'a str,
-    /// Request target (RFC 9112, 3.2) or, from HTTP/2 on, `:path`.
-    pub target: &'a str,
+    /// Method, as sent, where it is known.
+    pub method: Option<&'a str>,
+    /// Request target (RFC 9112, 3.2) or, from HTTP/2 on, `:path`; where it is known.
+    pub target: Option<&'a str>,
     /// The value of `network.protocol.version`.
     pub version: &'static str,
     /// What an authority without a scheme is reached by.
@@ -51,7 +51,10 @@ pub fn request<'a>(
     stats: &Stats,
 ) -> Request {
     let mut attributes = Vec::with_capacity(8);
-    let operation = method(line.method, &config.known_methods, &mut attributes);
+    let operation = match line.method {
+        Some(sent) => method(sent, &config.known_methods, &mut attributes),
+        None => Cow::Borrowed("HTTP"),
+    };
     let mut found = Found::default();
     for (name, value) in headers {
         found.take(name, value, stats);
@@ -66,7 +69,10 @@ pub fn request<'a>(
             );
         }
     }
-    let target = Target::of(line.method, line.target);
+    let target = match line.target {
+        Some(target) => Target::of(line.method, target),
+        None => Target::default(),
+    };
     if role == Role::Client {
         found.forget_forwarding();
     }
@@ -81,25 +87,17 @@ pub fn request<'a>(
     if let Some(query) = target.query {
         attributes.push(Attribute::text("url.query", of_str(query, keep, stats)));
     }
-    if let Some((host, port)) = found.server(target.authority) {
-        attributes.push(Attribute::text("server.address", host.to_owned()));
-        let port = port.or_else(|| default_port(&scheme));
-        if let Some(port) = port {
-            attributes.push(Attribute::int("server.port", i64::from(port)));
-        }
-    }
+    let server = found.server(target.authority);
+    let server = server.map(|(host, port)| (host, port.or_else(|| default_port(&scheme))));
+    end(["server.address", "server.port"], server, &mut attributes);
     // To a proxy a client writes the whole URL: whom it asks is there, not at the socket's end.
     if role == Role::Client
         && let Some(url) = target.whole(&scheme)
     {
         attributes.push(Attribute::text("url.full", of_str(&url, keep, stats)));
     }
-    if let Some((host, port)) = found.client() {
-        attributes.push(Attribute::text("client.address", host.to_owned()));
-        if let Some(port) = port {
-            attributes.push(Attribute::int("client.port", i64::from(port)));
-        }
-    }
+    let client = found.client();
+    end(["client.address", "client.port"], client, &mut attributes);
     attributes.push(Attribute::fixed("network.protocol.version", line.version));
     if let Some(agent) = found.user_agent {
         let agent = text(agent, keep, stats);
@@ -113,15 +111,25 @@ pub fn request<'a>(
     }
 }
 
-/// Reads a final response's head; texts are cut to `keep` bytes.
+/// Pushes one end's name and port, where they are known.
+fn end(keys: [&'static str; 2], known: Option<(&str, Option<u16>)>, attributes: &mut Attributes) {
+    let [address, port] = keys;
+    if let Some((host, number)) = known {
+        attributes.push(Attribute::text(address, host.to_owned()));
+        attributes.extend(number.map(|number| Attribute::int(port, i64::from(number))));
+    }
+}
+
+/// Reads a final response's head; texts are cut to `keep` bytes. `code` where it is known.
 pub fn response<'a>(
-    code: u16,
+    code: Option<u16>,
     headers: impl Iterator<Item = (&'a str, &'a [u8])>,
     (config, keep): (&config::Http, usize),
     stats: &Stats,
 ) -> Response {
     let mut attributes = Vec::with_capacity(2);
-    attributes.push(Attribute::int("http.response.status_code", i64::from(code)));
+    let status = |code| Attribute::int("http.response.status_code", i64::from(code));
+    attributes.extend(code.map(status));
     if !config.response_headers.is_empty() {
         for (name, value) in headers {
             listed(
@@ -134,7 +142,10 @@ pub fn response<'a>(
             );
         }
     }
-    let error = |from: u16| (code >= from).then(|| Cow::Owned(code.to_string()));
+    let error = |from: u16| {
+        let code = code.filter(|code| *code >= from)?;
+        Some(Cow::Owned(code.to_string()))
+    };
     Response {
         attributes,
         client_error: error(400),
@@ -204,8 +215,8 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     /// Tells the four forms apart (RFC 9112, 3.2): origin, absolute, authority, asterisk.
-    fn of(method: &str, target: &'a str) -> Self {
-        if method == "CONNECT" {
+    fn of(method: Option<&str>, target: &'a str) -> Self {
+        if method == Some("CONNECT") {
             return Self {
                 authority: Some(target),
                 ..Self::default()

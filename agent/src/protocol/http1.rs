@@ -353,7 +353,7 @@ impl Dialogue {
                         return None;
                     };
                     let response = (code >= 200 || code == 101)
-                        .then(|| http::response(code, head.fields(), config, stats));
+                        .then(|| http::response(Some(code), head.fields(), config, stats));
                     let frame = body::of_response(&head, code, asked == Asked::Head);
                     Some((code, response, frame))
                 });

@@ -19,6 +19,7 @@ use crate::event::{Hole, Role};
 use crate::stats::Stats;
 
 pub mod conversation;
+pub mod grpc;
 pub mod http;
 pub mod order;
 
@@ -35,6 +36,8 @@ macro_rules! registry {
 registry! {
     /// HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112).
     http1,
+    /// HTTP/2 (RFC 9113), and gRPC in it.
+    http2,
 }
 
 /// One protocol.
@@ -45,6 +48,12 @@ pub trait Protocol: Sync {
     /// Whether a turn that begins with `bytes` is one of its messages. Looks at a bounded number of
     /// bytes, since it is asked again when more have come.
     fn sniff(&self, bytes: &[u8]) -> Verdict;
+
+    /// Whether it can be followed only where every byte that is not a body's is seen, wherever in a
+    /// call it is: the copy budget does not hold then.
+    fn needs_whole(&self) -> bool {
+        false
+    }
 
     /// Makes the parser of one connection.
     fn parser(&self, setup: Setup) -> Box<dyn Parser>;
@@ -228,6 +237,8 @@ pub enum Fault {
     Suspicious(&'static str),
     /// The bytes stopped making sense; the parser resynchronises.
     Malformed(&'static str),
+    /// Fields of a head are not known: they point to what was said before the agent came.
+    Partial,
 }
 
 /// What a parser found.
@@ -237,6 +248,11 @@ pub enum Part {
     Request(Box<Request>, Mark),
     /// The final response's head is whole; `at` is its first byte.
     Response(Box<Response>),
+    /// What follows the response's body says more of how it went: attributes are added, and an error
+    /// takes the place of the head's. `at` is its first byte.
+    Trailers(Box<Response>),
+    /// This side gave up the exchange, with the name of the protocol's code for it.
+    Reset(&'static str),
     /// The message is over; `at` is its last byte.
     Finish(Finish),
     /// To be said on the exchange this message belongs to.

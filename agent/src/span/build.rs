@@ -10,7 +10,7 @@ use super::{Resource, Span, SpanEvent, SpanKind, Status, semconv};
 use crate::config;
 use crate::event::{Address, Ending, Hole, Nanos, Role};
 use crate::exchange::{Exchange, Outcome, Peer};
-use crate::protocol::{Attribute, Attributes, Fault, Finish, Value};
+use crate::protocol::{Attribute, Attributes, Fault, Finish, Value, grpc};
 use crate::stats::Stats;
 use crate::trace::{Linked, RANDOM, SAMPLED};
 
@@ -137,7 +137,16 @@ fn gather(mut facts: Facts, exchange: Exchange, kind: SpanKind) -> (Cow<'static,
     let mut request = *exchange.request;
     let protocol = text(protocol_name(request.protocol));
     facts.put(semconv::NETWORK_PROTOCOL_NAME, protocol);
-    sides(&mut facts, kind, &exchange.peer, &mut request.attributes);
+    let partial = exchange.faults.contains(&Fault::Partial);
+    let known = !partial || string(&request.attributes, semconv::URL_PATH).is_some();
+    let url = known && request.protocol != grpc::NAME;
+    sides(
+        &mut facts,
+        kind,
+        &exchange.peer,
+        &mut request.attributes,
+        url,
+    );
     let mut response = exchange.response.map(|r| r.attributes).unwrap_or_default();
     let mut attributes = request.attributes;
     attributes.reserve_exact(facts.0.len().saturating_add(response.len()));
@@ -180,6 +189,7 @@ fn status(exchange: &Exchange, kind: SpanKind) -> (Status, Option<Cow<'static, s
         Outcome::Complete | Outcome::Upgraded | Outcome::Abandoned => None,
         Outcome::TimedOut => Some("timeout"),
         Outcome::Broken(ending) => Some(broken(ending)),
+        Outcome::Reset(code) => Some(code),
     };
     match (broken, answer) {
         // What the answer said is the better name; that it broke is told by the event.
@@ -204,7 +214,7 @@ fn events(exchange: &Exchange, clock: &impl Fn(Nanos) -> u64, start: u64) -> Vec
     let name = match exchange.outcome {
         Outcome::Complete | Outcome::Upgraded | Outcome::Abandoned => return Vec::new(),
         Outcome::TimedOut | Outcome::Broken(Ending::Error(ETIMEDOUT)) => semconv::EVENT_TIMEOUT,
-        Outcome::Broken(Ending::Error(ECONNRESET)) => semconv::EVENT_RESET,
+        Outcome::Reset(_) | Outcome::Broken(Ending::Error(ECONNRESET)) => semconv::EVENT_RESET,
         Outcome::Broken(_) => semconv::EVENT_CLOSED,
     };
     vec![SpanEvent {
@@ -225,8 +235,11 @@ fn measures(facts: &mut Facts, exchange: &Exchange) {
             facts.put(key, Value::Int(bytes));
         }
     };
-    size(semconv::HTTP_REQUEST_BODY_SIZE, &exchange.request_end);
-    if exchange.outcome != Outcome::Upgraded {
+    let http = exchange.request.protocol != grpc::NAME;
+    if http {
+        size(semconv::HTTP_REQUEST_BODY_SIZE, &exchange.request_end);
+    }
+    if http && exchange.outcome != Outcome::Upgraded {
         size(semconv::HTTP_RESPONSE_BODY_SIZE, &exchange.response_end);
     }
     if let Some(first) = exchange.response_start {
@@ -251,6 +264,7 @@ fn faults(facts: &mut Facts, exchange: &Exchange) {
     complete &= exchange.response.is_some() || exchange.outcome != Outcome::Complete;
     complete &= exchange.response.is_none() || exchange.outcome != Outcome::TimedOut;
     let (mut suspicious, mut malformed) = (Vec::new(), Vec::new());
+    let mut partial = false;
     for fault in &exchange.faults {
         match fault {
             Fault::Missing { cause, bytes } => {
@@ -259,7 +273,11 @@ fn faults(facts: &mut Facts, exchange: &Exchange) {
             }
             Fault::Suspicious(what) => suspicious.push((*what).to_owned()),
             Fault::Malformed(what) => malformed.push((*what).to_owned()),
+            Fault::Partial => partial = true,
         }
+    }
+    if partial {
+        facts.put(semconv::PARTIAL, Value::Bool(true));
     }
     complete &= malformed.is_empty();
     if !suspicious.is_empty() {
@@ -282,9 +300,10 @@ fn add(facts: &mut Facts, key: &'static str, bytes: u64) {
     }
 }
 
-/// Addresses and URLs: what each side says of itself and of the other.
-fn sides(facts: &mut Facts, kind: SpanKind, peer: &Peer, request: &mut Attributes) {
-    if string(request, semconv::URL_SCHEME).is_none() {
+/// Addresses and URLs: what each side says of itself and of the other. `url`: whether one was asked
+/// for.
+fn sides(facts: &mut Facts, kind: SpanKind, peer: &Peer, request: &mut Attributes, url: bool) {
+    if url && string(request, semconv::URL_SCHEME).is_none() {
         push(request, semconv::URL_SCHEME, text("http"));
     }
     match (&peer.local, &peer.remote) {
@@ -320,7 +339,9 @@ fn sides(facts: &mut Facts, kind: SpanKind, peer: &Peer, request: &mut Attribute
         }
         SpanKind::Client => {
             server_place(request, &peer.remote, true);
-            full_url(request);
+            if url {
+                full_url(request);
+            }
         }
     }
 }

@@ -64,6 +64,8 @@ pub const LINK_CONFIDENCE: &str = "spantap.link.confidence";
 pub const TIME_TO_FIRST_BYTE: &str = "spantap.time_to_first_byte";
 /// False where bytes or the end of the exchange were not seen; absent otherwise.
 pub const COMPLETE: &str = "spantap.complete";
+/// True where fields of a head are not known, as they point to what was said before the agent came.
+pub const PARTIAL: &str = "spantap.partial";
 /// Names of shapes that break the protocol in a way that matters.
 pub const SUSPICIOUS: &str = "spantap.suspicious";
 /// Where the bytes stopped making sense.

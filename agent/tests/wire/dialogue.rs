@@ -96,7 +96,11 @@ pub fn all() -> Vec<Dialogue> {
             .collect();
         files.sort();
         assert!(!files.is_empty(), "{}: no dialogue", protocol.name());
-        all.extend(files.iter().map(|path| Dialogue::read(path)));
+        let read = |path: &PathBuf| Dialogue {
+            protocol: protocol.name(),
+            ..Dialogue::read(path)
+        };
+        all.extend(files.iter().map(read));
     }
     all
 }
@@ -105,6 +109,8 @@ pub fn all() -> Vec<Dialogue> {
 #[derive(Clone, Debug)]
 pub struct Dialogue {
     pub name: String,
+    /// The folder it is in.
+    pub protocol: &'static str,
     pub steps: Vec<Step>,
     pub expected: String,
     pub budget: Option<usize>,
@@ -166,6 +172,7 @@ impl Dialogue {
         }
         Self {
             name: path.display().to_string(),
+            protocol: "http1",
             steps,
             expected: expected.to_owned(),
             budget,
@@ -240,7 +247,16 @@ fn unescape(line: &str) -> Vec<u8> {
 }
 
 /// An exchange after the dialogue.
-pub fn one_more() -> (Step, Step) {
+pub fn one_more(protocol: &str) -> (Step, Step) {
+    if protocol == "http2" {
+        // HEADERS that end their stream: what they say is in the static table, or written out.
+        let ask = b"\x00\x00\x10\x01\x05\x00\x00\x10\x01\x82\x86\x01\x01h\x04\x09/one-more";
+        let answer = b"\x00\x00\x05\x01\x05\x00\x00\x10\x01\x08\x03207";
+        return (
+            Step::new(Way::Ask, ask.to_vec()),
+            Step::new(Way::Answer, answer.to_vec()),
+        );
+    }
     let ask = b"GET /one-more HTTP/1.1\r\nhost: h\r\n\r\n".to_vec();
     let answer = b"HTTP/1.1 207 Fine\r\nContent-Length: 2\r\n\r\nok".to_vec();
     (Step::new(Way::Ask, ask), Step::new(Way::Answer, answer))

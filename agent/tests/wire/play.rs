@@ -87,6 +87,11 @@ impl Seen {
             .and_then(|n| n.parse().ok())
     }
 
+    /// Whether it says that not all of its fields are known.
+    pub fn is_partial(&self) -> bool {
+        self.faults.contains("Partial")
+    }
+
     pub fn is_faulty(&self) -> bool {
         !self.faults.is_empty()
     }

@@ -1,4 +1,5 @@
-//! `live-hyper server PORT`: a server on hyper; `live-hyper client BASE`: a client on reqwest.
+//! `live-hyper server PORT`: a server on hyper; `live-hyper client BASE`: a client on reqwest;
+//! `server2` and `client2`: the same by HTTP/2, without TLS and without asking.
 //! As plain as such programs come; the tests trace them like any other.
 
 use std::convert::Infallible;
@@ -9,7 +10,7 @@ use anyhow::{Context as _, Result};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use spantap_tests::client::parse;
 use spantap_tests::known::Ask;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -18,22 +19,31 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 async fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().collect();
     match (words.get(1).map(String::as_str), words.get(2)) {
-        (Some("server"), Some(port)) => serve(port.parse()?).await,
-        (Some("client"), Some(base)) => client(base).await,
+        (Some("server"), Some(port)) => serve(port.parse()?, false).await,
+        (Some("server2"), Some(port)) => serve(port.parse()?, true).await,
+        (Some("client"), Some(base)) => client(base, false).await,
+        (Some("client2"), Some(base)) => client(base, true).await,
         _ => anyhow::bail!("server PORT or client BASE"),
     }
 }
 
-async fn serve(port: u16) -> Result<()> {
+async fn serve(port: u16, two: bool) -> Result<()> {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     loop {
         let (stream, _) = listener.accept().await?;
         let service = hyper::service::service_fn(answer);
         tokio::spawn(async move {
+            let stream = TokioIo::new(stream);
             // A client that goes away is its own business.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let _ = if two {
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(stream, service)
+                    .await
+            } else {
+                hyper::server::conn::http1::Builder::new()
+                    .serve_connection(stream, service)
+                    .await
+            };
         });
     }
 }
@@ -49,6 +59,11 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>> {
         .and_then(|part| part.parse().ok())
         .unwrap_or_default();
     let response = Response::builder();
+    // In HTTP/2 the library leaves it to us that HEAD has no body.
+    if request.method() == hyper::Method::HEAD && word == "bytes" {
+        let response = response.header("content-length", number);
+        return Ok(response.body(full(String::new()))?);
+    }
     Ok(match word.as_str() {
         "bytes" => response.body(full("x".repeat(number)))?,
         "chunked" => response.body(pieces(number))?,
@@ -92,13 +107,16 @@ fn pieces(size: usize) -> Body {
     StreamBody::new(futures_util::stream::iter(frames.collect::<Vec<_>>())).boxed()
 }
 
-async fn client(base: &str) -> Result<()> {
+async fn client(base: &str, two: bool) -> Result<()> {
     // The workspace's reqwest comes without a choice of cryptography, and will not start without.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
+    let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build()?;
+        .no_proxy();
+    if two {
+        builder = builder.http2_prior_knowledge();
+    }
+    let client = builder.build()?;
     println!("ready");
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
@@ -111,7 +129,25 @@ async fn client(base: &str) -> Result<()> {
     Ok(())
 }
 
+/// `BURST`: so many requests at once, as the body's size says.
+async fn burst(client: &reqwest::Client, base: &str, ask: &Ask) -> Result<(u16, usize)> {
+    let mut requests = tokio::task::JoinSet::new();
+    for number in 0..ask.body.unwrap_or_default() {
+        let request = client.get(format!("{base}{}/{number}", ask.target));
+        requests.spawn(async move { request.send().await?.bytes().await });
+    }
+    let mut answers = 0;
+    while let Some(answer) = requests.join_next().await {
+        answer??;
+        answers += 1;
+    }
+    Ok((200, answers))
+}
+
 async fn make(client: &reqwest::Client, base: &str, ask: &Ask) -> Result<(u16, usize)> {
+    if ask.method == "BURST" {
+        return burst(client, base, ask).await;
+    }
     let method = reqwest::Method::from_bytes(ask.method.as_bytes())?;
     let mut request = client.request(method, format!("{base}{}", ask.target));
     if let Some(size) = ask.body {

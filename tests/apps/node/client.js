@@ -1,4 +1,4 @@
-// node client.js http|fetch BASE: one request per line read, on kept connections.
+// node client.js http|fetch|h2 BASE: one request per line read, on kept connections.
 const http = require('http')
 const readline = require('readline')
 const [kind, base] = process.argv.slice(2)
@@ -44,11 +44,33 @@ async function byFetch(ask) {
   return `${answer.status} ${(await answer.arrayBuffer()).byteLength}`
 }
 
+const session = kind === 'h2' ? require('http2').connect(base) : undefined
+
+function byHttp2(ask) {
+  return new Promise((resolve, reject) => {
+    const headers = { ':method': ask.method, ':path': ask.target, ...ask.headers }
+    const request = session.request(headers, { endStream: ask.body === undefined })
+    let status, count = 0
+    request.on('response', (answer) => { status = answer[':status'] })
+    request.on('data', (piece) => { count += piece.length })
+    request.on('end', () => resolve(`${status} ${count}`))
+    request.on('error', reject)
+    if (ask.body !== undefined) request.end(ask.body)
+  })
+}
+
+async function burst(ask) {
+  const all = [...ask.body].map((_, at) => byHttp2({ method: 'GET', target: `${ask.target}/${at}` }))
+  return `200 ${(await Promise.all(all)).length}`
+}
+
+const makes = { http: byHttp, fetch: byFetch, h2: (ask) => ask.method === 'BURST' ? burst(ask) : byHttp2(ask) }
+
 async function main() {
   console.log('ready')
   for await (const line of readline.createInterface({ input: process.stdin })) {
     try {
-      console.log(await (kind === 'fetch' ? byFetch : byHttp)(parse(line)))
+      console.log(await makes[kind](parse(line)))
     } catch (error) {
       console.log(`error ${error} ${error.cause || ''}`)
     }

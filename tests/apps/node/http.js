@@ -1,6 +1,6 @@
-// node http.js PORT [PEER]: a server on Node's own http module.
+// node http.js PORT [PEER] [h2]: a server on Node's own http module, or http2 without TLS.
 const http = require('http')
-const [port, peer] = process.argv.slice(2)
+const [port, peer, kind] = process.argv.slice(2)
 
 function serve(request, response) {
   const [, word, text] = new URL(request.url, 'http://x').pathname.split('/')
@@ -32,4 +32,5 @@ function serve(request, response) {
   }
 }
 
-http.createServer(serve).listen(Number(port), '127.0.0.1')
+const library = kind === 'h2' ? require('http2') : http
+library.createServer(serve).listen(Number(port), '127.0.0.1')

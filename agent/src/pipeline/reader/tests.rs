@@ -62,6 +62,10 @@ impl Orders for Told {
     fn reintroduce(&self, connection: ConnectionId) -> Result<()> {
         self.push(format!("introduce {}", connection.0))
     }
+
+    fn copy_whole(&self, connection: ConnectionId) -> Result<()> {
+        self.push(format!("whole {}", connection.0))
+    }
 }
 
 struct Bench {

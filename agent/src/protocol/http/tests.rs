@@ -4,8 +4,8 @@ use super::*;
 
 fn attributes(role: Role, line: (&str, &str), headers: &[(&str, &str)]) -> String {
     let line = Line {
-        method: line.0,
-        target: line.1,
+        method: Some(line.0),
+        target: Some(line.1),
         version: "1.1",
         scheme: "http",
     };
@@ -115,16 +115,16 @@ fn authorities() {
 
 #[test]
 fn targets() {
-    let origin = Target::of("GET", "/a?b?c");
+    let origin = Target::of(Some("GET"), "/a?b?c");
     assert_eq!((origin.path, origin.query), (Some("/a"), Some("b?c")));
     // An origin-form target may hold anything after its first slash.
-    let inner = Target::of("GET", "/http://h/?q");
+    let inner = Target::of(Some("GET"), "/http://h/?q");
     assert_eq!((inner.authority, inner.path), (None, Some("/http://h/")));
-    let absolute = Target::of("GET", "HTTPS://u:p@h:1?q");
+    let absolute = Target::of(Some("GET"), "HTTPS://u:p@h:1?q");
     assert_eq!(absolute.authority, Some("h:1"));
     assert_eq!((absolute.path, absolute.query), (Some("/"), Some("q")));
-    assert_eq!(Target::of("CONNECT", "h:1").authority, Some("h:1"));
-    assert_eq!(Target::of("OPTIONS", "*").path, Some("*"));
+    assert_eq!(Target::of(Some("CONNECT"), "h:1").authority, Some("h:1"));
+    assert_eq!(Target::of(Some("OPTIONS"), "*").path, Some("*"));
 }
 
 #[test]
@@ -151,8 +151,8 @@ fn no_more_is_kept_of_a_text_than_can_leave() {
     assert_eq!(kept(&config.limits), MAX_TEXT);
     let target = format!("/{0}?{0}", "x".repeat(5000));
     let line = Line {
-        method: "GET",
-        target: &target,
+        method: Some("GET"),
+        target: Some(&target),
         version: "1.1",
         scheme: "http",
     };
@@ -187,7 +187,7 @@ fn no_more_is_kept_of_a_text_than_can_leave() {
 fn errors_by_side() {
     let of = |code| {
         let r = response(
-            code,
+            Some(code),
             [].into_iter(),
             (&config::Http::default(), MAX_TEXT),
             &Stats::default(),

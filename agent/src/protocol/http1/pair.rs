@@ -155,8 +155,8 @@ pub(super) fn ask(
         First::Response { .. } => ("", ""),
     };
     let line = Line {
-        method,
-        target,
+        method: Some(method),
+        target: Some(target),
         version: if head.minor == 0 { "1.0" } else { "1.1" },
         scheme: "http",
     };

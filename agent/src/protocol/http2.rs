@@ -1,0 +1,422 @@
+//! HTTP/2 (RFC 9113): both directions of one connection, frame by frame.
+//!
+//! Heads are decoded, bodies are passed over by their frames' lengths. A connection that is older
+//! than the agent, or lost bytes where a frame's head was, is taken up again at a turn that begins
+//! with a frame; what its header tables held before then stays unknown (`hpack.rs`). gRPC is this
+//! protocol too, and said so in the request's content type (`grpc.rs`).
+//!
+//! Never true here: that a body is kept; that a field is guessed; that a stream is opened twice.
+
+mod frame;
+mod hpack;
+mod huffman;
+mod streams;
+
+use std::sync::Arc;
+
+use self::frame::{HEAD, Head, PREFACE, kind};
+use self::hpack::{Decoder, Field};
+use self::streams::Streams;
+use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
+use super::{Finish, http};
+use crate::config::Config;
+use crate::connection::Mark;
+use crate::event::Role;
+
+/// The registry's entry.
+pub const PROTOCOL: &dyn Protocol = &Http2;
+
+/// Longest header block that is read, bytes, as sent and as decoded.
+const MAX_BLOCK: usize = 64 * 1024;
+/// Turns in a row that begin like no frame, until the connection is given up.
+const MAX_REFUSED: u32 = 256;
+
+#[derive(Debug)]
+struct Http2;
+
+impl Protocol for Http2 {
+    fn name(&self) -> &'static str {
+        "http2"
+    }
+
+    fn sniff(&self, bytes: &[u8]) -> Verdict {
+        frame::sniff(bytes)
+    }
+
+    fn needs_whole(&self) -> bool {
+        true
+    }
+
+    fn parser(&self, setup: Setup) -> Box<dyn Parser> {
+        Box::new(Dialogue {
+            role: setup.role,
+            keep: http::kept(&setup.config.limits),
+            config: setup.config,
+            request: Side::default(),
+            response: Side::default(),
+            streams: Streams::default(),
+            refused: 0,
+            left: false,
+        })
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Dialogue {
+    role: Role,
+    config: Arc<Config>,
+    /// Bytes kept of a text.
+    keep: usize,
+    request: Side,
+    response: Side,
+    streams: Streams,
+    /// Turns in a row that began like no frame.
+    refused: u32,
+    left: bool,
+}
+
+/// One flow.
+#[derive(Debug)]
+struct Side {
+    state: State,
+    hpack: Decoder,
+    /// A header block that goes on in the next frame.
+    block: Option<Block>,
+}
+
+impl Default for Side {
+    fn default() -> Self {
+        Self {
+            state: State::Seek,
+            hpack: Decoder::new(true),
+            block: None,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// Passes over everything until a turn begins with a frame.
+    Seek,
+    /// At a frame's head.
+    Frame,
+    /// In the payload of a frame of this stream; whether the flow is over with it.
+    Payload(u32, bool),
+    /// Nothing more is read.
+    Done,
+}
+
+/// HEADERS or PUSH_PROMISE without the end of its block.
+#[derive(Debug)]
+struct Block {
+    head: Head,
+    start: Mark,
+    /// Empty once it is too long to be read.
+    bytes: Vec<u8>,
+    whole: bool,
+}
+
+impl Parser for Dialogue {
+    fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
+        while !self.left && self.step(flow, feed) {}
+        if self.left {
+            Status::Leave
+        } else {
+            Status::Stay
+        }
+    }
+
+    fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
+        if flow == Flow::Response {
+            self.answered_unseen(feed);
+        }
+        self.side(flow).state = State::Done;
+    }
+
+    fn quiet(&mut self, _flow: Flow, _feed: &mut Feed<'_>) {}
+
+    fn weight(&self) -> usize {
+        let side = |side: &Side| {
+            let block = side
+                .block
+                .as_ref()
+                .map_or(0, |block| block.bytes.capacity());
+            side.hpack.weight().saturating_add(block)
+        };
+        side(&self.request)
+            .saturating_add(side(&self.response))
+            .saturating_add(self.streams.weight())
+    }
+}
+
+impl Dialogue {
+    fn side(&mut self, flow: Flow) -> &mut Side {
+        match flow {
+            Flow::Request => &mut self.request,
+            Flow::Response => &mut self.response,
+        }
+    }
+
+    /// Goes on by one state; false when more bytes are needed.
+    fn step(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        match self.side(flow).state {
+            State::Seek => self.seek(flow, feed),
+            State::Frame => self.frame(flow, feed),
+            State::Payload(stream, last) => self.payload(flow, stream, last, feed),
+            State::Done => {
+                let stream = &mut *feed.stream;
+                stream.skip(stream.end().saturating_sub(stream.position()));
+                false
+            }
+        }
+    }
+
+    /// Looks for a turn that begins with a frame of this flow.
+    fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        while let Some(front) = feed.stream.front() {
+            if front.turn && front.hole.is_none() {
+                let (bytes, cut) = feed.stream.turn_window();
+                match frame::sniff(bytes) {
+                    Verdict::Is(found) if found == flow => {
+                        self.begin(flow, feed);
+                        return true;
+                    }
+                    Verdict::More if !cut => return false,
+                    _ => {
+                        self.refused = self.refused.saturating_add(1);
+                        if self.refused > MAX_REFUSED {
+                            feed.stats.protocol_given_up.add(1);
+                            self.left = true;
+                            return false;
+                        }
+                    }
+                }
+            }
+            feed.stream.skip_front();
+            self.tell_missing(flow, feed);
+        }
+        false
+    }
+
+    /// What was passed over unseen may have been of any stream that is open.
+    fn tell_missing(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        let at = feed.stream.last();
+        for (cause, bytes) in feed.stream.take_missing().iter() {
+            for stream in self.streams.miss(flow, cause, bytes) {
+                let fault = Part::Fault(Fault::Missing { cause, bytes });
+                feed.out.push(message(flow, stream, at, fault));
+            }
+        }
+    }
+
+    /// At a turn's first frame, which may be the connection's.
+    fn begin(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        self.refused = 0;
+        feed.stream.take_missing();
+        let window = feed.stream.window();
+        let preface = window.starts_with(PREFACE);
+        // A server's first frame (RFC 9113, 3.4).
+        let settings = Head::read(window).is_some_and(|head| head.kind == kind::SETTINGS);
+        if preface {
+            feed.stream.skip(PREFACE.len() as u64);
+        }
+        let side = self.side(flow);
+        side.hpack = Decoder::new(!preface && !settings);
+        side.block = None;
+        side.state = State::Frame;
+    }
+
+    /// Reads a frame's head, and of its payload what matters.
+    fn frame(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        let window = feed.stream.window();
+        let Some(head) = Head::read(window) else {
+            return feed.stream.is_cut() && self.lose(flow, feed);
+        };
+        let continues = self
+            .side(flow)
+            .block
+            .as_ref()
+            .map(|block| block.head.stream);
+        let expected = match continues {
+            Some(stream) => head.kind == kind::CONTINUATION && head.stream == stream,
+            None => head.kind != kind::CONTINUATION,
+        };
+        if !expected || !head.is_sound() {
+            feed.stats.protocol_malformed.add(1);
+            return self.lose(flow, feed);
+        }
+        let length = head.length as usize;
+        let cut = feed.stream.is_cut();
+        let payload = window.get(HEAD..).unwrap_or_default();
+        match head.kind {
+            kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION => {
+                match payload.get(..length) {
+                    Some(_) => self.fields(flow, head, feed),
+                    None if cut || length > MAX_BLOCK => self.unread(flow, head, feed),
+                    None => return false,
+                }
+            }
+            kind::RST_STREAM => match payload.first_chunk::<4>() {
+                Some(code) => self.reset(flow, head, u32::from_be_bytes(*code), feed),
+                None if cut => self.pass(flow, head, false, feed),
+                None => return false,
+            },
+            kind::DATA => {
+                let padding = match (head.is_padded(), payload.first()) {
+                    (false, _) => 0,
+                    (true, Some(padding)) => u64::from(*padding).saturating_add(1),
+                    (true, None) if cut => 0,
+                    (true, None) => return false,
+                };
+                let bytes = u64::from(head.length).saturating_sub(padding);
+                self.streams.data(flow, head.stream, bytes);
+                self.pass(flow, head, head.has(frame::END_STREAM), feed);
+            }
+            _ => self.pass(flow, head, false, feed),
+        }
+        true
+    }
+
+    /// Passes over a frame, whether or not its payload has come.
+    fn pass(&mut self, flow: Flow, head: Head, last: bool, feed: &mut Feed<'_>) {
+        let length = (HEAD as u64).saturating_add(u64::from(head.length));
+        feed.stream.skip(length);
+        self.side(flow).state = State::Payload(head.stream, last);
+    }
+
+    /// Waits for a payload's last byte.
+    fn payload(&mut self, flow: Flow, stream: u32, last: bool, feed: &mut Feed<'_>) -> bool {
+        if !feed.stream.reached() {
+            return false;
+        }
+        self.side(flow).state = State::Frame;
+        let at = feed.stream.last();
+        for (cause, bytes) in feed.stream.take_missing().iter() {
+            if self.streams.has(stream) {
+                let fault = Part::Fault(Fault::Missing { cause, bytes });
+                feed.out.push(message(flow, stream, at, fault));
+            }
+        }
+        if last {
+            self.finish(flow, stream, at, feed);
+        }
+        true
+    }
+
+    /// A header block, or a piece of one, is in the window.
+    fn fields(&mut self, flow: Flow, head: Head, feed: &mut Feed<'_>) {
+        let start = feed.stream.mark(0);
+        let length = HEAD.saturating_add(head.length as usize);
+        let payload = feed.stream.window().get(HEAD..length).unwrap_or_default();
+        let ends = head.has(frame::END_HEADERS);
+        let side = match flow {
+            Flow::Request => &mut self.request,
+            Flow::Response => &mut self.response,
+        };
+        let Some(content) = head.content(payload) else {
+            feed.stats.protocol_malformed.add(1);
+            return self.unread(flow, head, feed);
+        };
+        let mut known = Vec::new();
+        let block = match side.block.take() {
+            None if ends => {
+                let read = side
+                    .hpack
+                    .block(content, MAX_BLOCK, |field| known.push(field));
+                Some((head, start, read.is_ok()))
+            }
+            before => {
+                let mut block = before.unwrap_or_else(|| Block {
+                    head,
+                    start,
+                    bytes: Vec::new(),
+                    whole: true,
+                });
+                block.add(content);
+                if ends {
+                    let read = side
+                        .hpack
+                        .block(&block.bytes, MAX_BLOCK, |field| known.push(field));
+                    Some((block.head, block.start, block.whole && read.is_ok()))
+                } else {
+                    side.block = Some(block);
+                    None
+                }
+            }
+        };
+        if let Some((_, _, false)) = block {
+            feed.stats.protocol_unreadable.add(1);
+            side.hpack.lose();
+            known.clear();
+        }
+        feed.stream.skip(length as u64);
+        if let Some((head, start, whole)) = block {
+            self.head(flow, head, start, (known, whole), feed);
+        }
+    }
+
+    /// Bytes of a header block are missing: what it said is not known, nor what it left in the table.
+    fn unread(&mut self, flow: Flow, head: Head, feed: &mut Feed<'_>) {
+        feed.stats.protocol_cut.add(1);
+        let start = feed.stream.mark(0);
+        let side = self.side(flow);
+        side.hpack.lose();
+        let ends = head.has(frame::END_HEADERS);
+        let mut block = side.block.take().unwrap_or(Block {
+            head,
+            start,
+            bytes: Vec::new(),
+            whole: true,
+        });
+        block.whole = false;
+        block.bytes = Vec::new();
+        let begun = (block.head, block.start);
+        if !ends {
+            side.block = Some(block);
+        }
+        self.pass(flow, head, false, feed);
+        if ends {
+            self.head(flow, begun.0, begun.1, (Vec::new(), false), feed);
+        }
+    }
+
+    /// An unknown number of frames of this flow may go by unseen.
+    fn lose(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        feed.stats.protocol_resynced.add(1);
+        if flow == Flow::Response {
+            self.end_begun(feed);
+        }
+        // A turn that was refused is not looked at again.
+        feed.stream.skip_front();
+        self.tell_missing(flow, feed);
+        let side = self.side(flow);
+        side.hpack.lose();
+        side.block = None;
+        side.state = State::Seek;
+        true
+    }
+}
+
+impl Block {
+    fn add(&mut self, content: &[u8]) {
+        self.whole &= self.bytes.len().saturating_add(content.len()) <= MAX_BLOCK;
+        if self.whole {
+            self.bytes.extend_from_slice(content);
+        } else {
+            self.bytes = Vec::new();
+        }
+    }
+}
+
+fn message(flow: Flow, stream: u32, at: Mark, part: Part) -> Message {
+    Message {
+        flow,
+        pairing: Pairing::Number(stream.into()),
+        at,
+        part,
+    }
+}
+
+#[cfg(test)]
+mod tests;

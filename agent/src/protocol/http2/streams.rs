@@ -1,0 +1,346 @@
+//! Streams (RFC 9113, 5.1): what a header block, an end and a reset mean for the exchange they are
+//! of. A client's streams have odd numbers that only grow; those a server pushes are passed over.
+//!
+//! Never true here: that more than [`MAX_STREAMS`] streams are remembered.
+
+use bytes::Bytes;
+use foldhash::HashMap;
+
+use super::frame::{self, Head, kind};
+use super::{Dialogue, Fault, Feed, Field, Finish, Flow, Mark, Part, http, message};
+use crate::event::Hole;
+use crate::protocol::grpc;
+use crate::protocol::http::Line;
+
+/// The streams whose response has not ended.
+#[derive(Debug, Default)]
+pub struct Streams {
+    open: HashMap<u32, Talk>,
+    /// Highest number of any that was opened.
+    highest: u32,
+}
+
+/// One stream.
+#[derive(Debug, Default)]
+struct Talk {
+    request: Half,
+    response: Half,
+    /// Whether it is a gRPC call.
+    call: bool,
+}
+
+#[derive(Debug, Default)]
+struct Half {
+    begun: bool,
+    ended: bool,
+    body: u64,
+    /// What passed unseen before it began: it may have been all of it.
+    unseen: Vec<(Hole, u64)>,
+}
+
+impl Talk {
+    fn half(&mut self, flow: Flow) -> &mut Half {
+        match flow {
+            Flow::Request => &mut self.request,
+            Flow::Response => &mut self.response,
+        }
+    }
+}
+
+impl Streams {
+    /// Whether it is open.
+    pub fn has(&self, stream: u32) -> bool {
+        self.open.contains_key(&stream)
+    }
+
+    /// Bytes of body have begun to pass.
+    pub fn data(&mut self, flow: Flow, stream: u32, bytes: u64) {
+        if let Some(talk) = self.open.get_mut(&stream) {
+            let half = talk.half(flow);
+            half.body = half.body.saturating_add(bytes);
+        }
+    }
+
+    /// Bytes of this flow passed unseen: the streams that they may be a part of.
+    pub fn miss(&mut self, flow: Flow, cause: Hole, bytes: u64) -> Vec<u32> {
+        let mut inside = Vec::new();
+        for (stream, talk) in &mut self.open {
+            let half = talk.half(flow);
+            match (half.begun, half.ended) {
+                (true, false) => inside.push(*stream),
+                (true, true) => {}
+                (false, _) => match half.unseen.iter_mut().find(|(known, _)| *known == cause) {
+                    Some((_, sum)) => *sum = sum.saturating_add(bytes),
+                    None => half.unseen.push((cause, bytes)),
+                },
+            }
+        }
+        inside
+    }
+
+    /// What they cost to hold, in bytes.
+    pub fn weight(&self) -> usize {
+        let each = size_of::<(u32, Talk)>();
+        match self.open.len() {
+            0..=FEW => 0,
+            many => many.saturating_mul(each),
+        }
+    }
+}
+
+/// Most streams of a connection that are followed at once.
+pub const MAX_STREAMS: usize = 1024;
+/// Streams that count for nothing.
+const FEW: usize = 16;
+
+impl Dialogue {
+    /// A header block is over: a request's or a response's head, an interim one, or trailers.
+    /// `whole`: all of it was read.
+    pub(super) fn head(
+        &mut self,
+        flow: Flow,
+        head: Head,
+        start: Mark,
+        (fields, whole): (Vec<Field>, bool),
+        feed: &mut Feed<'_>,
+    ) {
+        if head.kind == kind::PUSH_PROMISE || head.stream.is_multiple_of(2) {
+            return self.end_of(flow, head, feed);
+        }
+        let begun = match self.streams.open.get_mut(&head.stream) {
+            Some(talk) => talk.half(flow).begun,
+            None if flow == Flow::Response => return,
+            // One that was opened before the agent came, or is over.
+            None if head.stream <= self.streams.highest => return,
+            None => false,
+        };
+        match (flow, begun) {
+            (Flow::Request, false) => self.asked(head, start, &fields, whole, feed),
+            (Flow::Response, false) => self.answered(head, start, &fields, whole, feed),
+            (Flow::Response, true) => self.trailed(head, start, &fields, whole, feed),
+            (Flow::Request, true) => {}
+        }
+        self.end_of(flow, head, feed);
+    }
+
+    /// A block's frame may be the last of its stream's flow.
+    fn end_of(&mut self, flow: Flow, head: Head, feed: &mut Feed<'_>) {
+        if head.kind == kind::HEADERS && head.has(frame::END_STREAM) {
+            let at = feed.stream.last();
+            self.finish(flow, head.stream, at, feed);
+        }
+    }
+
+    fn asked(
+        &mut self,
+        head: Head,
+        start: Mark,
+        fields: &[Field],
+        whole: bool,
+        feed: &mut Feed<'_>,
+    ) {
+        let pseudo = |field: &Field| field.name.as_ref().is_some_and(|n| n.starts_with(b":"));
+        let partial = !whole || fields.iter().any(|f| f.name.is_none() || f.value.is_none());
+        // Trailers of a request that was opened before the agent came.
+        if !partial && !fields.iter().any(pseudo) {
+            return;
+        }
+        self.streams.highest = head.stream;
+        if self.streams.open.len() >= MAX_STREAMS {
+            feed.stats.exchange_too_deep.add(1);
+            return;
+        }
+        let text = |name| find(fields, name).and_then(|value| std::str::from_utf8(value).ok());
+        let authority = find(fields, b":authority").map(|value| ("host", value.as_ref()));
+        let (method, path) = (text(b":method"), text(b":path"));
+        let line = Line {
+            method,
+            target: path.or(text(b":authority").filter(|_| method == Some("CONNECT"))),
+            version: "2",
+            scheme: match text(b":scheme") {
+                Some("https") => "https",
+                _ => "http",
+            },
+        };
+        let headers = authority.into_iter().chain(plain(fields));
+        let settings = (&self.config.http, self.keep);
+        let mut request = http::request("http2", line, headers, self.role, settings, feed.stats);
+        let call = find(fields, b"content-type").is_some_and(|kind| grpc::is_call(kind));
+        if call {
+            grpc::request(path, &mut request);
+        }
+        if text(b":scheme").is_none() {
+            request.attributes.retain(|known| known.key != "url.scheme");
+        }
+        let talk = Talk {
+            request: Half {
+                begun: true,
+                ..Half::default()
+            },
+            response: Half::default(),
+            call,
+        };
+        self.streams.open.insert(head.stream, talk);
+        let end = feed.stream.last();
+        let part = Part::Request(Box::new(request), end);
+        feed.out
+            .push(message(Flow::Request, head.stream, start, part));
+        self.partial(partial, Flow::Request, head, start, feed);
+    }
+
+    fn answered(
+        &mut self,
+        head: Head,
+        start: Mark,
+        fields: &[Field],
+        whole: bool,
+        feed: &mut Feed<'_>,
+    ) {
+        let status = find(fields, b":status").and_then(|value| {
+            let code: u16 = std::str::from_utf8(value).ok()?.parse().ok()?;
+            Some(code)
+        });
+        // Interim ones never end a stream (RFC 9113, 8.1).
+        if status.is_some_and(|code| code < 200) && !head.has(frame::END_STREAM) {
+            return;
+        }
+        let Some(talk) = self.streams.open.get_mut(&head.stream) else {
+            return;
+        };
+        talk.response.begun = true;
+        talk.response.unseen = Vec::new();
+        let call = talk.call;
+        let settings = (&self.config.http, self.keep);
+        let mut response = http::response(status, plain(fields), settings, feed.stats);
+        let trailers_only = call && head.has(frame::END_STREAM);
+        if trailers_only {
+            grpc::response(grpc_status(fields), status, &mut response);
+        }
+        let part = Part::Response(Box::new(response));
+        feed.out
+            .push(message(Flow::Response, head.stream, start, part));
+        let partial = !whole || status.is_none();
+        self.partial(partial, Flow::Response, head, start, feed);
+    }
+
+    fn trailed(
+        &mut self,
+        head: Head,
+        start: Mark,
+        fields: &[Field],
+        whole: bool,
+        feed: &mut Feed<'_>,
+    ) {
+        if self.streams.open.get(&head.stream).is_none_or(|t| !t.call) {
+            return;
+        }
+        let status = grpc_status(fields);
+        let part = Part::Trailers(Box::new(grpc::trailers(status)));
+        feed.out
+            .push(message(Flow::Response, head.stream, start, part));
+        let partial = !whole || status.is_none();
+        self.partial(partial, Flow::Response, head, start, feed);
+    }
+
+    /// Says that not all fields are known.
+    fn partial(&self, partial: bool, flow: Flow, head: Head, at: Mark, feed: &mut Feed<'_>) {
+        if partial {
+            feed.stats.protocol_partial.add(1);
+            let part = Part::Fault(Fault::Partial);
+            feed.out.push(message(flow, head.stream, at, part));
+        }
+    }
+
+    /// RST_STREAM.
+    pub(super) fn reset(&mut self, flow: Flow, head: Head, code: u32, feed: &mut Feed<'_>) {
+        self.pass(flow, head, false, feed);
+        if self.streams.open.remove(&head.stream).is_some() {
+            let at = feed.stream.last();
+            let part = Part::Reset(frame::error(code));
+            feed.out.push(message(flow, head.stream, at, part));
+        }
+    }
+
+    /// The last byte of a flow of a stream has passed.
+    pub(super) fn finish(&mut self, flow: Flow, stream: u32, at: Mark, feed: &mut Feed<'_>) {
+        let Some(talk) = self.streams.open.get_mut(&stream) else {
+            return;
+        };
+        let half = talk.half(flow);
+        half.ended = true;
+        let finish = Finish {
+            body: half.body,
+            exact: true,
+            whole: true,
+        };
+        feed.out
+            .push(message(flow, stream, at, Part::Finish(finish)));
+        if flow == Flow::Response {
+            self.streams.open.remove(&stream);
+        }
+    }
+}
+
+impl Dialogue {
+    /// Frames of responses may go by unseen: those under way have ended among them, for all that can
+    /// be known. Where they went on after all, the rest is nobody's.
+    pub(super) fn end_begun(&mut self, feed: &mut Feed<'_>) {
+        let at = feed.stream.last();
+        let mut over: Vec<_> = self
+            .streams
+            .open
+            .extract_if(|_, talk| talk.response.begun)
+            .collect();
+        over.sort_unstable_by_key(|(stream, _)| *stream);
+        for (stream, talk) in over {
+            let finish = Finish {
+                body: talk.response.body,
+                exact: false,
+                whole: true,
+            };
+            feed.out
+                .push(message(Flow::Response, stream, at, Part::Finish(finish)));
+        }
+    }
+
+    /// No more responses come: those who wait while some passed unseen had theirs among them, for
+    /// all that can be known.
+    pub(super) fn answered_unseen(&mut self, feed: &mut Feed<'_>) {
+        let at = feed.stream.last();
+        let mut over: Vec<_> = self
+            .streams
+            .open
+            .extract_if(|_, talk| !talk.response.unseen.is_empty())
+            .collect();
+        over.sort_unstable_by_key(|(stream, _)| *stream);
+        for (stream, talk) in over {
+            for (cause, bytes) in talk.response.unseen {
+                let part = Part::Fault(Fault::Missing { cause, bytes });
+                feed.out.push(message(Flow::Response, stream, at, part));
+            }
+            feed.out
+                .push(message(Flow::Response, stream, at, Part::Abandon));
+        }
+    }
+}
+
+/// The first value of a field.
+fn find<'a>(fields: &'a [Field], name: &[u8]) -> Option<&'a Bytes> {
+    fields
+        .iter()
+        .find(|field| field.name.as_deref() == Some(name))
+        .and_then(|field| field.value.as_ref())
+}
+
+fn grpc_status(fields: &[Field]) -> Option<&[u8]> {
+    find(fields, b"grpc-status").map(AsRef::as_ref)
+}
+
+/// Fields that are known and no pseudo-headers.
+fn plain(fields: &[Field]) -> impl Iterator<Item = (&str, &[u8])> {
+    fields.iter().filter_map(|field| {
+        let name = std::str::from_utf8(field.name.as_ref()?).ok()?;
+        let value = field.value.as_ref()?;
+        (!name.starts_with(':')).then_some((name, value.as_ref()))
+    })
+}

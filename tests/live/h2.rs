@@ -1,0 +1,132 @@
+//! HTTP/2 without TLS: every client asks every server, on a connection from before the agent and on
+//! a new one; and two hundred requests at once on one connection.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use spantap_tests::agent::Capture;
+use spantap_tests::known::{Ask, Asks as _, Known, Size, application, ask, drive, now, number};
+use spantap_tests::process::free_port;
+use spantap_tests::{Case, Client, Party, Stage};
+
+use crate::programs::{CLIENTS_H2, ClientProgram, SERVERS_H2, Server};
+
+/// All of them.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for server in SERVERS_H2 {
+        for client in CLIENTS_H2 {
+            for capture in [Capture::Socket, Capture::Syscall] {
+                for before in [true, false] {
+                    let when = if before { "before" } else { "after" };
+                    let (to, by, path) = (server.name, client.name, capture.name());
+                    let name = format!("h2::{by}-to-{to}::{path}::{when}");
+                    cases.push(Case::new(name, move |stage| {
+                        run(stage, server, client, capture, before)
+                    }));
+                }
+            }
+            let name = format!("h2::{}-to-{}::at-once", client.name, server.name);
+            cases.push(Case::new(name, move |stage| at_once(stage, server, client)));
+        }
+    }
+    cases
+}
+
+/// What is asked: the usual, without what only HTTP/1 has.
+fn asks() -> Vec<Ask> {
+    let mut asks = application();
+    for ask in &mut asks {
+        ask.chunked = false;
+    }
+    asks
+}
+
+fn run(
+    stage: &mut Stage,
+    server: &Server,
+    client: &ClientProgram,
+    capture: Capture,
+    before: bool,
+) -> Result<()> {
+    let port = free_port()?;
+    let base = format!("http://127.0.0.1:{port}");
+    let asks = asks();
+    let program = (server.setup)(&stage.folder, port, &asks.iter().collect::<Vec<_>>())?
+        .port(port)
+        .start()?;
+    let agent = stage.agent()?.ports(&[port]).capture(capture);
+    let setup = (client.setup)(&stage.folder, &base)?;
+    let (mut asking, agent) = if before {
+        let mut asking = Client::start(setup)?;
+        let warm = [ask("GET", &format!("/status/404/{}", number()), 404)];
+        drive(&warm, &mut asking, port, None, None)?;
+        (asking, agent.start()?)
+    } else {
+        let agent = agent.start()?;
+        (Client::start(setup)?, agent)
+    };
+    let by = Party::new(client.service, &asking.pids());
+    let mut known = Vec::new();
+    let mut rest = &asks[..];
+    if before {
+        // What is first seen of a connection is copied within the budget of any: a moment passes
+        // before the kernel side is told that it speaks HTTP/2.
+        let (first, others) = asks.split_at(1);
+        known = drive(first, &mut asking, port, Some(&by), None)?;
+        std::thread::sleep(Duration::from_millis(100));
+        rest = others;
+    }
+    known.extend(drive(rest, &mut asking, port, Some(&by), None)?);
+    let of = Party::new(server.service, &program.pids());
+    for (one, ask) in known.iter_mut().zip(&asks) {
+        one.version = "2";
+        one.server = Some(of.clone());
+        one.received = match one.received {
+            Size::Framed(size, _) => Size::Exact(size),
+            size => size,
+        };
+        if server.early && ask.body.is_some() {
+            one.sent = Size::Maybe(ask.body.unwrap_or_default() as u64);
+        }
+    }
+    stage.judge(agent, &known).map(drop)
+}
+
+/// Two hundred streams of one connection at once: each is its own.
+fn at_once(stage: &mut Stage, server: &Server, client: &ClientProgram) -> Result<()> {
+    const MANY: usize = 200;
+    let port = free_port()?;
+    let base = format!("http://127.0.0.1:{port}");
+    let target = format!("/status/404/{}", number());
+    let program = (server.setup)(&stage.folder, port, &[])?
+        .port(port)
+        .start()?;
+    let agent = stage.agent()?.ports(&[port]).start()?;
+    let mut asking = Client::start((client.setup)(&stage.folder, &base)?)?;
+    let begun = now();
+    let answer = asking.ask(&Ask {
+        method: "BURST".into(),
+        target: target.clone(),
+        body: Some(MANY),
+        ..Ask::default()
+    })?;
+    ensure!(answer.body == MANY as u64, "{answer:?}");
+    let (by, of) = (
+        Party::new(client.service, &asking.pids()),
+        Party::new(server.service, &program.pids()),
+    );
+    let known: Vec<Known> = (0..MANY)
+        .map(|at| {
+            let target = format!("{target}/{at}");
+            let mut one = Known::new("GET", &target, Some(404), port).between(&by, &of);
+            one.version = "2";
+            one.window = (begun, now());
+            one
+        })
+        .collect();
+    let targets: BTreeSet<_> = known.iter().map(|one| &one.target).collect();
+    ensure!(targets.len() == MANY, "each has a path of its own");
+    stage.judge(agent, &known).map(drop)
+}
