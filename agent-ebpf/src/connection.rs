@@ -391,6 +391,10 @@ pub fn advance<P: Pointer>(
     if connection.tcp != 0 && known != 0 {
         let unseen = position.wrapping_sub(known).wrapping_sub(length);
         // A position behind or far ahead is a race with another thread of the same socket.
+        if position == known {
+            // Another thread's call ran first and told of these bytes as unseen: they keep their place.
+            return start.wrapping_sub(length.into());
+        }
         if unseen < (1 << 31) && !(unseen == 1 && way == INGRESS as usize && has_fin(socket)) {
             start = start.wrapping_add(unseen.into());
         }

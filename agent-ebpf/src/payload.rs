@@ -132,7 +132,8 @@ pub fn deliver(
     }
     let wanted = wanted(connection, scratch, &buffer, (call, offset), framed);
     // On the syscall path that is more stack than verifiers allow.
-    if framed && connection.whole != 0 && call.length > (PARTS * CHUNK) as u32 {
+    let present = buffer.missing == hole::NONE;
+    if framed && present && connection.whole != 0 && call.length > (PARTS * CHUNK) as u32 {
         return deliver_all(connection, scratch, &buffer, (call, offset), flags);
     }
     // A walk without bpf_loop is all the old verifiers have patience for: one record then.

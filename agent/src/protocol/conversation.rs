@@ -227,7 +227,7 @@ impl Undecided {
         while let Some(front) = stream.front() {
             if front.turn && front.hole.is_none() {
                 let (bytes, cut) = stream.turn_window();
-                match recognise(bytes) {
+                match recognise(bytes, self.adopted) {
                     Found::Mine(protocol, flow) => {
                         let asks = match flow {
                             Flow::Request => direction,
@@ -286,10 +286,14 @@ enum Found {
 }
 
 /// Asks every protocol; the first that is sure has it.
-fn recognise(bytes: &[u8]) -> Found {
+fn recognise(bytes: &[u8], adopted: bool) -> Found {
     let mut found = Found::Nobodys;
     for &protocol in ALL {
-        match protocol.sniff(bytes) {
+        let verdict = match adopted {
+            true => protocol.sniff_amid(bytes),
+            false => protocol.sniff(bytes),
+        };
+        match verdict {
             Verdict::Is(flow) => return Found::Mine(protocol, flow),
             Verdict::More => found = Found::Perhaps,
             Verdict::Not => {}

@@ -40,7 +40,11 @@ impl Protocol for Http2 {
     }
 
     fn sniff(&self, bytes: &[u8]) -> Verdict {
-        frame::sniff(bytes)
+        frame::sniff(bytes, false)
+    }
+
+    fn sniff_amid(&self, bytes: &[u8]) -> Verdict {
+        frame::sniff(bytes, true)
     }
 
     fn needs_whole(&self) -> bool {
@@ -134,7 +138,11 @@ impl Parser for Dialogue {
         self.side(flow).state = State::Done;
     }
 
-    fn quiet(&mut self, _flow: Flow, _feed: &mut Feed<'_>) {}
+    fn quiet(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Response {
+            self.answered_unseen(feed);
+        }
+    }
 
     fn weight(&self) -> usize {
         let side = |side: &Side| {
@@ -177,8 +185,14 @@ impl Dialogue {
         while let Some(front) = feed.stream.front() {
             if front.turn && front.hole.is_none() {
                 let (bytes, cut) = feed.stream.turn_window();
-                match frame::sniff(bytes) {
+                // Who asks is known by now, so SETTINGS are enough to begin with.
+                let settings = Head::read(bytes).is_some_and(|head| head.is_settings());
+                match frame::sniff(bytes, true) {
                     Verdict::Is(found) if found == flow => {
+                        self.begin(flow, feed);
+                        return true;
+                    }
+                    Verdict::More if settings => {
                         self.begin(flow, feed);
                         return true;
                     }
@@ -217,7 +231,8 @@ impl Dialogue {
         let window = feed.stream.window();
         let preface = window.starts_with(PREFACE);
         // A server's first frame (RFC 9113, 3.4).
-        let settings = Head::read(window).is_some_and(|head| head.kind == kind::SETTINGS);
+        let first = flow == Flow::Response && feed.stream.position() == 0;
+        let settings = first && Head::read(window).is_some_and(|head| head.is_settings());
         if preface {
             feed.stream.skip(PREFACE.len() as u64);
         }

@@ -49,6 +49,11 @@ pub trait Protocol: Sync {
     /// bytes, since it is asked again when more have come.
     fn sniff(&self, bytes: &[u8]) -> Verdict;
 
+    /// The same on a connection whose beginning was not seen.
+    fn sniff_amid(&self, bytes: &[u8]) -> Verdict {
+        self.sniff(bytes)
+    }
+
     /// Whether it can be followed only where every byte that is not a body's is seen, wherever in a
     /// call it is: the copy budget does not hold then.
     fn needs_whole(&self) -> bool {

@@ -71,7 +71,7 @@ impl Head {
             kind::DATA => on_stream && self.flags & !(END_STREAM | PADDED) == 0,
             kind::HEADERS => {
                 let known = END_STREAM | END_HEADERS | PADDED | PRIORITY;
-                on_stream && self.flags & !known == 0 && self.length > 0
+                on_stream && self.flags & !known == 0
             }
             kind::PRIORITY => on_stream && self.length == 5,
             kind::RST_STREAM => on_stream && self.length == 4,
@@ -89,10 +89,15 @@ impl Head {
         }
     }
 
+    /// Whether it is what a side says of itself, and no answer to that.
+    pub fn is_settings(&self) -> bool {
+        self.kind == kind::SETTINGS && !self.has(ACK)
+    }
+
     /// Whether it can be a frame's head at all; types nobody knows are passed over (RFC 9113, 5.5).
     pub fn is_sound(&self) -> bool {
         let known = self.kind <= kind::CONTINUATION;
-        self.length <= MOST && (!known || self.plausible())
+        (self.length <= MOST || self.kind == kind::DATA) && (!known || self.plausible())
     }
 
     /// Of the payload of HEADERS, PUSH_PROMISE and DATA, what is neither padding nor priority nor
@@ -128,8 +133,8 @@ const MOST: u32 = 1 << 20;
 const LOOK: usize = 64;
 
 /// Whether bytes begin like HTTP/2: the client's preface, or whole frames up to one that tells
-/// which side sends them.
-pub fn sniff(bytes: &[u8]) -> Verdict {
+/// which side sends them. `amid`: whether the connection's first bytes may have gone by unseen.
+pub fn sniff(bytes: &[u8], amid: bool) -> Verdict {
     let (begun, _) = PREFACE
         .split_at_checked(bytes.len())
         .unwrap_or((PREFACE, &[]));
@@ -140,29 +145,37 @@ pub fn sniff(bytes: &[u8]) -> Verdict {
         return Verdict::More;
     }
     let mut rest = bytes;
+    // A server's preface, where a client's is behind its own. Later either side sends SETTINGS: what
+    // comes with them or from the other side tells.
+    let mut begun = Verdict::Not;
     for at in 0..LOOK {
         let Some(head) = Head::read(rest) else {
             // Only a first frame may be waited for: behind others it tells nothing by itself.
             let more = at == 0 && rest.len() < HEAD && begins(rest);
-            return if more { Verdict::More } else { Verdict::Not };
+            return if more { Verdict::More } else { begun };
         };
         if !head.plausible() || head.length > MOST {
             return Verdict::Not;
         }
         let payload = rest.get(HEAD..).unwrap_or_default();
-        // The server's preface; a client's SETTINGS follow its own.
-        if at == 0 && head.kind == kind::SETTINGS && !head.has(ACK) {
-            return settings(payload, head.length);
+        if at == 0 && head.is_settings() {
+            if !settings(payload, head.length) {
+                return Verdict::Not;
+            }
+            if !amid {
+                return Verdict::Is(Flow::Response);
+            }
+            begun = Verdict::More;
         }
         if head.kind == kind::HEADERS {
             return fields(&head, payload);
         }
         match payload.get(head.length as usize..) {
-            Some([]) | None => return Verdict::Not,
+            Some([]) | None => return begun,
             Some(next) => rest = next,
         }
     }
-    Verdict::Not
+    begun
 }
 
 /// Whether fewer bytes than a head's can be one's first.
@@ -171,21 +184,16 @@ fn begins(bytes: &[u8]) -> bool {
     short && bytes.get(3).is_none_or(|&kind| kind <= kind::CONTINUATION)
 }
 
-/// A server's first frame: identifiers that are in use (RFC 9113, 6.5.2, and IANA's registry), or
+/// Whether SETTINGS can be such: identifiers that are in use (RFC 9113, 6.5.2, and IANA's registry), or
 /// reserved to be ignored (RFC 8701).
-fn settings(payload: &[u8], length: u32) -> Verdict {
-    let Some(payload) = payload.get(..length as usize) else {
-        return Verdict::More;
-    };
+fn settings(payload: &[u8], length: u32) -> bool {
+    let payload = payload.get(..length as usize).unwrap_or(payload);
     let known = |entry: &[u8]| match entry {
         [0, id, ..] => (1..=16).contains(id),
         [a, b, ..] => a == b && a & 0x0f == 0x0a,
         _ => false,
     };
-    match payload.chunks_exact(6).all(known) {
-        true => Verdict::Is(Flow::Response),
-        false => Verdict::Not,
-    }
+    payload.chunks_exact(6).all(known)
 }
 
 /// Who sends HEADERS: the pseudo-headers, which come first, are a request's or a response's (RFC

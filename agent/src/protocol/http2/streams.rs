@@ -3,8 +3,9 @@
 //!
 //! Never true here: that more than [`MAX_STREAMS`] streams are remembered.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use foldhash::HashMap;
 
 use super::frame::{self, Head, kind};
 use super::{Dialogue, Fault, Feed, Field, Finish, Flow, Mark, Part, http, message};
@@ -15,7 +16,7 @@ use crate::protocol::http::Line;
 /// The streams whose response has not ended.
 #[derive(Debug, Default)]
 pub struct Streams {
-    open: HashMap<u32, Talk>,
+    open: BTreeMap<u32, Talk>,
     /// Highest number of any that was opened.
     highest: u32,
 }
@@ -34,6 +35,8 @@ struct Half {
     begun: bool,
     ended: bool,
     body: u64,
+    /// Whether bytes may be missing from it that nobody counted.
+    holed: bool,
     /// What passed unseen before it began: it may have been all of it.
     unseen: Vec<(Hole, u64)>,
 }
@@ -66,6 +69,7 @@ impl Streams {
         let mut inside = Vec::new();
         for (stream, talk) in &mut self.open {
             let half = talk.half(flow);
+            half.holed |= !half.ended;
             match (half.begun, half.ended) {
                 (true, false) => inside.push(*stream),
                 (true, true) => {}
@@ -76,6 +80,14 @@ impl Streams {
             }
         }
         inside
+    }
+
+    /// Takes out those that are `over`, the oldest first.
+    fn take(&mut self, over: impl Fn(&Talk) -> bool) -> Vec<(u32, Talk)> {
+        let all = std::mem::take(&mut self.open).into_iter();
+        let (over, open): (BTreeMap<_, _>, _) = all.partition(|(_, talk)| over(talk));
+        self.open = open;
+        over.into_iter().collect()
     }
 
     /// What they cost to hold, in bytes.
@@ -117,8 +129,11 @@ impl Dialogue {
         match (flow, begun) {
             (Flow::Request, false) => self.asked(head, start, &fields, whole, feed),
             (Flow::Response, false) => self.answered(head, start, &fields, whole, feed),
-            (Flow::Response, true) => self.trailed(head, start, &fields, whole, feed),
-            (Flow::Request, true) => {}
+            // Nothing but trailers that end it can follow a final head (RFC 9113, 8.1).
+            (Flow::Response, true) if head.has(frame::END_STREAM) => {
+                self.trailed(head, start, &fields, whole, feed);
+            }
+            (_, true) => {}
         }
         self.end_of(flow, head, feed);
     }
@@ -141,14 +156,15 @@ impl Dialogue {
     ) {
         let pseudo = |field: &Field| field.name.as_ref().is_some_and(|n| n.starts_with(b":"));
         let partial = !whole || fields.iter().any(|f| f.name.is_none() || f.value.is_none());
-        // Trailers of a request that was opened before the agent came.
-        if !partial && !fields.iter().any(pseudo) {
+        // Trailers of a request that was opened before the agent came; what no request has.
+        let answer = find(fields, b":status").is_some();
+        if answer || (!partial && !fields.iter().any(pseudo)) {
             return;
         }
         self.streams.highest = head.stream;
+        // Ends may have been lost: the oldest makes room, as its exchange does.
         if self.streams.open.len() >= MAX_STREAMS {
-            feed.stats.exchange_too_deep.add(1);
-            return;
+            self.streams.open.pop_first();
         }
         let text = |name| find(fields, name).and_then(|value| std::str::from_utf8(value).ok());
         let authority = find(fields, b":authority").map(|value| ("host", value.as_ref()));
@@ -209,6 +225,8 @@ impl Dialogue {
         };
         talk.response.begun = true;
         talk.response.unseen = Vec::new();
+        // What passed unseen before its head is no part of it.
+        talk.response.holed &= status.is_none();
         let call = talk.call;
         let settings = (&self.config.http, self.keep);
         let mut response = http::response(status, plain(fields), settings, feed.stats);
@@ -270,7 +288,7 @@ impl Dialogue {
         half.ended = true;
         let finish = Finish {
             body: half.body,
-            exact: true,
+            exact: !half.holed,
             whole: true,
         };
         feed.out
@@ -286,13 +304,7 @@ impl Dialogue {
     /// be known. Where they went on after all, the rest is nobody's.
     pub(super) fn end_begun(&mut self, feed: &mut Feed<'_>) {
         let at = feed.stream.last();
-        let mut over: Vec<_> = self
-            .streams
-            .open
-            .extract_if(|_, talk| talk.response.begun)
-            .collect();
-        over.sort_unstable_by_key(|(stream, _)| *stream);
-        for (stream, talk) in over {
+        for (stream, talk) in self.streams.take(|talk| talk.response.begun) {
             let finish = Finish {
                 body: talk.response.body,
                 exact: false,
@@ -307,13 +319,7 @@ impl Dialogue {
     /// all that can be known.
     pub(super) fn answered_unseen(&mut self, feed: &mut Feed<'_>) {
         let at = feed.stream.last();
-        let mut over: Vec<_> = self
-            .streams
-            .open
-            .extract_if(|_, talk| !talk.response.unseen.is_empty())
-            .collect();
-        over.sort_unstable_by_key(|(stream, _)| *stream);
-        for (stream, talk) in over {
+        for (stream, talk) in self.streams.take(|talk| !talk.response.unseen.is_empty()) {
             for (cause, bytes) in talk.response.unseen {
                 let part = Part::Fault(Fault::Missing { cause, bytes });
                 feed.out.push(message(Flow::Response, stream, at, part));
