@@ -56,7 +56,13 @@ fn run(
     let program = (server.setup)(&stage.folder, port, &asks.iter().collect::<Vec<_>>())?
         .port(port)
         .start()?;
-    let agent = stage.agent()?.ports(&[port]).capture(capture);
+    // Bodies are copied, and both ends of 2 MiB come at once: on a busy machine more than the usual
+    // ring has room for until it is drained, which would be told as lost.
+    let agent = stage
+        .agent()?
+        .ports(&[port])
+        .args(["--ring-bytes", "67108864"])
+        .capture(capture);
     let setup = (client.setup)(&stage.folder, &base)?;
     let (mut asking, agent) = if before {
         let mut asking = Client::start(setup)?;
