@@ -130,11 +130,7 @@ fn judge(
     text("rpc.method", Some(method));
     if error == Some(GIVES_UP) {
         let said = span.text("error.type").unwrap_or_default();
-        let status = span.text("rpc.response.status_code");
-        text(
-            "rpc.response.status_code",
-            status.as_deref().filter(|_| said == want),
-        );
+        text("rpc.response.status_code", (said == want).then_some(want));
         text(
             "error.type",
             Some(if said == want { want } else { "CANCEL" }),

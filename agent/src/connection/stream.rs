@@ -297,6 +297,11 @@ impl Stream {
         }
     }
 
+    /// Passes over all that has come.
+    pub fn skip_all(&mut self) {
+        self.skip(self.end.saturating_sub(self.position));
+    }
+
     /// Passes over what is left of the first run.
     pub fn skip_front(&mut self) {
         if let Some(run) = self.runs.front() {

@@ -33,7 +33,6 @@ pub(super) fn find_all(text: &[u8], secret: impl Fn(&[u8]) -> bool, out: &mut Ve
 }
 
 /// What a text has of that no secret is without; most have nothing.
-#[derive(Default)]
 struct Has {
     /// What stands between a name and its value.
     signs: bool,

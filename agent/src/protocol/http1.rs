@@ -173,8 +173,7 @@ impl Dialogue {
             State::Head(_) => self.head(flow, feed),
             State::Body(_) => self.body(flow, feed),
             State::Done => {
-                let stream = &mut *feed.stream;
-                stream.skip(stream.end().saturating_sub(stream.position()));
+                feed.stream.skip_all();
                 false
             }
         }

@@ -173,8 +173,7 @@ impl Dialogue {
             State::Frame => self.frame(flow, feed),
             State::Payload(stream, last) => self.payload(flow, stream, last, feed),
             State::Done => {
-                let stream = &mut *feed.stream;
-                stream.skip(stream.end().saturating_sub(stream.position()));
+                feed.stream.skip_all();
                 false
             }
         }
@@ -325,14 +324,11 @@ impl Dialogue {
         let length = HEAD.saturating_add(head.length as usize);
         let payload = feed.stream.window().get(HEAD..length).unwrap_or_default();
         let ends = head.has(frame::END_HEADERS);
-        let side = match flow {
-            Flow::Request => &mut self.request,
-            Flow::Response => &mut self.response,
-        };
         let Some(content) = head.content(payload) else {
             feed.stats.protocol_malformed.add(1);
             return self.unread(flow, head, feed);
         };
+        let side = self.side(flow);
         let mut known = Vec::new();
         let block = match side.block.take() {
             None if ends => {
@@ -342,12 +338,7 @@ impl Dialogue {
                 Some((head, start, read.is_ok()))
             }
             before => {
-                let mut block = before.unwrap_or_else(|| Block {
-                    head,
-                    start,
-                    bytes: Vec::new(),
-                    whole: true,
-                });
+                let mut block = before.unwrap_or(Block::new(head, start));
                 block.add(content);
                 if ends {
                     let read = side
@@ -378,12 +369,7 @@ impl Dialogue {
         let side = self.side(flow);
         side.hpack.lose();
         let ends = head.has(frame::END_HEADERS);
-        let mut block = side.block.take().unwrap_or(Block {
-            head,
-            start,
-            bytes: Vec::new(),
-            whole: true,
-        });
+        let mut block = side.block.take().unwrap_or(Block::new(head, start));
         block.whole = false;
         block.bytes = Vec::new();
         let begun = (block.head, block.start);
@@ -414,6 +400,15 @@ impl Dialogue {
 }
 
 impl Block {
+    fn new(head: Head, start: Mark) -> Self {
+        Self {
+            head,
+            start,
+            bytes: Vec::new(),
+            whole: true,
+        }
+    }
+
     fn add(&mut self, content: &[u8]) {
         self.whole &= self.bytes.len().saturating_add(content.len()) <= MAX_BLOCK;
         if self.whole {

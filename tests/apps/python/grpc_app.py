@@ -52,7 +52,6 @@ KINDS = {
     'Slow': grpc.unary_unary_rpc_method_handler(slow),
     'Gather': grpc.stream_unary_rpc_method_handler(gather),
     'Scatter': grpc.unary_stream_rpc_method_handler(scatter),
-    'Cancelled': grpc.unary_stream_rpc_method_handler(scatter),
     'Both': grpc.stream_stream_rpc_method_handler(both),
     'FailsLate': grpc.unary_stream_rpc_method_handler(fails_late),
 }
@@ -78,11 +77,6 @@ def call(channel, kind, method):
         return list(channel.stream_stream(method)(pieces))
     if kind in ('Scatter', 'FailsLate'):
         return list(channel.unary_stream(method)(b'ask'))
-    if kind == 'Cancelled':
-        answers = channel.unary_stream(method.replace('Cancelled', 'Scatter'))(b'ask')
-        next(answers)
-        answers.cancel()
-        return None
     return channel.unary_unary(method)(b'ask', timeout=0.2 if kind == 'Slow' else None)
 
 
