@@ -21,6 +21,8 @@ pub mod files;
 
 pub mod glob;
 
+pub mod image;
+
 pub mod process;
 
 pub mod runtime;
@@ -28,6 +30,8 @@ pub mod runtime;
 pub mod scan;
 
 pub mod selection;
+
+pub mod tls;
 
 pub mod users;
 
