@@ -13,6 +13,8 @@
 
 pub mod cache;
 
+pub mod code;
+
 pub mod container;
 
 pub mod elf;

@@ -11,6 +11,11 @@ use std::fmt;
 
 use super::image::Image;
 
+pub mod named;
+
+#[cfg(test)]
+mod tests;
+
 /// Declares the libraries: each line makes the module and its entry in [`ALL`].
 macro_rules! registry {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
@@ -21,7 +26,14 @@ macro_rules! registry {
     };
 }
 
-registry! {}
+registry! {
+    /// OpenSSL and BoringSSL.
+    openssl,
+    /// OpenSSL's memory BIOs.
+    openssl_bio,
+    /// GnuTLS.
+    gnutls,
+}
 
 /// One TLS library.
 pub trait Library: Sync {
@@ -125,31 +137,3 @@ const NAMES: [&str; 7] = [
     "conscrypt",
     "libpython",
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_worth_opening() {
-        for path in [
-            "/usr/lib/x86_64-linux-gnu/libssl.so.3",
-            "/usr/lib/x86_64-linux-gnu/libgnutls.so.30.34.3",
-            "/usr/lib/libcrypto.so.1.1 (deleted)",
-            "/venv/psycopg2_binary.libs/libssl-8a9b2c3d.so.1.1",
-            "/venv/grpc/_cython/cygrpc.cpython-311-x86_64-linux-gnu.so",
-            "/tmp/libnetty_tcnative_linux_x86_6413.so",
-        ] {
-            assert!(may_hold_tls(path), "{path}");
-        }
-        for path in [
-            "/usr/lib/x86_64-linux-gnu/libc.so.6",
-            "/usr/lib/locale/locale-archive",
-            "/etc/ssl/certs/ca.pem",
-            "[vdso]",
-            "",
-        ] {
-            assert!(!may_hold_tls(path), "{path}");
-        }
-    }
-}
