@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::collector::Collector;
 use super::failure::Failure;
 use super::mailbox::Mailbox;
+use super::prober::Queue;
 use super::shard::{Command, Out, Shard};
 use crate::event::decode::decode;
 use crate::event::{ConnectionId, Event, Nanos};
@@ -133,6 +134,8 @@ pub struct Shared {
     pub collector: Collector,
     /// Processes that came or went, for the weaver.
     pub arrivals: Mutex<Vec<Arrival>>,
+    /// The same, for the prober.
+    pub probing: Queue,
 }
 
 /// A process event that the weaver acts upon.
@@ -310,6 +313,10 @@ impl Reader<'_> {
         let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         if arrivals.len() < ARRIVALS {
             arrivals.push(arrival);
+        }
+        drop(arrivals);
+        if !self.shared.probing.push(arrival) {
+            self.shared.stats.probe_refused.add(1);
         }
     }
 

@@ -7,12 +7,14 @@
 //! that anything waits.
 
 mod apart;
+mod early;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use apart::Apart;
+use early::Early;
 
 use super::collector::Collector;
 use crate::config::{Config, Selection};
@@ -49,6 +51,7 @@ pub enum Command {
 pub struct Shard {
     table: Table<Box<Connection<Talk>>>,
     apart: Apart,
+    early: Early,
     ids: Ids,
     config: Arc<Config>,
     collector: Collector,
@@ -105,6 +108,7 @@ impl Shard {
         Self {
             table: Table::new(connections),
             apart: Apart::new(connections),
+            early: Early::default(),
             ids: Ids::new(index),
             config,
             collector: Collector::default(),
@@ -132,7 +136,14 @@ impl Shard {
     /// Takes one event.
     pub fn take(&mut self, event: &Event<'_>, out: &mut Out<'_>) {
         match event {
-            Event::Open(open) => self.open(open, out),
+            Event::Open(open) => {
+                self.open(open, out);
+                if open.session.is_some() {
+                    let mut early = std::mem::take(&mut self.early);
+                    early.take(open.connection, |segment| self.segment(segment, out));
+                    self.early = early;
+                }
+            }
             Event::Segment(segment) => self.segment(segment, out),
             Event::End(end) => self.end(end, out),
             Event::Exec(_) | Event::Exit(_) => {}
@@ -158,8 +169,9 @@ impl Shard {
             // Its offsets begin anew on this end only: they name no message on both.
             open.ends = None;
         }
+        let adopted = again || open.base != [0, 0] || !open.counts_from_start();
         let talk = Talk {
-            conversation: Conversation::new(again || open.base != [0, 0]),
+            conversation: Conversation::new(adopted, open.is_secure()),
             exchanges: Exchanges::default(),
             peer: None,
             held: 0,
@@ -202,6 +214,9 @@ impl Shard {
             stats.connection_lost_records.add(u64::from(segment.lost));
         }
         let Some(connection) = self.table.get(id) else {
+            if id.is_session() && !self.apart.knows(id) && self.early.keep(segment) {
+                return;
+            }
             if self.apart.met(id, segment.time, out.commands) {
                 stats.connection_unknown.add(1);
             }
@@ -309,6 +324,7 @@ impl Shard {
             return;
         }
         self.looked = now;
+        self.stats.connection_unbound.add(self.early.tick(now));
         let timeout = nanos(self.config.capture.exchange_timeout);
         let (mut stale, mut idle) = (Vec::new(), Vec::new());
         let mut sink = sink(&mut self.ids, out, &self.stats);
@@ -397,6 +413,7 @@ impl Talk {
                     remote: open.remote.clone(),
                     role,
                     key: open.ends.map(|ends| ends.key(role)),
+                    shares_offsets: open.counts_from_start(),
                 })
             });
         }

@@ -38,6 +38,8 @@ struct Undecided {
     refused: [bool; 2],
     /// Whether the connection was older than the agent: its first bytes may be any.
     adopted: bool,
+    /// Whether TLS protects its bytes.
+    secure: bool,
 }
 
 #[derive(Debug)]
@@ -49,11 +51,12 @@ struct Speaking {
 
 impl Conversation {
     /// A connection of which nothing is known but whether it was there before the agent
-    /// (`adopted`).
-    pub fn new(adopted: bool) -> Self {
+    /// (`adopted`), and whether TLS protects it (`secure`).
+    pub fn new(adopted: bool, secure: bool) -> Self {
         Self {
             state: State::Undecided(Undecided {
                 adopted,
+                secure,
                 ..Undecided::default()
             }),
             whole: false,
@@ -235,6 +238,7 @@ impl Undecided {
                         };
                         let setup = Setup {
                             role: role(asks),
+                            secure: self.secure,
                             config: Arc::clone(config),
                         };
                         return Decision::Speak(Speaking {

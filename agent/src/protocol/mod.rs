@@ -80,6 +80,8 @@ pub enum Verdict {
 pub struct Setup {
     /// Which side of the dialogue this end is.
     pub role: Role,
+    /// Whether TLS protects the bytes on their way.
+    pub secure: bool,
     /// The configuration.
     pub config: Arc<Config>,
 }

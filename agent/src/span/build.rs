@@ -575,6 +575,7 @@ mod tests {
                     remote: case.remote,
                     role: case.role,
                     key: None,
+                    shares_offsets: true,
                 }),
                 key: None,
                 request: Box::new(Request {

@@ -24,6 +24,7 @@ pub mod files;
 pub mod glob;
 
 pub mod image;
+pub mod mapped;
 
 pub mod process;
 

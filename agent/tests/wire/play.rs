@@ -226,6 +226,8 @@ impl Player {
             ends: Some(Ends { own: 1, peer: 2 }),
             base: [0, 0],
             netns: 0,
+            session: None,
+            kernel_tls: false,
         };
         end.with(|shard, out| shard.take(&Event::Open(open), out));
         end

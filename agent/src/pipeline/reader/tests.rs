@@ -95,6 +95,7 @@ impl Bench {
                 hot: AtomicBool::new(false),
                 changed: Notify::new(),
                 arrivals: Mutex::default(),
+                probing: Queue::default(),
                 collector: Collector::default(),
             },
             config,

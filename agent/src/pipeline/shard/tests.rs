@@ -53,6 +53,8 @@ impl Bench {
             ends: Some(Ends { own: 1, peer: 2 }),
             base,
             netns: 1,
+            session: None,
+            kernel_tls: false,
         }));
     }
 

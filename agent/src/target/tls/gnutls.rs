@@ -5,7 +5,7 @@
 //! socket call inside when gnutls_record_uncork sends them. Left out: gnutls_record_recv_packet,
 //! which gives a packet and no bytes, and gnutls_record_send_early_data, which only keeps them.
 
-use super::named::{self, Known};
+use super::named::{self, Known, known};
 use super::{Hook, Library, Plan, Reason};
 use crate::target::image::Image;
 
@@ -24,32 +24,17 @@ impl Library for GnuTls {
     }
 }
 
-const FUNCTIONS: [Known; 7] = [
-    write("gnutls_record_send"),
-    write("gnutls_record_send2"),
-    write("gnutls_record_send_range"),
-    read("gnutls_record_recv"),
-    read("gnutls_record_recv_seq"),
-    read("gnutls_record_recv_early_data"),
-    Known {
-        name: "gnutls_deinit",
-        hook: Hook::Free,
-        done: None,
-    },
+const FUNCTIONS: [Known; 8] = [
+    known("gnutls_record_send", Hook::Write, Some(Hook::Done)),
+    known("gnutls_record_send2", Hook::Write, Some(Hook::Done)),
+    known("gnutls_record_send_range", Hook::Write, Some(Hook::Done)),
+    known("gnutls_record_recv", Hook::Read, Some(Hook::Done)),
+    known("gnutls_record_recv_seq", Hook::Read, Some(Hook::Done)),
+    known(
+        "gnutls_record_recv_early_data",
+        Hook::Read,
+        Some(Hook::Done),
+    ),
+    known("gnutls_handshake", Hook::BeginOnce, None),
+    known("gnutls_deinit", Hook::Free, None),
 ];
-
-const fn write(name: &'static str) -> Known {
-    Known {
-        name,
-        hook: Hook::Write,
-        done: None,
-    }
-}
-
-const fn read(name: &'static str) -> Known {
-    Known {
-        name,
-        hook: Hook::Read,
-        done: Some(Hook::ReadDone),
-    }
-}

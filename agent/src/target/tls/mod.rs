@@ -50,18 +50,24 @@ pub trait Library: Sync {
 /// function may take an `int`, and then the psABI leaves it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hook {
-    /// The application sends: session in rdi, buffer in rsi, length in edx (32 bits).
+    /// The application sends: session in rdi, buffer in rsi. Where the function's exits are
+    /// [`Self::DoneEx`], rcx is where the count goes.
     Write,
-    /// The application asks for bytes: session in rdi, buffer in rsi, its length in edx (32 bits).
-    /// Where the function's exits are [`Self::ReadExDone`], rcx is where the count goes.
+    /// As [`Self::Write`], with the count going to where r8 says.
+    WriteEx2,
+    /// The application asks for bytes: registers as of [`Self::Write`].
     Read,
     /// The end of such a call: eax (32 bits, signed) is the number of bytes, 0 or less for none.
-    /// Passed once for each call; also by calls that passed no [`Self::Read`] on this thread, where
-    /// the exit is shared with another function: those mean nothing.
-    ReadDone,
+    /// Passed once for each call; also by calls that passed no entry on this thread, where the exit
+    /// is shared with another function: those mean nothing.
+    Done,
     /// The end of such a call: eax is 1 where bytes came, and a `size_t` at the rcx of the entry
-    /// says how many. Else as [`Self::ReadDone`].
-    ReadExDone,
+    /// says how many. Else as [`Self::Done`].
+    DoneEx,
+    /// A session begins at the address in rdi; what was there is over.
+    Begin,
+    /// As [`Self::Begin`], unless a session is known there.
+    BeginOnce,
     /// The application lets go of the session in rdi (0: of none). The address may mean another one
     /// from here on. OpenSSL counts its holders: a session that several hold lives on.
     Free,
@@ -74,7 +80,7 @@ pub enum Hook {
     /// The copy in Go's `crypto/tls.(*Conn).Read`.
     GoReadCopy,
     /// Go's `crypto/tls.(*Conn)` handshakes.
-    GoHandshake,
+    GoBegin,
 }
 
 /// One place.

@@ -16,6 +16,11 @@ pub struct Known {
     pub done: Option<Hook>,
 }
 
+/// One line of such a table.
+pub const fn known(name: &'static str, hook: Hook, done: Option<Hook>) -> Known {
+    Known { name, hook, done }
+}
+
 /// The places of all functions of a table that a file holds. A function that calls another of the
 /// same hook is left out: what it does is seen in the other. `None`: the file holds none of them.
 pub fn plan(image: &Image, library: &'static str, table: &[Known]) -> Option<Result<Plan, Reason>> {
@@ -85,11 +90,11 @@ fn calls(image: &Image, body: &Body, functions: &[u64]) -> bool {
 
 /// The arguments a hook reads, in the psABI's registers.
 fn arguments(known: &Known) -> &'static [Register] {
-    const ALL: [Register; 4] = [Register::RDI, Register::RSI, Register::RDX, Register::RCX];
-    let count = match (known.hook, known.done) {
-        (Hook::Free, _) => 1,
-        (_, Some(Hook::ReadExDone)) => 4,
-        _ => 3,
-    };
-    ALL.get(..count).unwrap_or_default()
+    use Register::{R8, RCX, RDI, RSI};
+    match (known.hook, known.done) {
+        (Hook::Free | Hook::Begin | Hook::BeginOnce, _) => &[RDI],
+        (Hook::WriteEx2, _) => &[RDI, RSI, R8],
+        (_, Some(Hook::DoneEx)) => &[RDI, RSI, RCX],
+        _ => &[RDI, RSI],
+    }
 }

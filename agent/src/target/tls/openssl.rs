@@ -5,7 +5,7 @@
 //! SSL_read_early_data gives 1 for bytes, 2 for the end of them. SSL_peek is not a read: what it
 //! shows is read later. SSL_sendfile has no bytes of the program's to show.
 
-use super::named::{self, Known};
+use super::named::{self, Known, known};
 use super::{Hook, Library, Plan, Reason};
 use crate::target::image::Image;
 
@@ -24,37 +24,15 @@ impl Library for OpenSsl {
     }
 }
 
-const FUNCTIONS: [Known; 8] = [
-    write("SSL_write"),
-    write("SSL_write_ex"),
-    write("SSL_write_ex2"),
-    write("SSL_write_early_data"),
-    Known {
-        name: "SSL_read",
-        hook: Hook::Read,
-        done: Some(Hook::ReadDone),
-    },
-    read_ex("SSL_read_ex"),
-    read_ex("SSL_read_early_data"),
-    Known {
-        name: "SSL_free",
-        hook: Hook::Free,
-        done: None,
-    },
+const FUNCTIONS: [Known; 10] = [
+    known("SSL_write", Hook::Write, Some(Hook::Done)),
+    known("SSL_write_ex", Hook::Write, Some(Hook::DoneEx)),
+    known("SSL_write_ex2", Hook::WriteEx2, Some(Hook::DoneEx)),
+    known("SSL_write_early_data", Hook::Write, Some(Hook::DoneEx)),
+    known("SSL_read", Hook::Read, Some(Hook::Done)),
+    known("SSL_read_ex", Hook::Read, Some(Hook::DoneEx)),
+    known("SSL_read_early_data", Hook::Read, Some(Hook::DoneEx)),
+    known("SSL_set_connect_state", Hook::Begin, None),
+    known("SSL_set_accept_state", Hook::Begin, None),
+    known("SSL_free", Hook::Free, None),
 ];
-
-const fn write(name: &'static str) -> Known {
-    Known {
-        name,
-        hook: Hook::Write,
-        done: None,
-    }
-}
-
-const fn read_ex(name: &'static str) -> Known {
-    Known {
-        name,
-        hook: Hook::Read,
-        done: Some(Hook::ReadExDone),
-    }
-}

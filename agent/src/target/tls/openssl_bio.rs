@@ -1,8 +1,8 @@
-//! OpenSSL's memory BIOs, for programs that decrypt apart from their sockets: what is put into a BIO
-//! is what a socket gave. In libcrypto, or where OpenSSL is inside a program. To be attached only
-//! where such a program is met.
+//! OpenSSL's BIOs, for programs that encrypt apart from their sockets: what the library puts into a
+//! BIO is what the program sends later. In libcrypto, or where OpenSSL is inside a program. To be
+//! attached only where such a program is met.
 
-use super::named::{self, Known};
+use super::named::{self, Known, known};
 use super::{Hook, Library, Plan, Reason};
 use crate::target::image::Image;
 
@@ -21,12 +21,4 @@ impl Library for Bio {
     }
 }
 
-const FUNCTIONS: [Known; 2] = [write("BIO_write"), write("BIO_write_ex")];
-
-const fn write(name: &'static str) -> Known {
-    Known {
-        name,
-        hook: Hook::BioWrite,
-        done: None,
-    }
-}
+const FUNCTIONS: [Known; 1] = [known("BIO_write", Hook::BioWrite, None)];

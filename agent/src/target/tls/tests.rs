@@ -57,15 +57,15 @@ fn check(plans: &[Plan], library: &str, hooks: &[Hook]) {
     for hook in hooks {
         assert!(plan.sites.iter().any(|site| site.hook == *hook), "{hook:?}");
     }
-    let entries = plan.sites.iter().filter(|site| site.hook != Hook::ReadDone);
+    let entries = plan.sites.iter().filter(|site| site.hook != Hook::Done);
     assert!(entries.count() < 12, "more than the functions there are");
 }
 
 const OPENSSL: [Hook; 5] = [
     Hook::Write,
     Hook::Read,
-    Hook::ReadDone,
-    Hook::ReadExDone,
+    Hook::Done,
+    Hook::DoneEx,
     Hook::Free,
 ];
 
@@ -90,7 +90,7 @@ fn openssl_inside_node() {
 
 #[test]
 fn gnutls_as_a_library() {
-    let hooks = [Hook::Write, Hook::Read, Hook::ReadDone, Hook::Free];
+    let hooks = [Hook::Write, Hook::Read, Hook::Done, Hook::Free];
     check(
         &found("/usr/lib/x86_64-linux-gnu/libgnutls.so.30"),
         "gnutls",
