@@ -64,6 +64,8 @@ counters! {
     probe_attached = "probe.attached",
     /// TLS libraries found that cannot be probed, as their code cannot be made out.
     probe_unreadable = "probe.unreadable",
+    /// Functions of such libraries that few programs call and that cannot be probed.
+    probe_left_out = "probe.left_out",
     /// Times that probes were refused: by the kernel, or for lack of room.
     probe_refused [lost] = "probe.refused",
     /// Payload bytes the kernel side delivered.

@@ -253,6 +253,7 @@ impl Prober<'_> {
         };
         let mut own = Vec::new();
         for plan in &*plans {
+            self.stats.probe_left_out.add(plan.left_out.len() as u64);
             let everyone = self.everyone && plan.library != BIO;
             if everyone && self.files.get(&file.identity).is_some_and(Known::is_probed) {
                 continue;

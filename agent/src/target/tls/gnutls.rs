@@ -27,9 +27,9 @@ impl Library for GnuTls {
 const FUNCTIONS: [Known; 8] = [
     known("gnutls_record_send", Hook::Write, Some(Hook::Done)),
     known("gnutls_record_send2", Hook::Write, Some(Hook::Done)),
-    known("gnutls_record_send_range", Hook::Write, Some(Hook::Done)),
+    known("gnutls_record_send_range", Hook::Write, Some(Hook::Done)).seldom(),
     known("gnutls_record_recv", Hook::Read, Some(Hook::Done)),
-    known("gnutls_record_recv_seq", Hook::Read, Some(Hook::Done)),
+    known("gnutls_record_recv_seq", Hook::Read, Some(Hook::Done)).seldom(),
     known(
         "gnutls_record_recv_early_data",
         Hook::Read,

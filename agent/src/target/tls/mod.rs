@@ -104,6 +104,8 @@ pub struct Plan {
     pub version: Option<Box<str>>,
     /// The places, no offset twice.
     pub sites: Vec<Site>,
+    /// Functions that few programs call, and why they are not probed.
+    pub left_out: Vec<Reason>,
 }
 
 /// Why a library cannot be probed, for people: `SSL_read: an indirect jump at 0x1234`.

@@ -14,11 +14,28 @@ pub struct Known {
     pub hook: Hook,
     /// What is seen where it ends, if that is needed.
     pub done: Option<Hook>,
+    /// Few programs call it: where it cannot be probed the others still are.
+    pub seldom: bool,
 }
 
 /// One line of such a table.
 pub const fn known(name: &'static str, hook: Hook, done: Option<Hook>) -> Known {
-    Known { name, hook, done }
+    Known {
+        name,
+        hook,
+        done,
+        seldom: false,
+    }
+}
+
+impl Known {
+    /// That few programs call.
+    pub const fn seldom(self) -> Self {
+        Self {
+            seldom: true,
+            ..self
+        }
+    }
 }
 
 /// The places of all functions of a table that a file holds. A function that calls another of the
@@ -33,52 +50,83 @@ pub fn plan(image: &Image, library: &'static str, table: &[Known]) -> Option<Res
     if present.is_empty() {
         return None;
     }
-    Some(sites(image, &present).map(|sites| Plan {
+    Some(sites(image, &present).map(|(sites, left_out)| Plan {
         library,
         version: None,
         sites,
+        left_out,
     }))
 }
 
-/// The places of functions that are known to be here.
-pub fn sites(image: &Image, present: &[(&Known, Function)]) -> Result<Vec<Site>, Reason> {
+/// The places of functions that are known to be here, and why those are left out that can be done
+/// without: another reads or writes like them.
+fn sites(
+    image: &Image,
+    present: &[(&Known, Function)],
+) -> Result<(Vec<Site>, Vec<Reason>), Reason> {
     if !image.x86_64() {
         return Err(Reason("only x86-64 code is read".into()));
     }
-    let mut sites = Vec::new();
+    let (mut sites, mut left_out) = (Vec::new(), Vec::new());
     for &(known, function) in present {
-        let refuse = |why: &str| Reason(format!("{}: {why}", known.name).into());
-        let body = image.body_of(function);
-        let body = body.ok_or_else(|| refuse("its code cannot be read"))?;
-        let others = present
-            .iter()
-            .filter(|(other, at)| other.hook == known.hook && at.address != function.address);
-        let others: Vec<u64> = others.map(|(_, at)| at.address).collect();
-        if calls(image, &body, &others) {
-            continue;
-        }
-        let live = arguments(known);
-        let place = code::entry(&body, live).ok_or_else(|| refuse("no place for a probe"))?;
-        let mut places = vec![(place, known.hook)];
-        if let Some(done) = known.done {
-            let exits = code::exits(image, body).map_err(|why| refuse(&why))?;
-            places.extend(exits.into_iter().map(|place| (place, done)));
-        }
-        for (place, hook) in places {
-            let offset = image.file_offset(place.address);
-            let offset = offset.ok_or_else(|| refuse("a place outside the file"))?;
-            match sites.iter().find(|site: &&Site| site.offset == offset) {
-                None => sites.push(Site {
-                    offset,
-                    hook,
-                    stepped: place.stepped,
-                }),
-                Some(site) if site.hook == hook => {}
-                Some(_) => return Err(refuse("it shares code with another")),
+        let more = match places(image, present, known, function) {
+            Ok(more) => more,
+            Err(reason) if known.seldom => {
+                left_out.push(reason);
+                continue;
+            }
+            Err(reason) => return Err(reason),
+        };
+        for site in more {
+            match sites
+                .iter()
+                .find(|known: &&Site| known.offset == site.offset)
+            {
+                None => sites.push(site),
+                Some(known) if known.hook == site.hook => {}
+                Some(_) => {
+                    let why = format!("{}: it shares code with another", known.name);
+                    return Err(Reason(why.into()));
+                }
             }
         }
     }
-    Ok(sites)
+    Ok((sites, left_out))
+}
+
+/// The places of one function: none where its calls are seen in another.
+fn places(
+    image: &Image,
+    present: &[(&Known, Function)],
+    known: &Known,
+    function: Function,
+) -> Result<Vec<Site>, Reason> {
+    let refuse = |why: &str| Reason(format!("{}: {why}", known.name).into());
+    let body = image.body_of(function);
+    let body = body.ok_or_else(|| refuse("its code cannot be read"))?;
+    let others = present
+        .iter()
+        .filter(|(other, at)| other.hook == known.hook && at.address != function.address);
+    let others: Vec<u64> = others.map(|(_, at)| at.address).collect();
+    if calls(image, &body, &others) {
+        return Ok(Vec::new());
+    }
+    let live = arguments(known);
+    let place = code::entry(&body, live).ok_or_else(|| refuse("no place for a probe"))?;
+    let mut places = vec![(place, known.hook)];
+    if let Some(done) = known.done {
+        let exits = code::exits(image, body).map_err(|why| refuse(&why))?;
+        places.extend(exits.into_iter().map(|place| (place, done)));
+    }
+    let sites = places.into_iter().map(|(place, hook)| {
+        let offset = image.file_offset(place.address);
+        Ok(Site {
+            offset: offset.ok_or_else(|| refuse("a place outside the file"))?,
+            hook,
+            stepped: place.stepped,
+        })
+    });
+    sites.collect()
 }
 
 /// Whether the code calls or jumps to one of these functions, by itself or by a linkage stub.
