@@ -25,6 +25,8 @@ pub mod glob;
 
 pub mod image;
 
+pub mod pclntab;
+
 pub mod process;
 
 pub mod runtime;
