@@ -41,6 +41,8 @@ mod machine {
     pub const GOROUTINE: u32 = 8;
     /// Offset of the stack pointer.
     pub const STACK: u32 = 152;
+    /// Offset of the frame pointer.
+    pub const FRAME: u32 = 32;
     /// Offsets of the first five arguments of the C calling convention.
     pub const C: [u32; 5] = [112, 104, 96, 88, 72];
     /// And of its result.
@@ -97,6 +99,8 @@ mod machine {
     pub const GOROUTINE: u32 = 224;
     /// Offset of the stack pointer.
     pub const STACK: u32 = 248;
+    /// Offset of the frame pointer.
+    pub const FRAME: u32 = 232;
     /// Offsets of the first five arguments of the C calling convention.
     pub const C: [u32; 5] = [0, 8, 16, 24, 32];
     /// And of its result.
@@ -137,4 +141,4 @@ mod machine {
     }
 }
 
-pub use machine::{C, FROM, GO, GOROUTINE, NUMBER, RESULT, STACK, WORDS, arguments, call};
+pub use machine::{C, FRAME, FROM, GO, GOROUTINE, NUMBER, RESULT, STACK, WORDS, arguments, call};

@@ -5,6 +5,7 @@
 //! Source: crypto/tls/conn.go; the convention: cmd/compile/abi-internal.md.
 
 use agent_ebpf::abi::{EGRESS, INGRESS, habit};
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
@@ -39,13 +40,24 @@ pub fn go_read(context: ProbeContext) -> u32 {
 #[uprobe]
 pub fn go_read_copy(context: ProbeContext) -> u32 {
     let Some(pid_tgid) = wanted() else { return 0 };
-    let unit = Unit::goroutine(register(&context, arch::GOROUTINE), pid_tgid);
-    let Some(found) = INSIDE.get_ptr(unit) else {
-        return 0;
+    let _ = INSIDE.remove(Unit::goroutine(
+        register(&context, arch::GOROUTINE),
+        pid_tgid,
+    ));
+    // Read has put its first argument where its caller left room for it.
+    let at = register(&context, arch::FRAME).wrapping_add(16);
+    let mut object = 0u64;
+    // SAFETY: the helper checks the user address and writes only `object`.
+    let failed = unsafe {
+        bpf_probe_read_user(
+            core::ptr::addr_of_mut!(object).cast(),
+            8,
+            at as *const core::ffi::c_void,
+        )
     };
-    // SAFETY: a map value, valid for the program's run.
-    let object = unsafe { (*found).object };
-    let _ = INSIDE.remove(unit);
+    if failed != 0 {
+        return 0;
+    }
     let (from, count) = (
         register(&context, arch::GO[1]),
         register(&context, arch::GO[2]),

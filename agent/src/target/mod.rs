@@ -26,6 +26,8 @@ pub mod glob;
 pub mod image;
 pub mod mapped;
 
+pub mod pclntab;
+
 pub mod process;
 
 pub mod runtime;

@@ -33,6 +33,8 @@ registry! {
     openssl_bio,
     /// GnuTLS.
     gnutls,
+    /// Go's crypto/tls.
+    go,
 }
 
 /// One TLS library.
@@ -73,13 +75,19 @@ pub enum Hook {
     Free,
     /// Bytes are put into a BIO, in OpenSSL's terms: the BIO in rdi, data in rsi, length in edx (32 bits).
     BioWrite,
-    /// Go's `crypto/tls.(*Conn).Write`.
+    /// Go's `tls.(*Conn).Write` hands over the content of records: session in rax, data in rcx,
+    /// length in rdi (64 bits), goroutine in r14. Up to twice for each call of it, which together
+    /// are what the application writes.
     GoWrite,
-    /// Go's `crypto/tls.(*Conn).Read`.
+    /// Go's `tls.(*Conn).Read` begins: session in rax, buffer in rbx, its length in rcx (64 bits),
+    /// goroutine in r14. Passed again, unchanged, where the stack has to grow first.
     GoRead,
-    /// The copy in Go's `crypto/tls.(*Conn).Read`.
+    /// Go's `tls.(*Conn).Read` copies what the application gets: to in rax, from in rbx, bytes in
+    /// rcx (64 bits), goroutine in r14, and the session, as [`Self::GoRead`] saw it, at rbp + 16.
     GoReadCopy,
-    /// Go's `crypto/tls.(*Conn)` handshakes.
+    /// A client's or a server's handshake begins: session in rax, goroutine in r14. A new session
+    /// is at this address, unless a client that allows it renegotiates (before TLS 1.3). Passed
+    /// again where the stack has to grow first.
     GoBegin,
 }
 
