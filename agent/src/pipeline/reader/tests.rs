@@ -96,6 +96,7 @@ impl Bench {
                 changed: Notify::new(),
                 arrivals: Mutex::default(),
                 collector: Collector::default(),
+                encrypted: Arc::default(),
             },
             config,
             mailbox: Mailbox::one_of(1),
