@@ -135,11 +135,11 @@ impl Facts {
 /// The operation, and the attributes of request, response and connection beside the facts.
 fn gather(mut facts: Facts, exchange: Exchange, kind: SpanKind) -> (Cow<'static, str>, Attributes) {
     let mut request = *exchange.request;
-    let protocol = text(protocol_name(request.protocol));
-    facts.put(semconv::NETWORK_PROTOCOL_NAME, protocol);
+    let protocol = protocol_name(request.protocol);
+    facts.put(semconv::NETWORK_PROTOCOL_NAME, text(protocol));
     let partial = exchange.faults.contains(&Fault::Partial);
     let known = !partial || string(&request.attributes, semconv::URL_PATH).is_some();
-    let url = known && is_http(request.protocol);
+    let url = known && protocol == "http";
     sides(
         &mut facts,
         kind,
@@ -235,7 +235,7 @@ fn measures(facts: &mut Facts, exchange: &Exchange) {
             facts.put(key, Value::Int(bytes));
         }
     };
-    let http = is_http(exchange.request.protocol);
+    let http = protocol_name(exchange.request.protocol) == "http";
     if http {
         size(semconv::HTTP_REQUEST_BODY_SIZE, &exchange.request_end);
     }
@@ -458,11 +458,6 @@ fn port(of: &Address) -> Option<u16> {
 /// `network.protocol.name` of a registry name: `http1` and `http2` are both `http`.
 fn protocol_name(registered: &'static str) -> &'static str {
     registered.trim_end_matches(|c: char| c.is_ascii_digit())
-}
-
-/// Whether what was asked for has a URL, and bodies have sizes of HTTP's.
-fn is_http(registered: &'static str) -> bool {
-    protocol_name(registered) == "http"
 }
 
 fn text(value: &'static str) -> Value {

@@ -157,7 +157,7 @@ fn records_of_one_byte_are_read() {
 fn an_alert_ends_the_handshake_until_the_server_changes() {
     let hellos = || {
         let mut bench = Bench::new(false);
-        bench.asks(&record(22, &client(&[NAME])));
+        let _ = bench.asks(&record(22, &client(&[NAME])));
         let mut flight = server(&[(16, b"\x00\x03\x02h2")]);
         flight.extend(message_of(11, &[0; 900]));
         assert_eq!(bench.answers(&record(22, &flight)), Status::Stay);
@@ -198,7 +198,7 @@ fn what_is_older_than_the_agent_is_left_without_facts() {
         assert_eq!(bench.told(), ["encrypted"]);
         // On a new connection the same is nobody's.
         let mut bench = Bench::new(false);
-        bench.answers(&bytes);
+        let _ = bench.answers(&bytes);
         assert_eq!(bench.out, []);
     }
 }
@@ -230,12 +230,12 @@ fn a_hello_costs_what_it_is_worth() {
     let mut bench = Bench::new(false);
     let long = client(&[NAME, (21, &[0; 60_000])]);
     for part in long.chunks(3) {
-        bench.asks(&record(22, part));
+        let _ = bench.asks(&record(22, part));
         assert!(bench.conversation.weight() <= 2 * MAX_HELLO);
         assert_eq!(bench.streams.held(), 0);
     }
     assert_eq!(bench.conversation.weight(), 0);
-    bench.answers(&record(22, &server(&[V13])));
+    let _ = bench.answers(&record(22, &server(&[V13])));
     assert_eq!(bench.out.len(), 1);
 }
 
@@ -244,7 +244,7 @@ fn silence_is_a_failure_of_a_handshake_that_began() {
     for (asked, told) in [(true, &["TLS handshake"][..]), (false, &[])] {
         let mut bench = Bench::new(false);
         let hello = record(22, &client(&[NAME]));
-        bench.asks(&hello[..hello.len() - usize::from(!asked)]);
+        let _ = bench.asks(&hello[..hello.len() - usize::from(!asked)]);
         let Bench {
             conversation,
             streams,
