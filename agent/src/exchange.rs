@@ -230,7 +230,7 @@ impl Exchanges {
             Part::Reset(code) => self.close(index, Outcome::Reset(code), at.time, sink),
             Part::Upgrade => self.close(index, Outcome::Upgraded, at.time, sink),
             Part::Abandon => self.close(index, Outcome::Abandoned, at.time, sink),
-            Part::Request(..) => {}
+            Part::Request(..) | Part::Encrypted(_) => {}
         }
     }
 

@@ -208,6 +208,15 @@ counters! {
     connection_unselected = "connection.unselected",
     /// Connections left alone because no protocol knows them.
     protocol_unrecognised = "protocol.unrecognised",
+    /// Connections left alone because they went on encrypted (TLS).
+    protocol_encrypted = "protocol.encrypted",
+    /// Of them, those whose plaintext is read in the process.
+    protocol_decrypted = "protocol.decrypted",
+    /// What hellos of living connections agreed on, forgotten for lack of room.
+    protocol_handshakes_evicted = "protocol.handshakes_evicted",
+    /// Encrypted connections that are counted without a line of their own at the end, as there are
+    /// too many kinds.
+    protocol_unread_merged = "protocol.unread_merged",
     /// Connections left alone because they stopped speaking their protocol.
     protocol_given_up [lost] = "protocol.given_up",
     /// Connections left alone because they changed to another protocol (101, CONNECT).

@@ -16,6 +16,7 @@ mod programs;
 mod robust;
 mod servers;
 mod shapes;
+mod tls;
 
 fn main() -> std::process::ExitCode {
     let families = [
@@ -29,6 +30,7 @@ fn main() -> std::process::ExitCode {
         export::cases(),
         h2::cases(),
         grpc::cases(),
+        tls::cases(),
         collector::cases(),
     ];
     spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)

@@ -5,6 +5,7 @@
 
 pub mod clerk;
 pub mod collector;
+pub mod encrypted;
 pub mod failure;
 pub mod mailbox;
 pub mod newcomers;
@@ -38,6 +39,7 @@ use crate::span::Span;
 use crate::stats::Stats;
 use crate::target::{PROC, Processes, Targets};
 use collector::Collector;
+use encrypted::Encrypted;
 use failure::Failure;
 use mailbox::Mailbox;
 use reader::{Arrival, Shared};
@@ -68,6 +70,8 @@ pub struct Summary {
     pub spans: u64,
     /// What was lost, where and how often; only what was.
     pub losses: Vec<Loss>,
+    /// Encrypted connections that were not read, a line for each kind: how many, whose, why.
+    pub unread: Vec<String>,
     /// Every counter that is not zero: its name, what it counts, how much.
     pub counters: Vec<(&'static str, &'static str, u64)>,
 }
@@ -167,7 +171,13 @@ pub fn run(mut start: Start) -> Result<Summary> {
     if let Some(why) = shared.failure.why() {
         bail!("{why}");
     }
-    Ok(summary(&stats, config.export.exporters.len()))
+    Ok(Summary {
+        unread: shared
+            .encrypted
+            .unread
+            .report(&shared.resources, |_, _| None),
+        ..summary(&stats, config.export.exporters.len())
+    })
 }
 
 /// Does what takes much memory for a moment on a thread that ends: its heap goes with it.
@@ -199,6 +209,7 @@ fn shared(
         arrivals: Mutex::default(),
         probing: prober::Queue::default(),
         collector,
+        encrypted: Arc::new(Encrypted::default()),
     })
 }
 
@@ -405,6 +416,7 @@ fn summary(stats: &Stats, exporters: usize) -> Summary {
     Summary {
         spans: left,
         losses: losses(stats),
+        unread: Vec::new(),
         counters,
     }
 }
@@ -478,8 +490,9 @@ impl Threads {
         for (index, ring) in rings.into_iter().enumerate() {
             let number = u16::try_from(index).context("number of rings")?;
             let (config, stats) = (Arc::clone(config), Arc::clone(&shared.stats));
-            let shard =
-                Shard::one_of(shards, number, config, stats).without(shared.collector.clone());
+            let shard = Shard::one_of(shards, number, config, stats)
+                .without(shared.collector.clone())
+                .sharing(Arc::clone(&shared.encrypted));
             let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
             let wakes = weaver.thread().clone();
             let reader = thread::Builder::new()

@@ -11,6 +11,7 @@ use anyhow::Result;
 use tokio::sync::Notify;
 
 use super::collector::Collector;
+use super::encrypted::Encrypted;
 use super::failure::Failure;
 use super::mailbox::Mailbox;
 use super::prober::Queue;
@@ -132,6 +133,8 @@ pub struct Shared {
     pub resources: Resources,
     /// Where spans go, which is not traced.
     pub collector: Collector,
+    /// What is known of encrypted connections.
+    pub encrypted: Arc<Encrypted>,
     /// Processes that came or went, for the weaver.
     pub arrivals: Mutex<Vec<Arrival>>,
     /// The same, for the prober.

@@ -17,12 +17,13 @@ use apart::Apart;
 use early::Early;
 
 use super::collector::Collector;
+use super::encrypted::{Encrypted, Seen};
 use crate::config::{Config, Selection};
 use crate::connection::{Connection, Streams, Table};
 use crate::event::{Address, ConnectionId, End, Ending, Event, Nanos, Open, Segment};
 use crate::exchange::{Exchanges, Fact, Ids, Peer, Sink};
 use crate::protocol::conversation::Conversation;
-use crate::protocol::{Message, Status};
+use crate::protocol::{Message, Part, Status};
 use crate::stats::Stats;
 
 /// How often all connections are looked at for silence.
@@ -55,6 +56,7 @@ pub struct Shard {
     ids: Ids,
     config: Arc<Config>,
     collector: Collector,
+    encrypted: Arc<Encrypted>,
     stats: Arc<Stats>,
     looked: Nanos,
     /// Bytes held of all connections, and the most that may be.
@@ -81,6 +83,8 @@ struct Talk {
     holds: u64,
     /// The number it is among the shard's holders with; 0 where it is not.
     listed: u64,
+    /// Whether records of it were lost: where nothing is open, nothing is said of its end.
+    blind: bool,
 }
 
 /// Where a shard's findings go; the caller empties both.
@@ -112,6 +116,7 @@ impl Shard {
             ids: Ids::new(index),
             config,
             collector: Collector::default(),
+            encrypted: Arc::default(),
             stats,
             looked: 0,
             held: 0,
@@ -126,6 +131,12 @@ impl Shard {
     #[must_use]
     pub fn without(self, collector: Collector) -> Self {
         Self { collector, ..self }
+    }
+
+    /// Shares what is known of encrypted connections.
+    #[must_use]
+    pub fn sharing(self, encrypted: Arc<Encrypted>) -> Self {
+        Self { encrypted, ..self }
     }
 
     /// How many connections it follows.
@@ -163,6 +174,10 @@ impl Shard {
             self.stats.connection_unselected.add(1);
             return self.leave(id, open.time, out);
         }
+        if self.encrypted.has(id) {
+            // Introduced anew, as room was short: its bytes are not what was sent.
+            return self.leave(id, open.time, out);
+        }
         let again = self.apart.forget(id);
         let mut open = open.clone();
         if again && open.is_unix() {
@@ -177,6 +192,7 @@ impl Shard {
             held: 0,
             holds: 0,
             listed: 0,
+            blind: false,
         };
         let connection = Box::new(Connection::new(open, talk));
         if let Some((old, connection)) = self.table.insert(id, connection) {
@@ -230,6 +246,7 @@ impl Shard {
             open,
             ..
         } = &mut **connection;
+        state.blind |= segment.lost > 0;
         streams.get(segment.direction).push(segment, base, stats);
         let config = &self.config;
         let status = state.conversation.feed(
@@ -241,6 +258,19 @@ impl Shard {
         );
         if state.conversation.wants_whole() {
             out.commands.push(Command::Whole(id));
+        }
+        let encrypted = |message: &mut Message| matches!(message.part, Part::Encrypted(_));
+        if let Some(message) = self.messages.pop_if(encrypted)
+            && let Part::Encrypted(handshake) = message.part
+        {
+            let known = handshake.as_ref().and(state.conversation.role());
+            let seen = Seen {
+                open,
+                role: known.or(open.role),
+                process: segment.execution.process,
+                time: segment.time,
+            };
+            self.encrypted.insert(&seen, handshake, stats);
         }
         let mut sink = sink(&mut self.ids, out, stats);
         state.settle(open, &mut self.messages, &mut sink);
@@ -304,9 +334,14 @@ impl Shard {
                 open,
                 ..
             } = &mut **connection;
+            state.blind |= end.lost > 0;
             let over = state
                 .conversation
                 .end(end.ending, streams, &mut self.messages, stats);
+            if state.blind && state.exchanges.is_empty() {
+                // What is missing may have been what did not come.
+                self.messages.clear();
+            }
             let mut sink = sink(&mut self.ids, out, stats);
             state.settle(open, &mut self.messages, &mut sink);
             state.exchanges.end(end.ending, end.time, over, &mut sink);
@@ -314,6 +349,7 @@ impl Shard {
         }
         if end.ending == Ending::Gone {
             self.apart.forget(end.connection);
+            self.encrypted.handshakes.gone(end.connection);
             self.drop(end.connection, out);
         }
     }
@@ -343,6 +379,11 @@ impl Shard {
                 stale.push(id);
             } else if over && unix {
                 idle.push(id);
+            }
+            if over && state.exchanges.is_empty() && !state.blind {
+                let messages = &mut self.messages;
+                state.conversation.time_out(streams, messages, &self.stats);
+                state.settle(open, messages, &mut sink);
             }
             if state.exchanges.is_empty() || silent < nanos(QUIET) {
                 continue;

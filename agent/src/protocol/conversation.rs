@@ -19,6 +19,8 @@ use crate::stats::Stats;
 #[derive(Debug)]
 pub struct Conversation {
     state: State,
+    /// Who this end is in the dialogue, once that is known.
+    role: Option<Role>,
     /// Whether its bytes are needed whole, and nobody was told yet.
     whole: bool,
 }
@@ -59,6 +61,7 @@ impl Conversation {
                 secure,
                 ..Undecided::default()
             }),
+            role: None,
             whole: false,
         }
     }
@@ -70,10 +73,7 @@ impl Conversation {
 
     /// Who this end is in the dialogue, once that is known.
     pub fn role(&self) -> Option<Role> {
-        match &self.state {
-            State::Speaking(speaking) => Some(role(speaking.asks)),
-            _ => None,
-        }
+        self.role
     }
 
     /// What the parser holds, in bytes.
@@ -121,6 +121,7 @@ impl Conversation {
     ) -> Status {
         let asks = speaking.asks;
         self.whole = speaking.whole;
+        self.role = Some(role(asks));
         let mut status = Status::Stay;
         for direction in [asks, opposite(asks)] {
             if status == Status::Stay {
@@ -166,6 +167,14 @@ impl Conversation {
         match opposite(asks) {
             Direction::Egress => egress,
             Direction::Ingress => ingress,
+        }
+    }
+
+    /// Nothing has moved for the configured time-out, with no exchange open.
+    pub fn time_out(&mut self, streams: &mut Streams, out: &mut Vec<Message>, stats: &Stats) {
+        if let State::Speaking(speaking) = &mut self.state {
+            let stream = streams.get(speaking.asks);
+            speaking.parser.time_out(&mut Feed { stream, out, stats });
         }
     }
 

@@ -97,6 +97,7 @@ impl Bench {
                 arrivals: Mutex::default(),
                 probing: Queue::default(),
                 collector: Collector::default(),
+                encrypted: Arc::default(),
             },
             config,
             mailbox: Mailbox::one_of(1),
