@@ -135,6 +135,7 @@ fn facts(headers: bool) -> Vec<(u64, Fact)> {
             role,
             key: None,
             shares_offsets: true,
+            carrier: None,
         })
     };
     let (client, server) = (peer(Role::Client), peer(Role::Server));

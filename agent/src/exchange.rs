@@ -40,6 +40,8 @@ pub struct Peer {
     pub key: Option<StreamKey>,
     /// Whether offsets on it mean the same on both ends.
     pub shares_offsets: bool,
+    /// The connection that carries it, where it is a TLS session.
+    pub carrier: Option<ConnectionId>,
 }
 
 /// Names one message on the wire on both ends: the same on the client's host and the server's.

@@ -14,6 +14,7 @@ fn peer() -> Arc<Peer> {
             server: 8,
         }),
         shares_offsets: true,
+        carrier: None,
     })
 }
 

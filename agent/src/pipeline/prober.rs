@@ -38,7 +38,8 @@ const LOOKS: [Duration; 9] = [
 /// Most files that are remembered, and probes that are held at once: each is a descriptor.
 const MAX_FILES: usize = 4096;
 const MAX_PROBES: usize = 32_768;
-/// The plan that is for a process alone: others' sockets are not memory.
+/// The plan that, where its file holds no more of OpenSSL, is for a process alone: many programs
+/// that map the file never encrypt into memory.
 const BIO: &str = "openssl-bio";
 /// How long a file is probed that nobody maps any more.
 const LINGER: Duration = Duration::from_secs(60);
@@ -251,11 +252,13 @@ impl Prober<'_> {
                 None => return,
             },
         };
+        let probed = self.files.get(&file.identity).is_some_and(Known::is_probed);
         let mut own = Vec::new();
         for plan in &*plans {
             self.stats.probe_left_out.add(plan.left_out.len() as u64);
-            let everyone = self.everyone && plan.library != BIO;
-            if everyone && self.files.get(&file.identity).is_some_and(Known::is_probed) {
+            let alone = plan.library == BIO && plans.len() == 1;
+            let everyone = self.everyone && !alone;
+            if everyone && probed {
                 continue;
             }
             let scope = NonZeroU32::new(process).filter(|_| !everyone);

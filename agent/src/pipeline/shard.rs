@@ -178,6 +178,9 @@ impl Shard {
             // Introduced anew, as room was short: its bytes are not what was sent.
             return self.leave(id, open.time, out);
         }
+        if let Some(session) = open.session {
+            self.encrypted.unread.bound(session.carrier, &self.stats);
+        }
         let again = self.apart.forget(id);
         let mut open = open.clone();
         if again && open.is_unix() {
@@ -455,6 +458,7 @@ impl Talk {
                     role,
                     key: open.ends.map(|ends| ends.key(role)),
                     shares_offsets: open.counts_from_start(),
+                    carrier: open.session.map(|session| session.carrier),
                 })
             });
         }

@@ -123,7 +123,7 @@ impl Weaver {
             place += 1;
             last || place <= surplus || shared.resources.is_settled(process, began)
         });
-        for linked in ready {
+        for mut linked in ready {
             if shared.collector.receives(&linked.exchange.request) {
                 self.stats.pipeline_own_exports.add(1);
                 continue;
@@ -134,6 +134,11 @@ impl Weaver {
             }
             let (process, began) = whose(&linked);
             let resource = shared.resources.of(process, began);
+            if let Some(carrier) = linked.exchange.peer.carrier
+                && let Some(handshake) = shared.encrypted.handshakes.get(carrier)
+            {
+                handshake.describe(&mut linked.exchange.request.attributes);
+            }
             let clock = self.clock.at(linked.begin);
             let mut span = self.builder.build(linked, &resource, |at| clock.unix(at));
             if !self.policy.apply(&mut span, now) {

@@ -576,6 +576,7 @@ mod tests {
                     role: case.role,
                     key: None,
                     shares_offsets: true,
+                    carrier: None,
                 }),
                 key: None,
                 request: Box::new(Request {

@@ -90,6 +90,7 @@ impl Side {
             role: self.role,
             key: None,
             shares_offsets: true,
+            carrier: None,
         })
     }
 
