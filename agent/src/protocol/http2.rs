@@ -145,15 +145,10 @@ impl Parser for Dialogue {
     }
 
     fn weight(&self) -> usize {
-        let side = |side: &Side| {
-            let block = side
-                .block
-                .as_ref()
-                .map_or(0, |block| block.bytes.capacity());
-            side.hpack.weight().saturating_add(block)
-        };
-        side(&self.request)
-            .saturating_add(side(&self.response))
+        // What waits: the tables are there as long as the connection is, whatever goes on.
+        let block = |side: &Side| side.block.as_ref().map_or(0, |b| b.bytes.capacity());
+        block(&self.request)
+            .saturating_add(block(&self.response))
             .saturating_add(self.streams.weight())
     }
 }

@@ -62,8 +62,8 @@ impl Decoder {
         *self = Self::new(true);
     }
 
-    /// What the table costs to hold, in bytes.
-    pub fn weight(&self) -> usize {
+    /// Bytes of the table, as RFC 7541, 4.1 counts them.
+    pub fn size(&self) -> usize {
         self.size
     }
 
