@@ -28,7 +28,7 @@ pub const PROTOCOL: &dyn Protocol = &Http2;
 
 /// Longest header block that is read, bytes, as sent and as decoded.
 const MAX_BLOCK: usize = 64 * 1024;
-/// Turns in a row that begin like no frame, until the connection is given up.
+/// Turns in a row that begin like no frame, until a connection that may not be HTTP/2 is given up.
 const MAX_REFUSED: u32 = 256;
 
 #[derive(Debug)]
@@ -59,6 +59,7 @@ impl Protocol for Http2 {
             request: Side::default(),
             response: Side::default(),
             streams: Streams::default(),
+            sure: false,
             refused: 0,
             left: false,
         })
@@ -75,6 +76,8 @@ struct Dialogue {
     request: Side,
     response: Side,
     streams: Streams,
+    /// Whether it is HTTP/2 for sure: it began so, or what was asked on a stream was answered there.
+    sure: bool,
     /// Turns in a row that began like no frame.
     refused: u32,
     left: bool,
@@ -193,7 +196,7 @@ impl Dialogue {
                     Verdict::More if !cut => return false,
                     _ => {
                         self.refused = self.refused.saturating_add(1);
-                        if self.refused > MAX_REFUSED {
+                        if self.refused > MAX_REFUSED && !self.sure {
                             feed.stats.protocol_given_up.add(1);
                             self.left = true;
                             return false;
@@ -227,6 +230,7 @@ impl Dialogue {
         // A server's first frame (RFC 9113, 3.4).
         let first = flow == Flow::Response && feed.stream.position() == 0;
         let settings = first && Head::read(window).is_some_and(|head| head.is_settings());
+        self.sure |= preface || settings;
         if preface {
             feed.stream.skip(PREFACE.len() as u64);
         }

@@ -223,6 +223,7 @@ impl Dialogue {
         let Some(talk) = self.streams.open.get_mut(&head.stream) else {
             return;
         };
+        self.sure = true;
         talk.response.begun = true;
         talk.response.unseen = Vec::new();
         // What passed unseen before its head is no part of it.

@@ -345,6 +345,85 @@ fn resets_end_an_exchange_from_either_side() {
 }
 
 #[test]
+fn a_connection_that_is_http2_for_sure_is_never_given_up() {
+    // A preface; SETTINGS of a server; on an older connection, an answer to what was asked.
+    let answered = [
+        (Flow::Request, frame(kind::HEADERS, BOTH, 7, &get("/a"))),
+        (Flow::Response, frame(kind::HEADERS, BOTH, 7, &[0x88])),
+    ];
+    let beginnings: [&[(Flow, Vec<u8>)]; 3] = [
+        &[(Flow::Request, opening())],
+        &[(Flow::Response, frame(kind::SETTINGS, 0, 0, &[]))],
+        &answered,
+    ];
+    for beginning in beginnings {
+        let mut bench = Bench::new();
+        for (flow, bytes) in beginning {
+            bench.send(*flow, bytes);
+        }
+        let flow = beginning.last().expect("one").0;
+        // A body whose beginning was lost.
+        bench.send(flow, b"no frame");
+        for _ in 0..2 * MAX_REFUSED {
+            bench.last = None;
+            bench.send(flow, b"on it goes");
+        }
+        assert_eq!(bench.stats.protocol_given_up.get(), 0);
+        bench.last = None;
+        bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, 9, &get("/b")));
+        assert!(bench.told().contains(&"9 asks GET /b".to_owned()));
+    }
+    let mut bench = Bench::new();
+    let status = (0..=MAX_REFUSED).map(|_| {
+        bench.last = None;
+        bench.call(Flow::Request, b"on it goes", usize::MAX)
+    });
+    assert_eq!(status.last(), Some(Status::Leave));
+}
+
+#[test]
+fn only_what_is_surely_a_frame_is_taken_for_one() {
+    let settings = |payload: &[u8]| frame(kind::SETTINGS, 0, 0, payload);
+    let one = settings(&[0, 3, 0, 0, 0, 100]);
+    assert_eq!(frame::sniff(&one, false), Verdict::Is(Flow::Response));
+    assert_eq!(
+        frame::sniff(&settings(&[]), false),
+        Verdict::Is(Flow::Response)
+    );
+    // Not all of it has come; what it says is unknown; what follows is no frame.
+    assert_eq!(frame::sniff(&one[..14], false), Verdict::More);
+    assert_eq!(
+        frame::sniff(&settings(&[9, 3, 0, 0, 0, 1]), false),
+        Verdict::Not
+    );
+    let followed = [&one[..], b"\0\0\x09GET /aaaa"].concat();
+    assert_eq!(frame::sniff(&followed, false), Verdict::Not);
+    // Later both sides send them.
+    assert_eq!(frame::sniff(&one, true), Verdict::More);
+}
+
+#[test]
+fn padding_is_judged_for_what_it_is() {
+    // Of no bytes, and of many: zeros, which are no fields.
+    for padding in [0, 40] {
+        let payload = [&[padding][..], &get("/a"), &vec![0; padding.into()]].concat();
+        let asks = frame(kind::HEADERS, BOTH | 8, 1, &payload);
+        for shown in [asks.len(), asks.len() - usize::from(padding) / 2] {
+            let verdict = frame::sniff(&asks[..shown], true);
+            assert_eq!(verdict, Verdict::Is(Flow::Request), "{padding}");
+        }
+    }
+    // There is no room for what the flags promise.
+    for (kind, flags, length) in [(kind::DATA, 8, 0), (kind::HEADERS, 0x2c, 5), (5, 8, 4)] {
+        let head = Head::read(&frame(kind, flags, 1, &vec![0; length])).expect("a head");
+        assert!(!head.is_sound(), "{head:?}");
+    }
+    // A flag without a meaning is ignored.
+    let head = Head::read(&frame(kind::DATA, 0x40, 1, &[])).expect("a head");
+    assert!(head.is_sound());
+}
+
+#[test]
 fn a_flood_of_continuations_is_not_kept() {
     let mut bench = Bench::new();
     bench.send(Flow::Request, &opening());
