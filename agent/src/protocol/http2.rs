@@ -108,10 +108,22 @@ enum State {
     Seek,
     /// At a frame's head.
     Frame,
-    /// In the payload of a frame of this stream; whether the flow is over with it.
-    Payload(u32, bool),
+    /// In the payload of a frame of this stream.
+    Payload(u32, After),
     /// Nothing more is read.
     Done,
+}
+
+/// What a payload that has passed means for its stream.
+#[derive(Clone, Copy, Debug)]
+enum After {
+    Nothing,
+    /// The flow is over.
+    Finish,
+    /// A header block that cannot be read, by its first frame's head, is over.
+    Unread(Head, Mark),
+    /// It was reset, for this reason.
+    Reset(&'static str),
 }
 
 /// HEADERS or PUSH_PROMISE without the end of its block.
@@ -169,7 +181,7 @@ impl Dialogue {
         match self.side(flow).state {
             State::Seek => self.seek(flow, feed),
             State::Frame => self.frame(flow, feed),
-            State::Payload(stream, last) => self.payload(flow, stream, last, feed),
+            State::Payload(stream, after) => self.payload(flow, stream, after, feed),
             State::Done => {
                 feed.stream.skip_all();
                 false
@@ -266,15 +278,25 @@ impl Dialogue {
             kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION => {
                 match payload.get(..length) {
                     Some(_) => self.fields(flow, head, feed),
-                    None if cut || length > MAX_BLOCK => self.unread(flow, head, feed),
+                    None if length > MAX_BLOCK => {
+                        feed.stats.protocol_head_too_long.add(1);
+                        self.unread(flow, head, feed);
+                    }
+                    None if cut => {
+                        feed.stats.protocol_cut.add(1);
+                        self.unread(flow, head, feed);
+                    }
                     None => return false,
                 }
             }
-            kind::RST_STREAM => match payload.first_chunk::<4>() {
-                Some(code) => self.reset(flow, head, u32::from_be_bytes(*code), feed),
-                None if cut => self.pass(flow, head, false, feed),
-                None => return false,
-            },
+            kind::RST_STREAM => {
+                let code = match payload.first_chunk::<4>() {
+                    Some(code) => frame::error(u32::from_be_bytes(*code)),
+                    None if cut => frame::UNREAD,
+                    None => return false,
+                };
+                self.pass(flow, head, After::Reset(code), feed);
+            }
             kind::DATA => {
                 let padding = match (head.is_padded(), payload.first()) {
                     (false, _) => 0,
@@ -284,35 +306,46 @@ impl Dialogue {
                 };
                 let bytes = u64::from(head.length).saturating_sub(padding);
                 self.streams.data(flow, head.stream, bytes);
-                self.pass(flow, head, head.has(frame::END_STREAM), feed);
+                let after = match head.has(frame::END_STREAM) {
+                    true => After::Finish,
+                    false => After::Nothing,
+                };
+                self.pass(flow, head, after, feed);
             }
-            _ => self.pass(flow, head, false, feed),
+            _ => self.pass(flow, head, After::Nothing, feed),
         }
         true
     }
 
     /// Passes over a frame, whether or not its payload has come.
-    fn pass(&mut self, flow: Flow, head: Head, last: bool, feed: &mut Feed<'_>) {
+    fn pass(&mut self, flow: Flow, head: Head, after: After, feed: &mut Feed<'_>) {
         let length = (HEAD as u64).saturating_add(u64::from(head.length));
         feed.stream.skip(length);
-        self.side(flow).state = State::Payload(head.stream, last);
+        self.side(flow).state = State::Payload(head.stream, after);
     }
 
     /// Waits for a payload's last byte.
-    fn payload(&mut self, flow: Flow, stream: u32, last: bool, feed: &mut Feed<'_>) -> bool {
+    fn payload(&mut self, flow: Flow, stream: u32, after: After, feed: &mut Feed<'_>) -> bool {
         if !feed.stream.reached() {
             return false;
         }
         self.side(flow).state = State::Frame;
         let at = feed.stream.last();
+        // What is missing is told of a stream that is open, and before its end.
+        if let After::Unread(head, start) = after {
+            self.head(flow, head, start, (Vec::new(), false), feed);
+        }
         for (cause, bytes) in feed.stream.take_missing().iter() {
             if self.streams.has(stream) {
                 let fault = Part::Fault(Fault::Missing { cause, bytes });
                 feed.out.push(message(flow, stream, at, fault));
             }
         }
-        if last {
-            self.finish(flow, stream, at, feed);
+        match after {
+            After::Nothing => {}
+            After::Finish => self.finish(flow, stream, at, feed),
+            After::Unread(head, _) => self.end_of(flow, head, feed),
+            After::Reset(code) => self.reset(flow, stream, code, feed),
         }
         true
     }
@@ -358,12 +391,12 @@ impl Dialogue {
         feed.stream.skip(length as u64);
         if let Some((head, start, whole)) = block {
             self.head(flow, head, start, (known, whole), feed);
+            self.end_of(flow, head, feed);
         }
     }
 
     /// Bytes of a header block are missing: what it said is not known, nor what it left in the table.
     fn unread(&mut self, flow: Flow, head: Head, feed: &mut Feed<'_>) {
-        feed.stats.protocol_cut.add(1);
         let start = feed.stream.mark(0);
         let side = self.side(flow);
         side.hpack.lose();
@@ -371,14 +404,12 @@ impl Dialogue {
         let mut block = side.block.take().unwrap_or(Block::new(head, start));
         block.whole = false;
         block.bytes = Vec::new();
-        let begun = (block.head, block.start);
+        let mut after = After::Unread(block.head, block.start);
         if !ends {
+            after = After::Nothing;
             side.block = Some(block);
         }
-        self.pass(flow, head, false, feed);
-        if ends {
-            self.head(flow, begun.0, begun.1, (Vec::new(), false), feed);
-        }
+        self.pass(flow, head, after, feed);
     }
 
     /// An unknown number of frames of this flow may go by unseen.

@@ -260,6 +260,9 @@ fn is_sane(field: &Field) -> bool {
 /// Bytes of a block that are looked at.
 const BEGINNING: usize = 512;
 
+/// The name of an error code that was not seen (as the conventions have it, `error.type`).
+pub const UNREAD: &str = "_OTHER";
+
 /// The name of an error code (RFC 9113, 7).
 pub fn error(code: u32) -> &'static str {
     const NAMES: [&str; 14] = [

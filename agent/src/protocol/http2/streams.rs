@@ -28,6 +28,8 @@ struct Talk {
     response: Half,
     /// Whether it is a gRPC call.
     call: bool,
+    /// Whether the response's head, whose status is not known, may have been an interim one.
+    interim: bool,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +61,8 @@ impl Streams {
     /// Bytes of body have begun to pass.
     pub fn data(&mut self, flow: Flow, stream: u32, bytes: u64) {
         if let Some(talk) = self.open.get_mut(&stream) {
+            // Content follows a final head only (RFC 9113, 8.1).
+            talk.interim &= flow == Flow::Request;
             let half = talk.half(flow);
             half.body = half.body.saturating_add(bytes);
         }
@@ -117,9 +121,14 @@ impl Dialogue {
         feed: &mut Feed<'_>,
     ) {
         if head.kind == kind::PUSH_PROMISE || head.stream.is_multiple_of(2) {
-            return self.end_of(flow, head, feed);
+            return;
         }
+        let last = head.has(frame::END_STREAM);
         let begun = match self.streams.open.get_mut(&head.stream) {
+            // Trailers end their stream and have no status (RFC 9113, 8.1).
+            Some(talk) if talk.interim && flow == Flow::Response => {
+                last && find(&fields, b":status").is_none()
+            }
             Some(talk) => talk.half(flow).begun,
             None if flow == Flow::Response => return,
             // One that was opened before the agent came, or is over.
@@ -130,16 +139,13 @@ impl Dialogue {
             (Flow::Request, false) => self.asked(head, start, &fields, whole, feed),
             (Flow::Response, false) => self.answered(head, start, &fields, whole, feed),
             // Nothing but trailers that end it can follow a final head (RFC 9113, 8.1).
-            (Flow::Response, true) if head.has(frame::END_STREAM) => {
-                self.trailed(head, start, &fields, whole, feed);
-            }
+            (Flow::Response, true) if last => self.trailed(head, start, &fields, whole, feed),
             (_, true) => {}
         }
-        self.end_of(flow, head, feed);
     }
 
     /// A block's frame may be the last of its stream's flow.
-    fn end_of(&mut self, flow: Flow, head: Head, feed: &mut Feed<'_>) {
+    pub(super) fn end_of(&mut self, flow: Flow, head: Head, feed: &mut Feed<'_>) {
         if head.kind == kind::HEADERS && head.has(frame::END_STREAM) {
             let at = feed.stream.last();
             self.finish(flow, head.stream, at, feed);
@@ -193,8 +199,8 @@ impl Dialogue {
                 begun: true,
                 ..Half::default()
             },
-            response: Half::default(),
             call,
+            ..Talk::default()
         };
         self.streams.open.insert(head.stream, talk);
         let end = feed.stream.last();
@@ -225,6 +231,7 @@ impl Dialogue {
         };
         self.sure = true;
         talk.response.begun = true;
+        talk.interim = status.is_none() && !head.has(frame::END_STREAM);
         talk.response.unseen = Vec::new();
         // What passed unseen before its head is no part of it.
         talk.response.holed &= status.is_none();
@@ -270,13 +277,17 @@ impl Dialogue {
         }
     }
 
-    /// RST_STREAM.
-    pub(super) fn reset(&mut self, flow: Flow, head: Head, code: u32, feed: &mut Feed<'_>) {
-        self.pass(flow, head, false, feed);
-        if self.streams.open.remove(&head.stream).is_some() {
+    /// RST_STREAM, with its code's name.
+    pub(super) fn reset(
+        &mut self,
+        flow: Flow,
+        stream: u32,
+        code: &'static str,
+        feed: &mut Feed<'_>,
+    ) {
+        if self.streams.open.remove(&stream).is_some() {
             let at = feed.stream.last();
-            let part = Part::Reset(frame::error(code));
-            feed.out.push(message(flow, head.stream, at, part));
+            feed.out.push(message(flow, stream, at, Part::Reset(code)));
         }
     }
 

@@ -424,6 +424,79 @@ fn padding_is_judged_for_what_it_is() {
 }
 
 #[test]
+fn what_is_missing_is_told_before_the_end() {
+    let mut bench = Bench::new();
+    bench.send(Flow::Request, &opening());
+    bench.send(Flow::Response, &frame(kind::SETTINGS, 0, 0, &[]));
+    let asks = frame(kind::HEADERS, BOTH, 1, &get("/a"));
+    let _ = bench.call(Flow::Request, &asks, 12);
+    let answers = frame(kind::HEADERS, BOTH, 1, &literal(false, ":status", "200"));
+    let _ = bench.call(Flow::Response, &answers, 10);
+    let missing = |bytes: usize| {
+        let (cause, bytes) = (Hole::Lost, bytes as u64);
+        format!("1 {:?}", Fault::Missing { cause, bytes })
+    };
+    assert_eq!(
+        bench.told(),
+        [
+            "1 asks HTTP",
+            "1 Partial",
+            &missing(asks.len() - 12),
+            "1 Request ends 0",
+            "1 answers None",
+            "1 Partial",
+            &missing(answers.len() - 10),
+            "1 Response ends 0",
+        ]
+    );
+}
+
+#[test]
+fn a_reset_whose_code_was_not_seen_is_one() {
+    let mut bench = Bench::new();
+    let asks = frame(kind::HEADERS, BOTH, 1, &get("/a"));
+    bench.send(Flow::Request, &[opening(), asks].concat());
+    let reset = frame(kind::RST_STREAM, 0, 1, &[0, 0, 0, 8]);
+    let _ = bench.call(Flow::Request, &reset, HEAD + 2);
+    assert_eq!(bench.told().last().expect("one"), "1 reset _OTHER");
+}
+
+#[test]
+fn a_head_whose_status_is_not_known_may_be_an_interim_one() {
+    let mut bench = Bench::new();
+    let ask = |bench: &mut Bench, stream| {
+        bench.send(
+            Flow::Request,
+            &frame(kind::HEADERS, BOTH, stream, &get("/a")),
+        );
+    };
+    // By number twice: first 103, then 200, for all that is known; or a final one, and trailers.
+    let unknown = |flags, stream| frame(kind::HEADERS, flags, stream, &[0xc5]);
+    let known = frame(kind::HEADERS, END_HEADERS, 3, &[0x8d]);
+    // Who answers is known by this one.
+    bench.send(Flow::Response, &frame(kind::HEADERS, BOTH, 99, &[0x88]));
+    ask(&mut bench, 1);
+    bench.send(Flow::Response, &unknown(END_HEADERS, 1));
+    bench.send(Flow::Response, &unknown(END_HEADERS, 1));
+    bench.send(Flow::Response, &frame(kind::DATA, END_STREAM, 1, b"x"));
+    ask(&mut bench, 3);
+    bench.send(Flow::Response, &unknown(END_HEADERS, 3));
+    bench.send(Flow::Response, &known);
+    ask(&mut bench, 5);
+    bench.send(Flow::Response, &unknown(END_HEADERS, 5));
+    bench.send(Flow::Response, &frame(kind::DATA, 0, 5, b"x"));
+    bench.send(Flow::Response, &unknown(BOTH, 5));
+    let told = bench.told();
+    let of = |stream: &str| {
+        let about = |line: &&String| line.starts_with(stream) && line.contains("answers");
+        told.iter().filter(about).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of("1 "), ["1 answers None", "1 answers None"]);
+    assert_eq!(of("3 "), ["3 answers None", "3 answers Some(Int(404))"]);
+    assert_eq!(of("5 "), ["5 answers None"]);
+}
+
+#[test]
 fn a_flood_of_continuations_is_not_kept() {
     let mut bench = Bench::new();
     bench.send(Flow::Request, &opening());
