@@ -22,11 +22,12 @@ use super::{Finish, http};
 use crate::config::Config;
 use crate::connection::Mark;
 use crate::event::Role;
+use crate::stats::Stats;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Http2;
 
-/// Longest header block that is read, bytes, as sent and as decoded.
+/// Longest header block that is read, bytes, as sent and, counted as RFC 9113, 10.5.1 does, as decoded.
 const MAX_BLOCK: usize = 64 * 1024;
 /// Turns in a row that begin like no frame, until a connection that may not be HTTP/2 is given up.
 const MAX_REFUSED: u32 = 256;
@@ -361,38 +362,26 @@ impl Dialogue {
             return self.unread(flow, head, feed);
         };
         let side = self.side(flow);
-        let mut known = Vec::new();
-        let block = match side.block.take() {
-            None if ends => {
-                let read = side
-                    .hpack
-                    .block(content, MAX_BLOCK, |field| known.push(field));
-                Some((head, start, read.is_ok()))
-            }
+        let (begun, fields) = match side.block.take() {
+            None if ends => ((head, start), side.read(content, feed.stats)),
             before => {
                 let mut block = before.unwrap_or(Block::new(head, start));
-                block.add(content);
-                if ends {
-                    let read = side
-                        .hpack
-                        .block(&block.bytes, MAX_BLOCK, |field| known.push(field));
-                    Some((block.head, block.start, block.whole && read.is_ok()))
-                } else {
+                block.add(content, feed.stats);
+                if !ends {
                     side.block = Some(block);
-                    None
+                    return feed.stream.skip(length as u64);
                 }
+                let fields = match block.whole {
+                    true => side.read(&block.bytes, feed.stats),
+                    false => side.lose(),
+                };
+                ((block.head, block.start), fields)
             }
         };
-        if let Some((_, _, false)) = block {
-            feed.stats.protocol_unreadable.add(1);
-            side.hpack.lose();
-            known.clear();
-        }
         feed.stream.skip(length as u64);
-        if let Some((head, start, whole)) = block {
-            self.head(flow, head, start, (known, whole), feed);
-            self.end_of(flow, head, feed);
-        }
+        let (head, start) = begun;
+        self.head(flow, head, start, fields, feed);
+        self.end_of(flow, head, feed);
     }
 
     /// Bytes of a header block are missing: what it said is not known, nor what it left in the table.
@@ -429,6 +418,30 @@ impl Dialogue {
     }
 }
 
+impl Side {
+    /// The fields of a whole block, and whether they are all it has.
+    fn read(&mut self, block: &[u8], stats: &Stats) -> (Vec<Field>, bool) {
+        let mut fields = Vec::new();
+        let read = self
+            .hpack
+            .block(block, MAX_BLOCK, |field| fields.push(field));
+        let forgotten = self.hpack.take_forgotten();
+        stats.protocol_entries_forgotten.add(forgotten);
+        let Ok(all) = read else {
+            stats.protocol_unreadable.add(1);
+            return self.lose();
+        };
+        stats.protocol_head_too_long.add(u64::from(!all));
+        (fields, all)
+    }
+
+    /// A block cannot be read: nothing is known of it, nor of what it left in the table.
+    fn lose(&mut self) -> (Vec<Field>, bool) {
+        self.hpack.lose();
+        (Vec::new(), false)
+    }
+}
+
 impl Block {
     fn new(head: Head, start: Mark) -> Self {
         Self {
@@ -439,13 +452,17 @@ impl Block {
         }
     }
 
-    fn add(&mut self, content: &[u8]) {
-        self.whole &= self.bytes.len().saturating_add(content.len()) <= MAX_BLOCK;
-        if self.whole {
-            self.bytes.extend_from_slice(content);
-        } else {
-            self.bytes = Vec::new();
+    fn add(&mut self, content: &[u8], stats: &Stats) {
+        if !self.whole {
+            return;
         }
+        if self.bytes.len().saturating_add(content.len()) > MAX_BLOCK {
+            stats.protocol_head_too_long.add(1);
+            self.whole = false;
+            self.bytes = Vec::new();
+            return;
+        }
+        self.bytes.extend_from_slice(content);
     }
 }
 

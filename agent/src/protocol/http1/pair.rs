@@ -158,7 +158,7 @@ pub(super) fn ask(
         method: Some(method),
         target: Some(target),
         version: if head.minor == 0 { "1.0" } else { "1.1" },
-        scheme: "http",
+        scheme: Some("http"),
     };
     let asked = match method {
         "HEAD" => Asked::Head,

@@ -229,7 +229,7 @@ fn fields(head: &Head, payload: &[u8]) -> Verdict {
     };
     let block = content.get(..BEGINNING).unwrap_or(content);
     let (mut verdict, mut sane) = (Verdict::Not, true);
-    let read = Decoder::new(true).block(block, BEGINNING, |field| {
+    let read = Decoder::new(true).block(block, usize::MAX, |field| {
         let pseudo = field.name.as_deref().filter(|name| name.starts_with(b":"));
         match (verdict, pseudo) {
             (Verdict::Not, Some(b":status")) => verdict = Verdict::Is(Flow::Response),

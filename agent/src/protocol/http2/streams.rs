@@ -171,28 +171,28 @@ impl Dialogue {
         // Ends may have been lost: the oldest makes room, as its exchange does.
         if self.streams.open.len() >= MAX_STREAMS {
             self.streams.open.pop_first();
+            feed.stats.protocol_streams_forgotten.add(1);
         }
         let text = |name| find(fields, name).and_then(|value| std::str::from_utf8(value).ok());
         let authority = find(fields, b":authority").map(|value| ("host", value.as_ref()));
         let (method, path) = (text(b":method"), text(b":path"));
+        let call = find(fields, b"content-type").is_some_and(|kind| grpc::is_call(kind));
+        // A call's scheme says nothing of where its server listens.
+        let scheme = text(b":scheme").filter(|_| !call);
         let line = Line {
             method,
             target: path.or(text(b":authority").filter(|_| method == Some("CONNECT"))),
             version: "2",
-            scheme: match text(b":scheme") {
-                Some("https") => "https",
+            scheme: scheme.map(|scheme| match scheme {
+                "https" => "https",
                 _ => "http",
-            },
+            }),
         };
         let headers = authority.into_iter().chain(plain(fields));
         let settings = (&self.config.http, self.keep);
         let mut request = http::request("http2", line, headers, self.role, settings, feed.stats);
-        let call = find(fields, b"content-type").is_some_and(|kind| grpc::is_call(kind));
         if call {
             grpc::request(path, &mut request);
-        }
-        if text(b":scheme").is_none() {
-            request.attributes.retain(|known| known.key != "url.scheme");
         }
         let talk = Talk {
             request: Half {

@@ -520,21 +520,98 @@ fn a_flood_of_continuations_is_not_kept() {
             "3 Request ends 0"
         ]
     );
-    assert_eq!(bench.stats.protocol_unreadable.get(), 1);
+    assert_eq!(bench.stats.protocol_head_too_long.get(), 1);
 }
 
 #[test]
-fn many_streams_opened_and_reset_leave_nothing() {
+fn a_block_that_unfolds_without_end_is_cut_and_said_to_be() {
+    let mut bench = Bench::new();
+    // One entry of 4000 bytes, told again by each of 16,000: 64 MB as RFC 9113, 10.5.1 counts.
+    let entry = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat();
+    let bomb = [get("/a"), entry, vec![0xbe; 16_000]].concat();
+    let asks = frame(kind::HEADERS, BOTH, 1, &bomb);
+    bench.send(Flow::Request, &[opening(), asks].concat());
+    assert_eq!(
+        bench.told(),
+        ["1 asks GET /a", "1 Partial", "1 Request ends 0"]
+    );
+    assert_eq!(bench.stats.protocol_head_too_long.get(), 1);
+    // The work: no more fields are given out than there is room for, each visited once.
+    let mut decoder = Decoder::new(false);
+    let (mut given, mut size) = (0, 0);
+    let all = decoder.block(&bomb, MAX_BLOCK, |field| {
+        given += 1;
+        size += field.value.map_or(0, |value| value.len());
+    });
+    assert_eq!((all, given), (Ok(false), 20));
+    assert!(size <= MAX_BLOCK && decoder.size() <= 4096);
+    // What has no bytes costs as well.
+    let mut given = 0;
+    let empty =
+        Decoder::new(true).block(&[0xff, 0xff, 0x7f].repeat(9000), MAX_BLOCK, |_| given += 1);
+    assert_eq!((empty, given), (Ok(false), MAX_BLOCK / 32));
+}
+
+#[test]
+fn a_table_larger_than_is_kept_is_counted() {
+    let mut bench = Bench::new();
+    // Its sender may keep a megabyte; thirty entries of 4000 bytes.
+    let entry = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat();
+    bench.send(Flow::Request, &opening());
+    for stream in (1..61).step_by(2) {
+        let size = [0x3f, 0xe1, 0xff, 0x3f];
+        let block = [&size[..], &get("/a"), &entry].concat();
+        bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, stream, &block));
+    }
+    let forgotten = bench.stats.protocol_entries_forgotten.get();
+    assert!((10..60).contains(&forgotten), "{forgotten}");
+}
+
+#[test]
+fn streams_opened_and_reset_leave_nothing() {
+    flood(true);
+}
+
+#[test]
+fn streams_that_never_end_have_a_bound() {
+    flood(false);
+}
+
+/// Opens a million streams, a thousand in each call, and resets each at once or never; fewer where
+/// the code is not optimized.
+fn flood(reset: bool) {
+    const MANY: u32 = if cfg!(debug_assertions) {
+        100_000
+    } else {
+        1_000_000
+    };
     let mut bench = Bench::new();
     bench.send(Flow::Request, &opening());
-    for stream in (1..20_001).step_by(2) {
-        let bytes = [
-            frame(kind::HEADERS, END_HEADERS, stream, &[0x82, 0x86, 0x84]),
-            frame(kind::RST_STREAM, 0, stream, &[0, 0, 0, 8]),
-        ];
-        bench.send(Flow::Request, &bytes.concat());
+    let mut stream = 1;
+    let mut found = 0;
+    for _ in 0..MANY / 1000 {
+        let mut bytes = Vec::new();
+        for _ in 0..1000 {
+            let asks = [0x82, 0x86, 0x84];
+            bytes.extend(frame(kind::HEADERS, END_HEADERS, stream, &asks));
+            if reset {
+                bytes.extend(frame(kind::RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+            }
+            stream += 2;
+        }
+        bench.send(Flow::Request, &bytes);
+        found += bench.out.drain(..).count();
+        assert!(bench.streams[0].held() == 0);
+        let most = if reset { 0 } else { streams::MAX_STREAMS * 512 };
+        assert!(bench.parser.weight() <= most, "{}", bench.parser.weight());
     }
-    assert_eq!(bench.parser.weight(), 0);
+    let (each, forgotten) = if reset {
+        (2, 0)
+    } else {
+        (1, u64::from(MANY) - streams::MAX_STREAMS as u64)
+    };
+    assert_eq!(found, each * MANY as usize);
+    assert_eq!(bench.stats.protocol_streams_forgotten.get(), forgotten);
 }
 
 #[test]
@@ -566,6 +643,27 @@ fn calls_are_told_by_their_content() {
             "1 Response ends 0",
         ]
     );
+}
+
+#[test]
+fn a_port_that_nobody_said_is_not_said() {
+    let call = literal(false, "content-type", "application/grpc");
+    let unknown = [0x82, 0x84, 0x41, 1, b'h', 0xc5];
+    // A request's has its scheme's; a call has none, nor has what has no scheme that is known.
+    for (block, want) in [
+        (get("/a"), Some(Value::Int(80))),
+        ([get("/s/m"), call].concat(), None),
+        (unknown.to_vec(), None),
+    ] {
+        let mut bench = Bench::new();
+        bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, 1, &block));
+        let Part::Request(request, _) = &bench.out[0].part else {
+            panic!("{:?}", bench.out[0])
+        };
+        let mut all = request.attributes.iter();
+        let port = all.find(|a| a.key == "server.port").map(|a| &a.value);
+        assert_eq!(port, want.as_ref(), "{block:?}");
+    }
 }
 
 proptest! {
