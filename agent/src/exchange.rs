@@ -198,10 +198,11 @@ impl Exchanges {
             }
             return;
         };
-        let Some((_, exchange)) = self.open.get_mut(index) else {
+        let Some((name, exchange)) = self.open.get_mut(index) else {
             return;
         };
         match part {
+            Part::Rename(pairing) => *name = pairing,
             Part::Response(response) => {
                 let known = exchange.response_weight();
                 exchange.response = Some(response);

@@ -53,18 +53,26 @@ impl Protocol for Http2 {
     }
 
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
-        Box::new(Dialogue {
-            role: setup.role,
-            keep: http::kept(&setup.config.limits),
-            config: setup.config,
-            request: Side::default(),
-            response: Side::default(),
-            streams: Streams::default(),
-            sure: false,
-            refused: 0,
-            left: false,
-        })
+        Box::new(Dialogue::new(setup))
     }
+}
+
+/// The stream of the request that a connection changed from HTTP/1.1 by (RFC 7540, 3.2).
+pub const UPGRADED: u64 = 1;
+
+/// The parser of such a connection, from behind the answer that allowed it.
+pub fn upgraded(setup: Setup) -> Box<dyn Parser> {
+    let response = Side {
+        state: State::Frame,
+        hpack: Decoder::new(false),
+        block: None,
+    };
+    Box::new(Dialogue {
+        response,
+        streams: Streams::upgraded(),
+        sure: true,
+        ..Dialogue::new(setup)
+    })
 }
 
 /// One connection.
@@ -170,6 +178,20 @@ impl Parser for Dialogue {
 }
 
 impl Dialogue {
+    fn new(setup: Setup) -> Self {
+        Self {
+            role: setup.role,
+            keep: http::kept(&setup.config.limits),
+            config: setup.config,
+            request: Side::default(),
+            response: Side::default(),
+            streams: Streams::default(),
+            sure: false,
+            refused: 0,
+            left: false,
+        }
+    }
+
     fn side(&mut self, flow: Flow) -> &mut Side {
         match flow {
             Flow::Request => &mut self.request,

@@ -123,6 +123,11 @@ pub trait Parser: Send + std::fmt::Debug {
     /// Nothing has come for a while: ends what can only be seen to have ended by silence.
     fn quiet(&mut self, flow: Flow, feed: &mut Feed<'_>);
 
+    /// Whose the rest is, once it has left: both sides agreed on another protocol that is known here.
+    fn successor(&mut self) -> Option<(&'static dyn Protocol, Box<dyn Parser>)> {
+        None
+    }
+
     /// What it costs to hold beyond itself, in bytes: 0 where few wait for an answer.
     fn weight(&self) -> usize;
 }
@@ -264,6 +269,8 @@ pub enum Part {
     Fault(Fault),
     /// From here on the connection speaks something else (101, CONNECT): nothing more will come.
     Upgrade,
+    /// What follows of the exchange has this pairing: its protocol is another one from here on.
+    Rename(Pairing),
     /// The request's response cannot be told from others any more (bytes are missing).
     Abandon,
 }

@@ -53,6 +53,23 @@ impl Talk {
 }
 
 impl Streams {
+    /// With the first one asked in whole, in HTTP/1.1.
+    pub fn upgraded() -> Self {
+        let request = Half {
+            begun: true,
+            ended: true,
+            ..Half::default()
+        };
+        let talk = Talk {
+            request,
+            ..Talk::default()
+        };
+        Self {
+            open: BTreeMap::from([(1, talk)]),
+            highest: 1,
+        }
+    }
+
     /// Whether it is open.
     pub fn has(&self, stream: u32) -> bool {
         self.open.contains_key(&stream)
