@@ -203,6 +203,12 @@ impl Exchanges {
         };
         match part {
             Part::Rename(pairing) => *name = pairing,
+            Part::Revise(revision) => {
+                let known = exchange.weight();
+                revision.apply(&mut exchange.request);
+                let weight = self.weight.saturating_sub(known);
+                self.weight = weight.saturating_add(exchange.weight());
+            }
             Part::Response(response) => {
                 let known = exchange.response_weight();
                 exchange.response = Some(response);

@@ -10,12 +10,14 @@
 mod frame;
 mod hpack;
 mod huffman;
+mod payload;
 mod streams;
 
 use std::sync::Arc;
 
 use self::frame::{HEAD, Head, PREFACE, kind};
 use self::hpack::{Decoder, Field};
+use self::payload::After;
 use self::streams::Streams;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use super::{Finish, http};
@@ -65,7 +67,7 @@ pub fn upgraded(setup: Setup) -> Box<dyn Parser> {
     let response = Side {
         state: State::Frame,
         hpack: Decoder::new(false),
-        block: None,
+        ..Side::default()
     };
     Box::new(Dialogue {
         response,
@@ -99,6 +101,8 @@ struct Side {
     hpack: Decoder,
     /// A header block that goes on in the next frame.
     block: Option<Block>,
+    /// Bytes of a call's messages, and of padding behind them, that are left of a frame.
+    left: [u64; 2],
 }
 
 impl Default for Side {
@@ -107,6 +111,7 @@ impl Default for Side {
             state: State::Seek,
             hpack: Decoder::new(true),
             block: None,
+            left: [0; 2],
         }
     }
 }
@@ -121,18 +126,6 @@ enum State {
     Payload(u32, After),
     /// Nothing more is read.
     Done,
-}
-
-/// What a payload that has passed means for its stream.
-#[derive(Clone, Copy, Debug)]
-enum After {
-    Nothing,
-    /// The flow is over.
-    Finish,
-    /// A header block that cannot be read, by its first frame's head, is over.
-    Unread(Head, Mark),
-    /// It was reset, for this reason.
-    Reset(&'static str),
 }
 
 /// HEADERS or PUSH_PROMISE without the end of its block.
@@ -320,55 +313,8 @@ impl Dialogue {
                 };
                 self.pass(flow, head, After::Reset(code), feed);
             }
-            kind::DATA => {
-                let padding = match (head.is_padded(), payload.first()) {
-                    (false, _) => 0,
-                    (true, Some(padding)) => u64::from(*padding).saturating_add(1),
-                    (true, None) if cut => 0,
-                    (true, None) => return false,
-                };
-                let bytes = u64::from(head.length).saturating_sub(padding);
-                self.streams.data(flow, head.stream, bytes);
-                let after = match head.has(frame::END_STREAM) {
-                    true => After::Finish,
-                    false => After::Nothing,
-                };
-                self.pass(flow, head, after, feed);
-            }
+            kind::DATA => return self.data(flow, head, feed),
             _ => self.pass(flow, head, After::Nothing, feed),
-        }
-        true
-    }
-
-    /// Passes over a frame, whether or not its payload has come.
-    fn pass(&mut self, flow: Flow, head: Head, after: After, feed: &mut Feed<'_>) {
-        let length = (HEAD as u64).saturating_add(u64::from(head.length));
-        feed.stream.skip(length);
-        self.side(flow).state = State::Payload(head.stream, after);
-    }
-
-    /// Waits for a payload's last byte.
-    fn payload(&mut self, flow: Flow, stream: u32, after: After, feed: &mut Feed<'_>) -> bool {
-        if !feed.stream.reached() {
-            return false;
-        }
-        self.side(flow).state = State::Frame;
-        let at = feed.stream.last();
-        // What is missing is told of a stream that is open, and before its end.
-        if let After::Unread(head, start) = after {
-            self.head(flow, head, start, (Vec::new(), false), feed);
-        }
-        for (cause, bytes) in feed.stream.take_missing().iter() {
-            if self.streams.has(stream) {
-                let fault = Part::Fault(Fault::Missing { cause, bytes });
-                feed.out.push(message(flow, stream, at, fault));
-            }
-        }
-        match after {
-            After::Nothing => {}
-            After::Finish => self.finish(flow, stream, at, feed),
-            After::Unread(head, _) => self.end_of(flow, head, feed),
-            After::Reset(code) => self.reset(flow, stream, code, feed),
         }
         true
     }

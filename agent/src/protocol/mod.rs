@@ -269,10 +269,35 @@ pub enum Part {
     Fault(Fault),
     /// From here on the connection speaks something else (101, CONNECT): nothing more will come.
     Upgrade,
+    /// What came after a request's head says more of it.
+    Revise(Box<Revision>),
     /// What follows of the exchange has this pairing: its protocol is another one from here on.
     Rename(Pairing),
     /// The request's response cannot be told from others any more (bytes are missing).
     Abandon,
+}
+
+/// What changes in a request that was told before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Revision {
+    /// It is of this protocol, and of this operation.
+    pub kind: Option<(&'static str, Cow<'static, str>)>,
+    /// Attributes it does not have any more.
+    pub without: &'static [&'static str],
+    /// Attributes it has besides.
+    pub with: Attributes,
+}
+
+impl Revision {
+    /// Changes a request.
+    pub fn apply(self, request: &mut Request) {
+        if let Some(kind) = self.kind {
+            (request.protocol, request.operation) = kind;
+        }
+        let gone = |a: &Attribute| self.without.contains(&a.key.as_ref());
+        request.attributes.retain(|attribute| !gone(attribute));
+        request.attributes.extend(self.with);
+    }
 }
 
 /// One finding of a parser in one flow of one connection.

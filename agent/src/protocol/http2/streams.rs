@@ -28,6 +28,8 @@ struct Talk {
     response: Half,
     /// Whether it is a gRPC call.
     call: bool,
+    /// The method it calls, if it is a call after all: its content type is not known.
+    perhaps: Option<Box<str>>,
     /// Whether the response's head, whose status is not known, may have been an interim one.
     interim: bool,
 }
@@ -37,13 +39,28 @@ struct Half {
     begun: bool,
     ended: bool,
     body: u64,
+    /// Of a call, or what may be one.
+    messages: grpc::Messages,
     /// Whether bytes may be missing from it that nobody counted.
     holed: bool,
     /// What passed unseen before it began: it may have been all of it.
     unseen: Vec<(Hole, u64)>,
 }
 
+impl Half {
+    /// How many messages there were, where all of them were seen.
+    fn count(&self) -> Option<u64> {
+        self.messages.count().filter(|_| !self.holed)
+    }
+}
+
 impl Talk {
+    /// Whether both sides sent messages as calls have them, and nothing else.
+    fn is_framed(&self) -> bool {
+        let some = |half: &Half| half.count() > Some(0);
+        some(&self.request) && some(&self.response)
+    }
+
     fn half(&mut self, flow: Flow) -> &mut Half {
         match flow {
             Flow::Request => &mut self.request,
@@ -83,6 +100,13 @@ impl Streams {
             let half = talk.half(flow);
             half.body = half.body.saturating_add(bytes);
         }
+    }
+
+    /// The messages of a stream that is a call or may be one.
+    pub fn messages(&mut self, flow: Flow, stream: u32) -> Option<&mut grpc::Messages> {
+        let talk = self.open.get_mut(&stream)?;
+        let counts = talk.call || talk.perhaps.is_some();
+        counts.then(|| &mut talk.half(flow).messages)
     }
 
     /// Bytes of this flow passed unseen: the streams that they may be a part of.
@@ -193,7 +217,8 @@ impl Dialogue {
         let text = |name| find(fields, name).and_then(|value| std::str::from_utf8(value).ok());
         let authority = find(fields, b":authority").map(|value| ("host", value.as_ref()));
         let (method, path) = (text(b":method"), text(b":path"));
-        let call = find(fields, b"content-type").is_some_and(|kind| grpc::is_call(kind));
+        let called = path.and_then(grpc::method);
+        let call = is_call(fields, partial && called.is_some());
         // A call's scheme says nothing of where its server listens.
         let scheme = text(b":scheme").filter(|_| !call);
         let line = Line {
@@ -209,7 +234,7 @@ impl Dialogue {
         let settings = (&self.config.http, self.keep);
         let mut request = http::request("http2", line, headers, self.role, settings, feed.stats);
         if call {
-            grpc::request(path, &mut request);
+            grpc::call(called).apply(&mut request);
         }
         let talk = Talk {
             request: Half {
@@ -217,6 +242,11 @@ impl Dialogue {
                 ..Half::default()
             },
             call,
+            // Calls are asked by POST; of this one's fields some are not known.
+            perhaps: called
+                .filter(|_| partial && !call && method == Some("POST"))
+                .filter(|_| find(fields, b"content-type").is_none())
+                .map(Box::from),
             ..Talk::default()
         };
         self.streams.open.insert(head.stream, talk);
@@ -242,6 +272,9 @@ impl Dialogue {
         // Interim ones never end a stream (RFC 9113, 8.1).
         if status.is_some_and(|code| code < 200) && !head.has(frame::END_STREAM) {
             return;
+        }
+        if is_call(fields, true) {
+            self.reveal(head.stream, start, feed);
         }
         let Some(talk) = self.streams.open.get_mut(&head.stream) else {
             return;
@@ -274,6 +307,10 @@ impl Dialogue {
         whole: bool,
         feed: &mut Feed<'_>,
     ) {
+        let framed = |talk: &Talk| talk.is_framed();
+        if is_call(fields, true) || self.streams.open.get(&head.stream).is_some_and(framed) {
+            self.reveal(head.stream, start, feed);
+        }
         if self.streams.open.get(&head.stream).is_none_or(|t| !t.call) {
             return;
         }
@@ -283,6 +320,27 @@ impl Dialogue {
             .push(message(Flow::Response, head.stream, start, part));
         let partial = !whole || status.is_none();
         self.partial(partial, Flow::Response, head, start, feed);
+    }
+
+    /// What may have been a call is one.
+    fn reveal(&mut self, stream: u32, at: Mark, feed: &mut Feed<'_>) {
+        let Some(talk) = self.streams.open.get_mut(&stream) else {
+            return;
+        };
+        let Some(method) = talk.perhaps.take() else {
+            return;
+        };
+        talk.call = true;
+        let mut revisions = vec![grpc::call(Some(&method))];
+        if talk.request.ended
+            && let Some(count) = talk.request.count()
+        {
+            revisions.push(grpc::messages(Flow::Request, count));
+        }
+        for revision in revisions {
+            let part = Part::Revise(Box::new(revision));
+            feed.out.push(message(Flow::Response, stream, at, part));
+        }
     }
 
     /// Says that not all fields are known.
@@ -313,8 +371,13 @@ impl Dialogue {
         let Some(talk) = self.streams.open.get_mut(&stream) else {
             return;
         };
+        let call = talk.call;
         let half = talk.half(flow);
         half.ended = true;
+        if let Some(count) = half.count().filter(|_| call) {
+            let part = Part::Revise(Box::new(grpc::messages(flow, count)));
+            feed.out.push(message(flow, stream, at, part));
+        }
         let finish = Finish {
             body: half.body,
             exact: !half.holed,
@@ -365,6 +428,16 @@ fn find<'a>(fields: &'a [Field], name: &[u8]) -> Option<&'a Bytes> {
         .iter()
         .find(|field| field.name.as_deref() == Some(name))
         .and_then(|field| field.value.as_ref())
+}
+
+/// Whether fields are a call's: by their content type, or, where that may be one that is not known
+/// (`partial`), by one that only calls have.
+fn is_call(fields: &[Field], partial: bool) -> bool {
+    let own = |field: &Field| field.name.as_deref().is_some_and(grpc::is_own);
+    match find(fields, b"content-type") {
+        Some(kind) => grpc::is_call(kind),
+        None => partial && fields.iter().any(own),
+    }
 }
 
 fn grpc_status(fields: &[Field]) -> Option<&[u8]> {

@@ -6,7 +6,7 @@ use super::frame::{END_HEADERS, END_STREAM};
 use super::*;
 use crate::connection::stream::Stream;
 use crate::event::{ConnectionId, Direction, Execution, Hole, Segment};
-use crate::protocol::{Request, Value};
+use crate::protocol::{Attribute, Request, Value};
 use crate::stats::Stats;
 
 struct Bench {
@@ -79,6 +79,15 @@ fn told(message: &Message) -> String {
         Part::Finish(finish) => format!("{:?} ends {}", message.flow, finish.body),
         Part::Reset(code) => format!("reset {code}"),
         Part::Fault(fault) => format!("{fault:?}"),
+        Part::Revise(revision) => match revision.with.as_slice() {
+            [
+                Attribute {
+                    key,
+                    value: Value::Int(n),
+                },
+            ] => format!("{key} {n}"),
+            other => format!("{other:?}"),
+        },
         other => format!("{other:?}"),
     };
     format!("{stream} {what}")
@@ -640,9 +649,101 @@ fn calls_are_told_by_their_content() {
             "1 Request ends 7",
             "1 answers Some(Int(200))",
             "1 trails Some(\"NOT_FOUND\")",
+            "1 spantap.rpc.response.messages 0",
             "1 Response ends 0",
         ]
     );
+}
+
+/// A message of so many bytes, behind its prefix.
+fn counted(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0];
+    bytes.extend((length as u32).to_be_bytes());
+    bytes.resize(5 + length, 7);
+    bytes
+}
+
+/// What was counted, and what was found to be a call.
+fn revised(bench: &Bench) -> Vec<String> {
+    let mut found = Vec::new();
+    for message in &bench.out {
+        if let Part::Revise(revision) = &message.part {
+            found.extend(revision.kind.iter().map(|(_, called)| called.to_string()));
+            let counts = revision.with.iter().filter(|a| a.key.ends_with("messages"));
+            let side = |key: &str| match key.contains("request") {
+                true => Flow::Request,
+                false => Flow::Response,
+            };
+            found.extend(counts.map(|a| format!("{:?} {:?}", side(&a.key), a.value)));
+        }
+    }
+    found
+}
+
+#[test]
+fn messages_of_calls_are_counted_by_their_prefixes() {
+    let call = literal(false, "content-type", "application/grpc");
+    let ask = [&[0x83, 0x86, 0x04, 4][..], b"/s/m", &call].concat();
+    // Three messages in frames that end anywhere, one of them padded.
+    let all = [counted(10), counted(0), counted(300)].concat();
+    for cut in 1..all.len() {
+        let padded = [&[3][..], &all[..cut], &[0; 3]].concat();
+        let asks = [
+            opening(),
+            frame(kind::HEADERS, END_HEADERS, 1, &ask),
+            frame(kind::DATA, 8, 1, &padded),
+            frame(kind::DATA, END_STREAM, 1, &all[cut..]),
+        ];
+        for size in [1, 7, 4096] {
+            let mut bench = Bench::new();
+            for piece in asks.concat().chunks(size) {
+                bench.send(Flow::Request, piece);
+            }
+            assert_eq!(revised(&bench), ["Request Int(3)"], "{cut}, {size}");
+        }
+    }
+    // What is missing inside a message does no harm; a prefix that is missing is not made up.
+    for (shown, want) in [(HEAD + 5, vec!["Request Int(1)"]), (HEAD + 3, vec![])] {
+        let mut bench = Bench::new();
+        bench.send(Flow::Request, &[&opening()[..], &asks_of(&ask)].concat());
+        let body = frame(kind::DATA, END_STREAM, 1, &counted(1000));
+        let _ = bench.call(Flow::Request, &body, shown);
+        assert_eq!(revised(&bench), want);
+    }
+}
+
+fn asks_of(block: &[u8]) -> Vec<u8> {
+    frame(kind::HEADERS, END_HEADERS, 1, block)
+}
+
+#[test]
+fn calls_on_an_older_connection_are_known_by_what_only_calls_have() {
+    // The content type is among what is not known.
+    let unknown = [&[0x83, 0x86, 0x04, 4][..], b"/s/m", &[0xc5]].concat();
+    let status = literal(false, "grpc-status", "5");
+    let message = counted(4);
+    let sums = literal(false, "sum", "9");
+    let timeout = [unknown.clone(), literal(false, "grpc-timeout", "1S")].concat();
+    // What is asked, the messages, the trailers: what is found.
+    let counts = ["s/m", "Request Int(1)", "Response Int(1)"].as_slice();
+    for (ask, body, trailers, want) in [
+        (&unknown, &message, &status, counts),
+        (&unknown, &message, &vec![0xc5], counts),
+        (&timeout, &message, &vec![0xc5], &counts[1..]),
+        (&unknown, &b"{}".to_vec(), &sums, &[]),
+        (&get("/s/m"), &message, &sums, &[]),
+    ] {
+        let mut bench = Bench::new();
+        bench.send(Flow::Request, &asks_of(ask));
+        bench.send(Flow::Request, &frame(kind::DATA, END_STREAM, 1, body));
+        let answers = [
+            frame(kind::HEADERS, END_HEADERS, 1, &[0x88]),
+            frame(kind::DATA, 0, 1, body),
+            frame(kind::HEADERS, BOTH, 1, trailers),
+        ];
+        bench.send(Flow::Response, &answers.concat());
+        assert_eq!(revised(&bench), want, "{ask:?} {body:?} {trailers:?}");
+    }
 }
 
 #[test]
