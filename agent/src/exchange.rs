@@ -202,10 +202,17 @@ impl Exchanges {
             }
             return;
         };
-        let Some((_, exchange)) = self.open.get_mut(index) else {
+        let Some((name, exchange)) = self.open.get_mut(index) else {
             return;
         };
         match part {
+            Part::Rename(pairing) => *name = pairing,
+            Part::Revise(revision) => {
+                let known = exchange.weight();
+                revision.apply(&mut exchange.request);
+                let weight = self.weight.saturating_sub(known);
+                self.weight = weight.saturating_add(exchange.weight());
+            }
             Part::Response(response) => {
                 let known = exchange.response_weight();
                 exchange.response = Some(response);

@@ -225,7 +225,7 @@ counters! {
     protocol_unreadable [lost] = "protocol.unreadable",
     /// Times that what follows a message began like none.
     protocol_malformed = "protocol.malformed",
-    /// Messages whose head was longer than is read.
+    /// Messages whose head was longer than is read, or said more than is kept.
     protocol_head_too_long [lost] = "protocol.head_too_long",
     /// Heads or framing that a hole cut.
     protocol_cut [lost] = "protocol.cut",
@@ -235,6 +235,10 @@ counters! {
     protocol_suspicious = "protocol.suspicious",
     /// Heads with fields that were said before the agent came, and are not known.
     protocol_partial = "protocol.partial",
+    /// Streams of a connection forgotten early, as too many were open.
+    protocol_streams_forgotten [lost] = "protocol.streams_forgotten",
+    /// Entries of a sender's header table forgotten, as it keeps more than is kept here.
+    protocol_entries_forgotten = "protocol.entries_forgotten",
     /// Texts cut to the length that is kept.
     protocol_text_cut = "protocol.text_cut",
     /// Exchanges opened.

@@ -273,6 +273,8 @@ mod tests {
             ends: None,
             base: [0, 0],
             netns: 0,
+            session: None,
+            kernel_tls: false,
         }
     }
 

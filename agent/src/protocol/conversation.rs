@@ -48,6 +48,7 @@ struct Undecided {
 struct Speaking {
     parser: Box<dyn Parser>,
     asks: Direction,
+    /// Whether its bytes are needed whole, and the conversation was not told yet.
     whole: bool,
 }
 
@@ -95,7 +96,11 @@ impl Conversation {
     ) -> Status {
         let status = match &mut self.state {
             State::Left => return Status::Leave,
-            State::Speaking(speaking) => speaking.feed(direction, streams, out, stats),
+            State::Speaking(speaking) => {
+                let status = speaking.feed(direction, streams, out, stats);
+                self.whole |= std::mem::take(&mut speaking.whole);
+                status
+            }
             State::Undecided(undecided) => match undecided.decide(direction, streams, config) {
                 Decision::Wait => Status::Stay,
                 Decision::Refuse => {
@@ -120,7 +125,6 @@ impl Conversation {
         stats: &Stats,
     ) -> Status {
         let asks = speaking.asks;
-        self.whole = speaking.whole;
         self.role = Some(role(asks));
         let mut status = Status::Stay;
         for direction in [asks, opposite(asks)] {
@@ -128,6 +132,7 @@ impl Conversation {
                 status = speaking.feed(direction, streams, out, stats);
             }
         }
+        self.whole = std::mem::take(&mut speaking.whole);
         self.state = State::Speaking(speaking);
         status
     }
@@ -216,7 +221,26 @@ impl Speaking {
             }
         }
         let stream = streams.get(direction);
-        self.parser.parse(flow, &mut Feed { stream, out, stats })
+        match self.parser.parse(flow, &mut Feed { stream, out, stats }) {
+            Status::Stay => Status::Stay,
+            Status::Leave => self.change(streams, out, stats),
+        }
+    }
+
+    /// Gives the rest to whom both sides changed to, if that is known.
+    fn change(&mut self, streams: &mut Streams, out: &mut Vec<Message>, stats: &Stats) -> Status {
+        let Some((protocol, parser)) = self.parser.successor() else {
+            return Status::Leave;
+        };
+        (self.parser, self.whole) = (parser, protocol.needs_whole());
+        let mut status = Status::Stay;
+        for direction in [self.asks, opposite(self.asks)] {
+            let (flow, stream) = (self.flow(direction), streams.get(direction));
+            if status == Status::Stay {
+                status = self.parser.parse(flow, &mut Feed { stream, out, stats });
+            }
+        }
+        status
     }
 }
 

@@ -37,8 +37,8 @@ pub struct Line<'a> {
     pub target: Option<&'a str>,
     /// The value of `network.protocol.version`.
     pub version: &'static str,
-    /// What an authority without a scheme is reached by.
-    pub scheme: &'static str,
+    /// What an authority without a scheme is reached by, where it is known.
+    pub scheme: Option<&'static str>,
 }
 
 /// Reads a request's head. `headers` come in wire order, texts are cut to `keep` bytes.
@@ -77,10 +77,10 @@ pub fn request<'a>(
         found.forget_forwarding();
     }
     let scheme = found.scheme(target.scheme, line.scheme);
-    attributes.push(Attribute {
+    attributes.extend(scheme.clone().map(|scheme| Attribute {
         key: Cow::Borrowed("url.scheme"),
-        value: Value::Str(scheme.clone()),
-    });
+        value: Value::Str(scheme),
+    }));
     if let Some(path) = target.path {
         attributes.push(Attribute::text("url.path", of_str(path, keep, stats)));
     }
@@ -88,11 +88,12 @@ pub fn request<'a>(
         attributes.push(Attribute::text("url.query", of_str(query, keep, stats)));
     }
     let server = found.server(target.authority);
-    let server = server.map(|(host, port)| (host, port.or_else(|| default_port(&scheme))));
+    let usual = scheme.as_deref().and_then(default_port);
+    let server = server.map(|(host, port)| (host, port.or(usual)));
     end(["server.address", "server.port"], server, &mut attributes);
     // To a proxy a client writes the whole URL: whom it asks is there, not at the socket's end.
     if role == Role::Client
-        && let Some(url) = target.whole(&scheme)
+        && let Some(url) = scheme.and_then(|scheme| target.whole(&scheme))
     {
         attributes.push(Attribute::text("url.full", of_str(&url, keep, stats)));
     }
@@ -326,17 +327,21 @@ impl<'a> Found<'a> {
         self.forwarded_proto = None;
     }
 
-    fn scheme(&self, target: Option<&str>, default: &'static str) -> Cow<'static, str> {
+    fn scheme(
+        &self,
+        target: Option<&str>,
+        default: Option<&'static str>,
+    ) -> Option<Cow<'static, str>> {
         let forwarded = self.forwarded.and_then(|f| parameter(f, "proto"));
         let proto = self.forwarded_proto.and_then(first_of_list);
-        let name = forwarded.or(proto).or(target).unwrap_or(default);
+        let name = forwarded.or(proto).or(target).or(default)?;
         match name {
-            _ if name.eq_ignore_ascii_case("http") => Cow::Borrowed("http"),
-            _ if name.eq_ignore_ascii_case("https") => Cow::Borrowed("https"),
+            _ if name.eq_ignore_ascii_case("http") => Some(Cow::Borrowed("http")),
+            _ if name.eq_ignore_ascii_case("https") => Some(Cow::Borrowed("https")),
             _ if name.len() <= 16 && name.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-                Cow::Owned(name.to_ascii_lowercase())
+                Some(Cow::Owned(name.to_ascii_lowercase()))
             }
-            _ => Cow::Borrowed(default),
+            _ => default.map(Cow::Borrowed),
         }
     }
 

@@ -18,9 +18,9 @@ use std::sync::Arc;
 
 use self::body::Body;
 use self::head::{First, MAX_HEAD, Scan};
-use super::http;
 use super::order::Order;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
+use super::{http, http2};
 use crate::config::Config;
 use crate::connection::Mark;
 use crate::event::{Hole, Role};
@@ -57,6 +57,7 @@ impl Protocol for Http1 {
             unseen: Vec::new(),
             refused: 0,
             left: false,
+            next: None,
         })
     }
 }
@@ -90,6 +91,8 @@ struct Dialogue {
     /// Turns in a row that began like no message.
     refused: u32,
     left: bool,
+    /// Who reads on, if HTTP/2 follows.
+    next: Option<Box<dyn Parser>>,
 }
 
 /// One flow.
@@ -154,6 +157,11 @@ impl Parser for Dialogue {
         if flow == Flow::Response && !matches!(self.request.state, State::Body(_)) {
             self.answered_unseen(feed);
         }
+    }
+
+    fn successor(&mut self) -> Option<(&'static dyn Protocol, Box<dyn Parser>)> {
+        let next = self.next.take()?;
+        Some((http2::PROTOCOL, next))
     }
 
     fn weight(&self) -> usize {
@@ -358,18 +366,20 @@ impl Dialogue {
                     let response = (code >= 200 || code == 101)
                         .then(|| http::response(Some(code), head.fields(), config, stats));
                     let frame = body::of_response(&head, code, asked == Asked::Head);
-                    Some((code, response, frame))
+                    let h2c = code == 101 && pair::is_h2c(&head);
+                    Some((code, response, frame, h2c))
                 });
                 match taken {
-                    Ok(Some((code, Some(response), frame))) => {
+                    Ok(Some((code, Some(response), frame, h2c))) => {
                         let answer = pair::Answer {
                             code,
                             response,
                             frame,
+                            h2c,
                         };
                         self.answered(first, answer, length, feed);
                     }
-                    Ok(Some((_, None, _))) => self.interim(first, length, feed),
+                    Ok(Some((_, None, ..))) => self.interim(first, length, feed),
                     _ => return self.unreadable(flow, feed),
                 }
             }

@@ -10,25 +10,28 @@
 mod frame;
 mod hpack;
 mod huffman;
+mod payload;
 mod streams;
 
 use std::sync::Arc;
 
 use self::frame::{HEAD, Head, PREFACE, kind};
 use self::hpack::{Decoder, Field};
+use self::payload::After;
 use self::streams::Streams;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use super::{Finish, http};
 use crate::config::Config;
 use crate::connection::Mark;
 use crate::event::Role;
+use crate::stats::Stats;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Http2;
 
-/// Longest header block that is read, bytes, as sent and as decoded.
+/// Longest header block that is read, bytes, as sent and, counted as RFC 9113, 10.5.1 does, as decoded.
 const MAX_BLOCK: usize = 64 * 1024;
-/// Turns in a row that begin like no frame, until the connection is given up.
+/// Turns in a row that begin like no frame, until a connection that may not be HTTP/2 is given up.
 const MAX_REFUSED: u32 = 256;
 
 #[derive(Debug)]
@@ -52,17 +55,26 @@ impl Protocol for Http2 {
     }
 
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
-        Box::new(Dialogue {
-            role: setup.role,
-            keep: http::kept(&setup.config.limits),
-            config: setup.config,
-            request: Side::default(),
-            response: Side::default(),
-            streams: Streams::default(),
-            refused: 0,
-            left: false,
-        })
+        Box::new(Dialogue::new(setup))
     }
+}
+
+/// The stream of the request that a connection changed from HTTP/1.1 by (RFC 7540, 3.2).
+pub const UPGRADED: u64 = 1;
+
+/// The parser of such a connection, from behind the answer that allowed it.
+pub fn upgraded(setup: Setup) -> Box<dyn Parser> {
+    let response = Side {
+        state: State::Frame,
+        hpack: Decoder::new(false),
+        ..Side::default()
+    };
+    Box::new(Dialogue {
+        response,
+        streams: Streams::upgraded(),
+        sure: true,
+        ..Dialogue::new(setup)
+    })
 }
 
 /// One connection.
@@ -75,6 +87,8 @@ struct Dialogue {
     request: Side,
     response: Side,
     streams: Streams,
+    /// Whether it is HTTP/2 for sure: it began so, or what was asked on a stream was answered there.
+    sure: bool,
     /// Turns in a row that began like no frame.
     refused: u32,
     left: bool,
@@ -87,6 +101,8 @@ struct Side {
     hpack: Decoder,
     /// A header block that goes on in the next frame.
     block: Option<Block>,
+    /// Bytes of a call's messages, and of padding behind them, that are left of a frame.
+    left: [u64; 2],
 }
 
 impl Default for Side {
@@ -95,6 +111,7 @@ impl Default for Side {
             state: State::Seek,
             hpack: Decoder::new(true),
             block: None,
+            left: [0; 2],
         }
     }
 }
@@ -105,8 +122,8 @@ enum State {
     Seek,
     /// At a frame's head.
     Frame,
-    /// In the payload of a frame of this stream; whether the flow is over with it.
-    Payload(u32, bool),
+    /// In the payload of a frame of this stream.
+    Payload(u32, After),
     /// Nothing more is read.
     Done,
 }
@@ -145,20 +162,29 @@ impl Parser for Dialogue {
     }
 
     fn weight(&self) -> usize {
-        let side = |side: &Side| {
-            let block = side
-                .block
-                .as_ref()
-                .map_or(0, |block| block.bytes.capacity());
-            side.hpack.weight().saturating_add(block)
-        };
-        side(&self.request)
-            .saturating_add(side(&self.response))
+        // What waits: the tables are there as long as the connection is, whatever goes on.
+        let block = |side: &Side| side.block.as_ref().map_or(0, |b| b.bytes.capacity());
+        block(&self.request)
+            .saturating_add(block(&self.response))
             .saturating_add(self.streams.weight())
     }
 }
 
 impl Dialogue {
+    fn new(setup: Setup) -> Self {
+        Self {
+            role: setup.role,
+            keep: http::kept(&setup.config.limits),
+            config: setup.config,
+            request: Side::default(),
+            response: Side::default(),
+            streams: Streams::default(),
+            sure: false,
+            refused: 0,
+            left: false,
+        }
+    }
+
     fn side(&mut self, flow: Flow) -> &mut Side {
         match flow {
             Flow::Request => &mut self.request,
@@ -171,7 +197,7 @@ impl Dialogue {
         match self.side(flow).state {
             State::Seek => self.seek(flow, feed),
             State::Frame => self.frame(flow, feed),
-            State::Payload(stream, last) => self.payload(flow, stream, last, feed),
+            State::Payload(stream, after) => self.payload(flow, stream, after, feed),
             State::Done => {
                 feed.stream.skip_all();
                 false
@@ -198,7 +224,7 @@ impl Dialogue {
                     Verdict::More if !cut => return false,
                     _ => {
                         self.refused = self.refused.saturating_add(1);
-                        if self.refused > MAX_REFUSED {
+                        if self.refused > MAX_REFUSED && !self.sure {
                             feed.stats.protocol_given_up.add(1);
                             self.left = true;
                             return false;
@@ -232,6 +258,7 @@ impl Dialogue {
         // A server's first frame (RFC 9113, 3.4).
         let first = flow == Flow::Response && feed.stream.position() == 0;
         let settings = first && Head::read(window).is_some_and(|head| head.is_settings());
+        self.sure |= preface || settings;
         if preface {
             feed.stream.skip(PREFACE.len() as u64);
         }
@@ -267,53 +294,27 @@ impl Dialogue {
             kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION => {
                 match payload.get(..length) {
                     Some(_) => self.fields(flow, head, feed),
-                    None if cut || length > MAX_BLOCK => self.unread(flow, head, feed),
+                    None if length > MAX_BLOCK => {
+                        feed.stats.protocol_head_too_long.add(1);
+                        self.unread(flow, head, feed);
+                    }
+                    None if cut => {
+                        feed.stats.protocol_cut.add(1);
+                        self.unread(flow, head, feed);
+                    }
                     None => return false,
                 }
             }
-            kind::RST_STREAM => match payload.first_chunk::<4>() {
-                Some(code) => self.reset(flow, head, u32::from_be_bytes(*code), feed),
-                None if cut => self.pass(flow, head, false, feed),
-                None => return false,
-            },
-            kind::DATA => {
-                let padding = match (head.is_padded(), payload.first()) {
-                    (false, _) => 0,
-                    (true, Some(padding)) => u64::from(*padding).saturating_add(1),
-                    (true, None) if cut => 0,
-                    (true, None) => return false,
+            kind::RST_STREAM => {
+                let code = match payload.first_chunk::<4>() {
+                    Some(code) => frame::error(u32::from_be_bytes(*code)),
+                    None if cut => frame::UNREAD,
+                    None => return false,
                 };
-                let bytes = u64::from(head.length).saturating_sub(padding);
-                self.streams.data(flow, head.stream, bytes);
-                self.pass(flow, head, head.has(frame::END_STREAM), feed);
+                self.pass(flow, head, After::Reset(code), feed);
             }
-            _ => self.pass(flow, head, false, feed),
-        }
-        true
-    }
-
-    /// Passes over a frame, whether or not its payload has come.
-    fn pass(&mut self, flow: Flow, head: Head, last: bool, feed: &mut Feed<'_>) {
-        let length = (HEAD as u64).saturating_add(u64::from(head.length));
-        feed.stream.skip(length);
-        self.side(flow).state = State::Payload(head.stream, last);
-    }
-
-    /// Waits for a payload's last byte.
-    fn payload(&mut self, flow: Flow, stream: u32, last: bool, feed: &mut Feed<'_>) -> bool {
-        if !feed.stream.reached() {
-            return false;
-        }
-        self.side(flow).state = State::Frame;
-        let at = feed.stream.last();
-        for (cause, bytes) in feed.stream.take_missing().iter() {
-            if self.streams.has(stream) {
-                let fault = Part::Fault(Fault::Missing { cause, bytes });
-                feed.out.push(message(flow, stream, at, fault));
-            }
-        }
-        if last {
-            self.finish(flow, stream, at, feed);
+            kind::DATA => return self.data(flow, head, feed),
+            _ => self.pass(flow, head, After::Nothing, feed),
         }
         true
     }
@@ -329,42 +330,30 @@ impl Dialogue {
             return self.unread(flow, head, feed);
         };
         let side = self.side(flow);
-        let mut known = Vec::new();
-        let block = match side.block.take() {
-            None if ends => {
-                let read = side
-                    .hpack
-                    .block(content, MAX_BLOCK, |field| known.push(field));
-                Some((head, start, read.is_ok()))
-            }
+        let (begun, fields) = match side.block.take() {
+            None if ends => ((head, start), side.read(content, feed.stats)),
             before => {
                 let mut block = before.unwrap_or(Block::new(head, start));
-                block.add(content);
-                if ends {
-                    let read = side
-                        .hpack
-                        .block(&block.bytes, MAX_BLOCK, |field| known.push(field));
-                    Some((block.head, block.start, block.whole && read.is_ok()))
-                } else {
+                block.add(content, feed.stats);
+                if !ends {
                     side.block = Some(block);
-                    None
+                    return feed.stream.skip(length as u64);
                 }
+                let fields = match block.whole {
+                    true => side.read(&block.bytes, feed.stats),
+                    false => side.lose(),
+                };
+                ((block.head, block.start), fields)
             }
         };
-        if let Some((_, _, false)) = block {
-            feed.stats.protocol_unreadable.add(1);
-            side.hpack.lose();
-            known.clear();
-        }
         feed.stream.skip(length as u64);
-        if let Some((head, start, whole)) = block {
-            self.head(flow, head, start, (known, whole), feed);
-        }
+        let (head, start) = begun;
+        self.head(flow, head, start, fields, feed);
+        self.end_of(flow, head, feed);
     }
 
     /// Bytes of a header block are missing: what it said is not known, nor what it left in the table.
     fn unread(&mut self, flow: Flow, head: Head, feed: &mut Feed<'_>) {
-        feed.stats.protocol_cut.add(1);
         let start = feed.stream.mark(0);
         let side = self.side(flow);
         side.hpack.lose();
@@ -372,14 +361,12 @@ impl Dialogue {
         let mut block = side.block.take().unwrap_or(Block::new(head, start));
         block.whole = false;
         block.bytes = Vec::new();
-        let begun = (block.head, block.start);
+        let mut after = After::Unread(block.head, block.start);
         if !ends {
+            after = After::Nothing;
             side.block = Some(block);
         }
-        self.pass(flow, head, false, feed);
-        if ends {
-            self.head(flow, begun.0, begun.1, (Vec::new(), false), feed);
-        }
+        self.pass(flow, head, after, feed);
     }
 
     /// An unknown number of frames of this flow may go by unseen.
@@ -399,6 +386,30 @@ impl Dialogue {
     }
 }
 
+impl Side {
+    /// The fields of a whole block, and whether they are all it has.
+    fn read(&mut self, block: &[u8], stats: &Stats) -> (Vec<Field>, bool) {
+        let mut fields = Vec::new();
+        let read = self
+            .hpack
+            .block(block, MAX_BLOCK, |field| fields.push(field));
+        let forgotten = self.hpack.take_forgotten();
+        stats.protocol_entries_forgotten.add(forgotten);
+        let Ok(all) = read else {
+            stats.protocol_unreadable.add(1);
+            return self.lose();
+        };
+        stats.protocol_head_too_long.add(u64::from(!all));
+        (fields, all)
+    }
+
+    /// A block cannot be read: nothing is known of it, nor of what it left in the table.
+    fn lose(&mut self) -> (Vec<Field>, bool) {
+        self.hpack.lose();
+        (Vec::new(), false)
+    }
+}
+
 impl Block {
     fn new(head: Head, start: Mark) -> Self {
         Self {
@@ -409,13 +420,17 @@ impl Block {
         }
     }
 
-    fn add(&mut self, content: &[u8]) {
-        self.whole &= self.bytes.len().saturating_add(content.len()) <= MAX_BLOCK;
-        if self.whole {
-            self.bytes.extend_from_slice(content);
-        } else {
-            self.bytes = Vec::new();
+    fn add(&mut self, content: &[u8], stats: &Stats) {
+        if !self.whole {
+            return;
         }
+        if self.bytes.len().saturating_add(content.len()) > MAX_BLOCK {
+            stats.protocol_head_too_long.add(1);
+            self.whole = false;
+            self.bytes = Vec::new();
+            return;
+        }
+        self.bytes.extend_from_slice(content);
     }
 }
 

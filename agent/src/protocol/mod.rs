@@ -131,6 +131,11 @@ pub trait Parser: Send + std::fmt::Debug {
     /// Nothing has come for the configured time-out, and no exchange is open.
     fn time_out(&mut self, _feed: &mut Feed<'_>) {}
 
+    /// Whose the rest is, once it has left: both sides agreed on another protocol that is known here.
+    fn successor(&mut self) -> Option<(&'static dyn Protocol, Box<dyn Parser>)> {
+        None
+    }
+
     /// What it costs to hold beyond itself, in bytes: 0 where few wait for an answer.
     fn weight(&self) -> usize;
 }
@@ -275,8 +280,35 @@ pub enum Part {
     /// From here on the connection is ciphertext, with what its hellos agreed on where they were
     /// seen: nothing more will come.
     Encrypted(Option<Arc<tls::Handshake>>),
+    /// What came after a request's head says more of it.
+    Revise(Box<Revision>),
+    /// What follows of the exchange has this pairing: its protocol is another one from here on.
+    Rename(Pairing),
     /// The request's response cannot be told from others any more (bytes are missing).
     Abandon,
+}
+
+/// What changes in a request that was told before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Revision {
+    /// It is of this protocol, and of this operation.
+    pub kind: Option<(&'static str, Cow<'static, str>)>,
+    /// Attributes it does not have any more.
+    pub without: &'static [&'static str],
+    /// Attributes it has besides.
+    pub with: Attributes,
+}
+
+impl Revision {
+    /// Changes a request.
+    pub fn apply(self, request: &mut Request) {
+        if let Some(kind) = self.kind {
+            (request.protocol, request.operation) = kind;
+        }
+        let gone = |a: &Attribute| self.without.contains(&a.key.as_ref());
+        request.attributes.retain(|attribute| !gone(attribute));
+        request.attributes.extend(self.with);
+    }
 }
 
 /// One finding of a parser in one flow of one connection.

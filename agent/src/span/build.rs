@@ -303,9 +303,6 @@ fn add(facts: &mut Facts, key: &'static str, bytes: u64) {
 /// Addresses and URLs: what each side says of itself and of the other. `url`: whether one was asked
 /// for.
 fn sides(facts: &mut Facts, kind: SpanKind, peer: &Peer, request: &mut Attributes, url: bool) {
-    if url && string(request, semconv::URL_SCHEME).is_none() {
-        push(request, semconv::URL_SCHEME, text("http"));
-    }
     match (&peer.local, &peer.remote) {
         (_, Address::Inet(remote)) => {
             facts.put(semconv::NETWORK_TRANSPORT, text("tcp"));
@@ -378,7 +375,10 @@ fn server_place(request: &mut Attributes, socket: &Address, client: bool) {
 
 /// A client span has `url.full` where a server span has its parts.
 fn full_url(request: &mut Attributes) {
-    let scheme = string(request, semconv::URL_SCHEME).unwrap_or("http");
+    // Without a scheme there is no URL: the parts stay.
+    let Some(scheme) = string(request, semconv::URL_SCHEME) else {
+        return;
+    };
     let host = string(request, semconv::SERVER_ADDRESS).unwrap_or_default();
     let path = string(request, semconv::URL_PATH).unwrap_or_default();
     let port = match find(request, semconv::SERVER_PORT) {
@@ -559,6 +559,10 @@ mod tests {
     }
 
     fn linked(case: Case) -> Linked {
+        let mut request = attributes(case.request);
+        if string(&request, semconv::URL_SCHEME).is_none() {
+            push(&mut request, semconv::URL_SCHEME, text("http"));
+        }
         let finish = Finish {
             body: 5,
             exact: true,
@@ -582,7 +586,7 @@ mod tests {
                 request: Box::new(Request {
                     protocol: "http1",
                     operation: "GET".into(),
-                    attributes: attributes(case.request),
+                    attributes: request,
                     carrier: None,
                 }),
                 response: answered.then(|| {
@@ -700,6 +704,27 @@ mod tests {
         // CONNECT.
         let told = client("10.0.0.1:3128", &[SHOP, ("server.port", "443")]);
         assert_eq!(told, ["http://shop:443", "shop", "443"]);
+    }
+
+    #[test]
+    fn a_scheme_that_is_not_known_is_not_said() {
+        let mut linked = linked(Case {
+            remote: inet("10.0.0.1:8080"),
+            request: &[("url.path", "/a"), ("server.address", "shop")],
+            ..case(Role::Client)
+        });
+        let request = &mut linked.exchange.request.attributes;
+        request.retain(|a| a.key != semconv::URL_SCHEME);
+        let span = build(linked);
+        for (key, want) in [
+            ("url.scheme", "-"),
+            ("url.full", "-"),
+            ("url.path", "/a"),
+            ("server.address", "shop"),
+            ("server.port", "8080"),
+        ] {
+            assert_eq!(has(&span, key), want, "{key}");
+        }
     }
 
     #[test]

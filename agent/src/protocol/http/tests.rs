@@ -7,7 +7,7 @@ fn attributes(role: Role, line: (&str, &str), headers: &[(&str, &str)]) -> Strin
         method: Some(line.0),
         target: Some(line.1),
         version: "1.1",
-        scheme: "http",
+        scheme: Some("http"),
     };
     let headers = headers.iter().map(|(n, v)| (*n, v.as_bytes()));
     let config = config::Http::default();
@@ -154,7 +154,7 @@ fn no_more_is_kept_of_a_text_than_can_leave() {
         method: Some("GET"),
         target: Some(&target),
         version: "1.1",
-        scheme: "http",
+        scheme: Some("http"),
     };
     let agent = [b'u'; 5000];
     let headers = [("User-Agent", &agent[..]), ("tracestate", &agent[..])];

@@ -3,13 +3,16 @@
 //!
 //! Never true here: that bytes are looked at; the head was taken apart before.
 
+use std::sync::Arc;
+
 use super::body::{Body, Frame, Framing};
 use super::head::{First, Head};
 use super::{Asked, Dialogue, State, abandon, message};
 use crate::config;
+use crate::connection::Mark;
 use crate::event::Role;
 use crate::protocol::http::{self, Line};
-use crate::protocol::{Fault, Feed, Finish, Flow, Part, Request, Response};
+use crate::protocol::{Fault, Feed, Finish, Flow, Pairing, Part, Request, Response, Setup, http2};
 use crate::stats::Stats;
 
 impl Dialogue {
@@ -81,6 +84,9 @@ impl Dialogue {
         let number = first.map_or_else(|| self.order.unpaired(), |(number, _)| number);
         self.response.number = number;
         self.end_doubtful_request(number, feed);
+        if answer.h2c && !matches!(self.request.state, State::Body(_)) {
+            return self.change(number, start, feed);
+        }
         let part = Part::Response(Box::new(answer.response));
         feed.out.push(message(Flow::Response, number, start, part));
         let tunnel = answer.code < 300 && matches!(first, Some((_, Asked::Connect)));
@@ -101,6 +107,20 @@ impl Dialogue {
             frame.framing = Framing::Doubtful;
         }
         self.start_body(Flow::Response, &frame, feed);
+    }
+
+    /// The connection is HTTP/2's from here on, and the response is stream 1's (RFC 7540, 3.2).
+    fn change(&mut self, number: u64, at: Mark, feed: &mut Feed<'_>) {
+        let part = Part::Rename(Pairing::Number(http2::UPGRADED));
+        feed.out.push(message(Flow::Response, number, at, part));
+        let setup = Setup {
+            // Over TLS nobody changes that way.
+            secure: false,
+            role: self.role,
+            config: Arc::clone(&self.config),
+        };
+        self.next = Some(http2::upgraded(setup));
+        self.left = true;
     }
 
     /// The answer shows that a request whose end cannot be seen is over.
@@ -141,6 +161,16 @@ pub(super) struct Answer {
     pub(super) code: u16,
     pub(super) response: Response,
     pub(super) frame: Frame,
+    /// Whether HTTP/2 follows.
+    pub(super) h2c: bool,
+}
+
+/// Whether a head says that HTTP/2 without TLS follows it.
+pub(super) fn is_h2c(head: &Head<'_>) -> bool {
+    let says = |(name, value): (&str, &[u8])| {
+        name.eq_ignore_ascii_case("upgrade") && value.eq_ignore_ascii_case(b"h2c")
+    };
+    head.fields().any(says)
 }
 
 /// What a request's head asks.
@@ -158,7 +188,7 @@ pub(super) fn ask(
         method: Some(method),
         target: Some(target),
         version: if head.minor == 0 { "1.0" } else { "1.1" },
-        scheme: if secure { "https" } else { "http" },
+        scheme: Some(if secure { "https" } else { "http" }),
     };
     let asked = match method {
         "HEAD" => Asked::Head,

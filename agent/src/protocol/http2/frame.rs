@@ -64,29 +64,42 @@ impl Head {
         self.flags & flag != 0
     }
 
-    /// Whether a sender that keeps to the protocol can have sent it.
-    fn plausible(&self) -> bool {
+    /// Whether its length and stream are such as its type has; flags that mean nothing are ignored
+    /// (RFC 9113, 4.1 and 6).
+    fn fits(&self) -> bool {
         let on_stream = self.stream != 0;
         match self.kind {
-            kind::DATA => on_stream && self.flags & !(END_STREAM | PADDED) == 0,
-            kind::HEADERS => {
-                let known = END_STREAM | END_HEADERS | PADDED | PRIORITY;
-                on_stream && self.flags & !known == 0
+            kind::DATA | kind::HEADERS | kind::PUSH_PROMISE => {
+                on_stream && self.length >= self.before_content()
             }
             kind::PRIORITY => on_stream && self.length == 5,
             kind::RST_STREAM => on_stream && self.length == 4,
             kind::SETTINGS => {
                 let whole = self.length.is_multiple_of(6) && self.length <= MOST_SETTINGS;
                 let empty = !self.has(ACK) || self.length == 0;
-                !on_stream && self.flags & !ACK == 0 && whole && empty
+                !on_stream && whole && empty
             }
-            kind::PUSH_PROMISE => on_stream && self.flags & !(END_HEADERS | PADDED) == 0,
-            kind::PING => !on_stream && self.length == 8 && self.flags & !ACK == 0,
+            kind::PING => !on_stream && self.length == 8,
             kind::GOAWAY => !on_stream && self.length >= 8,
             kind::WINDOW_UPDATE => self.length == 4,
-            kind::CONTINUATION => on_stream && self.flags & !END_HEADERS == 0,
+            kind::CONTINUATION => on_stream,
             _ => false,
         }
+    }
+
+    /// Whether a sender that keeps to the protocol can have sent it: no flag is set that has no
+    /// meaning.
+    fn plausible(&self) -> bool {
+        let known = match self.kind {
+            kind::DATA => END_STREAM | PADDED,
+            kind::HEADERS => END_STREAM | END_HEADERS | PADDED | PRIORITY,
+            kind::PUSH_PROMISE => END_HEADERS | PADDED,
+            kind::SETTINGS | kind::PING => ACK,
+            kind::CONTINUATION => END_HEADERS,
+            // Some set one of DATA's here, to no effect.
+            _ => u8::MAX,
+        };
+        self.fits() && self.flags & !known == 0
     }
 
     /// Whether it is what a side says of itself, and no answer to that.
@@ -97,25 +110,36 @@ impl Head {
     /// Whether it can be a frame's head at all; types nobody knows are passed over (RFC 9113, 5.5).
     pub fn is_sound(&self) -> bool {
         let known = self.kind <= kind::CONTINUATION;
-        (self.length <= MOST || self.kind == kind::DATA) && (!known || self.plausible())
+        (self.length <= MOST || self.kind == kind::DATA) && (!known || self.fits())
     }
 
-    /// Of the payload of HEADERS, PUSH_PROMISE and DATA, what is neither padding nor priority nor
-    /// a promised stream; `None` where it does not add up.
-    pub fn content<'a>(&self, payload: &'a [u8]) -> Option<&'a [u8]> {
-        let mut rest = payload;
-        let mut padding = 0;
-        if self.has(PADDED) {
-            let (first, after) = rest.split_first()?;
-            (padding, rest) = (usize::from(*first), after);
-        }
+    /// Bytes of the payload of HEADERS, PUSH_PROMISE and DATA before its content: how much padding
+    /// there is, a priority, a promised stream.
+    fn before_content(&self) -> u32 {
         let fixed = match self.kind {
             kind::HEADERS if self.has(PRIORITY) => 5,
             kind::PUSH_PROMISE => 4,
             _ => 0,
         };
-        let rest = rest.get(fixed..)?;
-        rest.get(..rest.len().checked_sub(padding)?)
+        u32::from(self.has(PADDED)).saturating_add(fixed)
+    }
+
+    /// Of as much of the payload as is there, what is content and no padding; `None` where they do
+    /// not add up, or how much padding there is has not come.
+    pub fn content<'a>(&self, payload: &'a [u8]) -> Option<&'a [u8]> {
+        let padding = match self.has(PADDED) {
+            true => u32::from(*payload.first()?),
+            false => 0,
+        };
+        let (start, end) = match self.kind {
+            kind::CONTINUATION => (0, self.length),
+            _ => (self.before_content(), self.length.checked_sub(padding)?),
+        };
+        if end < start {
+            return None;
+        }
+        let end = payload.len().min(end as usize);
+        payload.get((start as usize).min(end)..end)
     }
 
     /// Whether bytes before the payload's content say how much padding follows it.
@@ -159,13 +183,14 @@ pub fn sniff(bytes: &[u8], amid: bool) -> Verdict {
         }
         let payload = rest.get(HEAD..).unwrap_or_default();
         if at == 0 && head.is_settings() {
-            if !settings(payload, head.length) {
+            let whole = payload.get(..head.length as usize);
+            if !settings(whole.unwrap_or(payload)) {
                 return Verdict::Not;
             }
-            if !amid {
-                return Verdict::Is(Flow::Response);
-            }
-            begun = Verdict::More;
+            begun = match whole {
+                Some(_) if !amid => Verdict::Is(Flow::Response),
+                _ => Verdict::More,
+            };
         }
         if head.kind == kind::HEADERS {
             return fields(&head, payload);
@@ -186,8 +211,7 @@ fn begins(bytes: &[u8]) -> bool {
 
 /// Whether SETTINGS can be such: identifiers that are in use (RFC 9113, 6.5.2, and IANA's registry), or
 /// reserved to be ignored (RFC 8701).
-fn settings(payload: &[u8], length: u32) -> bool {
-    let payload = payload.get(..length as usize).unwrap_or(payload);
+fn settings(payload: &[u8]) -> bool {
     let known = |entry: &[u8]| match entry {
         [0, id, ..] => (1..=16).contains(id),
         [a, b, ..] => a == b && a & 0x0f == 0x0a,
@@ -199,13 +223,13 @@ fn settings(payload: &[u8], length: u32) -> bool {
 /// Who sends HEADERS: the pseudo-headers, which come first, are a request's or a response's (RFC
 /// 9113, 8.3). Those that are known without a table say it.
 fn fields(head: &Head, payload: &[u8]) -> Verdict {
-    let shown = payload.get(..head.length as usize).unwrap_or(payload);
-    let priority = if head.has(PRIORITY) { 5 } else { 0 };
-    let before = usize::from(head.has(PADDED)).saturating_add(priority);
-    let block = shown.get(before..).unwrap_or_default();
-    let block = block.get(..BEGINNING).unwrap_or(block);
+    let whole = payload.len() >= head.length as usize;
+    let Some(content) = head.content(payload) else {
+        return if whole { Verdict::Not } else { Verdict::More };
+    };
+    let block = content.get(..BEGINNING).unwrap_or(content);
     let (mut verdict, mut sane) = (Verdict::Not, true);
-    let read = Decoder::new(true).block(block, BEGINNING, |field| {
+    let read = Decoder::new(true).block(block, usize::MAX, |field| {
         let pseudo = field.name.as_deref().filter(|name| name.starts_with(b":"));
         match (verdict, pseudo) {
             (Verdict::Not, Some(b":status")) => verdict = Verdict::Is(Flow::Response),
@@ -214,8 +238,7 @@ fn fields(head: &Head, payload: &[u8]) -> Verdict {
         }
         sane &= is_sane(&field);
     });
-    let whole = payload.len() >= head.length as usize;
-    let cut = !whole || block.len() == BEGINNING || head.has(PADDED);
+    let cut = !whole || block.len() < content.len();
     match verdict {
         _ if !sane || (read.is_err() && !cut) => Verdict::Not,
         Verdict::Not if !whole && block.len() < BEGINNING => Verdict::More,
@@ -236,6 +259,9 @@ fn is_sane(field: &Field) -> bool {
 
 /// Bytes of a block that are looked at.
 const BEGINNING: usize = 512;
+
+/// The name of an error code that was not seen (as the conventions have it, `error.type`).
+pub const UNREAD: &str = "_OTHER";
 
 /// The name of an error code (RFC 9113, 7).
 pub fn error(code: u32) -> &'static str {

@@ -44,6 +44,8 @@ pub struct Decoder {
     limit: usize,
     /// Whether there are entries behind the last one here, for all that is known.
     more: bool,
+    /// Entries the sender has, and this table had no room for, since they were last asked about.
+    forgotten: u64,
 }
 
 impl Decoder {
@@ -54,6 +56,7 @@ impl Decoder {
             size: 0,
             limit: if adopted { MAX_TABLE } else { DEFAULT_TABLE },
             more: adopted,
+            forgotten: 0,
         }
     }
 
@@ -62,12 +65,18 @@ impl Decoder {
         *self = Self::new(true);
     }
 
-    /// What the table costs to hold, in bytes.
-    pub fn weight(&self) -> usize {
+    /// Bytes of the table, as RFC 7541, 4.1 counts them.
+    pub fn size(&self) -> usize {
         self.size
     }
 
-    /// Reads a whole block; gives at most `room` bytes of names and values to `take`.
+    /// Entries forgotten since the last call, of those the sender is known to keep.
+    pub fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// Reads a whole block; gives at most `room` bytes of fields to `take`, counted as entries are,
+    /// and says whether that was all.
     ///
     /// # Errors
     /// Where it is no block: the table is not known from there on ([`Self::lose`]).
@@ -76,7 +85,8 @@ impl Decoder {
         block: &[u8],
         mut room: usize,
         mut take: impl FnMut(Field),
-    ) -> Result<(), Broken> {
+    ) -> Result<bool, Broken> {
+        let mut all = true;
         let mut input = Input(block);
         while let Some(first) = input.peek() {
             let field = match first {
@@ -92,13 +102,15 @@ impl Decoder {
                 }
                 _ => self.literal(4, &mut input)?,
             };
-            let length = field.length();
-            if let Some(left) = room.checked_sub(length.saturating_add(1)) {
-                room = left;
-                take(field);
+            match room.checked_sub(field.size()) {
+                Some(left) => {
+                    room = left;
+                    take(field);
+                }
+                None => all = false,
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// An entry by its number (RFC 7541, 2.3.3).
@@ -146,7 +158,9 @@ impl Decoder {
         while self.size > self.limit.min(MAX_TABLE)
             && let Some(field) = self.table.pop_back()
         {
-            self.more |= self.limit > MAX_TABLE;
+            let kept = self.limit > MAX_TABLE;
+            self.more |= kept;
+            self.forgotten = self.forgotten.saturating_add(kept.into());
             self.size = self.size.saturating_sub(field.size());
         }
     }

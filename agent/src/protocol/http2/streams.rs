@@ -28,6 +28,10 @@ struct Talk {
     response: Half,
     /// Whether it is a gRPC call.
     call: bool,
+    /// The method it calls, if it is a call after all: its content type is not known.
+    perhaps: Option<Box<str>>,
+    /// Whether the response's head, whose status is not known, may have been an interim one.
+    interim: bool,
 }
 
 #[derive(Debug, Default)]
@@ -35,13 +39,28 @@ struct Half {
     begun: bool,
     ended: bool,
     body: u64,
+    /// Of a call, or what may be one.
+    messages: grpc::Messages,
     /// Whether bytes may be missing from it that nobody counted.
     holed: bool,
     /// What passed unseen before it began: it may have been all of it.
     unseen: Vec<(Hole, u64)>,
 }
 
+impl Half {
+    /// How many messages there were, where all of them were seen.
+    fn count(&self) -> Option<u64> {
+        self.messages.count().filter(|_| !self.holed)
+    }
+}
+
 impl Talk {
+    /// Whether both sides sent messages as calls have them, and nothing else.
+    fn is_framed(&self) -> bool {
+        let some = |half: &Half| half.count() > Some(0);
+        some(&self.request) && some(&self.response)
+    }
+
     fn half(&mut self, flow: Flow) -> &mut Half {
         match flow {
             Flow::Request => &mut self.request,
@@ -51,6 +70,23 @@ impl Talk {
 }
 
 impl Streams {
+    /// With the first one asked in whole, in HTTP/1.1.
+    pub fn upgraded() -> Self {
+        let request = Half {
+            begun: true,
+            ended: true,
+            ..Half::default()
+        };
+        let talk = Talk {
+            request,
+            ..Talk::default()
+        };
+        Self {
+            open: BTreeMap::from([(1, talk)]),
+            highest: 1,
+        }
+    }
+
     /// Whether it is open.
     pub fn has(&self, stream: u32) -> bool {
         self.open.contains_key(&stream)
@@ -59,9 +95,18 @@ impl Streams {
     /// Bytes of body have begun to pass.
     pub fn data(&mut self, flow: Flow, stream: u32, bytes: u64) {
         if let Some(talk) = self.open.get_mut(&stream) {
+            // Content follows a final head only (RFC 9113, 8.1).
+            talk.interim &= flow == Flow::Request;
             let half = talk.half(flow);
             half.body = half.body.saturating_add(bytes);
         }
+    }
+
+    /// The messages of a stream that is a call or may be one.
+    pub fn messages(&mut self, flow: Flow, stream: u32) -> Option<&mut grpc::Messages> {
+        let talk = self.open.get_mut(&stream)?;
+        let counts = talk.call || talk.perhaps.is_some();
+        counts.then(|| &mut talk.half(flow).messages)
     }
 
     /// Bytes of this flow passed unseen: the streams that they may be a part of.
@@ -117,9 +162,14 @@ impl Dialogue {
         feed: &mut Feed<'_>,
     ) {
         if head.kind == kind::PUSH_PROMISE || head.stream.is_multiple_of(2) {
-            return self.end_of(flow, head, feed);
+            return;
         }
+        let last = head.has(frame::END_STREAM);
         let begun = match self.streams.open.get_mut(&head.stream) {
+            // Trailers end their stream and have no status (RFC 9113, 8.1).
+            Some(talk) if talk.interim && flow == Flow::Response => {
+                last && find(&fields, b":status").is_none()
+            }
             Some(talk) => talk.half(flow).begun,
             None if flow == Flow::Response => return,
             // One that was opened before the agent came, or is over.
@@ -130,16 +180,13 @@ impl Dialogue {
             (Flow::Request, false) => self.asked(head, start, &fields, whole, feed),
             (Flow::Response, false) => self.answered(head, start, &fields, whole, feed),
             // Nothing but trailers that end it can follow a final head (RFC 9113, 8.1).
-            (Flow::Response, true) if head.has(frame::END_STREAM) => {
-                self.trailed(head, start, &fields, whole, feed);
-            }
+            (Flow::Response, true) if last => self.trailed(head, start, &fields, whole, feed),
             (_, true) => {}
         }
-        self.end_of(flow, head, feed);
     }
 
     /// A block's frame may be the last of its stream's flow.
-    fn end_of(&mut self, flow: Flow, head: Head, feed: &mut Feed<'_>) {
+    pub(super) fn end_of(&mut self, flow: Flow, head: Head, feed: &mut Feed<'_>) {
         if head.kind == kind::HEADERS && head.has(frame::END_STREAM) {
             let at = feed.stream.last();
             self.finish(flow, head.stream, at, feed);
@@ -165,36 +212,42 @@ impl Dialogue {
         // Ends may have been lost: the oldest makes room, as its exchange does.
         if self.streams.open.len() >= MAX_STREAMS {
             self.streams.open.pop_first();
+            feed.stats.protocol_streams_forgotten.add(1);
         }
         let text = |name| find(fields, name).and_then(|value| std::str::from_utf8(value).ok());
         let authority = find(fields, b":authority").map(|value| ("host", value.as_ref()));
         let (method, path) = (text(b":method"), text(b":path"));
+        let called = path.and_then(grpc::method);
+        let call = is_call(fields, partial && called.is_some());
+        // A call's scheme says nothing of where its server listens.
+        let scheme = text(b":scheme").filter(|_| !call);
         let line = Line {
             method,
             target: path.or(text(b":authority").filter(|_| method == Some("CONNECT"))),
             version: "2",
-            scheme: match text(b":scheme") {
-                Some("https") => "https",
+            scheme: scheme.map(|scheme| match scheme {
+                "https" => "https",
                 _ => "http",
-            },
+            }),
         };
         let headers = authority.into_iter().chain(plain(fields));
         let settings = (&self.config.http, self.keep);
         let mut request = http::request("http2", line, headers, self.role, settings, feed.stats);
-        let call = find(fields, b"content-type").is_some_and(|kind| grpc::is_call(kind));
         if call {
-            grpc::request(path, &mut request);
-        }
-        if text(b":scheme").is_none() {
-            request.attributes.retain(|known| known.key != "url.scheme");
+            grpc::call(called).apply(&mut request);
         }
         let talk = Talk {
             request: Half {
                 begun: true,
                 ..Half::default()
             },
-            response: Half::default(),
             call,
+            // Calls are asked by POST; of this one's fields some are not known.
+            perhaps: called
+                .filter(|_| partial && !call && method == Some("POST"))
+                .filter(|_| find(fields, b"content-type").is_none())
+                .map(Box::from),
+            ..Talk::default()
         };
         self.streams.open.insert(head.stream, talk);
         let end = feed.stream.last();
@@ -220,10 +273,15 @@ impl Dialogue {
         if status.is_some_and(|code| code < 200) && !head.has(frame::END_STREAM) {
             return;
         }
+        if is_call(fields, true) {
+            self.reveal(head.stream, start, feed);
+        }
         let Some(talk) = self.streams.open.get_mut(&head.stream) else {
             return;
         };
+        self.sure = true;
         talk.response.begun = true;
+        talk.interim = status.is_none() && !head.has(frame::END_STREAM);
         talk.response.unseen = Vec::new();
         // What passed unseen before its head is no part of it.
         talk.response.holed &= status.is_none();
@@ -249,6 +307,10 @@ impl Dialogue {
         whole: bool,
         feed: &mut Feed<'_>,
     ) {
+        let framed = |talk: &Talk| talk.is_framed();
+        if is_call(fields, true) || self.streams.open.get(&head.stream).is_some_and(framed) {
+            self.reveal(head.stream, start, feed);
+        }
         if self.streams.open.get(&head.stream).is_none_or(|t| !t.call) {
             return;
         }
@@ -260,6 +322,27 @@ impl Dialogue {
         self.partial(partial, Flow::Response, head, start, feed);
     }
 
+    /// What may have been a call is one.
+    fn reveal(&mut self, stream: u32, at: Mark, feed: &mut Feed<'_>) {
+        let Some(talk) = self.streams.open.get_mut(&stream) else {
+            return;
+        };
+        let Some(method) = talk.perhaps.take() else {
+            return;
+        };
+        talk.call = true;
+        let mut revisions = vec![grpc::call(Some(&method))];
+        if talk.request.ended
+            && let Some(count) = talk.request.count()
+        {
+            revisions.push(grpc::messages(Flow::Request, count));
+        }
+        for revision in revisions {
+            let part = Part::Revise(Box::new(revision));
+            feed.out.push(message(Flow::Response, stream, at, part));
+        }
+    }
+
     /// Says that not all fields are known.
     fn partial(&self, partial: bool, flow: Flow, head: Head, at: Mark, feed: &mut Feed<'_>) {
         if partial {
@@ -269,13 +352,17 @@ impl Dialogue {
         }
     }
 
-    /// RST_STREAM.
-    pub(super) fn reset(&mut self, flow: Flow, head: Head, code: u32, feed: &mut Feed<'_>) {
-        self.pass(flow, head, false, feed);
-        if self.streams.open.remove(&head.stream).is_some() {
+    /// RST_STREAM, with its code's name.
+    pub(super) fn reset(
+        &mut self,
+        flow: Flow,
+        stream: u32,
+        code: &'static str,
+        feed: &mut Feed<'_>,
+    ) {
+        if self.streams.open.remove(&stream).is_some() {
             let at = feed.stream.last();
-            let part = Part::Reset(frame::error(code));
-            feed.out.push(message(flow, head.stream, at, part));
+            feed.out.push(message(flow, stream, at, Part::Reset(code)));
         }
     }
 
@@ -284,8 +371,13 @@ impl Dialogue {
         let Some(talk) = self.streams.open.get_mut(&stream) else {
             return;
         };
+        let call = talk.call;
         let half = talk.half(flow);
         half.ended = true;
+        if let Some(count) = half.count().filter(|_| call) {
+            let part = Part::Revise(Box::new(grpc::messages(flow, count)));
+            feed.out.push(message(flow, stream, at, part));
+        }
         let finish = Finish {
             body: half.body,
             exact: !half.holed,
@@ -336,6 +428,16 @@ fn find<'a>(fields: &'a [Field], name: &[u8]) -> Option<&'a Bytes> {
         .iter()
         .find(|field| field.name.as_deref() == Some(name))
         .and_then(|field| field.value.as_ref())
+}
+
+/// Whether fields are a call's: by their content type, or, where that may be one that is not known
+/// (`partial`), by one that only calls have.
+fn is_call(fields: &[Field], partial: bool) -> bool {
+    let own = |field: &Field| field.name.as_deref().is_some_and(grpc::is_own);
+    match find(fields, b"content-type") {
+        Some(kind) => grpc::is_call(kind),
+        None => partial && fields.iter().any(own),
+    }
 }
 
 fn grpc_status(fields: &[Field]) -> Option<&[u8]> {

@@ -6,7 +6,7 @@ use super::frame::{END_HEADERS, END_STREAM};
 use super::*;
 use crate::connection::stream::Stream;
 use crate::event::{ConnectionId, Direction, Execution, Hole, Segment};
-use crate::protocol::{Request, Value};
+use crate::protocol::{Attribute, Request, Value};
 use crate::stats::Stats;
 
 struct Bench {
@@ -80,6 +80,15 @@ fn told(message: &Message) -> String {
         Part::Finish(finish) => format!("{:?} ends {}", message.flow, finish.body),
         Part::Reset(code) => format!("reset {code}"),
         Part::Fault(fault) => format!("{fault:?}"),
+        Part::Revise(revision) => match revision.with.as_slice() {
+            [
+                Attribute {
+                    key,
+                    value: Value::Int(n),
+                },
+            ] => format!("{key} {n}"),
+            other => format!("{other:?}"),
+        },
         other => format!("{other:?}"),
     };
     format!("{stream} {what}")
@@ -197,6 +206,16 @@ fn streams_are_told_apart() {
         bench.send(flow, &bytes);
     }
     assert_eq!(bench.told(), TOLD);
+}
+
+#[test]
+fn what_was_said_and_answered_is_not_held() {
+    let mut bench = Bench::new();
+    for (flow, bytes) in dialogue() {
+        bench.send(flow, &bytes);
+    }
+    // The tables have entries by now; nobody waits.
+    assert_eq!(bench.parser.weight(), 0);
 }
 
 #[test]
@@ -336,6 +355,158 @@ fn resets_end_an_exchange_from_either_side() {
 }
 
 #[test]
+fn a_connection_that_is_http2_for_sure_is_never_given_up() {
+    // A preface; SETTINGS of a server; on an older connection, an answer to what was asked.
+    let answered = [
+        (Flow::Request, frame(kind::HEADERS, BOTH, 7, &get("/a"))),
+        (Flow::Response, frame(kind::HEADERS, BOTH, 7, &[0x88])),
+    ];
+    let beginnings: [&[(Flow, Vec<u8>)]; 3] = [
+        &[(Flow::Request, opening())],
+        &[(Flow::Response, frame(kind::SETTINGS, 0, 0, &[]))],
+        &answered,
+    ];
+    for beginning in beginnings {
+        let mut bench = Bench::new();
+        for (flow, bytes) in beginning {
+            bench.send(*flow, bytes);
+        }
+        let flow = beginning.last().expect("one").0;
+        // A body whose beginning was lost.
+        bench.send(flow, b"no frame");
+        for _ in 0..2 * MAX_REFUSED {
+            bench.last = None;
+            bench.send(flow, b"on it goes");
+        }
+        assert_eq!(bench.stats.protocol_given_up.get(), 0);
+        bench.last = None;
+        bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, 9, &get("/b")));
+        assert!(bench.told().contains(&"9 asks GET /b".to_owned()));
+    }
+    let mut bench = Bench::new();
+    let status = (0..=MAX_REFUSED).map(|_| {
+        bench.last = None;
+        bench.call(Flow::Request, b"on it goes", usize::MAX)
+    });
+    assert_eq!(status.last(), Some(Status::Leave));
+}
+
+#[test]
+fn only_what_is_surely_a_frame_is_taken_for_one() {
+    let settings = |payload: &[u8]| frame(kind::SETTINGS, 0, 0, payload);
+    let one = settings(&[0, 3, 0, 0, 0, 100]);
+    assert_eq!(frame::sniff(&one, false), Verdict::Is(Flow::Response));
+    assert_eq!(
+        frame::sniff(&settings(&[]), false),
+        Verdict::Is(Flow::Response)
+    );
+    // Not all of it has come; what it says is unknown; what follows is no frame.
+    assert_eq!(frame::sniff(&one[..14], false), Verdict::More);
+    assert_eq!(
+        frame::sniff(&settings(&[9, 3, 0, 0, 0, 1]), false),
+        Verdict::Not
+    );
+    let followed = [&one[..], b"\0\0\x09GET /aaaa"].concat();
+    assert_eq!(frame::sniff(&followed, false), Verdict::Not);
+    // Later both sides send them.
+    assert_eq!(frame::sniff(&one, true), Verdict::More);
+}
+
+#[test]
+fn padding_is_judged_for_what_it_is() {
+    // Of no bytes, and of many: zeros, which are no fields.
+    for padding in [0, 40] {
+        let payload = [&[padding][..], &get("/a"), &vec![0; padding.into()]].concat();
+        let asks = frame(kind::HEADERS, BOTH | 8, 1, &payload);
+        for shown in [asks.len(), asks.len() - usize::from(padding) / 2] {
+            let verdict = frame::sniff(&asks[..shown], true);
+            assert_eq!(verdict, Verdict::Is(Flow::Request), "{padding}");
+        }
+    }
+    // There is no room for what the flags promise.
+    for (kind, flags, length) in [(kind::DATA, 8, 0), (kind::HEADERS, 0x2c, 5), (5, 8, 4)] {
+        let head = Head::read(&frame(kind, flags, 1, &vec![0; length])).expect("a head");
+        assert!(!head.is_sound(), "{head:?}");
+    }
+    // A flag without a meaning is ignored.
+    let head = Head::read(&frame(kind::DATA, 0x40, 1, &[])).expect("a head");
+    assert!(head.is_sound());
+}
+
+#[test]
+fn what_is_missing_is_told_before_the_end() {
+    let mut bench = Bench::new();
+    bench.send(Flow::Request, &opening());
+    bench.send(Flow::Response, &frame(kind::SETTINGS, 0, 0, &[]));
+    let asks = frame(kind::HEADERS, BOTH, 1, &get("/a"));
+    let _ = bench.call(Flow::Request, &asks, 12);
+    let answers = frame(kind::HEADERS, BOTH, 1, &literal(false, ":status", "200"));
+    let _ = bench.call(Flow::Response, &answers, 10);
+    let missing = |bytes: usize| {
+        let (cause, bytes) = (Hole::Lost, bytes as u64);
+        format!("1 {:?}", Fault::Missing { cause, bytes })
+    };
+    assert_eq!(
+        bench.told(),
+        [
+            "1 asks HTTP",
+            "1 Partial",
+            &missing(asks.len() - 12),
+            "1 Request ends 0",
+            "1 answers None",
+            "1 Partial",
+            &missing(answers.len() - 10),
+            "1 Response ends 0",
+        ]
+    );
+}
+
+#[test]
+fn a_reset_whose_code_was_not_seen_is_one() {
+    let mut bench = Bench::new();
+    let asks = frame(kind::HEADERS, BOTH, 1, &get("/a"));
+    bench.send(Flow::Request, &[opening(), asks].concat());
+    let reset = frame(kind::RST_STREAM, 0, 1, &[0, 0, 0, 8]);
+    let _ = bench.call(Flow::Request, &reset, HEAD + 2);
+    assert_eq!(bench.told().last().expect("one"), "1 reset _OTHER");
+}
+
+#[test]
+fn a_head_whose_status_is_not_known_may_be_an_interim_one() {
+    let mut bench = Bench::new();
+    let ask = |bench: &mut Bench, stream| {
+        bench.send(
+            Flow::Request,
+            &frame(kind::HEADERS, BOTH, stream, &get("/a")),
+        );
+    };
+    // By number twice: first 103, then 200, for all that is known; or a final one, and trailers.
+    let unknown = |flags, stream| frame(kind::HEADERS, flags, stream, &[0xc5]);
+    let known = frame(kind::HEADERS, END_HEADERS, 3, &[0x8d]);
+    // Who answers is known by this one.
+    bench.send(Flow::Response, &frame(kind::HEADERS, BOTH, 99, &[0x88]));
+    ask(&mut bench, 1);
+    bench.send(Flow::Response, &unknown(END_HEADERS, 1));
+    bench.send(Flow::Response, &unknown(END_HEADERS, 1));
+    bench.send(Flow::Response, &frame(kind::DATA, END_STREAM, 1, b"x"));
+    ask(&mut bench, 3);
+    bench.send(Flow::Response, &unknown(END_HEADERS, 3));
+    bench.send(Flow::Response, &known);
+    ask(&mut bench, 5);
+    bench.send(Flow::Response, &unknown(END_HEADERS, 5));
+    bench.send(Flow::Response, &frame(kind::DATA, 0, 5, b"x"));
+    bench.send(Flow::Response, &unknown(BOTH, 5));
+    let told = bench.told();
+    let of = |stream: &str| {
+        let about = |line: &&String| line.starts_with(stream) && line.contains("answers");
+        told.iter().filter(about).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of("1 "), ["1 answers None", "1 answers None"]);
+    assert_eq!(of("3 "), ["3 answers None", "3 answers Some(Int(404))"]);
+    assert_eq!(of("5 "), ["5 answers None"]);
+}
+
+#[test]
 fn a_flood_of_continuations_is_not_kept() {
     let mut bench = Bench::new();
     bench.send(Flow::Request, &opening());
@@ -359,21 +530,98 @@ fn a_flood_of_continuations_is_not_kept() {
             "3 Request ends 0"
         ]
     );
-    assert_eq!(bench.stats.protocol_unreadable.get(), 1);
+    assert_eq!(bench.stats.protocol_head_too_long.get(), 1);
 }
 
 #[test]
-fn many_streams_opened_and_reset_leave_nothing() {
+fn a_block_that_unfolds_without_end_is_cut_and_said_to_be() {
+    let mut bench = Bench::new();
+    // One entry of 4000 bytes, told again by each of 16,000: 64 MB as RFC 9113, 10.5.1 counts.
+    let entry = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat();
+    let bomb = [get("/a"), entry, vec![0xbe; 16_000]].concat();
+    let asks = frame(kind::HEADERS, BOTH, 1, &bomb);
+    bench.send(Flow::Request, &[opening(), asks].concat());
+    assert_eq!(
+        bench.told(),
+        ["1 asks GET /a", "1 Partial", "1 Request ends 0"]
+    );
+    assert_eq!(bench.stats.protocol_head_too_long.get(), 1);
+    // The work: no more fields are given out than there is room for, each visited once.
+    let mut decoder = Decoder::new(false);
+    let (mut given, mut size) = (0, 0);
+    let all = decoder.block(&bomb, MAX_BLOCK, |field| {
+        given += 1;
+        size += field.value.map_or(0, |value| value.len());
+    });
+    assert_eq!((all, given), (Ok(false), 20));
+    assert!(size <= MAX_BLOCK && decoder.size() <= 4096);
+    // What has no bytes costs as well.
+    let mut given = 0;
+    let empty =
+        Decoder::new(true).block(&[0xff, 0xff, 0x7f].repeat(9000), MAX_BLOCK, |_| given += 1);
+    assert_eq!((empty, given), (Ok(false), MAX_BLOCK / 32));
+}
+
+#[test]
+fn a_table_larger_than_is_kept_is_counted() {
+    let mut bench = Bench::new();
+    // Its sender may keep a megabyte; thirty entries of 4000 bytes.
+    let entry = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat();
+    bench.send(Flow::Request, &opening());
+    for stream in (1..61).step_by(2) {
+        let size = [0x3f, 0xe1, 0xff, 0x3f];
+        let block = [&size[..], &get("/a"), &entry].concat();
+        bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, stream, &block));
+    }
+    let forgotten = bench.stats.protocol_entries_forgotten.get();
+    assert!((10..60).contains(&forgotten), "{forgotten}");
+}
+
+#[test]
+fn streams_opened_and_reset_leave_nothing() {
+    flood(true);
+}
+
+#[test]
+fn streams_that_never_end_have_a_bound() {
+    flood(false);
+}
+
+/// Opens a million streams, a thousand in each call, and resets each at once or never; fewer where
+/// the code is not optimized.
+fn flood(reset: bool) {
+    const MANY: u32 = if cfg!(debug_assertions) {
+        100_000
+    } else {
+        1_000_000
+    };
     let mut bench = Bench::new();
     bench.send(Flow::Request, &opening());
-    for stream in (1..20_001).step_by(2) {
-        let bytes = [
-            frame(kind::HEADERS, END_HEADERS, stream, &[0x82, 0x86, 0x84]),
-            frame(kind::RST_STREAM, 0, stream, &[0, 0, 0, 8]),
-        ];
-        bench.send(Flow::Request, &bytes.concat());
+    let mut stream = 1;
+    let mut found = 0;
+    for _ in 0..MANY / 1000 {
+        let mut bytes = Vec::new();
+        for _ in 0..1000 {
+            let asks = [0x82, 0x86, 0x84];
+            bytes.extend(frame(kind::HEADERS, END_HEADERS, stream, &asks));
+            if reset {
+                bytes.extend(frame(kind::RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+            }
+            stream += 2;
+        }
+        bench.send(Flow::Request, &bytes);
+        found += bench.out.drain(..).count();
+        assert!(bench.streams[0].held() == 0);
+        let most = if reset { 0 } else { streams::MAX_STREAMS * 512 };
+        assert!(bench.parser.weight() <= most, "{}", bench.parser.weight());
     }
-    assert_eq!(bench.parser.weight(), 0);
+    let (each, forgotten) = if reset {
+        (2, 0)
+    } else {
+        (1, u64::from(MANY) - streams::MAX_STREAMS as u64)
+    };
+    assert_eq!(found, each * MANY as usize);
+    assert_eq!(bench.stats.protocol_streams_forgotten.get(), forgotten);
 }
 
 #[test]
@@ -402,9 +650,122 @@ fn calls_are_told_by_their_content() {
             "1 Request ends 7",
             "1 answers Some(Int(200))",
             "1 trails Some(\"NOT_FOUND\")",
+            "1 spantap.rpc.response.messages 0",
             "1 Response ends 0",
         ]
     );
+}
+
+/// A message of so many bytes, behind its prefix.
+fn counted(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0];
+    bytes.extend((length as u32).to_be_bytes());
+    bytes.resize(5 + length, 7);
+    bytes
+}
+
+/// What was counted, and what was found to be a call.
+fn revised(bench: &Bench) -> Vec<String> {
+    let mut found = Vec::new();
+    for message in &bench.out {
+        if let Part::Revise(revision) = &message.part {
+            found.extend(revision.kind.iter().map(|(_, called)| called.to_string()));
+            let counts = revision.with.iter().filter(|a| a.key.ends_with("messages"));
+            let side = |key: &str| match key.contains("request") {
+                true => Flow::Request,
+                false => Flow::Response,
+            };
+            found.extend(counts.map(|a| format!("{:?} {:?}", side(&a.key), a.value)));
+        }
+    }
+    found
+}
+
+#[test]
+fn messages_of_calls_are_counted_by_their_prefixes() {
+    let call = literal(false, "content-type", "application/grpc");
+    let ask = [&[0x83, 0x86, 0x04, 4][..], b"/s/m", &call].concat();
+    // Three messages in frames that end anywhere, one of them padded.
+    let all = [counted(10), counted(0), counted(300)].concat();
+    for cut in 1..all.len() {
+        let padded = [&[3][..], &all[..cut], &[0; 3]].concat();
+        let asks = [
+            opening(),
+            frame(kind::HEADERS, END_HEADERS, 1, &ask),
+            frame(kind::DATA, 8, 1, &padded),
+            frame(kind::DATA, END_STREAM, 1, &all[cut..]),
+        ];
+        for size in [1, 7, 4096] {
+            let mut bench = Bench::new();
+            for piece in asks.concat().chunks(size) {
+                bench.send(Flow::Request, piece);
+            }
+            assert_eq!(revised(&bench), ["Request Int(3)"], "{cut}, {size}");
+        }
+    }
+    // What is missing inside a message does no harm; a prefix that is missing is not made up.
+    for (shown, want) in [(HEAD + 5, vec!["Request Int(1)"]), (HEAD + 3, vec![])] {
+        let mut bench = Bench::new();
+        bench.send(Flow::Request, &[&opening()[..], &asks_of(&ask)].concat());
+        let body = frame(kind::DATA, END_STREAM, 1, &counted(1000));
+        let _ = bench.call(Flow::Request, &body, shown);
+        assert_eq!(revised(&bench), want);
+    }
+}
+
+fn asks_of(block: &[u8]) -> Vec<u8> {
+    frame(kind::HEADERS, END_HEADERS, 1, block)
+}
+
+#[test]
+fn calls_on_an_older_connection_are_known_by_what_only_calls_have() {
+    // The content type is among what is not known.
+    let unknown = [&[0x83, 0x86, 0x04, 4][..], b"/s/m", &[0xc5]].concat();
+    let status = literal(false, "grpc-status", "5");
+    let message = counted(4);
+    let sums = literal(false, "sum", "9");
+    let timeout = [unknown.clone(), literal(false, "grpc-timeout", "1S")].concat();
+    // What is asked, the messages, the trailers: what is found.
+    let counts = ["s/m", "Request Int(1)", "Response Int(1)"].as_slice();
+    for (ask, body, trailers, want) in [
+        (&unknown, &message, &status, counts),
+        (&unknown, &message, &vec![0xc5], counts),
+        (&timeout, &message, &vec![0xc5], &counts[1..]),
+        (&unknown, &b"{}".to_vec(), &sums, &[]),
+        (&get("/s/m"), &message, &sums, &[]),
+    ] {
+        let mut bench = Bench::new();
+        bench.send(Flow::Request, &asks_of(ask));
+        bench.send(Flow::Request, &frame(kind::DATA, END_STREAM, 1, body));
+        let answers = [
+            frame(kind::HEADERS, END_HEADERS, 1, &[0x88]),
+            frame(kind::DATA, 0, 1, body),
+            frame(kind::HEADERS, BOTH, 1, trailers),
+        ];
+        bench.send(Flow::Response, &answers.concat());
+        assert_eq!(revised(&bench), want, "{ask:?} {body:?} {trailers:?}");
+    }
+}
+
+#[test]
+fn a_port_that_nobody_said_is_not_said() {
+    let call = literal(false, "content-type", "application/grpc");
+    let unknown = [0x82, 0x84, 0x41, 1, b'h', 0xc5];
+    // A request's has its scheme's; a call has none, nor has what has no scheme that is known.
+    for (block, want) in [
+        (get("/a"), Some(Value::Int(80))),
+        ([get("/s/m"), call].concat(), None),
+        (unknown.to_vec(), None),
+    ] {
+        let mut bench = Bench::new();
+        bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, 1, &block));
+        let Part::Request(request, _) = &bench.out[0].part else {
+            panic!("{:?}", bench.out[0])
+        };
+        let mut all = request.attributes.iter();
+        let port = all.find(|a| a.key == "server.port").map(|a| &a.value);
+        assert_eq!(port, want.as_ref(), "{block:?}");
+    }
 }
 
 proptest! {
@@ -427,7 +788,7 @@ proptest! {
                 let length = |text: &Option<bytes::Bytes>| text.as_ref().map_or(0, bytes::Bytes::len);
                 taken += length(&field.name) + length(&field.value);
             });
-            prop_assert!(taken <= 1000 && decoder.weight() <= 64 * 1024);
+            prop_assert!(taken <= 1000 && decoder.size() <= 64 * 1024);
         }
     }
 }

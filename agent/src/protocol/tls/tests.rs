@@ -25,7 +25,7 @@ struct Bench {
 impl Bench {
     fn new(adopted: bool) -> Self {
         Self {
-            conversation: Conversation::new(adopted),
+            conversation: Conversation::new(adopted, false),
             streams: Streams {
                 egress: Stream::new(0),
                 ingress: Stream::new(0),
