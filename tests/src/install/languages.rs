@@ -37,21 +37,29 @@ pub fn python() -> Result<PathBuf> {
 
 /// A folder with the scripts of `apps/node` and their modules.
 pub fn node() -> Result<PathBuf> {
+    modules("node", "node", &["http.js", "express.js", "client.js"])
+}
+
+/// The same with the server and client on @grpc/grpc-js.
+pub fn node_grpc() -> Result<PathBuf> {
+    modules("node-grpc", "grpc", &["calls.js"])
+}
+
+/// Scripts of a folder of `apps/`, with the modules that its package.json names.
+fn modules(name: &str, place: &str, scripts: &[&str]) -> Result<PathBuf> {
     tool("node", &["nodejs"])?;
-    let (package, mut key) = app("node/package.json")?;
-    let scripts = package
-        .parent()
-        .context("a file is in a folder")?
-        .to_path_buf();
-    for name in ["http.js", "express.js", "client.js"] {
-        key += &app(&format!("node/{name}"))?.1;
+    let mut key = String::new();
+    let mut files = Vec::new();
+    for script in scripts.iter().chain(&["package.json"]) {
+        let (file, text) = app(&format!("{place}/{script}"))?;
+        key += &text;
+        files.push(file);
     }
-    cached("node", &key, |folder| {
+    cached(name, &key, |folder| {
         let npm = tool("npm", &["npm"])?;
-        for entry in fs::read_dir(&scripts)? {
-            let file = entry?.path();
+        for file in &files {
             fs::copy(
-                &file,
+                file,
                 folder.join(file.file_name().context("a file has a name")?),
             )?;
         }
@@ -68,20 +76,33 @@ pub fn node() -> Result<PathBuf> {
 
 /// The server and client of `apps/go`.
 pub fn go() -> Result<PathBuf> {
-    let (file, source) = app("go/main.go")?;
-    let module = app("go/go.mod")?.1;
+    go_build("go-app", "go", &["main.go", "go.mod"])
+}
+
+/// The server and client on grpc-go.
+pub fn go_grpc() -> Result<PathBuf> {
+    go_build("go-grpc", "grpc", &["calls.go", "go.mod", "go.sum"])
+}
+
+/// The binary made of a folder of `apps/`.
+fn go_build(name: &str, place: &str, files: &[&str]) -> Result<PathBuf> {
+    let mut key = String::new();
+    for file in files {
+        key += &app(&format!("{place}/{file}"))?.1;
+    }
+    let (module, _) = app(&format!("{place}/go.mod"))?;
     let go = tool("go", &["golang-go"])?;
-    let folder = cached("go", &(source + &module), |folder| {
-        let place = file.parent().context("a file is in a folder")?;
+    let folder = cached(name, &key, |folder| {
+        let place = module.parent().context("a file is in a folder")?;
         Step::new(go)
             .args(["build", "-o"])
-            .args([folder.join("go-app")])
+            .args([folder.join(name)])
             .env("GOFLAGS", "-buildvcs=false")
             .inside(place)
             .run()
             .map(drop)
     })?;
-    Ok(folder.join("go-app"))
+    Ok(folder.join(name))
 }
 
 /// The classes of `apps/java` that need no library; gives their folder.
@@ -98,9 +119,19 @@ pub fn java() -> Result<PathBuf> {
 
 /// Jetty, and the server that embeds it; gives the class path.
 pub fn jetty() -> Result<String> {
-    let (pom, key) = app("java/pom.xml")?;
-    let (file, source) = app("java/JettyServer.java")?;
-    let folder = cached("jetty", &(key + &source), |folder| {
+    maven("jetty", "java", "JettyServer.java")
+}
+
+/// The server and client on grpc-java; gives the class path.
+pub fn java_grpc() -> Result<String> {
+    maven("java-grpc", "grpc", "Calls.java")
+}
+
+/// The classes of a file in a folder of `apps/`, and the libraries that its pom.xml names.
+fn maven(name: &str, place: &str, file: &str) -> Result<String> {
+    let (pom, key) = app(&format!("{place}/pom.xml"))?;
+    let (file, source) = app(&format!("{place}/{file}"))?;
+    let folder = cached(name, &(key + &source), |folder| {
         let maven = tool("mvn", &["maven"])?;
         fs::copy(&pom, folder.join("pom.xml"))?;
         let output = format!("-DoutputDirectory={}", folder.join("lib").display());

@@ -16,7 +16,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 pub use debian::{Debian, debian, tool};
-pub use languages::{collector, go, java, jetty, node, python};
+pub use languages::{collector, go, go_grpc, java, java_grpc, jetty, node, node_grpc, python};
 
 use crate::agent;
 

@@ -209,11 +209,13 @@ fn begins(bytes: &[u8]) -> bool {
     short && bytes.get(3).is_none_or(|&kind| kind <= kind::CONTINUATION)
 }
 
-/// Whether SETTINGS can be such: identifiers that are in use (RFC 9113, 6.5.2, and IANA's registry), or
-/// reserved to be ignored (RFC 8701).
+/// Whether SETTINGS can be such: identifiers that are in use (RFC 9113, 6.5.2, and IANA's registry),
+/// left for experiments (RFC 7540, 11.3: gRPC's C core sends 0xfe03), or reserved to be ignored (RFC
+/// 8701).
 fn settings(payload: &[u8]) -> bool {
     let known = |entry: &[u8]| match entry {
         [0, id, ..] => (1..=16).contains(id),
+        [0xf0..=0xff, ..] => true,
         [a, b, ..] => a == b && a & 0x0f == 0x0a,
         _ => false,
     };
