@@ -11,12 +11,12 @@ mod export;
 mod grpc;
 mod h2;
 mod io;
+mod matrix;
 mod policy;
 mod programs;
 mod robust;
 mod servers;
 mod shapes;
-mod tls;
 
 fn main() -> std::process::ExitCode {
     let families = [
@@ -30,7 +30,7 @@ fn main() -> std::process::ExitCode {
         export::cases(),
         h2::cases(),
         grpc::cases(),
-        tls::cases(),
+        matrix::cases(),
         collector::cases(),
     ];
     spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)
@@ -43,7 +43,7 @@ const GAPS: &[spantap_tests::run::Gap] = &[
         "the fall-back path learns what io_uring sent with the socket's next call: a response ends \
          late, and after the last one there is no call",
     ),
-    ("tls::", "the plaintext of TLS is not captured yet"),
+    ("matrix::", "the plaintext of TLS is not captured yet"),
     ("h2::node-to-hyper::syscall::before", LONG_CALLS),
     ("h2::node-to-hyper::syscall::after", LONG_CALLS),
     ("h2::reqwest-to-node::syscall::before", LONG_CALLS),

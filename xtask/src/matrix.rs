@@ -1,6 +1,6 @@
 //! `cargo xtask matrix`: which programs' TLS is read, by which version of HTTP, and how well.
 //!
-//! The live tests (tests/live/tls.rs) run and judge; they report a line of JSON per case
+//! The live tests (tests/live/matrix.rs) run and judge; they report a line of JSON per case
 //! (tests/src/report.rs), of which this makes the table in docs/matrix.md.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,7 +176,7 @@ fn text(object: &Value, name: &str) -> String {
 }
 
 /// The cases' family.
-const CASES: &str = "tls::";
+const CASES: &str = "matrix::";
 const DOCUMENT: &str = "docs/matrix.md";
 const HEAD: &str = "# TLS and HTTP, with real programs
 
@@ -206,7 +206,7 @@ mod tests {
 
     fn line(right: u64, received: u64, problems: &str) -> String {
         format!(
-            r#"{{"case": "tls::x", "problems": [{problems}], "tallies": [{{"side": "client", "service": "go",
+            r#"{{"case": "matrix::x", "problems": [{problems}], "tallies": [{{"side": "client", "service": "go",
                 "version": "2", "expected": 200, "right": {right}, "received": {received}, "read": ["go"]}}]}}"#
         )
         .replace('\n', " ")
@@ -220,11 +220,11 @@ mod tests {
             line(200, 200, ""),
         ];
         let cells = Cells::read(&lines.join("\n")).expect("a report");
-        assert_eq!(cells.wrong, [("tls::x".into(), "missing".into())]);
+        assert_eq!(cells.wrong, [("matrix::x".into(), "missing".into())]);
         let text = cells.markdown();
         let row = "| Go net/http | client | –        | 199/200 · 199/203 (3) | go          |";
         assert!(text.contains(row), "{text}");
-        assert!(text.contains("- `tls::x`: missing"), "{text}");
+        assert!(text.contains("- `matrix::x`: missing"), "{text}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
                     let when = if before { "before" } else { "after" };
                     let version = if two { "h2" } else { "h1" };
                     let (by, to, path) = (client.name, server.name, capture.name());
-                    let name = format!("tls::{by}-to-{to}::{version}::{path}::{when}");
+                    let name = format!("matrix::{by}-to-{to}::{version}::{path}::{when}");
                     cases.push(Case::new(name, move |stage| {
                         Cell::new(stage, client, server, two)?.run(stage, capture, before)
                     }));
@@ -50,7 +50,7 @@ pub fn cases() -> Vec<Case> {
     }
     for client in [&NODE, &AIOHTTP] {
         for capture in [Capture::Socket, Capture::Syscall] {
-            let name = format!("tls::{}-to-four::{}", client.name, capture.name());
+            let name = format!("matrix::{}-to-four::{}", client.name, capture.name());
             cases.push(Case::new(name, move |stage| four(stage, client, capture)));
         }
     }
