@@ -20,6 +20,9 @@ pub enum Kind {
     Exit = 5,
 }
 
+/// Bit of a connection's name that only a TLS session has: plaintext, carried by a connection.
+pub const SESSION: u64 = 1 << 63;
+
 /// Bytes leave the process (send, write).
 pub const EGRESS: u8 = 0;
 /// Bytes come to the process (recv, read).
@@ -41,8 +44,11 @@ pub struct Open {
     pub kind: u32,
     /// Process that was seen using it.
     pub tgid: u32,
-    /// Identity of the connection: the socket cookie, or a number of our own on the fall-back path.
+    /// Identity of the connection: the socket cookie, or a number of our own on the fall-back path
+    /// and, with [`SESSION`], for a TLS session.
     pub connection: u64,
+    /// The connection that carries a TLS session, else 0. Addresses and counters are its own.
+    pub carrier: u64,
     /// CLOCK_MONOTONIC, nanoseconds.
     pub time: u64,
     /// Address of the kernel's socket, and of its peer for unix sockets: compared, never followed.
@@ -93,8 +99,12 @@ pub struct Open {
     pub bytes_retrans: u64,
     /// task_struct.comm of the thread that used it.
     pub comm: [u8; 16],
+    /// 1 where a TLS session's offsets count from its first byte: it began under the agent's eyes.
+    pub whole: u32,
+    /// 1 where the kernel's TLS is on this socket: what system calls move is plaintext.
+    pub kernel_tls: u32,
 }
-const _: () = assert!(size_of::<Open>() == 160);
+const _: () = assert!(size_of::<Open>() == 176);
 
 /// Bytes that one call moved on one connection in one direction.
 #[derive(Clone, Copy, Debug)]
@@ -242,9 +252,23 @@ pub enum Counter {
     NoState = 9,
     /// Processes whose exec or end was not told, as the ring was full.
     UntoldProcesses = 10,
+    /// Calls of TLS libraries whose plaintext was not copied, as every place to do so was in use.
+    Crowded = 11,
+    /// TLS sessions whose bytes came over a second socket: they stay with the first.
+    SecondSocket = 12,
 }
 /// Number of [`Counter`]s.
-pub const COUNTERS: u32 = 11;
+pub const COUNTERS: u32 = 13;
+
+/// Bits of what a process is known to do (map of TLS processes).
+pub mod habit {
+    /// Calls TLS functions with the C calling convention.
+    pub const C: u32 = 1;
+    /// Calls Go's.
+    pub const GO: u32 = 2;
+    /// Encrypts into memory, apart from the system call.
+    pub const MEMORY: u32 = 4;
+}
 
 /// Verdicts of the map from process to selection; no entry means not judged yet: traced meanwhile.
 pub mod verdict {

@@ -18,6 +18,10 @@ pub struct Arguments {
     /// arm64: the result takes the place of the first argument, which is kept elsewhere: a call that
     /// returned just that number, its descriptor's, passes for one that runs.
     pub running: bool,
+    /// The program's stack pointer.
+    pub stack: u64,
+    /// The register that is the goroutine in a Go program.
+    pub goroutine: u64,
 }
 
 /// [`Arguments::number`] where the bytes are not in a buffer of a system call's.
@@ -30,20 +34,34 @@ mod machine {
     /// Offset of the call's number (orig_rax).
     pub const NUMBER: u32 = 120;
     /// First byte of pt_regs that is read.
-    pub const FROM: u32 = 56;
-    /// Words: r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs.
-    pub const WORDS: usize = 11;
+    pub const FROM: u32 = GOROUTINE;
+    /// Words: r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs flags rsp.
+    pub const WORDS: usize = 19;
+    /// Offset of the register that Go keeps its goroutine in (r14).
+    pub const GOROUTINE: u32 = 8;
+    /// Offset of the stack pointer.
+    pub const STACK: u32 = 152;
+    /// Offset of the frame pointer.
+    pub const FRAME: u32 = 32;
+    /// Offsets of the first five arguments of the C calling convention.
+    pub const C: [u32; 5] = [112, 104, 96, 88, 72];
+    /// And of its result.
+    pub const RESULT: u32 = 80;
+    /// Offsets of Go's first four arguments (ABIInternal: rax, rbx, rcx, rdi).
+    pub const GO: [u32; 4] = [80, 40, 88, 112];
 
     /// From those words.
     #[inline(always)]
     pub fn arguments(w: &[u64; WORDS]) -> Arguments {
         // __USER_CS is 0x33; a 32-bit program runs with 0x23.
-        let compat = w[10] & 0xffff != 0x33;
+        let compat = w[16] & 0xffff != 0x33;
         Arguments {
-            number: w[8] as u32,
-            value: [w[7], w[6], w[5], w[0], w[2]],
+            number: w[14] as u32,
+            value: [w[13], w[12], w[11], w[6], w[8]],
             compat,
-            running: w[3] as i64 == -ENOSYS,
+            running: w[9] as i64 == -ENOSYS,
+            stack: w[18],
+            goroutine: w[0],
         }
     }
 
@@ -77,6 +95,18 @@ mod machine {
     pub const FROM: u32 = 0;
     /// regs[0..31], sp, pc, pstate, orig_x0, syscallno.
     pub const WORDS: usize = 36;
+    /// Offset of the register that Go keeps its goroutine in (x28).
+    pub const GOROUTINE: u32 = 224;
+    /// Offset of the stack pointer.
+    pub const STACK: u32 = 248;
+    /// Offset of the frame pointer.
+    pub const FRAME: u32 = 232;
+    /// Offsets of the first five arguments of the C calling convention.
+    pub const C: [u32; 5] = [0, 8, 16, 24, 32];
+    /// And of its result.
+    pub const RESULT: u32 = 0;
+    /// Offsets of Go's first four arguments (ABIInternal: R0 to R3).
+    pub const GO: [u32; 4] = [0, 8, 16, 24];
 
     /// From those words.
     #[inline(always)]
@@ -88,6 +118,8 @@ mod machine {
             value: [w[34], w[1], w[2], w[3], w[4]],
             compat,
             running: w[0] == w[34],
+            stack: w[31],
+            goroutine: w[28],
         }
     }
 
@@ -109,4 +141,4 @@ mod machine {
     }
 }
 
-pub use machine::{FROM, NUMBER, WORDS, arguments, call};
+pub use machine::{C, FRAME, FROM, GO, GOROUTINE, NUMBER, RESULT, STACK, WORDS, arguments, call};

@@ -48,6 +48,10 @@ pub struct Connection {
     pub batched: u8,
     /// 1 where no budget holds.
     pub whole: u8,
+    /// 1 where all that comes is the ciphertext of a session that is read.
+    pub encrypted: u8,
+    /// Name of the TLS session it carries, or 0.
+    pub session: u64,
 }
 
 impl Connection {
@@ -71,6 +75,8 @@ impl Connection {
             mover: [0; 2],
             batched: 0,
             whole: 0,
+            encrypted: 0,
+            session: 0,
         }
     }
 
@@ -190,11 +196,34 @@ pub struct Call {
     pub length: u32,
 }
 
+/// What is introduced.
+#[derive(Clone, Copy)]
+pub struct Name {
+    /// As records name it.
+    pub id: u64,
+    /// The connection that carries it, where it is a TLS session; else 0.
+    pub carrier: u64,
+    /// 1 for a session that began under our eyes.
+    pub whole: u32,
+}
+
+impl Name {
+    /// Of a connection itself.
+    #[inline(always)]
+    pub const fn own(id: u64) -> Self {
+        Self {
+            id,
+            carrier: 0,
+            whole: 0,
+        }
+    }
+}
+
 /// Tells user space of a connection: who talks to whom and the kernel's counters. `tcp` is the
 /// same socket with TCP's fields in reach. The reader is woken, so that a process that lives only
 /// milliseconds can still be looked up.
 #[inline(always)]
-pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call: Call) -> bool {
+pub fn introduce<P: Pointer>(name: Name, socket: P, tcp: Option<P>, net: Net, call: Call) -> bool {
     let Some(scratch) = payload::scratch(call.way.into()) else {
         return false;
     };
@@ -202,7 +231,8 @@ pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call:
     *open = Open {
         kind: Kind::Open as u32,
         tgid: (call.pid_tgid >> 32) as u32,
-        connection: id,
+        connection: name.id,
+        carrier: name.carrier,
         time: call.time,
         socket: socket.address(),
         peer: 0,
@@ -228,6 +258,8 @@ pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call:
         bytes_sent: 0,
         bytes_retrans: 0,
         comm: [0; 16],
+        whole: name.whole,
+        kernel_tls: 0,
     };
     // SAFETY: the helper writes at most the 16 bytes it is given.
     unsafe { bpf_get_current_comm(open.comm.as_mut_ptr().cast(), 16) };
@@ -242,7 +274,7 @@ pub fn introduce<P: Pointer>(id: u64, socket: P, tcp: Option<P>, net: Net, call:
     // SAFETY: the whole record is initialised.
     unsafe {
         emit::send(
-            id,
+            name.id,
             core::ptr::from_ref(open).cast(),
             size_of::<Open>() as u64,
             true,
@@ -307,10 +339,10 @@ fn counters<P: Pointer>(open: &mut Open, tcp: P) {
     open.bytes_received = tcp.field(Field::BytesReceived);
 }
 
-/// Tells user space that a direction or a connection ended.
+/// Tells user space that a direction or a connection ended, and so of the session it carries.
 #[inline(always)]
 pub fn end(connection: &mut Connection, how: u32, errno: u32, time: u64, pid_tgid: u64) {
-    let end = End {
+    let mut end = End {
         kind: Kind::End as u32,
         how,
         connection: connection.id,
@@ -320,20 +352,25 @@ pub fn end(connection: &mut Connection, how: u32, errno: u32, time: u64, pid_tgi
         tgid: (pid_tgid >> 32) as u32,
         tid: pid_tgid as u32,
     };
+    if connection.opened != 0 {
+        connection.lost = if send(&end) {
+            0
+        } else {
+            connection.lost.wrapping_add(1)
+        };
+    }
+    if connection.session != 0 {
+        end.connection = connection.session;
+        end.lost = 0;
+        send(&end);
+    }
+}
+
+#[inline(always)]
+fn send(end: &End) -> bool {
+    let bytes = core::ptr::from_ref(end).cast();
     // SAFETY: the whole record is initialised.
-    let sent = unsafe {
-        emit::send(
-            connection.id,
-            core::ptr::addr_of!(end).cast(),
-            size_of::<End>() as u64,
-            false,
-        )
-    };
-    connection.lost = if sent {
-        0
-    } else {
-        connection.lost.wrapping_add(1)
-    };
+    unsafe { emit::send(end.connection, bytes, size_of::<End>() as u64, false) }
 }
 
 /// What a result of 0 or less says of the connection: an end, an error that ends it, or nothing.
@@ -358,7 +395,10 @@ const EHOSTUNREACH: i32 = -113;
 /// user space's table becomes free.
 #[inline(always)]
 pub fn over(connection: &mut Connection, how: u32) {
-    if connection.opened != 0 && (connection.judgement == Judgement::Wanted || how == end::GONE) {
+    let known = connection.opened != 0 || connection.session != 0;
+    let asked = connection.judgement == Judgement::Wanted
+        || connection.session != 0 && connection.judgement == Judgement::Muted;
+    if known && (asked || how == end::GONE) {
         // SAFETY: no arguments. The task is whoever made the packet arrive: not said.
         let time = unsafe { bpf_ktime_get_ns() };
         end(connection, how, 0, time, 0);

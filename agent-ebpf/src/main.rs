@@ -3,7 +3,7 @@
 //!
 //! A program filters, reads and emits; it knows sockets and bytes, and of protocols only what saves
 //! copying (`framing`).
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod arch;
@@ -16,6 +16,8 @@ mod emit;
 #[cfg(target_arch = "bpf")]
 mod framing;
 #[cfg(target_arch = "bpf")]
+mod go;
+#[cfg(target_arch = "bpf")]
 mod iovec;
 #[cfg(target_arch = "bpf")]
 mod kernel;
@@ -26,9 +28,13 @@ mod payload;
 #[cfg(target_arch = "bpf")]
 mod process;
 #[cfg(target_arch = "bpf")]
+mod session;
+#[cfg(target_arch = "bpf")]
 mod socket;
 #[cfg(target_arch = "bpf")]
 mod syscall;
+#[cfg(target_arch = "bpf")]
+mod tls;
 #[cfg(target_arch = "bpf")]
 mod transfer;
 

@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::framing::Look;
 use crate::iovec::Walk;
 use crate::payload::Parts;
+use crate::session::{Ciphertext, Inside, Key, PLACES, Session, Unit};
 use crate::transfer::{Delivery, Transfers};
 
 /// Process id of the agent: its own traffic is dropped before anything else.
@@ -25,6 +26,10 @@ pub static SHARDS: u32 = 1;
 /// Bytes copied of one message before only lengths and tails are.
 #[unsafe(no_mangle)]
 pub static MESSAGE_BYTES: u32 = 65_536;
+
+/// 1 where a uprobe's program can be preempted by another run of it.
+#[unsafe(no_mangle)]
+pub static PREEMPTIBLE: u32 = 1;
 
 /// Reads a global so that the compiler cannot fold the placeholder in.
 macro_rules! global {
@@ -52,6 +57,18 @@ pub static WISHES: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16_384, 0
 /// Thread → the sendmmsg or recvmmsg it is in.
 #[map]
 pub static BATCHES: LruHashMap<u32, Batch> = LruHashMap::with_max_entries(1024, 0);
+/// Process → `abi::habit`, for those that call TLS libraries.
+#[map]
+pub static HABITS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(32_768, 0);
+/// TLS sessions; size set at load.
+#[map]
+pub static SESSIONS: LruHashMap<Key, Session> = LruHashMap::with_max_entries(1, 0);
+/// Who is inside a TLS call: threads and goroutines that wait in a read.
+#[map]
+pub static INSIDE: LruHashMap<Unit, Inside> = LruHashMap::with_max_entries(32_768, 0);
+/// Records that were encrypted into memory → the object of their session.
+#[map]
+pub static CIPHERTEXTS: LruHashMap<Ciphertext, u64> = LruHashMap::with_max_entries(16_384, 0);
 /// The call that is being looked at on the fall-back path.
 #[map]
 pub static TRANSFERS: PerCpuArray<Transfers> = PerCpuArray::with_max_entries(1, 0);
@@ -89,10 +106,16 @@ pub struct Scratch {
     pub segment: Segment,
     /// Payload and tail.
     pub payload: [u8; 2 * CHUNK + TAIL],
+    /// 1 while a uprobe's program has it.
+    pub busy: u64,
 }
 /// Two per CPU (one a direction, as the two programs may nest); size set at load.
 #[map]
 pub static SCRATCH: Array<Scratch> = Array::with_max_entries(2, 0);
+
+/// Several per CPU, for uprobes; size set at load.
+#[map]
+pub static PLAIN_SCRATCH: Array<Scratch> = Array::with_max_entries(PLACES, 0);
 
 /// The rings; sizes set at load, those past SHARDS as small as can be.
 #[map]

@@ -32,6 +32,28 @@ impl Buffer {
         }
     }
 
+    /// Bytes in one piece.
+    #[inline(always)]
+    pub const fn at(address: u64) -> Self {
+        Self {
+            address,
+            iovecs: 0,
+            missing: hole::NONE,
+        }
+    }
+
+    /// Address of the first of its bytes; 0 where they are nowhere.
+    #[inline(always)]
+    pub fn first(&self) -> u64 {
+        if self.missing != hole::NONE {
+            0
+        } else if self.iovecs == 0 {
+            self.address
+        } else {
+            iovec(self.address, 0).map_or(0, |[address, _]| address)
+        }
+    }
+
     /// Finds the buffer of a call that moved bytes over a socket this way.
     #[inline(always)]
     pub fn of(arguments: &Arguments, way: u8) -> Self {
@@ -112,7 +134,7 @@ pub struct Piece {
 #[inline(always)]
 pub fn deliver(
     connection: &mut Connection,
-    arguments: &Arguments,
+    buffer: &Buffer,
     call: Call,
     offset: u64,
     walker: Walker,
@@ -121,7 +143,19 @@ pub fn deliver(
     let Some(scratch) = scratch(call.way.into()) else {
         return;
     };
-    let buffer = Buffer::of(arguments, call.way);
+    deliver_by(connection, scratch, buffer, (call, offset), walker, framed);
+}
+
+/// The same with a scratch of the caller's.
+#[inline(always)]
+pub fn deliver_by(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    buffer: &Buffer,
+    (call, offset): (Call, u64),
+    walker: Walker,
+    framed: bool,
+) {
     let way = (call.way & 1) as usize;
     let mut flags = 0;
     if connection.way != call.way {
@@ -130,11 +164,11 @@ pub fn deliver(
         connection.body[way] = 0;
         flags = flag::TURN;
     }
-    let wanted = wanted(connection, scratch, &buffer, (call, offset), framed);
+    let wanted = wanted(connection, scratch, buffer, (call, offset), framed);
     // On the syscall path that is more stack than verifiers allow.
     let present = buffer.missing == hole::NONE;
     if framed && present && connection.whole != 0 && call.length > (PARTS * CHUNK) as u32 {
-        return deliver_all(connection, scratch, &buffer, (call, offset), flags);
+        return deliver_all(connection, scratch, buffer, (call, offset), flags);
     }
     // A walk without bpf_loop is all the old verifiers have patience for: one record then.
     let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 {
@@ -156,13 +190,25 @@ pub fn deliver(
             wanted: wanted.saturating_sub(from),
             flags,
         };
-        one(connection, scratch, &buffer, walker, call, offset, &piece);
+        one(connection, scratch, buffer, walker, call, offset, &piece);
         if last {
             break;
         }
         from += CHUNK as u32;
         flags = 0;
     }
+}
+
+/// Sends the plaintext of one call of a TLS library, which is in one piece.
+#[inline(always)]
+pub fn deliver_plain(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    buffer: &Buffer,
+    (call, offset): (Call, u64),
+) {
+    let place = (call, offset);
+    deliver_by(connection, scratch, buffer, place, Walker::Unrolled, false);
 }
 
 /// A long call of which all is wanted, here so that the verifier sees one part like the next.

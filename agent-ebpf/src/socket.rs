@@ -17,12 +17,13 @@ use core::ffi::c_void;
 
 use crate::arch::{self, Arguments, NO_SYSCALL};
 use crate::batch;
-use crate::connection::{self, Call, Connection, Net};
+use crate::connection::{self, Call, Connection, Judgement, Name, Net};
 use crate::emit;
 use crate::iovec::Walker;
 use crate::kernel::{Pointer, Typed, read};
 use crate::maps::{CONNECTIONS, global};
-use crate::payload;
+use crate::payload::{self, Buffer};
+use crate::session;
 
 /// After a send.
 #[btf_tracepoint(function = "sock_send_length")]
@@ -56,7 +57,8 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     let Some(state) = state_of(socket, tgid, result) else {
         return;
     };
-    if !state.wanted_by(tgid) {
+    let wanted = state.wanted_by(tgid);
+    if !wanted && state.judgement != Judgement::Muted {
         return;
     }
     // SAFETY: no arguments.
@@ -79,10 +81,23 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     } else {
         tcp.field(Field::CopiedSeq)
     };
+    let habits = session::habits(pid_tgid);
+    if !wanted && habits == 0 {
+        return;
+    }
     let mut arguments = arguments(Typed(socket), !tcp.0.is_null() && flags & MSG_TRUNC != 0);
     batch::pick(state, &mut arguments, &call);
+    let buffer = Buffer::of(&arguments, way);
+    if habits != 0 {
+        if let Some(name) = session::bind(state, habits, &arguments, pid_tgid, way) {
+            introduce(name, socket, tcp.0, call);
+        }
+    }
+    if !wanted || state.encrypted != 0 {
+        return;
+    }
     if state.opened == 0 {
-        if !introduce(state.id, socket, tcp.0, call) {
+        if !introduce(Name::own(state.id), socket, tcp.0, call) {
             state.lost = state.lost.wrapping_add(1);
             return;
         }
@@ -99,7 +114,7 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
         }
     }
     state.mover[(way & 1) as usize] = pid_tgid as u32;
-    payload::deliver(state, &arguments, call, offset, Walker::Loop, true);
+    payload::deliver(state, &buffer, call, offset, Walker::Loop, true);
 }
 
 /// The state of a socket: kept with it, made when bytes first move and its process is wanted.
@@ -134,16 +149,16 @@ fn state_of(socket: *mut c_void, tgid: u32, result: i32) -> Option<&'static mut 
 /// Not inlined: it happens once per connection and its record is large. `tcp` is null for what is
 /// not TCP; no Option crosses the call, as the verifier wants every argument register written.
 #[inline(never)]
-fn introduce(id: u64, socket: *const c_void, tcp: *const c_void, call: Call) -> bool {
+fn introduce(name: Name, socket: *const c_void, tcp: *const c_void, call: Call) -> bool {
     let socket = Typed(socket);
     let tcp = (!tcp.is_null()).then_some(Typed(tcp));
-    connection::introduce(id, socket, tcp, Net::typed(socket), call)
+    connection::introduce(name, socket, tcp, Net::typed(socket), call)
 }
 
 #[inline(always)]
 fn ended(state: &mut Connection, socket: Typed, result: i32, way: u8, time: u64, pid_tgid: u64) {
     batch::forget(state, pid_tgid);
-    if state.opened == 0 {
+    if state.opened == 0 && state.session == 0 {
         return;
     }
     if let Some((how, errno)) =

@@ -9,12 +9,13 @@ use aya_ebpf::programs::RawTracePointContext;
 use core::ffi::c_void;
 
 use crate::arch::{Arguments, NO_SYSCALL, call};
-use crate::connection::{self, Call, Connection, Net};
+use crate::connection::{self, Call, Connection, Judgement, Name, Net};
 use crate::emit;
 use crate::iovec::Walker;
 use crate::kernel::{Pointer, Untyped, read};
 use crate::maps::{DELIVER, DELIVERY, SOCKETS};
-use crate::payload;
+use crate::payload::{self, Buffer};
+use crate::session;
 
 /// Where the bytes of a transfer that was found are delivered.
 #[derive(Clone, Copy)]
@@ -84,14 +85,15 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
     let Some(state) = state_of(socket, inode, tcp, time, result) else {
         return;
     };
-    if !state.wanted_by((pid_tgid >> 32) as u32) {
+    let wanted = state.wanted_by((pid_tgid >> 32) as u32);
+    if !wanted && state.judgement != Judgement::Muted {
         return;
     }
     if result <= 0 {
         let asked = result != 0 || arguments.value[2] != 0;
         let now = socket.field(Field::SkState);
         if let Some((how, errno)) = connection::ending(result, way, now, tcp)
-            && (state.opened != 0 && asked)
+            && ((state.opened != 0 || state.session != 0) && asked)
         {
             connection::end(state, how, errno, time, pid_tgid);
         }
@@ -106,6 +108,15 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         way,
         length: result as u32,
     };
+    let habits = session::habits(pid_tgid);
+    if habits != 0 {
+        if let Some(name) = session::bind(state, habits, &arguments, pid_tgid, way) {
+            introduce(name, socket, tcp, call);
+        }
+    }
+    if !wanted || state.encrypted != 0 {
+        return;
+    }
     let mut at = position(socket, tcp, way).wrapping_sub(transfers.left as u32);
     let known = state.sequence[(way & 1) as usize];
     // How far the call's other messages have brought TCP, nobody has added up on an old kernel.
@@ -117,7 +128,7 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
             length: call.length.wrapping_add(transfers.left as u32),
             ..call
         };
-        if !introduce(state.id, socket, tcp, whole) {
+        if !introduce(Name::own(state.id), socket, tcp, whole) {
             state.lost = state.lost.wrapping_add(1);
             return;
         }
@@ -129,7 +140,10 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
     }
     state.mover[(way & 1) as usize] = pid_tgid as u32;
     match rest {
-        Rest::Here => payload::deliver(state, &arguments, call, offset, Walker::Loop, false),
+        Rest::Here => {
+            let buffer = Buffer::of(&arguments, way);
+            payload::deliver(state, &buffer, call, offset, Walker::Loop, false);
+        }
         Rest::Called(context) => {
             hand_on(context, Delivery::new(arguments, call, offset, socket));
             // It came back: nobody delivers.
@@ -190,7 +204,8 @@ pub fn deliver() -> i32 {
     if let Some(state) = SOCKETS.get_ptr_mut(socket) {
         // SAFETY: a map value, valid for the program's run.
         let state = unsafe { &mut *state };
-        payload::deliver(state, &arguments, call, offset, Walker::Unrolled, false);
+        let buffer = Buffer::of(&arguments, call.way);
+        payload::deliver(state, &buffer, call, offset, Walker::Unrolled, false);
     }
     0
 }
@@ -219,9 +234,9 @@ fn position(socket: Untyped, tcp: bool, way: u8) -> u32 {
 /// Inlined: with any function of its own in a program, verifiers before 6.2 track every number
 /// exactly and lose patience.
 #[inline(always)]
-fn introduce(id: u64, socket: Untyped, tcp: bool, call: Call) -> bool {
+fn introduce(name: Name, socket: Untyped, tcp: bool, call: Call) -> bool {
     connection::introduce(
-        id,
+        name,
         socket,
         tcp.then_some(socket),
         Net::untyped(socket),

@@ -31,6 +31,7 @@ type Fresh = (Box<dyn Parser>, Stream, Vec<Message>);
 fn fresh(config: &Arc<Config>) -> Fresh {
     let setup = Setup {
         role: Role::Server,
+        secure: false,
         config: Arc::clone(config),
     };
     (

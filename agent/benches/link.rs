@@ -134,6 +134,7 @@ fn facts(headers: bool) -> Vec<(u64, Fact)> {
             remote: address("127.0.0.1:8080"),
             role,
             key: None,
+            shares_offsets: true,
         })
     };
     let (client, server) = (peer(Role::Client), peer(Role::Server));

@@ -38,6 +38,8 @@ pub struct Peer {
     pub role: Role,
     /// The connection's name on both ends.
     pub key: Option<StreamKey>,
+    /// Whether offsets on it mean the same on both ends.
+    pub shares_offsets: bool,
 }
 
 /// Names one message on the wire on both ends: the same on the client's host and the server's.
@@ -45,7 +47,7 @@ pub struct Peer {
 pub struct MessageKey {
     /// The connection.
     pub stream: StreamKey,
-    /// Offset of the request's first byte in the client → server direction.
+    /// Offset of the request's first byte in the client → server direction; 0 where it has a number.
     pub offset: u64,
     /// [`crate::protocol::Pairing::Number`], or 0.
     pub number: u64,
@@ -228,7 +230,7 @@ impl Exchanges {
             Part::Reset(code) => self.close(index, Outcome::Reset(code), at.time, sink),
             Part::Upgrade => self.close(index, Outcome::Upgraded, at.time, sink),
             Part::Abandon => self.close(index, Outcome::Abandoned, at.time, sink),
-            Part::Request(..) => {}
+            Part::Request(..) | Part::Encrypted(_) => {}
         }
     }
 
@@ -245,13 +247,14 @@ impl Exchanges {
             self.close(0, Outcome::Abandoned, start.time, sink);
         }
         let id = sink.ids.next();
-        let key = peer.key.map(|stream| MessageKey {
+        let place = match pairing {
+            Pairing::Order(_) => peer.shares_offsets.then_some((start.offset, 0)),
+            Pairing::Number(number) => Some((0, number)),
+        };
+        let key = peer.key.zip(place).map(|(stream, (offset, number))| MessageKey {
             stream,
-            offset: start.offset,
-            number: match pairing {
-                Pairing::Order(_) => 0,
-                Pairing::Number(number) => number,
-            },
+            offset,
+            number,
         });
         sink.stats.exchange_opened.add(1);
         sink.facts.push(Fact::Opened(Box::new(Opened {

@@ -60,6 +60,14 @@ counters! {
     event_records = "event.records",
     /// Records that could not be decoded.
     event_malformed [lost] = "event.malformed",
+    /// TLS libraries and programs that were probed, once for each time.
+    probe_attached = "probe.attached",
+    /// TLS libraries found that cannot be probed, as their code cannot be made out.
+    probe_unreadable = "probe.unreadable",
+    /// Functions of such libraries that few programs call and that cannot be probed.
+    probe_left_out = "probe.left_out",
+    /// Times that probes were refused: by the kernel, or for lack of room.
+    probe_refused [lost] = "probe.refused",
     /// Payload bytes the kernel side delivered.
     kernel_bytes = "kernel.bytes",
     /// Records refused by a full ring.
@@ -80,6 +88,10 @@ counters! {
     kernel_no_state [lost] = "kernel.no_state",
     /// Processes whose exec or end was not told, as a ring was full.
     kernel_untold_processes = "kernel.untold_processes",
+    /// Calls of TLS libraries that were not copied, as every place to do so was in use.
+    kernel_crowded [lost] = "kernel.crowded",
+    /// Calls of a TLS session that moved bytes over a second socket, which is not believed.
+    kernel_second_socket = "kernel.second_socket",
     /// Facts dropped because the weaver did not keep up.
     pipeline_facts_dropped [lost] = "pipeline.facts_dropped",
     /// Verdicts or mutes that could not be told to the kernel side.
@@ -186,6 +198,8 @@ counters! {
     connection_runs_merged = "connection.runs_merged",
     /// Records of connections that were not introduced, or were given up since.
     connection_unknown [lost] = "connection.unknown",
+    /// TLS sessions whose plaintext was seen and whose socket never was.
+    connection_unbound [lost] = "connection.unbound",
     /// Connections given up because the table, or the room for what they hold, was full.
     connection_evicted [lost] = "connection.evicted",
     /// Unix connections forgotten after long silence, as nobody tells when one is closed.
@@ -194,6 +208,15 @@ counters! {
     connection_unselected = "connection.unselected",
     /// Connections left alone because no protocol knows them.
     protocol_unrecognised = "protocol.unrecognised",
+    /// Connections left alone because they went on encrypted (TLS).
+    protocol_encrypted = "protocol.encrypted",
+    /// Of them, those whose plaintext is read in the process.
+    protocol_decrypted = "protocol.decrypted",
+    /// What hellos of living connections agreed on, forgotten for lack of room.
+    protocol_handshakes_evicted = "protocol.handshakes_evicted",
+    /// Encrypted connections that are counted without a line of their own at the end, as there are
+    /// too many kinds.
+    protocol_unread_merged = "protocol.unread_merged",
     /// Connections left alone because they stopped speaking their protocol.
     protocol_given_up [lost] = "protocol.given_up",
     /// Connections left alone because they changed to another protocol (101, CONNECT).

@@ -13,7 +13,7 @@ mod dialogue;
 
 use std::collections::BTreeMap;
 
-use dialogue::play::{Seen, play, play_as_client};
+use dialogue::play::{Seen, play, play_as_client, play_to_text};
 use dialogue::{Step, Way};
 use spantap::event::{Ending, Hole};
 use spantap::protocol;
@@ -34,8 +34,7 @@ fn dialogues_read_as_expected() {
     let update = std::env::var_os("UPDATE").is_some();
     let mut wrong = Vec::new();
     for dialogue in dialogue::all() {
-        let seen = play(&dialogue.steps);
-        let text = Seen::text(&seen);
+        let text = play_to_text(&dialogue.steps);
         if update {
             dialogue.rewrite(&text);
         } else if text != dialogue.expected {
@@ -72,23 +71,23 @@ fn the_client_end_sees_the_same() {
 #[test]
 fn cut_at_every_byte() {
     for dialogue in dialogue::all() {
-        let whole = Seen::text(&play(&dialogue.steps));
+        let whole = play_to_text(&dialogue.steps);
         let bytes = dialogue::in_portions(&dialogue.steps, 1);
         assert_eq!(
             whole,
-            Seen::text(&play(&bytes)),
+            play_to_text(&bytes),
             "{}: single bytes",
             dialogue.name
         );
         for portion in [2, 3, 7, 16, 61, 1000] {
             let steps = dialogue::in_portions(&dialogue.steps, portion);
-            let seen = Seen::text(&play(&steps));
+            let seen = play_to_text(&steps);
             assert_eq!(whole, seen, "{}: portions of {portion}", dialogue.name);
         }
         for (index, step) in dialogue.steps.iter().enumerate() {
             for at in positions(step.bytes().len()).skip(1) {
                 let steps = dialogue::cut(&dialogue.steps, index, at);
-                let seen = Seen::text(&play(&steps));
+                let seen = play_to_text(&steps);
                 assert_eq!(
                     whole, seen,
                     "{}: segment {index} cut at {at}",

@@ -196,6 +196,8 @@ impl Play {
                 ends: None,
                 base: [base, base],
                 netns: 0,
+                session: None,
+                kernel_tls: false,
             };
             shard.take(&Event::Open(open), out);
         });

@@ -17,6 +17,7 @@ mod programs;
 mod robust;
 mod servers;
 mod shapes;
+mod tls;
 
 fn main() -> std::process::ExitCode {
     let families = [
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
         h2::cases(),
         grpc::cases(),
         matrix::cases(),
+        tls::cases(),
         collector::cases(),
     ];
     spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)

@@ -17,7 +17,7 @@ use agent_ebpf::abi::{
 
 use super::{
     Address, ConnectionId, Direction, End, Ending, Ends, Event, Execution, Hole, Open, Process,
-    Role, Segment,
+    Role, Segment, Session,
 };
 
 /// Decodes one record; `None` for what is not one.
@@ -110,6 +110,10 @@ fn open(raw: &abi::Open) -> Option<Open> {
         _ => return None,
     };
     let tcp = (raw.has_counters == 1).then(|| Positions::of(raw));
+    let session = (raw.carrier != 0).then_some(Session {
+        carrier: ConnectionId(raw.carrier),
+        whole: raw.whole == 1,
+    });
     let ends = match (raw.family, &tcp) {
         (AF_UNIX, _) => (raw.peer != 0).then_some(Ends {
             own: raw.socket,
@@ -127,8 +131,13 @@ fn open(raw: &abi::Open) -> Option<Open> {
         remote,
         role: tcp.as_ref().and_then(|t| t.role),
         ends,
-        base: tcp.map_or([0; 2], |t| t.base),
+        base: match (session, tcp) {
+            (None, Some(tcp)) => tcp.base,
+            _ => [0; 2],
+        },
         netns: raw.netns,
+        session,
+        kernel_tls: raw.kernel_tls == 1,
     })
 }
 
@@ -229,6 +238,7 @@ mod tests {
             kind: Kind::Open as u32,
             tgid: 7,
             connection: 42,
+            carrier: 0,
             time: 1,
             socket: 1,
             peer: 0,
@@ -255,6 +265,8 @@ mod tests {
             bytes_sent: sent + 99,
             bytes_retrans: 99,
             comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
+            whole: 0,
+            kernel_tls: 0,
         }
     }
 

@@ -12,6 +12,13 @@ pub type Nanos = u64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
+impl ConnectionId {
+    /// Whether it names a TLS session.
+    pub fn is_session(self) -> bool {
+        self.0 & agent_ebpf::abi::SESSION != 0
+    }
+}
+
 /// Which way bytes went, seen from the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -108,9 +115,32 @@ pub struct Open {
     pub base: [u64; 2],
     /// Inode of the network namespace; 0 when unknown.
     pub netns: u32,
+    /// What it is a session of, where its bytes are the plaintext of TLS.
+    pub session: Option<Session>,
+    /// Whether the kernel does the TLS of its socket: its bytes are plaintext all the same.
+    pub kernel_tls: bool,
+}
+
+/// A TLS session, seen as the plaintext that a library takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The connection that carries it. Addresses, role and name of the session are its.
+    pub carrier: ConnectionId,
+    /// Whether its offsets count from its first byte.
+    pub whole: bool,
 }
 
 impl Open {
+    /// Whether TLS protects its bytes on their way.
+    pub fn is_secure(&self) -> bool {
+        self.session.is_some() || self.kernel_tls
+    }
+
+    /// Whether offsets mean the same on both ends.
+    pub fn counts_from_start(&self) -> bool {
+        self.session.is_none_or(|session| session.whole)
+    }
+
     /// Whether it is a unix socket.
     pub fn is_unix(&self) -> bool {
         matches!(self.local, Address::Unix(_)) || matches!(self.remote, Address::Unix(_))

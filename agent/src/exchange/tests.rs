@@ -13,6 +13,7 @@ fn peer() -> Arc<Peer> {
             client: 7,
             server: 8,
         }),
+        shares_offsets: true,
     })
 }
 

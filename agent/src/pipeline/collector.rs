@@ -172,6 +172,8 @@ mod tests {
             ends: None,
             base: [0, 0],
             netns,
+            session: None,
+            kernel_tls: false,
         }
     }
 

@@ -5,17 +5,20 @@
 
 pub mod clerk;
 pub mod collector;
+pub mod encrypted;
 pub mod failure;
 pub mod mailbox;
 pub mod newcomers;
 pub mod privilege;
+pub mod prober;
 pub mod reader;
 pub mod shard;
 pub mod weaver;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,9 +39,10 @@ use crate::span::Span;
 use crate::stats::Stats;
 use crate::target::{PROC, Processes, Targets};
 use collector::Collector;
+use encrypted::Encrypted;
 use failure::Failure;
 use mailbox::Mailbox;
-use reader::Shared;
+use reader::{Arrival, Shared};
 use shard::Shard;
 use weaver::Weaver;
 
@@ -66,6 +70,8 @@ pub struct Summary {
     pub spans: u64,
     /// What was lost, where and how often; only what was.
     pub losses: Vec<Loss>,
+    /// Encrypted connections that were not read, a line for each kind: how many, whose, why.
+    pub unread: Vec<String>,
     /// Every counter that is not zero: its name, what it counts, how much.
     pub counters: Vec<(&'static str, &'static str, u64)>,
 }
@@ -129,6 +135,9 @@ pub fn run(mut start: Start) -> Result<Summary> {
         .context("start the exporters' runtime")?;
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
     let mut probe = apart(|| Probe::load(&config.capture, &kernel))??;
+    if let Some(why) = probe.no_uprobes() {
+        say(format_args!("TLS stays unread: {why}"));
+    }
     let control = probe.control();
     let shared = shared(&config, &control, &stats, collector);
     let metrics = metrics(&config, &shared, &runtime)?;
@@ -136,6 +145,8 @@ pub fn run(mut start: Start) -> Result<Summary> {
     meet(&shared)?;
     let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
     heat(&mut probe, &shared)?;
+    let probe = Arc::new(Mutex::new(probe));
+    let prober = probing(&probe, &shared)?;
     privilege::keep(privilege::ATTACH).context("give up privileges")?;
     (start.ready)();
     let mut told = Told::default();
@@ -146,20 +157,27 @@ pub fn run(mut start: Start) -> Result<Summary> {
             if let Some(news) = told.news(losses(&stats), Instant::now()) {
                 say(news);
             }
-            probe.flush_log();
+            lock(&probe).flush_log();
         }
-        heat(&mut probe, &shared)
+        heat(&mut lock(&probe), &shared)
     }));
     // Nothing is attached any more while the rest is flushed.
-    let detached = probe.set_hot(false);
+    let detached = lock(&probe).set_hot(false);
     threads.stop(&shared);
+    let _ = prober.join();
     count(&control, &stats)?;
     finish(runtime, exporters, metrics);
     reason.and(detached)?;
     if let Some(why) = shared.failure.why() {
         bail!("{why}");
     }
-    Ok(summary(&stats, config.export.exporters.len()))
+    Ok(Summary {
+        unread: shared
+            .encrypted
+            .unread
+            .report(&shared.resources, |_, _| None),
+        ..summary(&stats, config.export.exporters.len())
+    })
 }
 
 /// Does what takes much memory for a moment on a thread that ends: its heap goes with it.
@@ -189,7 +207,9 @@ fn shared(
         changed: Notify::new(),
         resources: Resources::new(processes, config, Arc::clone(stats)),
         arrivals: Mutex::default(),
+        probing: prober::Queue::default(),
         collector,
+        encrypted: Arc::new(Encrypted::default()),
     })
 }
 
@@ -226,6 +246,39 @@ fn meet(shared: &Arc<Shared>) -> Result<()> {
 
 /// Longest the start waits for what files tell.
 const MEET: Duration = Duration::from_millis(300);
+
+/// Starts the prober, and for a moment waits until it has met everyone who is there.
+fn probing(probe: &Arc<Mutex<Probe>>, shared: &Arc<Shared>) -> Result<thread::JoinHandle<()>> {
+    for (process, verdict) in shared.targets.scan() {
+        if verdict.is_traced() {
+            shared.probing.push(Arrival::Process(process));
+        }
+    }
+    let (met, all) = mpsc::channel();
+    let (probe, shared) = (Arc::clone(probe), Arc::clone(shared));
+    let prober = move || {
+        let failure = &shared.failure;
+        failure.guard("the prober", || {
+            privilege::keep_or_go_on(privilege::PROBE);
+            prober::run(&shared, &probe, Path::new(PROC), &met);
+            Ok(())
+        });
+    };
+    let prober = thread::Builder::new()
+        .name("prober".into())
+        .spawn(prober)
+        .context("start the prober's thread")?;
+    // Whoever is met later is probed later.
+    let _ = all.recv_timeout(PROBE);
+    Ok(prober)
+}
+
+/// Longest the start waits for probes.
+const PROBE: Duration = Duration::from_secs(3);
+
+fn lock(probe: &Mutex<Probe>) -> MutexGuard<'_, Probe> {
+    probe.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Disabled: nothing is loaded, attached or asked for; only the end is waited for.
 fn idle(mut start: Start) -> Result<Summary> {
@@ -345,6 +398,8 @@ fn count(control: &Control, stats: &Stats) -> Result<()> {
     stats.kernel_compat.set(sum(Counter::Compat));
     stats.kernel_no_buffer.set(sum(Counter::NoBuffer));
     stats.kernel_no_state.set(sum(Counter::NoState));
+    stats.kernel_crowded.set(sum(Counter::Crowded));
+    stats.kernel_second_socket.set(sum(Counter::SecondSocket));
     stats
         .kernel_untold_processes
         .set(sum(Counter::UntoldProcesses));
@@ -361,6 +416,7 @@ fn summary(stats: &Stats, exporters: usize) -> Summary {
     Summary {
         spans: left,
         losses: losses(stats),
+        unread: Vec::new(),
         counters,
     }
 }
@@ -434,8 +490,9 @@ impl Threads {
         for (index, ring) in rings.into_iter().enumerate() {
             let number = u16::try_from(index).context("number of rings")?;
             let (config, stats) = (Arc::clone(config), Arc::clone(&shared.stats));
-            let shard =
-                Shard::one_of(shards, number, config, stats).without(shared.collector.clone());
+            let shard = Shard::one_of(shards, number, config, stats)
+                .without(shared.collector.clone())
+                .sharing(Arc::clone(&shared.encrypted));
             let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
             let wakes = weaver.thread().clone();
             let reader = thread::Builder::new()

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | main | CAP_BPF, CAP_PERFMON | attaching again when somebody is selected, reading counters |
 //! | readers | CAP_BPF, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | verdicts in maps; /proc of others |
+//! | prober | CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN | mappings of others; uprobes, for which the kernel asks that much |
 //! | weaver | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | whose span it is |
 //! | clerk, and its process | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | files of others |
 //! | exporters, metrics | none | they speak to the network |
@@ -22,6 +23,11 @@ pub const ATTACH: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMO
 /// For those that read about processes.
 pub const PROCESSES: CapabilitySet =
     CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
+/// For the one that probes programs: it reads their mappings, and attaches.
+pub const PROBE: CapabilitySet = ATTACH
+    .union(PROCESSES)
+    .union(CapabilitySet::CHECKPOINT_RESTORE)
+    .union(CapabilitySet::SYS_ADMIN);
 /// For those that tell the kernel side, too.
 pub const READ: CapabilitySet = PROCESSES.union(CapabilitySet::BPF);
 

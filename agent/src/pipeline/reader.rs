@@ -11,8 +11,10 @@ use anyhow::Result;
 use tokio::sync::Notify;
 
 use super::collector::Collector;
+use super::encrypted::Encrypted;
 use super::failure::Failure;
 use super::mailbox::Mailbox;
+use super::prober::Queue;
 use super::shard::{Command, Out, Shard};
 use crate::event::decode::decode;
 use crate::event::{ConnectionId, Event, Nanos};
@@ -131,8 +133,12 @@ pub struct Shared {
     pub resources: Resources,
     /// Where spans go, which is not traced.
     pub collector: Collector,
+    /// What is known of encrypted connections.
+    pub encrypted: Arc<Encrypted>,
     /// Processes that came or went, for the weaver.
     pub arrivals: Mutex<Vec<Arrival>>,
+    /// The same, for the prober.
+    pub probing: Queue,
 }
 
 /// A process event that the weaver acts upon.
@@ -310,6 +316,10 @@ impl Reader<'_> {
         let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         if arrivals.len() < ARRIVALS {
             arrivals.push(arrival);
+        }
+        drop(arrivals);
+        if !self.shared.probing.push(arrival) {
+            self.shared.stats.probe_refused.add(1);
         }
     }
 

@@ -7,20 +7,23 @@
 //! that anything waits.
 
 mod apart;
+mod early;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use apart::Apart;
+use early::Early;
 
 use super::collector::Collector;
+use super::encrypted::{Encrypted, Seen};
 use crate::config::{Config, Selection};
 use crate::connection::{Connection, Streams, Table};
 use crate::event::{Address, ConnectionId, End, Ending, Event, Nanos, Open, Segment};
 use crate::exchange::{Exchanges, Fact, Ids, Peer, Sink};
 use crate::protocol::conversation::Conversation;
-use crate::protocol::{Message, Status};
+use crate::protocol::{Message, Part, Status};
 use crate::stats::Stats;
 
 /// How often all connections are looked at for silence.
@@ -49,9 +52,11 @@ pub enum Command {
 pub struct Shard {
     table: Table<Box<Connection<Talk>>>,
     apart: Apart,
+    early: Early,
     ids: Ids,
     config: Arc<Config>,
     collector: Collector,
+    encrypted: Arc<Encrypted>,
     stats: Arc<Stats>,
     looked: Nanos,
     /// Bytes held of all connections, and the most that may be.
@@ -78,6 +83,8 @@ struct Talk {
     holds: u64,
     /// The number it is among the shard's holders with; 0 where it is not.
     listed: u64,
+    /// Whether records of it were lost: where nothing is open, nothing is said of its end.
+    blind: bool,
 }
 
 /// Where a shard's findings go; the caller empties both.
@@ -105,9 +112,11 @@ impl Shard {
         Self {
             table: Table::new(connections),
             apart: Apart::new(connections),
+            early: Early::default(),
             ids: Ids::new(index),
             config,
             collector: Collector::default(),
+            encrypted: Arc::default(),
             stats,
             looked: 0,
             held: 0,
@@ -124,6 +133,12 @@ impl Shard {
         Self { collector, ..self }
     }
 
+    /// Shares what is known of encrypted connections.
+    #[must_use]
+    pub fn sharing(self, encrypted: Arc<Encrypted>) -> Self {
+        Self { encrypted, ..self }
+    }
+
     /// How many connections it follows.
     pub fn connections(&self) -> usize {
         self.table.len()
@@ -132,7 +147,14 @@ impl Shard {
     /// Takes one event.
     pub fn take(&mut self, event: &Event<'_>, out: &mut Out<'_>) {
         match event {
-            Event::Open(open) => self.open(open, out),
+            Event::Open(open) => {
+                self.open(open, out);
+                if open.session.is_some() {
+                    let mut early = std::mem::take(&mut self.early);
+                    early.take(open.connection, |segment| self.segment(segment, out));
+                    self.early = early;
+                }
+            }
             Event::Segment(segment) => self.segment(segment, out),
             Event::End(end) => self.end(end, out),
             Event::Exec(_) | Event::Exit(_) => {}
@@ -152,19 +174,25 @@ impl Shard {
             self.stats.connection_unselected.add(1);
             return self.leave(id, open.time, out);
         }
+        if self.encrypted.has(id) {
+            // Introduced anew, as room was short: its bytes are not what was sent.
+            return self.leave(id, open.time, out);
+        }
         let again = self.apart.forget(id);
         let mut open = open.clone();
         if again && open.is_unix() {
             // Its offsets begin anew on this end only: they name no message on both.
             open.ends = None;
         }
+        let adopted = again || open.base != [0, 0] || !open.counts_from_start();
         let talk = Talk {
-            conversation: Conversation::new(again || open.base != [0, 0]),
+            conversation: Conversation::new(adopted, open.is_secure()),
             exchanges: Exchanges::default(),
             peer: None,
             held: 0,
             holds: 0,
             listed: 0,
+            blind: false,
         };
         let connection = Box::new(Connection::new(open, talk));
         if let Some((old, connection)) = self.table.insert(id, connection) {
@@ -202,6 +230,9 @@ impl Shard {
             stats.connection_lost_records.add(u64::from(segment.lost));
         }
         let Some(connection) = self.table.get(id) else {
+            if id.is_session() && !self.apart.knows(id) && self.early.keep(segment) {
+                return;
+            }
             if self.apart.met(id, segment.time, out.commands) {
                 stats.connection_unknown.add(1);
             }
@@ -215,6 +246,7 @@ impl Shard {
             open,
             ..
         } = &mut **connection;
+        state.blind |= segment.lost > 0;
         streams.get(segment.direction).push(segment, base, stats);
         let config = &self.config;
         let status = state.conversation.feed(
@@ -226,6 +258,19 @@ impl Shard {
         );
         if state.conversation.wants_whole() {
             out.commands.push(Command::Whole(id));
+        }
+        let encrypted = |message: &mut Message| matches!(message.part, Part::Encrypted(_));
+        if let Some(message) = self.messages.pop_if(encrypted)
+            && let Part::Encrypted(handshake) = message.part
+        {
+            let known = handshake.as_ref().and(state.conversation.role());
+            let seen = Seen {
+                open,
+                role: known.or(open.role),
+                process: segment.execution.process,
+                time: segment.time,
+            };
+            self.encrypted.insert(&seen, handshake, stats);
         }
         let mut sink = sink(&mut self.ids, out, stats);
         state.settle(open, &mut self.messages, &mut sink);
@@ -289,9 +334,14 @@ impl Shard {
                 open,
                 ..
             } = &mut **connection;
+            state.blind |= end.lost > 0;
             let over = state
                 .conversation
                 .end(end.ending, streams, &mut self.messages, stats);
+            if state.blind && state.exchanges.is_empty() {
+                // What is missing may have been what did not come.
+                self.messages.clear();
+            }
             let mut sink = sink(&mut self.ids, out, stats);
             state.settle(open, &mut self.messages, &mut sink);
             state.exchanges.end(end.ending, end.time, over, &mut sink);
@@ -299,6 +349,7 @@ impl Shard {
         }
         if end.ending == Ending::Gone {
             self.apart.forget(end.connection);
+            self.encrypted.handshakes.gone(end.connection);
             self.drop(end.connection, out);
         }
     }
@@ -309,6 +360,7 @@ impl Shard {
             return;
         }
         self.looked = now;
+        self.stats.connection_unbound.add(self.early.tick(now));
         let timeout = nanos(self.config.capture.exchange_timeout);
         let (mut stale, mut idle) = (Vec::new(), Vec::new());
         let mut sink = sink(&mut self.ids, out, &self.stats);
@@ -327,6 +379,11 @@ impl Shard {
                 stale.push(id);
             } else if over && unix {
                 idle.push(id);
+            }
+            if over && state.exchanges.is_empty() && !state.blind {
+                let messages = &mut self.messages;
+                state.conversation.time_out(streams, messages, &self.stats);
+                state.settle(open, messages, &mut sink);
             }
             if state.exchanges.is_empty() || silent < nanos(QUIET) {
                 continue;
@@ -397,6 +454,7 @@ impl Talk {
                     remote: open.remote.clone(),
                     role,
                     key: open.ends.map(|ends| ends.key(role)),
+                    shares_offsets: open.counts_from_start(),
                 })
             });
         }

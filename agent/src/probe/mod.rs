@@ -8,6 +8,7 @@ pub mod clock;
 pub mod kernel;
 pub mod object;
 pub mod ring;
+pub mod uprobe;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,8 @@ pub struct Probe {
     chain: Option<ProgramArray<MapData>>,
     hot: bool,
     logger: Option<EbpfLogger<Diagnostics>>,
+    /// Why no uprobe can be attached, where none can.
+    no_uprobes: Option<String>,
 }
 
 /// A program's hold on its tracepoint: dropped, it is detached, and stays loaded.
@@ -177,6 +180,7 @@ impl Probe {
             offsets: &kernel.offsets,
             shards,
             fallback: path == CapturePath::Syscall,
+            preemptible: kernel.version >= (6, 0),
             capture,
         };
         let btf = read_btf(&kernel.btf)?;
@@ -194,6 +198,7 @@ impl Probe {
             chain: None,
             hot: false,
             logger,
+            no_uprobes: None,
         };
         for &(program, tracepoint) in PROCESS.iter().chain(programs(path, kernel)) {
             probe
@@ -201,6 +206,7 @@ impl Probe {
                 .map_err(|e| kernel.explain(e))?;
         }
         probe.chain()?;
+        probe.load_uprobes();
         for &(program, tracepoint) in PROCESS {
             let link = probe.attach(program, tracepoint)?;
             probe.always.push(link);
@@ -292,6 +298,7 @@ impl Probe {
                 p.load(tracepoint, btf)
             }
             Program::RawTracePoint(p) => p.load(),
+            Program::UProbe(p) => p.load(),
             other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
         }
         .map_err(|error| anyhow!("load {name} for {tracepoint}: {}", in_brief(&error)))

@@ -22,6 +22,8 @@ pub struct Settings<'a> {
     pub shards: u32,
     /// Whether the fall-back path is used, which keeps its state in a map of its own.
     pub fallback: bool,
+    /// Whether a uprobe's program can be preempted by another run of it.
+    pub preemptible: bool,
     /// Sizes.
     pub capture: &'a Capture,
 }
@@ -49,15 +51,21 @@ pub fn load(settings: &Settings<'_>, btf: Option<&Btf>) -> Result<Ebpf> {
     } else {
         1
     };
+    let sessions = settings.capture.max_connections.min(MAX_SESSIONS);
+    let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
+    let preemptible = u32::from(settings.preemptible);
     let mut loader = EbpfLoader::new();
     loader
         .btf(btf)
         .override_global("OWN", &own, true)
         .override_global("OFFSETS", settings.offsets.as_slice(), true)
         .override_global("SHARDS", &settings.shards, true)
+        .override_global("PREEMPTIBLE", &preemptible, true)
         .override_global("MESSAGE_BYTES", &settings.capture.message_bytes, true)
         .map_max_entries("SCRATCH", cpus * 2)
+        .map_max_entries("PLAIN_SCRATCH", cpus * PLACES)
         .map_max_entries("SOCKETS", sockets)
+        .map_max_entries("SESSIONS", sessions)
         .map_max_entries("RING_0", size(0))
         .map_max_entries("RING_1", size(1))
         .map_max_entries("RING_2", size(2))
@@ -65,6 +73,10 @@ pub fn load(settings: &Settings<'_>, btf: Option<&Btf>) -> Result<Ebpf> {
     loader.load(OBJECT).context("load the kernel side")
 }
 
+/// TLS sessions that are followed at once.
+const MAX_SESSIONS: usize = 16_384;
+/// See `PLACES` of agent-ebpf/src/session.rs.
+const PLACES: u32 = 4;
 /// Smallest ring.
 const PAGE: u32 = 4096;
 

@@ -19,6 +19,8 @@ use crate::stats::Stats;
 #[derive(Debug)]
 pub struct Conversation {
     state: State,
+    /// Who this end is in the dialogue, once that is known.
+    role: Option<Role>,
     /// Whether its bytes are needed whole, and nobody was told yet.
     whole: bool,
 }
@@ -38,6 +40,8 @@ struct Undecided {
     refused: [bool; 2],
     /// Whether the connection was older than the agent: its first bytes may be any.
     adopted: bool,
+    /// Whether TLS protects its bytes.
+    secure: bool,
 }
 
 #[derive(Debug)]
@@ -49,13 +53,15 @@ struct Speaking {
 
 impl Conversation {
     /// A connection of which nothing is known but whether it was there before the agent
-    /// (`adopted`).
-    pub fn new(adopted: bool) -> Self {
+    /// (`adopted`), and whether TLS protects it (`secure`).
+    pub fn new(adopted: bool, secure: bool) -> Self {
         Self {
             state: State::Undecided(Undecided {
                 adopted,
+                secure,
                 ..Undecided::default()
             }),
+            role: None,
             whole: false,
         }
     }
@@ -67,10 +73,7 @@ impl Conversation {
 
     /// Who this end is in the dialogue, once that is known.
     pub fn role(&self) -> Option<Role> {
-        match &self.state {
-            State::Speaking(speaking) => Some(role(speaking.asks)),
-            _ => None,
-        }
+        self.role
     }
 
     /// What the parser holds, in bytes.
@@ -118,6 +121,7 @@ impl Conversation {
     ) -> Status {
         let asks = speaking.asks;
         self.whole = speaking.whole;
+        self.role = Some(role(asks));
         let mut status = Status::Stay;
         for direction in [asks, opposite(asks)] {
             if status == Status::Stay {
@@ -163,6 +167,14 @@ impl Conversation {
         match opposite(asks) {
             Direction::Egress => egress,
             Direction::Ingress => ingress,
+        }
+    }
+
+    /// Nothing has moved for the configured time-out, with no exchange open.
+    pub fn time_out(&mut self, streams: &mut Streams, out: &mut Vec<Message>, stats: &Stats) {
+        if let State::Speaking(speaking) = &mut self.state {
+            let stream = streams.get(speaking.asks);
+            speaking.parser.time_out(&mut Feed { stream, out, stats });
         }
     }
 
@@ -235,6 +247,7 @@ impl Undecided {
                         };
                         let setup = Setup {
                             role: role(asks),
+                            secure: self.secure,
                             config: Arc::clone(config),
                         };
                         return Decision::Speak(Speaking {

@@ -46,6 +46,7 @@ impl Protocol for Http1 {
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
             role: setup.role,
+            secure: setup.secure,
             keep: http::kept(&setup.config.limits),
             config: setup.config,
             request: Side::default(),
@@ -72,6 +73,8 @@ enum Asked {
 #[derive(Debug)]
 struct Dialogue {
     role: Role,
+    /// Whether TLS protects the bytes.
+    secure: bool,
     config: Arc<Config>,
     /// Bytes kept of a text.
     keep: usize,
@@ -332,7 +335,8 @@ impl Dialogue {
     fn take_head(&mut self, flow: Flow, length: usize, scan: &Scan, feed: &mut Feed<'_>) -> bool {
         let bytes = feed.stream.window().get(..length).unwrap_or_default();
         let bytes = scan.unfold(bytes);
-        let (role, config, stats) = (self.role, (&self.config.http, self.keep), feed.stats);
+        let role = (self.role, self.secure);
+        let (config, stats) = ((&self.config.http, self.keep), feed.stats);
         match flow {
             Flow::Request => {
                 let taken = head::request(&bytes, scan.lines, |head| {

@@ -34,6 +34,9 @@ macro_rules! registry {
 }
 
 registry! {
+    /// TLS: its hellos (RFC 8446, RFC 5246). First, as six bytes decide, which can begin no text and
+    /// no frame of HTTP/2: it would be longer than any may be before more was agreed on.
+    tls,
     /// HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112).
     http1,
     /// HTTP/2 (RFC 9113), and gRPC in it.
@@ -80,6 +83,8 @@ pub enum Verdict {
 pub struct Setup {
     /// Which side of the dialogue this end is.
     pub role: Role,
+    /// Whether TLS protects the bytes on their way.
+    pub secure: bool,
     /// The configuration.
     pub config: Arc<Config>,
 }
@@ -122,6 +127,9 @@ pub trait Parser: Send + std::fmt::Debug {
 
     /// Nothing has come for a while: ends what can only be seen to have ended by silence.
     fn quiet(&mut self, flow: Flow, feed: &mut Feed<'_>);
+
+    /// Nothing has come for the configured time-out, and no exchange is open.
+    fn time_out(&mut self, _feed: &mut Feed<'_>) {}
 
     /// What it costs to hold beyond itself, in bytes: 0 where few wait for an answer.
     fn weight(&self) -> usize;
@@ -264,6 +272,9 @@ pub enum Part {
     Fault(Fault),
     /// From here on the connection speaks something else (101, CONNECT): nothing more will come.
     Upgrade,
+    /// From here on the connection is ciphertext, with what its hellos agreed on where they were
+    /// seen: nothing more will come.
+    Encrypted(Option<Arc<tls::Handshake>>),
     /// The request's response cannot be told from others any more (bytes are missing).
     Abandon,
 }

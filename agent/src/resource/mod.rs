@@ -44,7 +44,7 @@ use crate::protocol::Attributes;
 use crate::span::Resource;
 use crate::stats::Stats;
 use crate::target::cache::Cache;
-use crate::target::runtime::Program;
+use crate::target::runtime::{Program, Runtime};
 use crate::target::{Processes, Snapshot};
 use lives::{Life, Lives, State};
 use look::{Answer, Looker, Question};
@@ -151,6 +151,15 @@ impl Resources {
         let life = self.life(pid, Nanos::MAX);
         let answered = life.answer.map(|answer| answer.program.multiplexes_threads);
         answered.or_else(|| Some(Program::by_name(&life.snapshot)?.multiplexes_threads))
+    }
+
+    /// The executable's name of whoever a process id meant at `at`, and what runs in it.
+    pub fn who(&self, pid: u32, at: Nanos) -> (String, Runtime) {
+        let life = self.life(pid, at);
+        let answered = life.answer.map(|answer| answer.program.runtime);
+        let named = || Some(Program::by_name(&life.snapshot)?.runtime);
+        let runtime = answered.or_else(named).unwrap_or_default();
+        (life.snapshot.exe_name().to_owned(), runtime)
     }
 
     /// Whether an answer may still come for the program that a process is now.

@@ -10,7 +10,7 @@ use super::{Resource, Span, SpanEvent, SpanKind, Status, semconv};
 use crate::config;
 use crate::event::{Address, Ending, Hole, Nanos, Role};
 use crate::exchange::{Exchange, Outcome, Peer};
-use crate::protocol::{Attribute, Attributes, Fault, Finish, Value, grpc};
+use crate::protocol::{Attribute, Attributes, Fault, Finish, Value};
 use crate::stats::Stats;
 use crate::trace::{Linked, RANDOM, SAMPLED};
 
@@ -135,11 +135,11 @@ impl Facts {
 /// The operation, and the attributes of request, response and connection beside the facts.
 fn gather(mut facts: Facts, exchange: Exchange, kind: SpanKind) -> (Cow<'static, str>, Attributes) {
     let mut request = *exchange.request;
-    let protocol = text(protocol_name(request.protocol));
-    facts.put(semconv::NETWORK_PROTOCOL_NAME, protocol);
+    let protocol = protocol_name(request.protocol);
+    facts.put(semconv::NETWORK_PROTOCOL_NAME, text(protocol));
     let partial = exchange.faults.contains(&Fault::Partial);
     let known = !partial || string(&request.attributes, semconv::URL_PATH).is_some();
-    let url = known && request.protocol != grpc::NAME;
+    let url = known && protocol == "http";
     sides(
         &mut facts,
         kind,
@@ -235,7 +235,7 @@ fn measures(facts: &mut Facts, exchange: &Exchange) {
             facts.put(key, Value::Int(bytes));
         }
     };
-    let http = exchange.request.protocol != grpc::NAME;
+    let http = protocol_name(exchange.request.protocol) == "http";
     if http {
         size(semconv::HTTP_REQUEST_BODY_SIZE, &exchange.request_end);
     }
@@ -575,6 +575,7 @@ mod tests {
                     remote: case.remote,
                     role: case.role,
                     key: None,
+                    shares_offsets: true,
                 }),
                 key: None,
                 request: Box::new(Request {
@@ -870,5 +871,40 @@ mod tests {
         assert_eq!(name(OTHER.into(), None), "HTTP");
         assert_eq!(name("GET".into(), None), "GET");
         assert_eq!(name("".into(), Some("/a".into())), "HTTP /a");
+    }
+
+    #[test]
+    fn a_handshake_that_failed() {
+        for (role, kind) in [
+            (Role::Client, SpanKind::Client),
+            (Role::Server, SpanKind::Server),
+        ] {
+            let mut linked = linked(Case {
+                request: &[("server.address", "shop.test")],
+                status: 500,
+                ..case(role)
+            });
+            linked.exchange.request.protocol = "tls";
+            linked.exchange.request.operation = "TLS handshake".into();
+            let response = linked.exchange.response.as_mut().expect("an alert");
+            response.attributes.clear();
+            for error in [&mut response.client_error, &mut response.server_error] {
+                *error = Some("handshake_failure".into());
+            }
+            let span = build(linked);
+            assert_eq!((&*span.name, span.kind), ("TLS handshake", kind));
+            assert_eq!(span.status, Status::Error("".into()));
+            for (key, value) in [
+                ("error.type", "handshake_failure"),
+                ("network.protocol.name", "tls"),
+                ("server.address", "shop.test"),
+                ("network.peer.address", "127.0.0.1"),
+                ("url.scheme", "-"),
+                ("url.full", "-"),
+                ("http.response.body.size", "-"),
+            ] {
+                assert_eq!(has(&span, key), value, "{key}");
+            }
+        }
     }
 }

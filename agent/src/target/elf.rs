@@ -80,7 +80,7 @@ fn sections(file: &File) -> Option<Vec<Section>> {
 /// `.go.buildinfo`: a magic, the pointer's size, flags; from Go 1.18 on the version stands inline
 /// as a varint length and text at offset 32 (debug/buildinfo). Before, there is a pointer to a
 /// string's header.
-fn go_version(bytes: &[u8], at: impl Fn(u64) -> Option<Vec<u8>>) -> Option<Box<str>> {
+pub(super) fn go_version(bytes: &[u8], at: impl Fn(u64) -> Option<Vec<u8>>) -> Option<Box<str>> {
     let rest = bytes.strip_prefix(b"\xff Go buildinf:")?;
     let flags = *rest.get(1)?;
     let text = if flags & 2 != 0 {

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub mod go;
+
 /// A tree that looks like /proc.
 pub struct Proc {
     /// Its root.

@@ -13,6 +13,8 @@
 
 pub mod cache;
 
+pub mod code;
+
 pub mod container;
 
 pub mod elf;
@@ -21,6 +23,11 @@ pub mod files;
 
 pub mod glob;
 
+pub mod image;
+pub mod mapped;
+
+pub mod pclntab;
+
 pub mod process;
 
 pub mod runtime;
@@ -28,6 +35,8 @@ pub mod runtime;
 pub mod scan;
 
 pub mod selection;
+
+pub mod tls;
 
 pub mod users;
 

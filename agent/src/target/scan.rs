@@ -289,6 +289,11 @@ impl Targets {
         self.selector.takes_all() || self.traced.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether no process is left out, whatever it is.
+    pub fn takes_all(&self) -> bool {
+        self.selector.takes_all()
+    }
+
     /// The processes behind it.
     pub fn processes(&self) -> &Arc<Processes> {
         &self.processes

@@ -89,6 +89,7 @@ impl Side {
             }),
             role: self.role,
             key: None,
+            shares_offsets: true,
         })
     }
 

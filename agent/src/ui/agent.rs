@@ -32,6 +32,7 @@ pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
         stop: stopped,
     })?;
     say(format_args!("stopped; {}", ended(&summary)));
+    summary.unread.iter().for_each(say);
     if args.verbose {
         say::write(&counters(&summary));
     }

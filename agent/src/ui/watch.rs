@@ -70,6 +70,7 @@ pub fn run(args: &WatchArgs, color: Color) -> Result<i32> {
     let (shown, filtered) = counts.read();
     let shown = shown.saturating_sub(unprinted);
     say::write(&(summary_line(shown, filtered, unprinted, &summary) + "\n"));
+    summary.unread.iter().for_each(say::say);
     let signal = *heard.lock().unwrap_or_else(PoisonError::into_inner);
     let lost = unprinted > 0 || summary.lost() > 0;
     Ok(exit_code(args, signal, shown, lost))

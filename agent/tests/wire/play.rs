@@ -8,6 +8,7 @@ use spantap::event::{
     Address, ConnectionId, Direction, End, Ending, Ends, Event, Execution, Open, Role, Segment,
 };
 use spantap::exchange::{Exchange, Fact, Outcome};
+use spantap::pipeline::encrypted::Encrypted;
 use spantap::pipeline::shard::{Out, Shard};
 use spantap::protocol::{Attribute, Value};
 use spantap::stats::Stats;
@@ -171,11 +172,33 @@ pub fn play_as_client(steps: &[Step]) -> Vec<Seen> {
     run(steps, Role::Client)
 }
 
+/// Plays steps to the serving end and says all that it saw: exchanges, and what is known of a
+/// connection that went on encrypted.
+pub fn play_to_text(steps: &[Step]) -> String {
+    let mut end = Player::new(Role::Server);
+    let encrypted = Arc::clone(&end.encrypted);
+    end.play(steps);
+    let mut text = Seen::text(&read(&end.facts));
+    if encrypted.has(ID) {
+        text += "encrypted\n";
+    }
+    if let Some(handshake) = encrypted.handshakes.get(ID) {
+        let mut attributes = Vec::new();
+        handshake.describe(&mut attributes);
+        for a in attributes {
+            let _ = writeln!(text, "  {} = {}", a.key, value(&a.value));
+        }
+        let _ = writeln!(text, "  offered {:?}", handshake.alpn_offered);
+    }
+    text
+}
+
 const ID: ConnectionId = ConnectionId(77);
 
 /// One end of one connection.
 struct Player {
     shard: Shard,
+    encrypted: Arc<Encrypted>,
     facts: Vec<Fact>,
     role: Role,
     offsets: [u64; 2],
@@ -186,16 +209,7 @@ struct Player {
 
 fn run(steps: &[Step], role: Role) -> Vec<Seen> {
     let mut end = Player::new(role);
-    for step in steps {
-        end.time += 10;
-        match step {
-            Step::End(ending) => end.ends(*ending),
-            step => end.moves(step),
-        }
-    }
-    // What is left open is shown as abandoned; its time-outs are tested elsewhere.
-    let now = end.time + 10;
-    end.with(|shard, out| shard.finish(now, out));
+    end.play(steps);
     read(&end.facts)
 }
 
@@ -205,8 +219,11 @@ impl Player {
         config.http.request_headers = vec!["x-note".into()];
         config.http.response_headers = vec!["x-note".into()];
         let stats = Arc::new(Stats::default());
+        let encrypted = Arc::new(Encrypted::default());
+        let shard = Shard::new(0, 16, Arc::new(config), stats);
         let mut end = Self {
-            shard: Shard::new(0, 16, Arc::new(config), stats),
+            shard: shard.sharing(Arc::clone(&encrypted)),
+            encrypted,
             facts: Vec::new(),
             role,
             offsets: [0; 2],
@@ -226,9 +243,24 @@ impl Player {
             ends: Some(Ends { own: 1, peer: 2 }),
             base: [0, 0],
             netns: 0,
+            session: None,
+            kernel_tls: false,
         };
         end.with(|shard, out| shard.take(&Event::Open(open), out));
         end
+    }
+
+    fn play(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.time += 10;
+            match step {
+                Step::End(ending) => self.ends(*ending),
+                step => self.moves(step),
+            }
+        }
+        // What is left open is shown as abandoned; its time-outs are tested elsewhere.
+        let now = self.time + 10;
+        self.with(|shard, out| shard.finish(now, out));
     }
 
     fn with(&mut self, act: impl FnOnce(&mut Shard, &mut Out<'_>)) {
@@ -250,7 +282,7 @@ impl Player {
             connection: ID,
             time: self.time,
             ending,
-            lost: 0,
+            lost: std::mem::take(&mut self.lost),
         };
         self.with(|shard, out| shard.take(&Event::End(end), out));
     }

@@ -80,6 +80,11 @@ impl Apart {
         true
     }
 
+    /// Whether it was left alone, or is waited for.
+    pub(super) fn knows(&mut self, id: ConnectionId) -> bool {
+        self.table.get(id).is_some()
+    }
+
     /// It is followed now, or gone; true if it had been met before.
     pub(super) fn forget(&mut self, id: ConnectionId) -> bool {
         self.table.remove(id).is_some()

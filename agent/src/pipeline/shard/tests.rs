@@ -53,6 +53,8 @@ impl Bench {
             ends: Some(Ends { own: 1, peer: 2 }),
             base,
             netns: 1,
+            session: None,
+            kernel_tls: false,
         }));
     }
 
@@ -165,9 +167,9 @@ fn ports_select() {
 fn what_nobody_knows_is_muted() {
     let mut bench = Bench::new(Config::default());
     bench.open(1, 80, [0, 0]);
-    bench.send(1, Direction::Ingress, 0, 1, b"\x16\x03\x01\x02\x00\x01");
+    bench.send(1, Direction::Ingress, 0, 1, b"\xff\xfb\x01\xff\xfb\x03");
     assert!(bench.commands.is_empty());
-    bench.send(1, Direction::Egress, 0, 2, b"\x16\x03\x03\x00\x7a\x02");
+    bench.send(1, Direction::Egress, 0, 2, b"\xff\xfd\x01\xff\xfd\x03");
     assert_eq!(bench.commands, [Command::Mute(ConnectionId(1))]);
     bench.send(1, Direction::Ingress, 6, 3, ASK);
     assert!(bench.facts.is_empty() && bench.commands.len() == 1);
@@ -593,4 +595,95 @@ fn stopping_closes_what_is_open() {
     };
     bench.shard.finish(99, &mut out);
     assert_eq!(bench.closed()[0].outcome, Outcome::Abandoned);
+}
+
+/// A client's hello that offers TLS 1.2, with nothing else in it.
+fn client_hello() -> Vec<u8> {
+    let mut hello = b"\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x03".to_vec();
+    hello.extend([7; 32]);
+    hello.extend(b"\x00\x00\x02\xc0\x2f\x01\x00");
+    hello
+}
+
+/// A server's hello of TLS 1.3.
+fn server_hello() -> Vec<u8> {
+    let mut hello = b"\x16\x03\x03\x00\x32\x02\x00\x00\x2e\x03\x03".to_vec();
+    hello.extend([8; 32]);
+    hello.extend(b"\x00\x13\x01\x00\x00\x06\x00\x2b\x00\x02\x03\x04");
+    hello
+}
+
+/// With kTLS the calls after the hellos carry plaintext: it is no HTTP without TLS.
+#[test]
+fn what_went_on_encrypted_is_never_taken_up_again() {
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 443, [0, 0]);
+    let (ask, answer) = (client_hello(), server_hello());
+    bench.send(1, Direction::Ingress, 0, 1, &ask);
+    assert!(bench.commands.is_empty());
+    bench.send(1, Direction::Egress, 0, 2, &answer);
+    assert_eq!(bench.commands, [Command::Mute(ConnectionId(1))]);
+    let counts = |bench: &Bench| {
+        let stats = &bench.stats;
+        (
+            stats.protocol_encrypted.get(),
+            stats.protocol_unrecognised.get(),
+        )
+    };
+    assert_eq!(counts(&bench), (1, 0));
+    let (asked, answered) = (ask.len() as u64, answer.len() as u64);
+    for (at, time) in [(0, 3), (27, 5_000_000_000)] {
+        bench.send(1, Direction::Ingress, asked + at, time, ASK);
+        bench.send(1, Direction::Egress, answered, time, ANSWER);
+    }
+    // Even where it was forgotten that it was left, and is introduced anew.
+    bench.shard.apart = Apart::new(4);
+    bench.send(1, Direction::Ingress, asked + 54, 9_000_000_000, ASK);
+    assert_eq!(
+        bench.commands.last(),
+        Some(&Command::Introduce(ConnectionId(1)))
+    );
+    bench.open(1, 443, [asked + 81, answered]);
+    assert_eq!(bench.commands.last(), Some(&Command::Mute(ConnectionId(1))));
+    bench.send(1, Direction::Ingress, asked + 81, 9_000_000_001, ASK);
+    assert_eq!(bench.shard.connections(), 0);
+    assert!(bench.facts.is_empty());
+    assert_eq!(counts(&bench), (1, 0));
+}
+
+#[test]
+fn a_handshake_that_nobody_answers_is_an_exchange() {
+    for how in ["closed", "silent", "lost"] {
+        let mut bench = Bench::new(Config::default());
+        bench.open(1, 443, [0, 0]);
+        bench.send(1, Direction::Egress, 0, 10, &client_hello());
+        assert!(bench.facts.is_empty());
+        if how == "silent" {
+            let now = nanos(Config::default().capture.exchange_timeout) + 20;
+            let mut out = Out {
+                facts: &mut bench.facts,
+                commands: &mut bench.commands,
+            };
+            bench.shard.tick(now.max(nanos(LOOK_EVERY) + 1), &mut out);
+        }
+        bench.take(&Event::End(End {
+            connection: ConnectionId(1),
+            time: 30,
+            ending: Ending::Eof,
+            lost: u32::from(how == "lost"),
+        }));
+        bench.take(&Event::End(End {
+            connection: ConnectionId(1),
+            time: 40,
+            ending: Ending::Gone,
+            lost: 0,
+        }));
+        let outcomes: Vec<_> = bench.closed().iter().map(|e| e.outcome).collect();
+        let expected: &[Outcome] = match how {
+            "closed" => &[Outcome::Broken(Ending::Eof)],
+            "silent" => &[Outcome::TimedOut],
+            _ => &[],
+        };
+        assert_eq!(outcomes, expected, "{how}");
+    }
 }

@@ -146,7 +146,7 @@ pub(super) struct Answer {
 /// What a request's head asks.
 pub(super) fn ask(
     head: &Head<'_>,
-    role: Role,
+    (role, secure): (Role, bool),
     config: (&config::Http, usize),
     stats: &Stats,
 ) -> (Request, Asked) {
@@ -158,7 +158,7 @@ pub(super) fn ask(
         method: Some(method),
         target: Some(target),
         version: if head.minor == 0 { "1.0" } else { "1.1" },
-        scheme: "http",
+        scheme: if secure { "https" } else { "http" },
     };
     let asked = match method {
         "HEAD" => Asked::Head,

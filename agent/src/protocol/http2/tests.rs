@@ -21,6 +21,7 @@ impl Bench {
     fn new() -> Self {
         let setup = Setup {
             role: Role::Server,
+            secure: false,
             config: Arc::default(),
         };
         Self {

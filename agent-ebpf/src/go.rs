@@ -1,0 +1,106 @@
+//! Go's crypto/tls, by the register calling convention (Go 1.17 and later): uprobes at places that
+//! agent/src/target/tls/go.rs names. A goroutine changes threads, so it is what is inside a call;
+//! there is no exit probe, as Go's stacks move.
+//!
+//! Source: crypto/tls/conn.go; the convention: cmd/compile/abi-internal.md.
+
+use agent_ebpf::abi::{EGRESS, INGRESS, habit};
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::macros::uprobe;
+use aya_ebpf::programs::ProbeContext;
+
+use crate::arch;
+use crate::maps::INSIDE;
+use crate::session::{self, Inside, Key, Unit};
+use crate::tls::{register, wanted};
+
+/// Entry of clientHandshake or serverHandshake: a session begins at this \*Conn.
+#[uprobe]
+pub fn go_begin(context: ProbeContext) -> u32 {
+    if let Some(pid_tgid) = wanted() {
+        let object = register(&context, arch::GO[0]);
+        session::begin(Key::new(object, pid_tgid));
+        enter(&context, pid_tgid, object, EGRESS);
+    }
+    0
+}
+
+/// Entry of (\*Conn).Read.
+#[uprobe]
+pub fn go_read(context: ProbeContext) -> u32 {
+    if let Some(pid_tgid) = wanted() {
+        let object = register(&context, arch::GO[0]);
+        let _ = session::get(Key::new(object, pid_tgid));
+        enter(&context, pid_tgid, object, INGRESS);
+    }
+    0
+}
+
+/// The copy to the application's buffer, its last act: (to, from, bytes).
+#[uprobe]
+pub fn go_read_copy(context: ProbeContext) -> u32 {
+    let Some(pid_tgid) = wanted() else { return 0 };
+    let _ = INSIDE.remove(Unit::goroutine(
+        register(&context, arch::GOROUTINE),
+        pid_tgid,
+    ));
+    // Read has put its first argument where its caller left room for it.
+    let at = register(&context, arch::FRAME).wrapping_add(16);
+    let mut object = 0u64;
+    // SAFETY: the helper checks the user address and writes only `object`.
+    let failed = unsafe {
+        bpf_probe_read_user(
+            core::ptr::addr_of_mut!(object).cast(),
+            8,
+            at as *const core::ffi::c_void,
+        )
+    };
+    if failed != 0 {
+        return 0;
+    }
+    let (from, count) = (
+        register(&context, arch::GO[1]),
+        register(&context, arch::GO[2]),
+    );
+    tell(object, INGRESS, from, count, pid_tgid);
+    0
+}
+
+/// A call of (\*Conn).writeRecordLocked by (\*Conn).Write: (conn, type, data, bytes).
+#[uprobe]
+pub fn go_write(context: ProbeContext) -> u32 {
+    let Some(pid_tgid) = wanted() else { return 0 };
+    let object = register(&context, arch::GO[0]);
+    enter(&context, pid_tgid, object, EGRESS);
+    let (data, count) = (
+        register(&context, arch::GO[2]),
+        register(&context, arch::GO[3]),
+    );
+    tell(object, EGRESS, data, count, pid_tgid);
+    0
+}
+
+#[inline(always)]
+fn enter(context: &ProbeContext, pid_tgid: u64, object: u64, way: u8) {
+    session::note(pid_tgid, habit::GO);
+    let inside = Inside {
+        object,
+        buffer: 0,
+        count_at: 0,
+        stack: 0,
+        way: way.into(),
+        pad: 0,
+    };
+    let unit = Unit::goroutine(register(context, arch::GOROUTINE), pid_tgid);
+    let _ = INSIDE.insert(unit, inside, 0);
+}
+
+#[inline(always)]
+fn tell(object: u64, way: u8, address: u64, count: u64, pid_tgid: u64) {
+    if count == 0 || count > i32::MAX as u64 {
+        return;
+    }
+    if let Some(session) = session::get(Key::new(object, pid_tgid)) {
+        session::tell(session, way.into(), address, count as u32, pid_tgid);
+    }
+}

@@ -1,0 +1,173 @@
+//! TLS libraries with the C calling convention: OpenSSL and its forks, GnuTLS. Uprobes at the places
+//! that agent/src/target/tls names; none is a return probe, and nothing of the process is changed.
+//!
+//! A call's bytes are told when it is left, with the number it says it moved: only then are they
+//! there (a read), and only then is it known how many of them were taken (a write that is partial,
+//! or tried again).
+
+use agent_ebpf::abi::{EGRESS, INGRESS, habit};
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
+use aya_ebpf::macros::uprobe;
+use aya_ebpf::programs::ProbeContext;
+
+use crate::arch;
+use crate::connection;
+use crate::maps::{INSIDE, SESSIONS, global};
+use crate::session::{self, Inside, Key, Unit};
+
+/// Entry of a function that gives plaintext to the application.
+#[uprobe]
+pub fn tls_read(context: ProbeContext) -> u32 {
+    enter(&context, INGRESS, 3)
+}
+
+/// Entry of a function that takes plaintext from it.
+#[uprobe]
+pub fn tls_write(context: ProbeContext) -> u32 {
+    enter(&context, EGRESS, 3)
+}
+
+/// The same, of one that says in its fifth argument where the count goes.
+#[uprobe]
+pub fn tls_write_ex2(context: ProbeContext) -> u32 {
+    enter(&context, EGRESS, 4)
+}
+
+/// Exit of one that returns how many bytes it moved.
+#[uprobe]
+pub fn tls_done(context: ProbeContext) -> u32 {
+    leave(register(&context, arch::RESULT) as i32, |_| None)
+}
+
+/// Exit of one that returns 1 and says elsewhere how many.
+#[uprobe]
+pub fn tls_done_ex(context: ProbeContext) -> u32 {
+    leave(register(&context, arch::RESULT) as i32, |inside| {
+        let mut count = 0u64;
+        // SAFETY: the helper checks the user address and writes only `count`.
+        unsafe {
+            bpf_probe_read_user(
+                core::ptr::addr_of_mut!(count).cast(),
+                8,
+                inside.count_at as *const _,
+            );
+        }
+        Some(count)
+    })
+}
+
+/// A session begins at this address.
+#[uprobe]
+pub fn tls_begin(context: ProbeContext) -> u32 {
+    if let Some(pid_tgid) = wanted() {
+        session::begin(Key::new(register(&context, arch::C[0]), pid_tgid));
+    }
+    0
+}
+
+/// The same, unless it is known.
+#[uprobe]
+pub fn tls_begin_once(context: ProbeContext) -> u32 {
+    if let Some(pid_tgid) = wanted() {
+        let key = Key::new(register(&context, arch::C[0]), pid_tgid);
+        if SESSIONS.get_ptr(key).is_none() {
+            session::begin(key);
+        }
+    }
+    0
+}
+
+/// What is at this address is a session no more.
+#[uprobe]
+pub fn tls_free(context: ProbeContext) -> u32 {
+    // SAFETY: no arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let _ = SESSIONS.remove(Key::new(register(&context, arch::C[0]), pid_tgid));
+    0
+}
+
+/// A library writes a record to what stands for its socket, which may be memory.
+#[uprobe]
+pub fn tls_bio_write(context: ProbeContext) -> u32 {
+    let Some(pid_tgid) = wanted() else { return 0 };
+    let Some(inside) = INSIDE.get_ptr(Unit::thread(pid_tgid)) else {
+        return 0;
+    };
+    // SAFETY: a map value, valid for the program's run.
+    let object = unsafe { (*inside).object };
+    if let Some(session) = SESSIONS.get_ptr(Key::new(object, pid_tgid)) {
+        // SAFETY: as above.
+        if unsafe { (*session).carrier } != 0 {
+            return 0;
+        }
+    }
+    session::note(pid_tgid, habit::MEMORY);
+    session::encrypts(object, register(&context, arch::C[1]), pid_tgid);
+    0
+}
+
+/// The current thread, where its process is traced.
+#[inline(always)]
+pub fn wanted() -> Option<u64> {
+    // SAFETY: no arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let tgid = (pid_tgid >> 32) as u32;
+    (tgid != global!(OWN) && connection::judge_process(tgid).passes()).then_some(pid_tgid)
+}
+
+/// A register of the probed program, by its offset.
+#[inline(always)]
+pub fn register(context: &ProbeContext, offset: u32) -> u64 {
+    // SAFETY: within the registers that the context is; the verifier checks the load.
+    unsafe {
+        core::ptr::read_volatile(
+            context
+                .as_ptr()
+                .cast::<u8>()
+                .add(offset as usize)
+                .cast::<u64>(),
+        )
+    }
+}
+
+#[inline(always)]
+fn enter(context: &ProbeContext, way: u8, count: usize) -> u32 {
+    let Some(pid_tgid) = wanted() else { return 0 };
+    session::note(pid_tgid, habit::C);
+    let inside = Inside {
+        object: register(context, arch::C[0]),
+        buffer: register(context, arch::C[1]),
+        count_at: register(context, arch::C[count]),
+        stack: register(context, arch::STACK),
+        way: way.into(),
+        pad: 0,
+    };
+    let _ = session::get(Key::new(inside.object, pid_tgid));
+    let _ = INSIDE.insert(Unit::thread(pid_tgid), inside, 0);
+    0
+}
+
+#[inline(always)]
+fn leave(result: i32, elsewhere: impl FnOnce(&Inside) -> Option<u64>) -> u32 {
+    // SAFETY: no arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let unit = Unit::thread(pid_tgid);
+    let Some(found) = INSIDE.get_ptr(unit) else {
+        return 0;
+    };
+    // SAFETY: a map value, valid for the program's run.
+    let inside = unsafe { *found };
+    let _ = INSIDE.remove(unit);
+    if result <= 0 {
+        return 0;
+    }
+    let count = elsewhere(&inside).unwrap_or(result as u64);
+    if count == 0 || count > i32::MAX as u64 {
+        return 0;
+    }
+    if let Some(session) = session::get(Key::new(inside.object, pid_tgid)) {
+        session::tell(session, inside.way, inside.buffer, count as u32, pid_tgid);
+    }
+    0
+}

@@ -1,0 +1,367 @@
+//! Puts probes into the TLS libraries of traced processes: looks at what a process has mapped when
+//! it appears and again from time to time (libraries are loaded late, too), has each file read once,
+//! and takes the probes away when nobody is left that maps it.
+//!
+//! Where every process is traced a file is probed for all, so that the next one that maps it is seen
+//! from its first byte. Where some are not, each traced process gets its own: the others pay nothing.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::fs::{self, File};
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use super::reader::{Arrival, Shared};
+use crate::probe::Probe;
+use crate::probe::uprobe::Uprobe;
+use crate::say::say;
+use crate::stats::Stats;
+use crate::target::image::Image;
+use crate::target::mapped::{self, Identity, Mapped};
+use crate::target::tls::{self, Plan};
+
+/// When a process is looked at after it appeared; then at intervals of the last.
+const LOOKS: [Duration; 9] = [
+    Duration::ZERO,
+    Duration::from_millis(4),
+    Duration::from_millis(12),
+    Duration::from_millis(40),
+    Duration::from_millis(120),
+    Duration::from_millis(400),
+    Duration::from_millis(1500),
+    Duration::from_secs(6),
+    Duration::from_secs(20),
+];
+/// Most files that are remembered, and probes that are held at once: each is a descriptor.
+const MAX_FILES: usize = 4096;
+const MAX_PROBES: usize = 32_768;
+/// The plan that is for a process alone: others' sockets are not memory.
+const BIO: &str = "openssl-bio";
+/// How long a file is probed that nobody maps any more.
+const LINGER: Duration = Duration::from_secs(60);
+/// Processes that wait to be looked at.
+const MAX_WAITING: usize = 65_536;
+
+/// Processes that came or went.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: Mutex<Vec<Arrival>>,
+    signal: Condvar,
+}
+
+impl Queue {
+    /// Adds one; false where too many wait.
+    pub fn push(&self, arrival: Arrival) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= MAX_WAITING {
+            return false;
+        }
+        waiting.push(arrival);
+        drop(waiting);
+        self.signal.notify_one();
+        true
+    }
+
+    /// Those there are, waited for at most so long.
+    fn take(&self, patience: Duration) -> Vec<Arrival> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut waiting, _) = self
+            .signal
+            .wait_timeout_while(waiting, patience, |waiting| waiting.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *waiting)
+    }
+}
+
+/// The thread's loop; returns when all is over, with every probe gone.
+///
+/// `met` is told once those who were there at first have been looked at.
+pub fn run(shared: &Shared, probe: &Arc<Mutex<Probe>>, proc: &Path, met: &mpsc::Sender<()>) {
+    let mut prober = Prober {
+        proc,
+        everyone: shared.targets.takes_all(),
+        probe,
+        stats: &shared.stats,
+        files: HashMap::new(),
+        processes: HashMap::from([(NOBODY, Process::new(Instant::now()))]),
+        due: BinaryHeap::new(),
+        held: 0,
+        said: false,
+    };
+    prober.prepare();
+    while !shared.stop.load(Ordering::Acquire) {
+        for arrival in shared.probing.take(prober.patience()) {
+            match arrival {
+                Arrival::Process(process) => prober.came(process),
+                Arrival::Gone(process) => prober.gone(process),
+            }
+        }
+        prober.look();
+        // Nobody may be waiting any more.
+        let _ = met.send(());
+    }
+}
+
+/// Where systems keep the libraries that short-lived programs use.
+const SYSTEM: [&str; 6] = [
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib64",
+    "/usr/lib",
+    "/lib64",
+    "/lib",
+];
+/// What they are called.
+const LIBRARIES: [&str; 2] = ["libssl.so.", "libgnutls.so."];
+
+/// Stands for the system itself among processes.
+const NOBODY: u32 = 0;
+/// Longest sleep, so that the end is seen.
+const NAP: Duration = Duration::from_millis(200);
+
+struct Prober<'a> {
+    proc: &'a Path,
+    /// Whether files are probed for all who map them.
+    everyone: bool,
+    probe: &'a Arc<Mutex<Probe>>,
+    stats: &'a Stats,
+    files: HashMap<Identity, Known>,
+    processes: HashMap<u32, Process>,
+    /// Who is to be looked at when; some are gone since.
+    due: BinaryHeap<Reverse<(Instant, u32)>>,
+    /// Probes there are.
+    held: usize,
+    /// Whether it was said that probes are refused.
+    said: bool,
+}
+
+/// What is in a file.
+struct Known {
+    plans: Arc<[Plan]>,
+    /// Its probes, where they are everyone's.
+    probes: Vec<Uprobe>,
+    /// Processes that map it.
+    users: usize,
+    /// When the last one went.
+    left: Instant,
+}
+
+/// A process, and how often it was looked at.
+struct Process {
+    looks: usize,
+    next: Instant,
+    /// The files it maps, with the probes that are its own.
+    files: HashMap<Identity, Vec<Uprobe>>,
+}
+
+impl Prober<'_> {
+    /// Probes the system's libraries before anybody maps them: who lives for milliseconds only could
+    /// not be met in time.
+    fn prepare(&mut self) {
+        if !self.everyone {
+            return;
+        }
+        let entries = SYSTEM.iter().filter_map(|folder| fs::read_dir(folder).ok());
+        for entry in entries.flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if !LIBRARIES.iter().any(|prefix| name.starts_with(prefix)) {
+                continue;
+            }
+            let path = entry.path();
+            let file = File::open(&path).ok();
+            let Some(file) = file.and_then(|f| Mapped::of(f, &path.to_string_lossy())) else {
+                continue;
+            };
+            // Nobody is its user, and nobody else lets go of it.
+            self.meet(NOBODY, &file);
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let next = self.due.peek().map_or(NAP, |Reverse((at, _))| {
+            at.saturating_duration_since(Instant::now())
+        });
+        next.min(NAP)
+    }
+
+    fn came(&mut self, process: u32) {
+        self.gone(process);
+        let next = Instant::now();
+        self.processes.insert(process, Process::new(next));
+        self.due.push(Reverse((next, process)));
+    }
+
+    fn gone(&mut self, process: u32) {
+        let Some(gone) = self.processes.remove(&process) else {
+            return;
+        };
+        for (identity, probes) in gone.files {
+            self.held = self.held.saturating_sub(probes.len());
+            if let Some(file) = self.files.get_mut(&identity) {
+                file.users = file.users.saturating_sub(1);
+                file.left = Instant::now();
+            }
+        }
+    }
+
+    /// Looks at those whose time has come, and lets go of what nobody maps.
+    fn look(&mut self) {
+        let now = Instant::now();
+        while let Some(&Reverse((at, process))) = self.due.peek()
+            && at <= now
+        {
+            self.due.pop();
+            let Some(known) = self.processes.get_mut(&process).filter(|p| p.next == at) else {
+                continue;
+            };
+            known.looks = known.looks.saturating_add(1);
+            let wait = LOOKS.get(known.looks).or(LOOKS.last());
+            let wait = wait.copied().unwrap_or(NAP);
+            known.next = now + wait;
+            self.due.push(Reverse((known.next, process)));
+            // Whoever is gone will be told of.
+            for file in mapped::files(self.proc, process).unwrap_or_default() {
+                self.meet(process, &file);
+            }
+        }
+        let held = &mut self.held;
+        self.files.retain(|_, file| {
+            let keep = file.users > 0 || now.saturating_duration_since(file.left) < LINGER;
+            if !keep {
+                *held = held.saturating_sub(file.probes.len());
+            }
+            keep
+        });
+    }
+
+    /// A process maps a file.
+    fn meet(&mut self, process: u32, file: &Mapped) {
+        let known = self.processes.get(&process);
+        if known.is_none_or(|known| known.files.contains_key(&file.identity)) {
+            return;
+        }
+        let plans = match self.files.get(&file.identity) {
+            Some(known) => Arc::clone(&known.plans),
+            None => match self.read(file) {
+                Some(plans) => plans,
+                None => return,
+            },
+        };
+        let mut own = Vec::new();
+        for plan in &*plans {
+            self.stats.probe_left_out.add(plan.left_out.len() as u64);
+            let everyone = self.everyone && plan.library != BIO;
+            if everyone && self.files.get(&file.identity).is_some_and(Known::is_probed) {
+                continue;
+            }
+            let scope = NonZeroU32::new(process).filter(|_| !everyone);
+            let probes = self.attach(file, plan, scope);
+            self.held = self.held.saturating_add(probes.len());
+            match self.files.get_mut(&file.identity) {
+                Some(known) if everyone => known.probes.extend(probes),
+                _ => own.extend(probes),
+            }
+        }
+        if let Some(known) = self.files.get_mut(&file.identity) {
+            known.users = known.users.saturating_add(1);
+        }
+        if let Some(known) = self.processes.get_mut(&process) {
+            known.files.insert(file.identity, own);
+        }
+    }
+
+    /// What is in a file that was not seen before.
+    fn read(&mut self, file: &Mapped) -> Option<Arc<[Plan]>> {
+        if self.files.len() >= MAX_FILES {
+            self.stats.probe_refused.add(1);
+            return None;
+        }
+        let image = file.file.try_clone().ok().and_then(Image::open);
+        let found = image.as_ref().map(tls::plans).unwrap_or_default();
+        let plans: Arc<[Plan]> = found
+            .into_iter()
+            .filter_map(|plan| {
+                plan.inspect_err(|reason| {
+                    self.stats.probe_unreadable.add(1);
+                    say(format_args!("TLS of {} is unread: {reason}", file.name));
+                })
+                .ok()
+            })
+            .collect();
+        let known = Known {
+            plans: Arc::clone(&plans),
+            probes: Vec::new(),
+            users: 0,
+            left: Instant::now(),
+        };
+        self.files.insert(file.identity, known);
+        Some(plans)
+    }
+
+    /// Probes all places of a plan, or none.
+    fn attach(&mut self, file: &Mapped, plan: &Plan, scope: Option<NonZeroU32>) -> Vec<Uprobe> {
+        if self.held.saturating_add(plan.sites.len()) > MAX_PROBES {
+            self.stats.probe_refused.add(1);
+            return Vec::new();
+        }
+        let path = file.path();
+        let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        let probes: Result<Vec<_>, _> = plan
+            .sites
+            .iter()
+            .map(|site| probe.attach_uprobe(&path, site, scope))
+            .collect();
+        drop(probe);
+        match probes {
+            Ok(probes) => {
+                self.stats.probe_attached.add(1);
+                probes
+            }
+            Err(error) => {
+                self.stats.probe_refused.add(1);
+                if !std::mem::replace(&mut self.said, true) {
+                    say(format_args!(
+                        "TLS of {} is unread: {error:#} (probe.refused counts more)",
+                        file.name
+                    ));
+                }
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl Process {
+    fn new(next: Instant) -> Self {
+        Self {
+            looks: 0,
+            next,
+            files: HashMap::new(),
+        }
+    }
+}
+
+impl Known {
+    fn is_probed(&self) -> bool {
+        !self.probes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_came_is_taken_in_order_and_waited_for_no_longer_than_said() {
+        let queue = Queue::default();
+        assert!(queue.take(Duration::from_millis(1)).is_empty());
+        queue.push(Arrival::Process(1));
+        queue.push(Arrival::Gone(1));
+        let taken = queue.take(Duration::from_secs(60));
+        assert_eq!(taken, [Arrival::Process(1), Arrival::Gone(1)]);
+    }
+}

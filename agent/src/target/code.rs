@@ -1,0 +1,410 @@
+//! Where in a function's code a uprobe is cheap and sees what it is for. The kernel emulates a few
+//! instructions and single-steps the rest, which costs some 17 times as much under virtualisation:
+//! [`entry`] and [`exits`] look for one of the few.
+//!
+//! Never true here: that a call passes a place twice or not at all. Code that cannot be followed is
+//! refused; ways that the processor never takes may be followed too, which only refuses more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess,
+    OpKind,
+};
+use smallvec::SmallVec;
+
+pub use iced_x86::Register;
+
+/// A place for a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Its virtual address.
+    pub address: u64,
+    /// The kernel does not emulate the instruction there.
+    pub stepped: bool,
+}
+
+/// The code of a function, or of the part of one that the compiler put elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// The virtual address of its first byte.
+    pub address: u64,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+/// What is around a function, for those that jump out of themselves.
+pub trait Program {
+    /// The function that holds this address.
+    fn body(&self, address: u64) -> Option<Body>;
+    /// Where a jump through the pointer at this address goes, if that is known for certain.
+    fn pointer(&self, slot: u64) -> Option<u64>;
+}
+
+/// Where to see a function's arguments: the first place that every call passes once, with `live`
+/// still as the caller left them. `None`: the code cannot be read.
+///
+/// Every instruction that the kernel emulates but the push and the nop is a branch, so the way there
+/// is straight.
+pub fn entry(body: &Body, live: &[Register]) -> Option<Place> {
+    let mut factory = InstructionInfoFactory::new();
+    let first = decoder(body, body.address)?.decode();
+    let start = probeable(body, &first).then_some(Place {
+        address: body.address,
+        stepped: !emulated(body, &first),
+    });
+    let again = targets(body);
+    for instruction in decoder(body, body.address)?.iter() {
+        let address = instruction.ip();
+        if instruction.is_invalid() || address != body.address && again.contains(&address) {
+            return start;
+        }
+        if emulated(body, &instruction) {
+            return Some(Place {
+                address,
+                stepped: false,
+            });
+        }
+        let kills = |register| writes(&mut factory, &instruction, register);
+        if instruction.flow_control() != FlowControl::Next || live.iter().copied().any(kills) {
+            return start;
+        }
+    }
+    start
+}
+
+/// Where to see a function's result in rax: for every way out one place that it passes once, after
+/// which rax is not written. Jumps out of the function are followed.
+pub fn exits(program: &dyn Program, body: Body) -> Result<Vec<Place>, String> {
+    let flow = Flow::trace(program, body)?;
+    let rets: Vec<u64> = flow.rets().collect();
+    if rets.is_empty() {
+        return Err("it never returns".to_owned());
+    }
+    let last = flow.settled();
+    let mut cheap: Vec<u64> = rets.iter().map(|&ret| flow.before(ret, &last)).collect();
+    cheap.sort_unstable();
+    cheap.dedup();
+    let chosen = if flow.once(&cheap) { cheap } else { rets };
+    let place = |address| {
+        let step = flow.steps.get(&address).filter(|step| step.probeable);
+        step.map(|step| Place {
+            address,
+            stepped: !step.emulated,
+        })
+    };
+    let places: Option<Vec<Place>> = chosen.into_iter().map(place).collect();
+    places.ok_or_else(|| "a return that cannot be probed".to_owned())
+}
+
+/// The functions that a function's code calls or jumps to, by address, its own parts left out;
+/// where it does so through a pointer in memory, what the pointer holds.
+pub fn callees(program: &dyn Program, body: &Body) -> Vec<u64> {
+    let mut found = Vec::new();
+    let Some(mut decoder) = decoder(body, body.address) else {
+        return found;
+    };
+    for instruction in decoder.iter() {
+        let target = match branch(&instruction) {
+            Some(target) => Some(target),
+            None => slot(&instruction).and_then(|slot| program.pointer(slot)),
+        };
+        let outside = target.filter(|&target| !body.holds(target));
+        found.extend(outside.filter(|target| !found.contains(target)));
+    }
+    found
+}
+
+/// Where a stub of the procedure linkage table at this address goes; `address` itself if it is none.
+pub fn through(program: &dyn Program, address: u64) -> u64 {
+    let stub = || {
+        let body = program.body(address)?;
+        let mut decoder = decoder(&body, address)?;
+        let mut instruction = decoder.decode();
+        if instruction.code() == Code::Endbr64 {
+            instruction = decoder.decode();
+        }
+        let jump = instruction.flow_control() == FlowControl::IndirectBranch;
+        program.pointer(slot(&instruction).filter(|_| jump)?)
+    };
+    stub().unwrap_or(address)
+}
+
+impl Body {
+    fn holds(&self, address: u64) -> bool {
+        self.at(address).is_some()
+    }
+
+    /// The bytes from an address on, never empty.
+    fn at(&self, address: u64) -> Option<&[u8]> {
+        let inner = usize::try_from(address.checked_sub(self.address)?).ok()?;
+        self.bytes.get(inner..).filter(|rest| !rest.is_empty())
+    }
+}
+
+/// One instruction of a function, as far as its way out matters.
+#[derive(Debug)]
+struct Step {
+    emulated: bool,
+    probeable: bool,
+    writes: bool,
+    ret: bool,
+    next: SmallVec<[u64; 2]>,
+}
+
+/// All ways from a function's beginning.
+#[derive(Debug)]
+struct Flow {
+    start: u64,
+    steps: BTreeMap<u64, Step>,
+    previous: BTreeMap<u64, SmallVec<[u64; 2]>>,
+}
+
+impl Flow {
+    fn trace(program: &dyn Program, body: Body) -> Result<Self, String> {
+        let start = body.address;
+        let mut bodies = vec![body];
+        let mut factory = InstructionInfoFactory::new();
+        let mut flow = Self {
+            start,
+            steps: BTreeMap::new(),
+            previous: BTreeMap::new(),
+        };
+        let mut ways = vec![start];
+        while let Some(at) = ways.pop() {
+            if flow.steps.contains_key(&at) {
+                continue;
+            }
+            if flow.steps.len() >= STEPS {
+                return Err("more code than is followed".to_owned());
+            }
+            if !bodies.iter().any(|body| body.holds(at)) {
+                let new = program.body(at).filter(|body| body.holds(at));
+                let new = new.ok_or_else(|| format!("a jump to {at:#x}, which is no function"))?;
+                if bodies.len() >= BODIES {
+                    return Err("jumps through too many functions".to_owned());
+                }
+                bodies.push(new);
+            }
+            let Some(body) = bodies.iter().find(|body| body.holds(at)) else {
+                return Err("no code".to_owned());
+            };
+            let step = step(program, &mut factory, body, at)?;
+            for &next in &step.next {
+                flow.previous.entry(next).or_default().push(at);
+                ways.push(next);
+            }
+            flow.steps.insert(at, step);
+        }
+        Ok(flow)
+    }
+
+    fn rets(&self) -> impl Iterator<Item = u64> {
+        let rets = self.steps.iter().filter(|(_, step)| step.ret);
+        rets.map(|(&at, _)| at)
+    }
+
+    /// From where on nothing writes rax on any way to a return.
+    fn settled(&self) -> BTreeSet<u64> {
+        let returning = self.leading(self.rets());
+        let writing = |at: &u64| self.steps.get(at).is_some_and(|step| step.writes);
+        let unsettled = self.leading(returning.iter().copied().filter(writing));
+        returning.difference(&unsettled).copied().collect()
+    }
+
+    /// These instructions and all from which a way leads to one of them.
+    fn leading(&self, to: impl Iterator<Item = u64>) -> BTreeSet<u64> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<u64> = to.collect();
+        while let Some(at) = open.pop() {
+            if found.insert(at) {
+                open.extend(self.previous.get(&at).into_iter().flatten());
+            }
+        }
+        found
+    }
+
+    /// The nearest emulated instruction before a return, through which alone it is reached and from
+    /// which on rax is settled; else the return.
+    fn before(&self, ret: u64, settled: &BTreeSet<u64>) -> u64 {
+        let mut at = ret;
+        for _ in 0..self.steps.len() {
+            let previous = self.previous.get(&at).map(SmallVec::as_slice);
+            let Some([one]) = previous.filter(|_| at != self.start) else {
+                return ret;
+            };
+            at = *one;
+            if !settled.contains(&at) {
+                return ret;
+            }
+            if self.steps.get(&at).is_some_and(|step| step.emulated) {
+                return at;
+            }
+        }
+        ret
+    }
+
+    /// Whether every way to a return passes exactly one of these places.
+    fn once(&self, places: &[u64]) -> bool {
+        // For each instruction, how many places a way to it may have passed, itself included, as
+        // bits: none, one, more.
+        const ONE: u8 = 2;
+        const MORE: u8 = 4;
+        let mut passed: BTreeMap<u64, u8> = BTreeMap::new();
+        let mut ways = vec![(self.start, 1)];
+        while let Some((at, counts)) = ways.pop() {
+            let own = if places.contains(&at) {
+                (counts << 1) & (ONE | MORE) | counts & MORE
+            } else {
+                counts
+            };
+            let old = passed.entry(at).or_default();
+            if *old | own != *old {
+                *old |= own;
+                let next = self.steps.get(&at).into_iter().flat_map(|step| &step.next);
+                ways.extend(next.map(|&next| (next, own)));
+            }
+        }
+        self.rets().all(|ret| passed.get(&ret) == Some(&ONE))
+    }
+}
+
+fn step(
+    program: &dyn Program,
+    factory: &mut InstructionInfoFactory,
+    body: &Body,
+    at: u64,
+) -> Result<Step, String> {
+    let mut decoder = decoder(body, at).ok_or("no code")?;
+    let instruction = decoder.decode();
+    if instruction.is_invalid() {
+        return Err(format!("no instruction at {at:#x}"));
+    }
+    let mut next = SmallVec::new();
+    let flow = instruction.flow_control();
+    let through = instruction.next_ip();
+    match flow {
+        FlowControl::Next => next.push(through),
+        // A call that is the last thing in the code does not return.
+        FlowControl::Call | FlowControl::IndirectCall | FlowControl::Interrupt => {
+            next.extend(Some(through).filter(|&through| body.holds(through)));
+        }
+        FlowControl::UnconditionalBranch => next.extend(branch(&instruction)),
+        FlowControl::ConditionalBranch => {
+            next.push(through);
+            next.extend(branch(&instruction).filter(|&to| to != through));
+        }
+        FlowControl::IndirectBranch => {
+            let to = slot(&instruction).and_then(|slot| program.pointer(slot));
+            next.push(to.ok_or_else(|| format!("an indirect jump at {at:#x}"))?);
+        }
+        FlowControl::Return | FlowControl::Exception => {}
+        FlowControl::XbeginXabortXend => return Err(format!("a transaction at {at:#x}")),
+    }
+    let branches = matches!(
+        flow,
+        FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
+    );
+    if branches && branch(&instruction).is_none() {
+        return Err(format!("a jump at {at:#x} that cannot be read"));
+    }
+    if flow == FlowControl::Next && !body.holds(through) {
+        return Err("code without an end".to_owned());
+    }
+    let calls = matches!(
+        flow,
+        FlowControl::Call | FlowControl::IndirectCall | FlowControl::Interrupt
+    );
+    Ok(Step {
+        emulated: emulated(body, &instruction),
+        probeable: probeable(body, &instruction),
+        writes: calls || writes(factory, &instruction, Register::RAX),
+        ret: flow == FlowControl::Return,
+        next,
+    })
+}
+
+/// Where the code's own jumps go.
+fn targets(body: &Body) -> Vec<u64> {
+    let jumps = |instruction: &Instruction| {
+        matches!(
+            instruction.flow_control(),
+            FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
+        )
+    };
+    let Some(mut decoder) = decoder(body, body.address) else {
+        return Vec::new();
+    };
+    let jumps = decoder.iter().filter(jumps);
+    jumps.filter_map(|jump| branch(&jump)).collect()
+}
+
+fn branch(instruction: &Instruction) -> Option<u64> {
+    let near = instruction.op_count() > 0 && instruction.op0_kind() == OpKind::NearBranch64;
+    near.then(|| instruction.near_branch64())
+}
+
+/// The pointer that an indirect call or jump goes through, where its address is fixed.
+fn slot(instruction: &Instruction) -> Option<u64> {
+    let indirect = matches!(
+        instruction.flow_control(),
+        FlowControl::IndirectBranch | FlowControl::IndirectCall
+    );
+    (indirect && instruction.is_ip_rel_memory_operand())
+        .then(|| instruction.ip_rel_memory_address())
+}
+
+fn writes(
+    factory: &mut InstructionInfoFactory,
+    instruction: &Instruction,
+    register: Register,
+) -> bool {
+    let used = factory.info(instruction).used_registers();
+    used.iter().any(|used| {
+        let writes = !matches!(
+            used.access(),
+            OpAccess::None | OpAccess::Read | OpAccess::CondRead
+        );
+        writes && used.register().full_register() == register.full_register()
+    })
+}
+
+/// Whether the kernel emulates an instruction: branch_setup_xol_ops and push_setup_xol_ops in
+/// arch/x86/kernel/uprobes.c (the push since 4.16). The longer nops are not on every kernel's list,
+/// and a prefix before a branch makes some refuse it.
+fn emulated(body: &Body, instruction: &Instruction) -> bool {
+    let bytes = body.at(instruction.ip()).unwrap_or_default();
+    match bytes.get(..instruction.len()) {
+        Some([0x50..=0x57 | 0x90] | [0x41, 0x50..=0x57]) => true,
+        Some([0xeb | 0x70..=0x7f, _]) => true,
+        Some([0xe8 | 0xe9, _, _, _, _]) => true,
+        Some([0x0f, 0x80..=0x8f, _, _, _, _]) => true,
+        _ => false,
+    }
+}
+
+/// Whether the kernel takes a probe there at all: is_prefix_bad in arch/x86/kernel/uprobes.c
+/// refuses segment overrides and LOCK. Others it refuses are not in programs' code.
+fn probeable(body: &Body, instruction: &Instruction) -> bool {
+    let bytes = body.at(instruction.ip()).unwrap_or_default();
+    let bytes = bytes.get(..instruction.len()).unwrap_or_default();
+    let prefixes = bytes.iter().take_while(|byte| {
+        matches!(
+            byte,
+            0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3
+        )
+    });
+    !instruction.is_invalid()
+        && !prefixes
+            .into_iter()
+            .any(|byte| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0xf0))
+}
+
+fn decoder(body: &Body, at: u64) -> Option<Decoder<'_>> {
+    let bytes = body.at(at)?;
+    Some(Decoder::with_ip(64, bytes, at, DecoderOptions::NONE))
+}
+
+/// Instructions followed from one function, and functions through which they lead.
+const STEPS: usize = 20_000;
+const BODIES: usize = 6;

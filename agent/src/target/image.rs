@@ -1,0 +1,554 @@
+//! An executable file as those who place probes need it: its functions by name, their code, and
+//! where an address lies in the file. Nothing is mapped and no large table is held whole: symbols
+//! and their names are read in windows, and everything has a limit.
+//!
+//! Layouts are those of the System V gABI, chapters 4 and 5, its x86-64 psABI, and for
+//! `.eh_frame_hdr` the LSB (Core, 10.6).
+//!
+//! Never true here: that a number of the file is believed without a look at what it points to.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use super::code::{Body, Program};
+
+/// An ELF file, 64 bits and little-endian, for x86-64 or AArch64.
+#[derive(Debug)]
+pub struct Image {
+    file: File,
+    x86_64: bool,
+    segments: Vec<Segment>,
+    sections: Vec<Section>,
+    cut: Cell<Option<&'static str>>,
+}
+
+/// A function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Function {
+    /// Where it begins: a virtual address of the file, before any relocation.
+    pub address: u64,
+    /// Its length in bytes, never 0.
+    pub size: u64,
+}
+
+/// A section that has bytes in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// `.text` and the like.
+    pub name: Box<str>,
+    /// Its virtual address, 0 where it is not loaded.
+    pub address: u64,
+    /// Its offset in the file, in bytes.
+    pub offset: u64,
+    /// Its length in bytes; all of it is within the file.
+    pub size: u64,
+    kind: u32,
+    link: u32,
+}
+
+/// What is loaded (PT_LOAD), and where the index of unwind entries is (PT_GNU_EH_FRAME).
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    kind: u32,
+    executable: bool,
+    address: u64,
+    offset: u64,
+    size: u64,
+}
+
+impl Image {
+    /// `None`: not such a file, or one whose headers point outside it.
+    pub fn open(file: File) -> Option<Self> {
+        let length = file.metadata().ok()?.len();
+        let header = Bytes(read(&file, 0, HEADER)?);
+        let ident = header.0.get(..6)?;
+        // Magic, ELFCLASS64, ELFDATA2LSB; ET_EXEC or ET_DYN.
+        if ident != b"\x7fELF\x02\x01" || !matches!(header.u16(16)?, 2 | 3) {
+            return None;
+        }
+        let x86_64 = match header.u16(18)? {
+            EM_X86_64 => true,
+            EM_AARCH64 => false,
+            _ => return None,
+        };
+        let segments = segments(&file, length, &header)?;
+        let sections = sections(&file, length, &header).unwrap_or_default();
+        Some(Self {
+            file,
+            x86_64,
+            segments,
+            sections,
+            cut: Cell::new(None),
+        })
+    }
+
+    /// Whether its code is x86-64's, the one kind that is read here.
+    pub fn x86_64(&self) -> bool {
+        self.x86_64
+    }
+
+    /// What a limit left unread so far, if anything: what was not found may be there.
+    pub fn cut(&self) -> Option<&'static str> {
+        self.cut.get()
+    }
+
+    /// A function by its symbol. Reads the whole tables: ask for many with [`Self::functions`].
+    pub fn function(&self, name: &str) -> Option<Function> {
+        self.functions(&[name]).first().copied().flatten()
+    }
+
+    /// Functions by their symbols, in the order asked for. `.symtab` is read only where `.dynsym`,
+    /// which holds what others link against, has none of them.
+    pub fn functions(&self, names: &[&str]) -> Vec<Option<Function>> {
+        let mut found = vec![None; names.len()];
+        for table in [SHT_DYNSYM, SHT_SYMTAB] {
+            // Linkers fold a name into the end of a longer one.
+            let wanted = |text: &[u8], offsets: &mut dyn FnMut(usize, usize)| {
+                for (index, name) in names.iter().enumerate() {
+                    if text.ends_with(name.as_bytes()) {
+                        offsets(text.len() - name.len(), index);
+                    }
+                }
+            };
+            self.symbols(table, &wanted, &mut |index, function| {
+                if let Some(slot) = found.get_mut(index).filter(|slot| slot.is_none()) {
+                    *slot = Some(function);
+                }
+            });
+            if found.iter().any(Option::is_some) {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Functions whose symbols `wanted` accepts, of both tables, each as often as it is named there.
+    /// Names that are folded into the end of longer ones are not offered.
+    pub fn matching(&self, wanted: impl Fn(&str) -> bool) -> Vec<(Box<str>, Function)> {
+        let mut found = Vec::new();
+        for table in [SHT_DYNSYM, SHT_SYMTAB] {
+            let names = std::cell::RefCell::new(Vec::<Box<str>>::new());
+            let accept = |text: &[u8], offsets: &mut dyn FnMut(usize, usize)| {
+                if let Some(text) = std::str::from_utf8(text).ok().filter(|text| wanted(text)) {
+                    let mut names = names.borrow_mut();
+                    offsets(0, names.len());
+                    names.push(text.into());
+                }
+            };
+            let mut hits = Vec::new();
+            self.symbols(table, &accept, &mut |index, function| {
+                hits.push((index, function));
+            });
+            let names = names.into_inner();
+            let named = hits
+                .into_iter()
+                .filter_map(|(index, function)| Some((names.get(index)?.clone(), function)));
+            found.extend(named);
+        }
+        found
+    }
+
+    /// The code of a function, if it is no longer than [`CODE`].
+    pub fn code(&self, function: Function) -> Option<Vec<u8>> {
+        if function.size > CODE {
+            self.cut.set(Some("a function's code"));
+            return None;
+        }
+        self.executable(function)
+            .then(|| self.read(function.address, function.size))?
+    }
+
+    /// The same, with where it is.
+    pub fn body_of(&self, function: Function) -> Option<Body> {
+        let bytes = self.code(function)?;
+        let address = function.address;
+        Some(Body { address, bytes })
+    }
+
+    /// Where an address lies in the file, as a uprobe wants it.
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
+        let (segment, inner) = self.load(address)?;
+        segment.offset.checked_add(inner)
+    }
+
+    /// A section by its name.
+    pub fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|section| &*section.name == name)
+    }
+
+    /// Exactly `length` bytes at an address that one segment holds.
+    pub fn read(&self, address: u64, length: u64) -> Option<Vec<u8>> {
+        let (segment, inner) = self.load(address)?;
+        let left = segment.size.checked_sub(inner)?;
+        if length > left.min(READ) {
+            return None;
+        }
+        read(&self.file, segment.offset.checked_add(inner)?, length)
+    }
+
+    /// The function that holds an address, named or not, by the unwind entries that nearly every
+    /// function has. A function that the compiler has split gives the part asked for.
+    pub fn around(&self, address: u64) -> Option<Function> {
+        let index = self.segments.iter().find(|s| s.kind == PT_GNU_EH_FRAME)?;
+        let head = Bytes(read(&self.file, index.offset, 12)?);
+        // Version 1, then the forms: count as udata4, table as datarel | sdata4.
+        if head.0.first() != Some(&1) || head.0.get(2..4) != Some(&[0x03, 0x3b]) {
+            return None;
+        }
+        let count = u64::from(head.u32(8)?);
+        if count.checked_mul(8)?.checked_add(12)? > index.size {
+            return None;
+        }
+        let pair = |n: u64| {
+            let pair = Bytes(read(&self.file, index.offset.checked_add(12 + n * 8)?, 8)?);
+            let place = |at| index.address.checked_add_signed(i64::from(pair.i32(at)?));
+            Some((place(0)?, place(4)?))
+        };
+        // The last entry that begins no later: `low` is the first that begins later.
+        let (mut low, mut high) = (0, count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if pair(middle)?.0 <= address {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let (begin, entry) = pair(low.checked_sub(1)?)?;
+        // Length, CIE pointer, then begin and size, taken for pcrel | sdata4: the begin proves it.
+        let words = Bytes(self.read(entry, 16)?);
+        let told = entry
+            .checked_add(8)?
+            .checked_add_signed(i64::from(words.i32(8)?))?;
+        let size = u64::from(words.u32(12)?);
+        let function = Function {
+            address: begin,
+            size,
+        };
+        (told == begin && address.checked_sub(begin)? < size && self.executable(function))
+            .then_some(function)
+    }
+
+    /// What a jump through the pointer at `slot` ends in, where that is a function of this file
+    /// that others link against: the slots of the procedure linkage table. `None` also where
+    /// another file may provide the function.
+    pub fn slot(&self, slot: u64) -> Option<Function> {
+        let dynamic = self.sections.iter().find(|s| s.kind == SHT_DYNSYM)?;
+        let relocations = self.sections.iter().filter(|s| s.kind == SHT_RELA);
+        for table in relocations {
+            let mut symbol = None;
+            self.windows(table, RELA, RELOCATIONS, "relocations", &mut |entry| {
+                // r_offset, then r_info: the symbol's index and the type.
+                let kind = entry.u32(8);
+                if entry.u64(0) == Some(slot) && matches!(kind, Some(GLOB_DAT | JUMP_SLOT)) {
+                    symbol = entry.u32(12);
+                }
+                symbol.is_none()
+            });
+            if let Some(symbol) = symbol {
+                let at = u64::from(symbol)
+                    .checked_mul(SYMBOL)?
+                    .checked_add(dynamic.offset)?;
+                let inside = at.checked_add(SYMBOL)? <= dynamic.offset.checked_add(dynamic.size)?;
+                let entry = Bytes(inside.then(|| read(&self.file, at, 24))??);
+                return self.symbol(&entry).map(|(_, function)| function);
+            }
+        }
+        None
+    }
+
+    fn load(&self, address: u64) -> Option<(&Segment, u64)> {
+        self.segments.iter().find_map(|segment| {
+            let inner = address.checked_sub(segment.address)?;
+            (segment.kind == PT_LOAD && inner < segment.size).then_some((segment, inner))
+        })
+    }
+
+    fn executable(&self, function: Function) -> bool {
+        self.load(function.address).is_some_and(|(segment, inner)| {
+            let fits = inner.checked_add(function.size);
+            segment.executable && function.size > 0 && fits.is_some_and(|end| end <= segment.size)
+        })
+    }
+
+    /// Walks the names of a symbol table, then its symbols. `wanted` is given each name and tells,
+    /// for each match, at which byte of it it begins and under which number it is to be `found`.
+    fn symbols(&self, kind: u32, wanted: Wanted<'_>, found: &mut dyn FnMut(usize, Function)) {
+        let Some(table) = self.sections.iter().find(|s| s.kind == kind) else {
+            return;
+        };
+        let names = usize::try_from(table.link).ok();
+        let Some(names) = names.and_then(|link| self.sections.get(link)) else {
+            return;
+        };
+        let mut numbers: HashMap<u32, usize> = HashMap::new();
+        self.strings(names, &mut |offset, text| {
+            wanted(text, &mut |inner, number| {
+                let at = u64::try_from(inner)
+                    .ok()
+                    .and_then(|n| offset.checked_add(n));
+                if let Some(at) = at.and_then(|at| u32::try_from(at).ok()) {
+                    numbers.insert(at, number);
+                }
+            });
+            numbers.len() < MATCHES || self.is_cut("matching symbols")
+        });
+        if numbers.is_empty() {
+            return;
+        }
+        let mut left = MATCHES;
+        self.windows(table, SYMBOL, SYMBOLS, "symbols", &mut |entry| {
+            let number = entry.u32(0).and_then(|name| numbers.get(&name));
+            if let Some((number, (_, function))) = number.zip(self.symbol(entry)) {
+                found(*number, function);
+                left -= 1;
+            }
+            left > 0 || self.is_cut("matching symbols")
+        });
+    }
+
+    /// A symbol's name and function, if it is one that is defined here and lies in code.
+    fn symbol(&self, entry: &Bytes<impl AsRef<[u8]>>) -> Option<(u32, Function)> {
+        let function = Function {
+            address: entry.u64(8)?,
+            size: entry.u64(16)?,
+        };
+        let kind = entry.0.as_ref().get(4)? & 0xf;
+        (kind == STT_FUNC && entry.u16(6)? != 0 && self.executable(function))
+            .then_some((entry.u32(0)?, function))
+    }
+
+    /// Each text of a string table with its offset, until `each` says no. Texts longer than
+    /// [`NAME`] are passed over.
+    fn strings(&self, table: &Section, each: &mut dyn FnMut(u64, &[u8]) -> bool) {
+        let size = self.within(table.size, STRINGS, "symbol names");
+        let mut done = 0;
+        let mut skipping = false;
+        while done < size {
+            let length = (size - done).min(WINDOW);
+            let Some(bytes) = read(&self.file, table.offset + done, length) else {
+                return;
+            };
+            let mut start = 0;
+            for end in memchr::memchr_iter(0, &bytes) {
+                let text = bytes.get(start..end).unwrap_or_default();
+                if !std::mem::take(&mut skipping) && !each(done + start as u64, text) {
+                    return;
+                }
+                start = end + 1;
+            }
+            if length < WINDOW {
+                return;
+            }
+            // The text that the window cuts is read again with the next, unless it fills one.
+            if bytes.len() - start > NAME {
+                skipping = true;
+                start = bytes.len();
+            }
+            done += start as u64;
+        }
+    }
+
+    /// Each entry of a table, until `each` says no.
+    fn windows(
+        &self,
+        table: &Section,
+        entry: u64,
+        limit: u64,
+        what: &'static str,
+        each: &mut dyn FnMut(&Bytes<&[u8]>) -> bool,
+    ) {
+        let size = self.within(table.size, limit * entry, what);
+        let window = WINDOW / entry * entry;
+        let mut done = 0;
+        while done < size {
+            let Some(bytes) = read(&self.file, table.offset + done, (size - done).min(window))
+            else {
+                return;
+            };
+            for entry in bytes.chunks_exact(usize::try_from(entry).unwrap_or(usize::MAX)) {
+                if !each(&Bytes(entry)) {
+                    return;
+                }
+            }
+            done += window;
+        }
+    }
+
+    fn within(&self, size: u64, limit: u64, what: &'static str) -> u64 {
+        if size > limit {
+            self.is_cut(what);
+        }
+        size.min(limit)
+    }
+
+    /// Notes that a limit was met; always false.
+    fn is_cut(&self, what: &'static str) -> bool {
+        self.cut.set(Some(what));
+        false
+    }
+}
+
+impl Program for Image {
+    fn body(&self, address: u64) -> Option<Body> {
+        self.body_of(self.around(address)?)
+    }
+
+    fn pointer(&self, slot: u64) -> Option<u64> {
+        self.slot(slot).map(|function| function.address)
+    }
+}
+
+/// Is given a name; tells where in it a match begins, and under which number to find it.
+type Wanted<'a> = &'a dyn Fn(&[u8], &mut dyn FnMut(usize, usize));
+
+/// Little-endian numbers at offsets that may be outside.
+struct Bytes<B>(B);
+
+impl<B: AsRef<[u8]>> Bytes<B> {
+    fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let end = at.checked_add(N)?;
+        self.0.as_ref().get(at..end)?.try_into().ok()
+    }
+
+    fn u16(&self, at: usize) -> Option<u16> {
+        self.array(at).map(u16::from_le_bytes)
+    }
+
+    fn u32(&self, at: usize) -> Option<u32> {
+        self.array(at).map(u32::from_le_bytes)
+    }
+
+    fn i32(&self, at: usize) -> Option<i32> {
+        self.array(at).map(i32::from_le_bytes)
+    }
+
+    fn u64(&self, at: usize) -> Option<u64> {
+        self.array(at).map(u64::from_le_bytes)
+    }
+}
+
+/// The program headers that matter here.
+fn segments(file: &File, length: u64, header: &Bytes<Vec<u8>>) -> Option<Vec<Segment>> {
+    let (entry, count) = (header.u16(54)?, header.u16(56)?);
+    if entry != PROGRAM_HEADER || count > MAX_SEGMENTS {
+        return None;
+    }
+    let table = read(
+        file,
+        header.u64(32)?,
+        u64::from(PROGRAM_HEADER) * u64::from(count),
+    )?;
+    let mut segments = Vec::new();
+    for entry in table.chunks_exact(PROGRAM_HEADER.into()).map(Bytes) {
+        let segment = Segment {
+            kind: entry.u32(0)?,
+            executable: entry.u32(4)? & 1 != 0,
+            offset: entry.u64(8)?,
+            address: entry.u64(16)?,
+            size: entry.u64(32)?,
+        };
+        if !matches!(segment.kind, PT_LOAD | PT_GNU_EH_FRAME) {
+            continue;
+        }
+        if segment.offset.checked_add(segment.size)? > length
+            || segment.address.checked_add(segment.size).is_none()
+        {
+            return None;
+        }
+        segments.push(segment);
+    }
+    Some(segments)
+}
+
+/// The section headers, at their indices; those without bytes in the file are empty.
+fn sections(file: &File, length: u64, header: &Bytes<Vec<u8>>) -> Option<Vec<Section>> {
+    let (entry, count) = (header.u16(58)?, header.u16(60)?);
+    if entry != SECTION_HEADER || count > MAX_SECTIONS {
+        return None;
+    }
+    let table = read(
+        file,
+        header.u64(40)?,
+        u64::from(SECTION_HEADER) * u64::from(count),
+    )?;
+    let headers = || table.chunks_exact(SECTION_HEADER.into()).map(Bytes);
+    let bytes = |entry: &Bytes<&[u8]>| {
+        let (offset, size) = (entry.u64(24)?, entry.u64(32)?);
+        let within = offset.checked_add(size)? <= length && entry.u32(4)? != SHT_NOBITS;
+        within.then_some((offset, size))
+    };
+    let names = headers().nth(header.u16(62)?.into())?;
+    let (offset, size) = bytes(&names)?;
+    let names = read(file, offset, size.min(SECTION_NAMES))?;
+    let section = |entry: Bytes<&[u8]>| {
+        let from = usize::try_from(entry.u32(0)?).ok()?;
+        let name = names.get(from..)?.split(|&byte| byte == 0).next()?;
+        let (offset, size) = bytes(&entry)?;
+        Some(Section {
+            name: std::str::from_utf8(name.get(..NAME).unwrap_or(name))
+                .ok()?
+                .into(),
+            kind: entry.u32(4)?,
+            address: entry.u64(16)?,
+            offset,
+            size,
+            link: entry.u32(40)?,
+        })
+    };
+    let empty = || Section {
+        name: "".into(),
+        kind: 0,
+        address: 0,
+        offset: 0,
+        size: 0,
+        link: 0,
+    };
+    Some(
+        headers()
+            .map(|e| section(e).unwrap_or_else(empty))
+            .collect(),
+    )
+}
+
+/// Exactly so many bytes of the file. No more than a limit below is ever asked for.
+fn read(file: &File, offset: u64, length: u64) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(length).ok()?];
+    file.read_exact_at(&mut bytes, offset).ok()?;
+    Some(bytes)
+}
+
+/// The longest code that is read, in bytes.
+pub const CODE: u64 = 64 * 1024;
+/// The most that [`Image::read`] gives at once, in bytes.
+const READ: u64 = 64 * 1024 * 1024;
+const WINDOW: u64 = 256 * 1024;
+/// The longest name looked at, in bytes; C++ and Rust have long ones.
+const NAME: usize = 16 * 1024;
+/// Chromium has half a million.
+const SYMBOLS: u64 = 4 * 1024 * 1024;
+const STRINGS: u64 = 512 * 1024 * 1024;
+const RELOCATIONS: u64 = 1024 * 1024;
+const MATCHES: usize = 4096;
+const MAX_SEGMENTS: u16 = 256;
+const MAX_SECTIONS: u16 = 8192;
+const SECTION_NAMES: u64 = 1024 * 1024;
+
+const HEADER: u64 = 64;
+const PROGRAM_HEADER: u16 = 56;
+const SECTION_HEADER: u16 = 64;
+const SYMBOL: u64 = 24;
+const RELA: u64 = 24;
+const EM_X86_64: u16 = 62;
+const EM_AARCH64: u16 = 183;
+const PT_LOAD: u32 = 1;
+const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+const SHT_SYMTAB: u32 = 2;
+const SHT_RELA: u32 = 4;
+const SHT_NOBITS: u32 = 8;
+const SHT_DYNSYM: u32 = 11;
+const STT_FUNC: u8 = 2;
+const GLOB_DAT: u32 = 6;
+const JUMP_SLOT: u32 = 7;
