@@ -237,14 +237,15 @@ fn www(folder: &Path, asks: &[&Ask]) -> Result<String> {
 }
 
 fn nginx(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
-    nginx_at(folder, &format!("127.0.0.1:{port}"), asks)
+    nginx_at(folder, &format!("listen 127.0.0.1:{port};"), asks)
 }
 
 fn nginx_h2(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
-    nginx_at(folder, &format!("127.0.0.1:{port} http2"), asks)
+    nginx_at(folder, &format!("listen 127.0.0.1:{port} http2;"), asks)
 }
 
-fn nginx_at(folder: &Path, listen: &str, asks: &[&Ask]) -> Result<Setup> {
+/// nginx; `listen` are the directives that say where.
+pub fn nginx_at(folder: &Path, listen: &str, asks: &[&Ask]) -> Result<Setup> {
     let root = www(folder, asks)?;
     let mut places = String::new();
     for status in [200, 201, 404, 500] {
@@ -253,7 +254,7 @@ fn nginx_at(folder: &Path, listen: &str, asks: &[&Ask]) -> Result<Setup> {
     }
     let server = format!(
         "server {{
-            listen {listen};
+            {listen}
             root {root};
             default_type text/plain;
             {places}
@@ -272,7 +273,6 @@ fn nginx_at(folder: &Path, listen: &str, asks: &[&Ask]) -> Result<Setup> {
 
 /// nginx in front of a server, with connections kept on both sides.
 pub fn nginx_proxy(folder: &Path, port: u16, behind: u16) -> Result<Setup> {
-    www(folder, &[])?;
     let server = format!(
         "upstream behind {{ server 127.0.0.1:{behind}; keepalive 8; }}
         server {{
@@ -288,8 +288,10 @@ pub fn nginx_proxy(folder: &Path, port: u16, behind: u16) -> Result<Setup> {
     nginx_with(folder, &server)
 }
 
-fn nginx_with(folder: &Path, server: &str) -> Result<Setup> {
+/// nginx with a server of any kind in its configuration.
+pub fn nginx_with(folder: &Path, server: &str) -> Result<Setup> {
     let place = folder.display();
+    fs::create_dir_all(folder.join("www/temporary"))?;
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {place}/www/temporary;\n"))
         .concat();
@@ -400,7 +402,8 @@ fn python_http(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
     )
 }
 
-fn gunicorn(folder: &Path, port: u16, name: &str, words: &[&str]) -> Result<Setup> {
+/// A Flask application under gunicorn.
+pub fn gunicorn(folder: &Path, port: u16, name: &str, words: &[&str]) -> Result<Setup> {
     flask(folder, port, name, words, "")
 }
 
@@ -471,7 +474,8 @@ fn java(folder: &Path, name: &str, path: &str, class: &str, port: u16) -> Result
         .arg(port.to_string()))
 }
 
-fn python_client(folder: &Path, script: &str, base: &str) -> Result<Setup> {
+/// A client of `apps/python`.
+pub fn python_client(folder: &Path, script: &str, base: &str) -> Result<Setup> {
     let (file, _) = install::app(&format!("python/{script}"))?;
     Ok(
         Setup::new("python-client", folder, install::python()?.join("python"))
@@ -480,7 +484,8 @@ fn python_client(folder: &Path, script: &str, base: &str) -> Result<Setup> {
     )
 }
 
-fn node_client(folder: &Path, kind: &str, base: &str) -> Result<Setup> {
+/// The client on Node, by one of its libraries.
+pub fn node_client(folder: &Path, kind: &str, base: &str) -> Result<Setup> {
     let script = install::node()?.join("client.js");
     Ok(Setup::new("node-client", folder, "node")
         .arg(script)

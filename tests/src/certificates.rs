@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
 
 /// PEM files.
 pub struct Certificates {
     /// Who is to be trusted.
     pub authority: PathBuf,
-    /// For 127.0.0.1 and localhost.
+    /// For localhost and [`ADDRESSES`].
     pub server: PathBuf,
     /// Its key.
     pub server_key: PathBuf,
@@ -25,6 +25,7 @@ impl Certificates {
     pub fn make(folder: &Path, name: &str) -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params
             .distinguished_name
             .push(rcgen::DnType::CommonName, name);
@@ -37,13 +38,17 @@ impl Certificates {
         let issue = |kind: &str, names: &[&str]| -> Result<(PathBuf, PathBuf)> {
             let names: Vec<String> = names.iter().map(|name| (*name).into()).collect();
             let key = KeyPair::generate()?;
-            let certificate = CertificateParams::new(names)?.signed_by(&key, &authority)?;
+            let mut params = CertificateParams::new(names)?;
+            // Python 3.13 and later take no certificate without.
+            params.use_authority_key_identifier_extension = true;
+            let certificate = params.signed_by(&key, &authority)?;
             Ok((
                 write(kind, &certificate.pem())?,
                 write(&format!("{kind}-key"), &key.serialize_pem())?,
             ))
         };
-        let (server, server_key) = issue("server", &["localhost", "127.0.0.1"])?;
+        let names = [&["localhost"], &ADDRESSES[..]].concat();
+        let (server, server_key) = issue("server", &names)?;
         let (client, client_key) = issue("client", &["client"])?;
         Ok(Self {
             authority: write("authority", &authority.pem())?,
@@ -54,3 +59,6 @@ impl Certificates {
         })
     }
 }
+
+/// Addresses of loopback that a server may have.
+pub const ADDRESSES: [&str; 4] = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"];

@@ -1,7 +1,7 @@
 //! Judges what a sink received against what is known to have happened: each known exchange must
 //! have exactly its spans, with the right fields and links, and nothing else may be there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::known::{Known, Origin, Party};
@@ -18,9 +18,27 @@ pub struct Score {
     pub parents: (usize, usize),
     /// Spans nobody expected.
     pub surplus: usize,
+    /// The same by who it was: side, `service.name`, HTTP version.
+    pub tallies: BTreeMap<(Kind, String, String), Tally>,
     /// What is wrong, a line each.
     pub problems: Vec<String>,
 }
+
+/// One program's spans of one side and version.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Expected.
+    pub expected: usize,
+    /// Found, with nothing wrong in them.
+    pub right: usize,
+    /// Received, those nobody expected too.
+    pub received: usize,
+    /// How they were read ([`READ_BY`]).
+    pub read: BTreeSet<String>,
+}
+
+/// The attribute that names the library out of which the plaintext of TLS was taken.
+pub const READ_BY: &str = "spantap.tls.library";
 
 impl Score {
     /// Spans expected.
@@ -50,7 +68,26 @@ impl Score {
             mine.1 += its.1;
         }
         self.surplus += other.surplus;
+        for (who, other) in other.tallies {
+            let tally = self.tallies.entry(who).or_default();
+            tally.expected += other.expected;
+            tally.right += other.right;
+            tally.received += other.received;
+            tally.read.extend(other.read);
+        }
         self.problems.extend(other.problems);
+    }
+
+    fn tally(&mut self, kind: Kind, service: String, version: String) -> &mut Tally {
+        self.tallies.entry((kind, service, version)).or_default()
+    }
+
+    fn receive(&mut self, span: &Span) -> &mut Tally {
+        let version = span.text("network.protocol.version").unwrap_or_default();
+        let tally = self.tally(span.kind, span.service(), version);
+        tally.received += 1;
+        tally.read.extend(span.text(READ_BY));
+        tally
     }
 }
 
@@ -93,6 +130,9 @@ pub fn judge<'a>(known: &[Known], spans: &'a [Span]) -> (Score, Vec<Pair<'a>>) {
     }
     let surplus = pool.left();
     score.surplus = surplus.len();
+    for span in &surplus {
+        score.receive(span);
+    }
     let lines = surplus
         .iter()
         .map(|span| format!("surplus: {}", span.line()));
@@ -136,12 +176,18 @@ impl<'a> Pool<'a> {
 
 fn count(score: &mut Score, known: &Known, pair: Pair<'_>) {
     let sides = [
-        (&known.client, pair.client, &mut score.client, "client"),
-        (&known.server, pair.server, &mut score.server, "server"),
+        (&known.client, pair.client, Kind::Client, "client"),
+        (&known.server, pair.server, Kind::Server, "server"),
     ];
     let what = format!("{} {}", known.method, known.target);
-    for (party, span, counts, side) in sides {
+    for (party, span, kind, side) in sides {
         let Some(party) = party else { continue };
+        let (service, version) = (party.service.clone(), known.version.into());
+        score.tally(kind, service, version).expected += 1;
+        let counts = match kind {
+            Kind::Client => &mut score.client,
+            _ => &mut score.server,
+        };
         counts.0 += 1;
         let Some(span) = span else {
             score
@@ -151,6 +197,8 @@ fn count(score: &mut Score, known: &Known, pair: Pair<'_>) {
         };
         counts.1 += 1;
         let faults = faults(known, span, party);
+        let tally = score.receive(span);
+        tally.right += usize::from(faults.is_empty());
         let lines = faults
             .into_iter()
             .map(|fault| format!("{what}, {side}: {fault}"));
@@ -343,17 +391,27 @@ impl Wrong<'_> {
             return;
         }
         self.int("server.port", known.port.into());
-        let address = span.text("server.address");
-        self.expect(address.is_some(), || "no server.address".into());
+        match &known.host {
+            Some(host) => self.text("server.address", host),
+            None => {
+                let address = span.text("server.address");
+                self.expect(address.is_some(), || "no server.address".into());
+            }
+        }
+        let scheme = known.scheme;
         let peer = if span.kind == Kind::Server {
-            self.text("url.scheme", "http");
+            self.text("url.scheme", scheme);
             let client = span.text("client.address");
             self.expect(client.is_some(), || "no client.address".into());
             known.client_port
         } else {
             let full = span.text("url.full").unwrap_or_default();
-            let fine = full.starts_with("http://") && full.ends_with(&known.target);
+            let place = full.strip_prefix(scheme).unwrap_or_default();
+            let fine = place.starts_with("://") && full.ends_with(&known.target);
             self.expect(fine, || format!("url.full is {full:?}"));
+            if let Some(address) = &known.address {
+                self.text("network.peer.address", address);
+            }
             Some(known.port)
         };
         if let Some(peer) = peer {
@@ -495,6 +553,8 @@ mod tests {
             ((1, 1), (1, 1), (2, 2))
         );
         assert!(pairs[0].client.is_some() && pairs[0].server.is_some());
+        let asker = &score.tallies[&(Kind::Client, "asker".into(), "1.1".into())];
+        assert_eq!((asker.expected, asker.right, asker.received), (1, 1, 1));
     }
 
     #[test]
@@ -509,6 +569,8 @@ mod tests {
         spans.extend(server);
         let (score, _) = judge(&[known()], &spans);
         assert_eq!((score.surplus, score.problems.len()), (1, 1));
+        let answerer = &score.tallies[&(Kind::Server, "answerer".into(), "1.1".into())];
+        assert_eq!((answerer.right, answerer.received), (1, 2));
         assert!(score.precision() < 100.0 && score.recall() >= 100.0);
     }
 

@@ -128,6 +128,12 @@ pub struct Known {
     pub server: Option<Party>,
     /// Where its trace comes from.
     pub origin: Origin,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// `server.address`, where the test cares.
+    pub host: Option<String>,
+    /// The server's IP address, where the test cares.
+    pub address: Option<String>,
     /// Whether its URL names another place than the one connected to (proxies), so that ports and
     /// addresses are not judged.
     pub elsewhere: bool,
@@ -157,6 +163,9 @@ impl Known {
             client: None,
             server: None,
             origin: Origin::Root,
+            scheme: "http",
+            host: None,
+            address: None,
             elsewhere: false,
             errors: [error(400), error(500)],
             least: Duration::ZERO,

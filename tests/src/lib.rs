@@ -14,6 +14,7 @@ pub mod install;
 pub mod known;
 pub mod process;
 pub mod program;
+pub mod report;
 pub mod run;
 pub mod sink;
 pub mod span;

@@ -1,7 +1,8 @@
 //! Runs cases one after the other, since they share a kernel, two cores and a clock; prints a line
 //! per case, what is wrong with each, and closing lines as `cargo test` has them.
 //! `cargo test -p spantap-tests --test live -- [--list] [--exact] [WORD…]` runs the cases whose name
-//! contains a word; `--dry` runs the programs without an agent and judges nothing.
+//! contains a word; `--dry` runs the programs without an agent and judges nothing; `--report=FILE`
+//! writes what each came to ([`crate::report`]).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::agent::{self, Agent};
 use crate::expect::{self, Score};
 use crate::known::{Known, Origin};
+use crate::report::Report;
 use crate::sink::Sink;
 use crate::span::{Kind, Span};
 
@@ -198,8 +200,11 @@ pub fn main(cases: Vec<Case>, gaps: &[Gap]) -> ExitCode {
             .for_each(|case| println!("{}: test", case.name));
         return ExitCode::SUCCESS;
     }
+    let mut gaps = gaps;
     if flag("--dry") {
         agent::set_dry();
+        // The programs themselves have none.
+        gaps = &[];
     }
     if let Err(error) = fit() {
         println!(
@@ -208,10 +213,19 @@ pub fn main(cases: Vec<Case>, gaps: &[Gap]) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    run(&wanted, total, gaps)
+    let path = arguments
+        .iter()
+        .find_map(|argument| argument.strip_prefix("--report="));
+    match Report::new(path.map(Path::new)) {
+        Ok(mut report) => run(&wanted, total, gaps, &mut report),
+        Err(error) => {
+            println!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn run(cases: &[Case], total: usize, gaps: &[Gap]) -> ExitCode {
+fn run(cases: &[Case], total: usize, gaps: &[Gap], report: &mut Report) -> ExitCode {
     let begun = Instant::now();
     println!("\nrunning {} tests", cases.len());
     println!(
@@ -222,7 +236,7 @@ fn run(cases: &[Case], total: usize, gaps: &[Gap]) -> ExitCode {
     let mut families: BTreeMap<&str, Duration> = BTreeMap::new();
     for case in cases {
         let start = Instant::now();
-        let mut score = play(case);
+        let mut score = play(case, report);
         if let Some((_, why)) = gaps.iter().find(|(name, _)| case.name.starts_with(name)) {
             let now = if score.problems.is_empty() {
                 " (passed this time)"
@@ -282,20 +296,21 @@ fn run(cases: &[Case], total: usize, gaps: &[Gap]) -> ExitCode {
     }
 }
 
-fn play(case: &Case) -> Score {
-    let mut stage = match Stage::new(&case.name) {
-        Ok(stage) => stage,
-        Err(error) => {
-            return Score {
-                problems: vec![format!("{error:#}")],
-                ..Score::default()
-            };
+fn play(case: &Case, report: &mut Report) -> Score {
+    let played = Stage::new(&case.name).map(|mut stage| {
+        if let Err(error) = (case.body)(&mut stage) {
+            stage.problem(format!("{error:#}"));
         }
-    };
-    if let Err(error) = (case.body)(&mut stage) {
-        stage.problem(format!("{error:#}"));
+        stage.score
+    });
+    let mut score = played.unwrap_or_else(|error| Score {
+        problems: vec![format!("{error:#}")],
+        ..Score::default()
+    });
+    if let Err(error) = report.add(&case.name, &score) {
+        score.problems.push(format!("{error:#}"));
     }
-    stage.score
+    score
 }
 
 fn row(name: &str, score: &Score, time: Duration) -> String {

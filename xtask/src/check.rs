@@ -321,6 +321,11 @@ const UNIT: &[&[&str]] = &[
 
 /// The tests of the whole system need root, the release build and one kernel for themselves.
 fn live(_: &Context) -> Result<Count> {
+    tests(&mut live_tests()?)
+}
+
+/// The command that runs them; what is added goes to the tests' own program after `--`.
+pub fn live_tests() -> Result<Command> {
     let agent = agent::build(true)?;
     let mut command = shell::cargo("test");
     command
@@ -331,7 +336,7 @@ fn live(_: &Context) -> Result<Count> {
         let runner = format!("CARGO_TARGET_{host}_UNKNOWN_LINUX_GNU_RUNNER");
         command.env(runner, "sudo --preserve-env --");
     }
-    tests(&mut command)
+    Ok(command)
 }
 
 /// Runs `cargo test` and counts; no test at all is a failure, not a success.

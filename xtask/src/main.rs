@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod deny;
 mod fuzz;
+mod matrix;
 mod shell;
 mod tidy;
 mod toolchain;
@@ -57,12 +58,15 @@ enum Task {
     ///
     /// The guest sees this machine's files, read-only, with a layer in memory above them: what is
     /// written there is gone at power-off. Without COMMAND the matrix runs: on each kernel,
-    /// `spantap doctor` and one traced HTTP scenario (tests/vm/scenario.sh).
+    /// `spantap doctor`, and HTTP traced in the clear, over OpenSSL and over Go's TLS
+    /// (tests/vm/scenario.sh).
     #[command(after_help = "Examples:
   cargo xtask vm                         the matrix: every kernel, doctor and scenario
   cargo xtask vm -k 5.10 'uname -r'      one command on one kernel
   cargo xtask vm --icount 'COMMAND'      guest time counts instructions: repeats within 1 %")]
     Vm(vm::Vm),
+    /// Run the matrix of TLS and HTTP: real programs on this kernel; the table goes to docs/matrix.md.
+    Matrix(matrix::Matrix),
     /// Measure what tracing costs; tables go to docs/performance.md.
     Bench(bench::Bench),
     /// Fuzz the parsers (cargo-fuzz on nightly) for some seconds each.
@@ -87,6 +91,7 @@ fn run(flags: Flags) -> Result<ExitCode> {
         Task::Test(test) => test.go(),
         Task::Tidy => tidy::go().map(|()| ExitCode::SUCCESS),
         Task::Vm(vm) => vm.go(),
+        Task::Matrix(matrix) => matrix.go(),
         Task::Bench(bench) => bench.go().map(|()| ExitCode::SUCCESS),
         Task::Fuzz(fuzz) => fuzz.go().map(|()| ExitCode::SUCCESS),
     }

@@ -1,4 +1,5 @@
-// Command go-app is a server and a client on Go's net/http, as plain as they come.
+// Command go-app is a server and a client on Go's net/http, as plain as they come. The server
+// speaks TLS where the environment has TLS_CERT and TLS_KEY.
 //
 //	go-app server PORT [PEER]
 //	go-app client BASE
@@ -25,7 +26,12 @@ func main() {
 		peer = os.Args[3]
 	}
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { serve(w, r, peer) })
-	fmt.Println(http.ListenAndServe("127.0.0.1:"+os.Args[2], nil))
+	address, certificate := "127.0.0.1:"+os.Args[2], os.Getenv("TLS_CERT")
+	if certificate != "" {
+		fmt.Println(http.ListenAndServeTLS(address, certificate, os.Getenv("TLS_KEY"), nil))
+	} else {
+		fmt.Println(http.ListenAndServe(address, nil))
+	}
 }
 
 func serve(w http.ResponseWriter, r *http.Request, peer string) {

@@ -1,9 +1,11 @@
 //! `live-hyper server PORT`: a server on hyper; `live-hyper client BASE`: a client on reqwest;
-//! `server2` and `client2`: the same by HTTP/2, without TLS and without asking.
+//! `server2` and `client2`: the same by HTTP/2, without asking whether the peer speaks it. The server
+//! speaks TLS where the environment has TLS_CERT and TLS_KEY, the client where BASE says https.
 //! As plain as such programs come; the tests trace them like any other.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -11,9 +13,11 @@ use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use spantap_tests::client::parse;
 use spantap_tests::known::Ask;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader};
+use tokio_rustls::TlsAcceptor;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -29,22 +33,52 @@ async fn main() -> Result<()> {
 
 async fn serve(port: u16, two: bool) -> Result<()> {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let tls = acceptor(two)?;
     loop {
         let (stream, _) = listener.accept().await?;
-        let service = hyper::service::service_fn(answer);
+        let tls = tls.clone();
         tokio::spawn(async move {
-            let stream = TokioIo::new(stream);
             // A client that goes away is its own business.
-            let _ = if two {
-                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .serve_connection(stream, service)
-                    .await
-            } else {
-                hyper::server::conn::http1::Builder::new()
-                    .serve_connection(stream, service)
-                    .await
+            let _ = match tls {
+                Some(tls) => converse(tls.accept(stream).await?, two).await,
+                None => converse(stream, two).await,
             };
+            anyhow::Ok(())
         });
+    }
+}
+
+/// TLS with the certificate in the environment, if one is there, for one version of HTTP.
+fn acceptor(two: bool) -> Result<Option<TlsAcceptor>> {
+    let Some(certificate) = std::env::var_os("TLS_CERT") else {
+        return Ok(None);
+    };
+    let key = std::env::var_os("TLS_KEY").context("TLS_CERT without TLS_KEY")?;
+    let certificate = CertificateDer::from_pem_file(certificate)?;
+    let key = PrivateKeyDer::from_pem_file(key)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    config.alpn_protocols = vec![if two { "h2" } else { "http/1.1" }.into()];
+    Ok(Some(Arc::new(config).into()))
+}
+
+async fn converse<S>(stream: S, two: bool) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(answer);
+    let stream = TokioIo::new(stream);
+    if two {
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(stream, service)
+            .await
+    } else {
+        hyper::server::conn::http1::Builder::new()
+            .serve_connection(stream, service)
+            .await
     }
 }
 
@@ -113,9 +147,11 @@ async fn client(base: &str, two: bool) -> Result<()> {
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy();
-    if two {
-        builder = builder.http2_prior_knowledge();
-    }
+    builder = if two {
+        builder.http2_prior_knowledge()
+    } else {
+        builder.http1_only()
+    };
     let client = builder.build()?;
     println!("ready");
     let mut lines = BufReader::new(tokio::io::stdin()).lines();

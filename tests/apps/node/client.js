@@ -1,8 +1,11 @@
-// node client.js http|fetch|h2 BASE: one request per line read, on kept connections.
-const http = require('http')
+// node client.js http|fetch|h2 BASE[,BASE…]: one request per line read, on kept connections to the
+// first; BURST: many at once, at most eight to each.
 const readline = require('readline')
-const [kind, base] = process.argv.slice(2)
-const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
+const [kind, places] = process.argv.slice(2)
+const bases = places.split(',')
+const base = bases[0]
+const http = require(base.startsWith('https:') ? 'https' : 'http')
+const agent = new http.Agent({ keepAlive: true, maxSockets: 8 })
 
 function parse(line) {
   const [method, target, size, ...rest] = line.split('\t')
@@ -15,7 +18,7 @@ function parse(line) {
   return { method, target, body, headers, chunked: rest.includes('chunked'), close: rest.includes('close') }
 }
 
-function byHttp(ask) {
+function byHttp(ask, base = bases[0]) {
   return new Promise((resolve, reject) => {
     const headers = { ...ask.headers }
     if (ask.body !== undefined && !ask.chunked) headers['content-length'] = ask.body.length
@@ -59,18 +62,19 @@ function byHttp2(ask) {
   })
 }
 
-async function burst(ask) {
-  const all = [...ask.body].map((_, at) => byHttp2({ method: 'GET', target: `${ask.target}/${at}` }))
+const makes = { http: byHttp, fetch: byFetch, h2: byHttp2 }
+
+async function make(ask) {
+  if (ask.method !== 'BURST') return makes[kind](ask)
+  const all = [...ask.body].map((_, at) => makes[kind]({ method: 'GET', target: `${ask.target}/${at}` }, bases[at % bases.length]))
   return `200 ${(await Promise.all(all)).length}`
 }
-
-const makes = { http: byHttp, fetch: byFetch, h2: (ask) => ask.method === 'BURST' ? burst(ask) : byHttp2(ask) }
 
 async function main() {
   console.log('ready')
   for await (const line of readline.createInterface({ input: process.stdin })) {
     try {
-      console.log(await makes[kind](parse(line)))
+      console.log(await make(parse(line)))
     } catch (error) {
       console.log(`error ${error} ${error.cause || ''}`)
     }

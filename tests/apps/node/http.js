@@ -1,4 +1,6 @@
-// node http.js PORT [PEER] [h2]: a server on Node's own http module, or http2 without TLS.
+// node http.js PORT [PEER] [h2]: a server on Node's own http module, or http2; over TLS where the
+// environment has TLS_CERT and TLS_KEY.
+const fs = require('fs')
 const http = require('http')
 const [port, peer, kind] = process.argv.slice(2)
 
@@ -32,5 +34,12 @@ function serve(request, response) {
   }
 }
 
-const library = kind === 'h2' ? require('http2') : http
-library.createServer(serve).listen(Number(port), '127.0.0.1')
+const { TLS_CERT, TLS_KEY } = process.env
+const create = {
+  http: () => http.createServer(serve),
+  h2: () => require('http2').createServer(serve),
+  https: (files) => require('https').createServer(files, serve),
+  h2s: (files) => require('http2').createSecureServer(files, serve)
+}
+const files = TLS_CERT && { cert: fs.readFileSync(TLS_CERT), key: fs.readFileSync(TLS_KEY) }
+create[(kind || 'http') + (files ? 's' : '')](files).listen(Number(port), '127.0.0.1')

@@ -1,5 +1,7 @@
-"""aio_server.py PORT [PEER]: a server on aiohttp."""
+"""aio_server.py PORT [PEER]: a server on aiohttp; over TLS where the environment has TLS_CERT and TLS_KEY."""
 import asyncio
+import os
+import ssl
 import sys
 
 import aiohttp
@@ -58,4 +60,8 @@ app.router.add_delete('/item/{tag}', item)
 app.router.add_get('/status/{code}/{tag}', status)
 app.router.add_get('/slow/{delay}/{tag}', slow)
 app.router.add_get('/call/{tag}', call)
-web.run_app(app, host='127.0.0.1', port=int(sys.argv[1]), print=None)
+tls = None
+if 'TLS_CERT' in os.environ:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(os.environ['TLS_CERT'], os.environ['TLS_KEY'])
+web.run_app(app, host='127.0.0.1', port=int(sys.argv[1]), ssl_context=tls, print=None)

@@ -12,7 +12,7 @@ mod load;
 mod receiver;
 mod server;
 mod steady;
-mod table;
+pub mod table;
 mod traced;
 
 use anyhow::{Context as _, Result, bail};

@@ -9,7 +9,8 @@ mod guest;
 mod image;
 mod kernel;
 
-use std::process::ExitCode;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,7 +18,7 @@ use clap::Args;
 
 pub use guest::Guest;
 
-use crate::check::Count;
+use crate::check::{self, Count};
 use crate::shell::{self, say};
 use crate::{agent, toolchain};
 
@@ -83,10 +84,14 @@ impl Vm {
 /// On each kernel: `spantap doctor`, then tests/vm/scenario.sh on every path the kernel has.
 pub fn matrix(kernels: &[&str]) -> Result<Count> {
     let agent = agent::build(true)?;
+    let go_app = go_app()?;
     let mut count = Count::default();
     for kernel in kernels {
         let mut guest = Guest::new(kernel);
-        guest.env = vec![("SPANTAP_BIN".to_owned(), agent.display().to_string())];
+        guest.env = vec![
+            ("SPANTAP_BIN".to_owned(), agent.display().to_string()),
+            ("GO_APP".to_owned(), go_app.display().to_string()),
+        ];
         guest.shown = false;
         // Old verifiers take a minute for the largest program, and longer on a busy machine.
         guest.limit = Duration::from_secs(600);
@@ -106,6 +111,21 @@ pub fn matrix(kernels: &[&str]) -> Result<Count> {
         }
     }
     Ok(count)
+}
+
+/// The program that speaks TLS by Go's own library.
+fn go_app() -> Result<PathBuf> {
+    if !shell::works("go", "version") {
+        shell::install(&["golang-go"], "vm")?;
+    }
+    let file = check::kept("vm")?.join("go-app");
+    let mut command = Command::new("go");
+    command
+        .args(["build", "-buildvcs=false", "-o"])
+        .arg(&file)
+        .current_dir(shell::workspace().join("tests/apps/go"));
+    shell::run(&mut command)?;
+    Ok(file)
 }
 
 /// The doctor must be right about this kernel; then the scenario must agree.
