@@ -255,7 +255,7 @@ pub enum Fault {
     Suspicious(&'static str),
     /// The bytes stopped making sense; the parser resynchronises.
     Malformed(&'static str),
-    /// Fields of a head are not known: they point to what was said before the agent came.
+    /// Fields of a head are not known: they point to what was not seen.
     Partial,
 }
 

@@ -22,7 +22,9 @@ pub use self::names::{Version, cipher};
 
 use self::hello::{ClientHello, MAX_HELLO, ServerHello};
 use self::record::{CLIENT_HELLO, HEAD, Kind, Read, Read2, SERVER_HELLO, V2};
-use super::{Attributes, Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Request};
+use super::{
+    Attributes, Fault, Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Request,
+};
 use super::{Response, Setup, Status, Value, Verdict};
 use crate::connection::Mark;
 
@@ -168,7 +170,7 @@ impl Dialogue {
                 };
             }
             Read::Not if flow == Flow::Response && !begun => {
-                return self.fail(NOT_TLS.into(), feed.stream.mark(0), feed);
+                return self.fail(flow, NOT_TLS.into(), feed.stream.mark(0), feed);
             }
             Read::Not => return self.nonsense(feed),
         };
@@ -189,7 +191,7 @@ impl Dialogue {
                 };
                 if level == FATAL {
                     let at = feed.stream.mark(HEAD + 1);
-                    return self.fail(names::alert(alert), at, feed);
+                    return self.fail(flow, names::alert(alert), at, feed);
                 }
             }
             // An alert that is longer is encrypted, and so is all that follows the server's change.
@@ -315,9 +317,21 @@ impl Dialogue {
         false
     }
 
-    /// The handshake failed at `at`, for this reason.
-    fn fail(&mut self, error: Cow<'static, str>, at: Mark, feed: &mut Feed<'_>) -> bool {
+    /// The handshake failed at `at`, for this reason, as one side says.
+    fn fail(
+        &mut self,
+        flow: Flow,
+        error: Cow<'static, str>,
+        at: Mark,
+        feed: &mut Feed<'_>,
+    ) -> bool {
+        // A client that complains has had an answer.
+        let unseen = flow == Flow::Request && self.answered.is_none();
         if self.open(feed) {
+            if unseen {
+                let fault = Part::Fault(Fault::Partial);
+                feed.out.push(message(Flow::Request, at, fault));
+            }
             let response = Response {
                 attributes: Attributes::new(),
                 client_error: Some(error.clone()),
