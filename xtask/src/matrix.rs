@@ -182,7 +182,8 @@ const HEAD: &str = "# TLS and HTTP, with real programs
 
 Written by `cargo xtask matrix`: programs as people run them, over TLS, on the running kernel. Each client asks nginx, each server
 is asked by Python's httpx, 200 requests a run: by HTTP/1.1 and HTTP/2, on the socket and the syscall path, on a connection from before
-the agent and with the agent there first (curl and wget end by themselves and have no before).
+the agent and with the agent there first (curl and wget end by themselves and have no before). Node and aiohttp, whose TLS library
+sees no socket, also ask four servers at once, 32 requests at a time.
 A cell says, of the worst of its runs: right spans of requests made · right spans of spans received (how many runs).
 Right is a span of the right process with the right path, status, sizes, version, server, peer and times.
 ";
