@@ -35,6 +35,8 @@ registry! {
     gnutls,
     /// Go's crypto/tls.
     go,
+    /// rustls.
+    rustls,
 }
 
 /// One TLS library.
@@ -83,6 +85,30 @@ pub enum Hook {
     /// is at this address, unless a client that allows it renegotiates (before TLS 1.3). Passed
     /// again where the stack has to grow first.
     GoHandshake,
+    /// Data are given to rustls: session in rdi, data told at rsi, as 64-bit numbers. If the first
+    /// is 0, address and length follow. Else they are the address of a list, how many it has (each
+    /// an address and a length), and from which byte to which of all of them.
+    RustlsWrite,
+    /// The end of such a call: rax is how many bytes were taken, from the first on; the others are
+    /// given again. Also passed by calls that passed no [`Self::RustlsWrite`] on this thread: those
+    /// mean nothing.
+    RustlsWriteDone,
+    /// rustls has decrypted a record: session in rdi, data told at rsi by three 64-bit numbers: a
+    /// capacity, or 1 << 63 for none, the address, the length (at most 16384, and no more than the
+    /// capacity). They came over the socket from which this thread last received within
+    /// [`Self::RustlsReceive`].
+    RustlsRead,
+    /// rustls is going to send: the queue in rdi, which is inside the session, so less than 768
+    /// bytes above its address. The thread's socket call before [`Self::RustlsSendDone`] is the
+    /// session's: data it was given before on this thread leave over it, now or later.
+    RustlsSend,
+    /// The end of that.
+    RustlsSendDone,
+    /// rustls is going to receive. The thread's socket call before [`Self::RustlsReceiveDone`] is
+    /// the session's that this thread next takes data from.
+    RustlsReceive,
+    /// The end of that.
+    RustlsReceiveDone,
 }
 
 /// One place.
