@@ -320,8 +320,8 @@ impl Image {
             .then_some((entry.u32(0)?, function))
     }
 
-    /// Each text of a string table with its offset, until `each` says no. Texts longer than
-    /// [`NAME`] are passed over.
+    /// Each text of a string table with its offset, until `each` says no. Empty ones and those longer
+    /// than [`NAME`] are passed over.
     fn strings(&self, table: &Section, each: &mut dyn FnMut(u64, &[u8]) -> bool) {
         let size = self.within(table.size, STRINGS, "symbol names");
         let mut done = 0;
@@ -332,12 +332,19 @@ impl Image {
                 return;
             };
             let mut start = 0;
-            for end in memchr::memchr_iter(0, &bytes) {
-                let text = bytes.get(start..end).unwrap_or_default();
+            loop {
+                let rest = bytes.get(start..).unwrap_or_default();
+                let empty = rest.iter().take_while(|&&byte| byte == 0).count();
+                start += empty;
+                let rest = rest.get(empty..).unwrap_or_default();
+                let Some(end) = memchr::memchr(0, rest) else {
+                    break;
+                };
+                let text = rest.get(..end).unwrap_or_default();
                 if !std::mem::take(&mut skipping) && !each(done + start as u64, text) {
                     return;
                 }
-                start = end + 1;
+                start += end + 1;
             }
             if length < WINDOW {
                 return;
@@ -527,9 +534,9 @@ const READ: u64 = 64 * 1024 * 1024;
 const WINDOW: u64 = 256 * 1024;
 /// The longest name looked at, in bytes; C++ and Rust have long ones.
 const NAME: usize = 16 * 1024;
-/// Chromium has half a million.
-const SYMBOLS: u64 = 4 * 1024 * 1024;
-const STRINGS: u64 = 512 * 1024 * 1024;
+/// Node.js has 110,000 with 7.5 MiB of names.
+const SYMBOLS: u64 = 1024 * 1024;
+const STRINGS: u64 = 32 * 1024 * 1024;
 const RELOCATIONS: u64 = 1024 * 1024;
 const MATCHES: usize = 4096;
 const MAX_SEGMENTS: u16 = 256;
@@ -552,3 +559,156 @@ const SHT_DYNSYM: u32 = 11;
 const STT_FUNC: u8 = 2;
 const GLOB_DAT: u32 = 6;
 const JUMP_SLOT: u32 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::{code, tls};
+
+    /// A file that is gone with the test.
+    fn file(bytes: &[u8]) -> File {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("spantap-image-{}-{n}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let file = File::open(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        file
+    }
+
+    /// All there is to ask.
+    fn ask(bytes: &[u8]) {
+        let Some(image) = Image::open(file(bytes)) else {
+            return;
+        };
+        tls::plans(&image);
+        let named = image.matching(|name| name.contains("SSL_"));
+        for (_, function) in named.into_iter().take(8) {
+            if let Some(body) = image.body_of(function) {
+                code::entry(&body, &[code::Register::RDI]);
+                let _ = code::exits(&image, body);
+            }
+        }
+    }
+
+    /// Headers, a table of two symbols, and a function `SSL_read` of two instructions.
+    fn small() -> Vec<u8> {
+        let mut bytes = vec![0; 0x400];
+        let mut put = |at: usize, data: &[u8]| bytes[at..at + data.len()].copy_from_slice(data);
+        put(0, b"\x7fELF\x02\x01\x01");
+        put(16, &[3, 0, 62, 0, 1]);
+        put(32, &[64]);
+        put(40, &[0x00, 0x02]);
+        put(52, &[64, 0, 56, 0, 2, 0, 64, 0, 4, 0, 3]);
+        let number = |n: u64| n.to_le_bytes();
+        // The first page is code and all else; the unwind index says that 0x1c0 is in a function.
+        for (at, kind, offset, size) in [(64, 1, 0, 0x400), (120, PT_GNU_EH_FRAME, 0x180, 20)] {
+            put(at, &kind.to_le_bytes());
+            put(at + 4, &[5]);
+            put(at + 8, &number(offset));
+            put(at + 16, &number(offset));
+            put(at + 32, &number(size));
+        }
+        let section = |name: u32, kind: u32, offset: u64, size: u64, link: u32| {
+            let head = [name.to_le_bytes(), kind.to_le_bytes()].concat();
+            let place = [number(0), number(offset), number(offset), number(size)].concat();
+            [head, place, link.to_le_bytes().to_vec(), vec![0; 20]].concat()
+        };
+        put(0x240, &section(1, SHT_DYNSYM, 0x300, 48, 2));
+        put(0x280, &section(9, 3, 0x340, 18, 0));
+        put(0x2c0, &section(17, 3, 0x360, 27, 0));
+        put(0x318, &[8, 0, 0, 0, 0x12, 0, 1, 0]);
+        put(0x320, &[number(0x1c0), number(2)].concat());
+        put(0x340, b"\0SSL_wx\0XSSL_read\0");
+        put(0x318, &[9]);
+        put(0x360, b"\0.dynsym\0.dynstr\0.shstrtab\0");
+        put(0x1c0, &[0x90, 0xc3]);
+        // Version and forms, the count, and one pair: 0x180 + 0x40, 0x180 + 0x20.
+        put(0x180, &[1, 0x1b, 0x03, 0x3b, 0, 0, 0, 0, 1, 0, 0, 0]);
+        put(0x18c, &[0x40, 0, 0, 0, 0x20]);
+        // Length, CIE, 0x1a8 + 0x18, two bytes.
+        put(0x1a0, &[12, 0, 0, 0, 0, 0, 0, 0, 0x18, 0, 0, 0, 2]);
+        bytes
+    }
+
+    #[test]
+    fn a_function_is_found() {
+        let image = Image::open(file(&small())).unwrap();
+        let function = Function {
+            address: 0x1c0,
+            size: 2,
+        };
+        assert_eq!(image.function("SSL_read"), Some(function), "a folded name");
+        assert_eq!(image.function("SSL_rea"), None);
+        assert_eq!(image.functions(&["no", "SSL_read"]), [None, Some(function)]);
+        assert_eq!(image.code(function), Some(vec![0x90, 0xc3]));
+        assert_eq!(image.around(0x1c1), Some(function));
+        assert_eq!(image.around(0x1c2), None);
+        assert_eq!(image.around(0x1bf), None);
+        assert_eq!(image.file_offset(0x1c0), Some(0x1c0));
+        assert_eq!(image.file_offset(0x400), None);
+        assert_eq!(image.section(".dynsym").unwrap().size, 48);
+        assert_eq!(image.cut(), None);
+        let beyond = |size| image.code(Function { size, ..function });
+        assert_eq!(beyond(0x241), None, "outside");
+        assert_eq!((beyond(0), beyond(CODE + 1)), (None, None));
+        assert_eq!(image.cut(), Some("a function's code"));
+    }
+
+    #[test]
+    fn any_small_file_is_survived() {
+        let whole = small();
+        for length in 0..whole.len() {
+            ask(&whole[..length]);
+        }
+        for at in 0..whole.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff, whole[at] ^ 1, whole[at] ^ 0x10] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                ask(&bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn real_files_cut_and_changed_are_survived() {
+        let Ok(whole) = std::fs::read("/usr/lib/x86_64-linux-gnu/libssl.so.3") else {
+            eprintln!("skipped: no libssl.so.3 on this machine");
+            return;
+        };
+        for part in 0..16 {
+            ask(&whole[..whole.len() / 16 * part]);
+        }
+        let headers = whole.len() - 64 * 32;
+        for n in 0..24 {
+            let mut bytes = whole.clone();
+            let at = if n % 2 == 0 {
+                64 + n * 17
+            } else {
+                headers + n * 41
+            };
+            bytes[at] ^= 0xff;
+            ask(&bytes);
+        }
+    }
+
+    #[test]
+    fn an_enormous_file_ends_quickly() {
+        let path = std::env::temp_dir().join(format!("spantap-huge-{}", std::process::id()));
+        let mut bytes = small();
+        // Symbols of 1 GiB and names of 1 MiB, all of it zeros but for the one.
+        bytes[0x240 + 0x20..][..8].copy_from_slice(&(1u64 << 30).to_le_bytes());
+        bytes[0x280 + 0x20..][..8].copy_from_slice(&(1u64 << 20).to_le_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        file.set_len(1 << 31).unwrap();
+        let began = std::time::Instant::now();
+        let image = Image::open(file).unwrap();
+        assert!(image.function("SSL_read").is_some());
+        assert_eq!(image.cut(), Some("symbols"));
+        assert!(began.elapsed().as_secs() < 30, "even unoptimised");
+    }
+}
