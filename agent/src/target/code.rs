@@ -325,7 +325,7 @@ fn step(
 }
 
 /// Where the code's own jumps go.
-fn targets(body: &Body) -> Vec<u64> {
+pub(super) fn targets(body: &Body) -> Vec<u64> {
     let jumps = |instruction: &Instruction| {
         matches!(
             instruction.flow_control(),
@@ -361,12 +361,14 @@ fn writes(
 ) -> bool {
     let used = factory.info(instruction).used_registers();
     used.iter().any(|used| {
-        let writes = !matches!(
-            used.access(),
-            OpAccess::None | OpAccess::Read | OpAccess::CondRead
-        );
-        writes && used.register().full_register() == register.full_register()
+        changes(used.access()) && used.register().full_register() == register.full_register()
     })
+}
+
+/// Whether an operand may be another afterwards.
+pub(super) fn changes(access: OpAccess) -> bool {
+    use OpAccess::{CondRead, NoMemAccess, None, Read};
+    !matches!(access, None | NoMemAccess | Read | CondRead)
 }
 
 /// Whether the kernel emulates an instruction: branch_setup_xol_ops and push_setup_xol_ops in
@@ -400,7 +402,7 @@ fn probeable(body: &Body, instruction: &Instruction) -> bool {
             .any(|byte| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0xf0))
 }
 
-fn decoder(body: &Body, at: u64) -> Option<Decoder<'_>> {
+pub(super) fn decoder(body: &Body, at: u64) -> Option<Decoder<'_>> {
     let bytes = body.at(at)?;
     Some(Decoder::with_ip(64, bytes, at, DecoderOptions::NONE))
 }

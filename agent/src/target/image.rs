@@ -178,6 +178,24 @@ impl Image {
         self.sections.iter().find(|section| &*section.name == name)
     }
 
+    /// A section's bytes in windows, each with its address; the last `overlap` bytes of one are the
+    /// first of the next.
+    pub fn scan(&self, section: &Section, overlap: u64, each: &mut dyn FnMut(u64, &[u8])) {
+        let size = self.within(section.size, SCAN, "a section");
+        let mut done = 0;
+        while done < size {
+            let length = (size - done).min(WINDOW);
+            let Some(bytes) = read(&self.file, section.offset + done, length) else {
+                return;
+            };
+            each(section.address.saturating_add(done), &bytes);
+            if length < WINDOW {
+                return;
+            }
+            done += WINDOW - overlap.min(WINDOW / 2);
+        }
+    }
+
     /// Exactly `length` bytes at an address that one segment holds.
     pub fn read(&self, address: u64, length: u64) -> Option<Vec<u8>> {
         let (segment, inner) = self.load(address)?;
@@ -531,6 +549,7 @@ fn read(file: &File, offset: u64, length: u64) -> Option<Vec<u8>> {
 pub const CODE: u64 = 64 * 1024;
 /// The most that [`Image::read`] gives at once, in bytes.
 const READ: u64 = 64 * 1024 * 1024;
+const SCAN: u64 = 64 * 1024 * 1024;
 const WINDOW: u64 = 256 * 1024;
 /// The longest name looked at, in bytes; C++ and Rust have long ones.
 const NAME: usize = 16 * 1024;

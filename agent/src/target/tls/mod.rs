@@ -27,10 +27,12 @@ macro_rules! registry {
 }
 
 registry! {
-    /// OpenSSL and BoringSSL.
+    /// OpenSSL, and BoringSSL with its symbols.
     openssl,
     /// OpenSSL's memory BIOs.
     openssl_bio,
+    /// BoringSSL without symbols.
+    boringssl,
     /// GnuTLS.
     gnutls,
 }

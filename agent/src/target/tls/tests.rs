@@ -102,3 +102,11 @@ fn gnutls_as_a_library() {
 fn others_have_none() {
     assert_eq!(found("/bin/true"), []);
 }
+
+/// gRPC's for Python, where the live tests or a user have installed it.
+#[test]
+fn boringssl_inside_grpc() {
+    let path = std::env::var("CYGRPC").unwrap_or_default();
+    let hooks = [Hook::Write, Hook::Read, Hook::ReadDone];
+    check(&found(&path), "boringssl", &hooks);
+}
