@@ -376,13 +376,16 @@ pub(super) fn changes(access: OpAccess) -> bool {
 /// and a prefix before a branch makes some refuse it.
 fn emulated(body: &Body, instruction: &Instruction) -> bool {
     let bytes = body.at(instruction.ip()).unwrap_or_default();
-    match bytes.get(..instruction.len()) {
-        Some([0x50..=0x57 | 0x90] | [0x41, 0x50..=0x57]) => true,
-        Some([0xeb | 0x70..=0x7f, _]) => true,
-        Some([0xe8 | 0xe9, _, _, _, _]) => true,
-        Some([0x0f, 0x80..=0x8f, _, _, _, _]) => true,
-        _ => false,
-    }
+    matches!(
+        bytes.get(..instruction.len()),
+        Some(
+            [0x50..=0x57 | 0x90]
+                | [0x41, 0x50..=0x57]
+                | [0xeb | 0x70..=0x7f, _]
+                | [0xe8 | 0xe9, _, _, _, _]
+                | [0x0f, 0x80..=0x8f, _, _, _, _]
+        )
+    )
 }
 
 /// Whether the kernel takes a probe there at all: is_prefix_bad in arch/x86/kernel/uprobes.c

@@ -10,17 +10,19 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 use super::code::{Body, Program};
+
+mod headers;
+
+pub use headers::Section;
+use headers::{Bytes, Headers, PT_GNU_EH_FRAME, PT_LOAD, Segment, read};
 
 /// An ELF file, 64 bits and little-endian, for x86-64 or AArch64.
 #[derive(Debug)]
 pub struct Image {
     file: File,
-    x86_64: bool,
-    segments: Vec<Segment>,
-    sections: Vec<Section>,
+    headers: Headers,
     cut: Cell<Option<&'static str>>,
 }
 
@@ -33,60 +35,20 @@ pub struct Function {
     pub size: u64,
 }
 
-/// A section that has bytes in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Section {
-    /// `.text` and the like.
-    pub name: Box<str>,
-    /// Its virtual address, 0 where it is not loaded.
-    pub address: u64,
-    /// Its offset in the file, in bytes.
-    pub offset: u64,
-    /// Its length in bytes; all of it is within the file.
-    pub size: u64,
-    kind: u32,
-    link: u32,
-}
-
-/// What is loaded (PT_LOAD), and where the index of unwind entries is (PT_GNU_EH_FRAME).
-#[derive(Clone, Copy, Debug)]
-struct Segment {
-    kind: u32,
-    executable: bool,
-    address: u64,
-    offset: u64,
-    size: u64,
-}
-
 impl Image {
     /// `None`: not such a file, or one whose headers point outside it.
     pub fn open(file: File) -> Option<Self> {
-        let length = file.metadata().ok()?.len();
-        let header = Bytes(read(&file, 0, HEADER)?);
-        let ident = header.0.get(..6)?;
-        // Magic, ELFCLASS64, ELFDATA2LSB; ET_EXEC or ET_DYN.
-        if ident != b"\x7fELF\x02\x01" || !matches!(header.u16(16)?, 2 | 3) {
-            return None;
-        }
-        let x86_64 = match header.u16(18)? {
-            EM_X86_64 => true,
-            EM_AARCH64 => false,
-            _ => return None,
-        };
-        let segments = segments(&file, length, &header)?;
-        let sections = sections(&file, length, &header).unwrap_or_default();
+        let headers = Headers::read(&file)?;
         Some(Self {
             file,
-            x86_64,
-            segments,
-            sections,
+            headers,
             cut: Cell::new(None),
         })
     }
 
     /// Whether its code is x86-64's, the one kind that is read here.
     pub fn x86_64(&self) -> bool {
-        self.x86_64
+        self.headers.x86_64
     }
 
     /// What a limit left unread so far, if anything: what was not found may be there.
@@ -175,7 +137,10 @@ impl Image {
 
     /// A section by its name.
     pub fn section(&self, name: &str) -> Option<&Section> {
-        self.sections.iter().find(|section| &*section.name == name)
+        self.headers
+            .sections
+            .iter()
+            .find(|section| &*section.name == name)
     }
 
     /// A section's bytes in windows, each with its address; the last `overlap` bytes of one are the
@@ -209,7 +174,11 @@ impl Image {
     /// The function that holds an address, named or not, by the unwind entries that nearly every
     /// function has. A function that the compiler has split gives the part asked for.
     pub fn around(&self, address: u64) -> Option<Function> {
-        let index = self.segments.iter().find(|s| s.kind == PT_GNU_EH_FRAME)?;
+        let index = self
+            .headers
+            .segments
+            .iter()
+            .find(|s| s.kind == PT_GNU_EH_FRAME)?;
         let head = Bytes(read(&self.file, index.offset, 12)?);
         // Version 1, then the forms: count as udata4, table as datarel | sdata4.
         if head.0.first() != Some(&1) || head.0.get(2..4) != Some(&[0x03, 0x3b]) {
@@ -253,8 +222,12 @@ impl Image {
     /// that others link against: the slots of the procedure linkage table. `None` also where
     /// another file may provide the function.
     pub fn slot(&self, slot: u64) -> Option<Function> {
-        let dynamic = self.sections.iter().find(|s| s.kind == SHT_DYNSYM)?;
-        let relocations = self.sections.iter().filter(|s| s.kind == SHT_RELA);
+        let dynamic = self
+            .headers
+            .sections
+            .iter()
+            .find(|s| s.kind == SHT_DYNSYM)?;
+        let relocations = self.headers.sections.iter().filter(|s| s.kind == SHT_RELA);
         for table in relocations {
             let mut symbol = None;
             self.windows(table, RELA, RELOCATIONS, "relocations", &mut |entry| {
@@ -278,7 +251,7 @@ impl Image {
     }
 
     fn load(&self, address: u64) -> Option<(&Segment, u64)> {
-        self.segments.iter().find_map(|segment| {
+        self.headers.segments.iter().find_map(|segment| {
             let inner = address.checked_sub(segment.address)?;
             (segment.kind == PT_LOAD && inner < segment.size).then_some((segment, inner))
         })
@@ -294,11 +267,11 @@ impl Image {
     /// Walks the names of a symbol table, then its symbols. `wanted` is given each name and tells,
     /// for each match, at which byte of it it begins and under which number it is to be `found`.
     fn symbols(&self, kind: u32, wanted: Wanted<'_>, found: &mut dyn FnMut(usize, Function)) {
-        let Some(table) = self.sections.iter().find(|s| s.kind == kind) else {
+        let Some(table) = self.headers.sections.iter().find(|s| s.kind == kind) else {
             return;
         };
         let names = usize::try_from(table.link).ok();
-        let Some(names) = names.and_then(|link| self.sections.get(link)) else {
+        let Some(names) = names.and_then(|link| self.headers.sections.get(link)) else {
             return;
         };
         let mut numbers: HashMap<u32, usize> = HashMap::new();
@@ -429,122 +402,6 @@ impl Program for Image {
 /// Is given a name; tells where in it a match begins, and under which number to find it.
 type Wanted<'a> = &'a dyn Fn(&[u8], &mut dyn FnMut(usize, usize));
 
-/// Little-endian numbers at offsets that may be outside.
-struct Bytes<B>(B);
-
-impl<B: AsRef<[u8]>> Bytes<B> {
-    fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        let end = at.checked_add(N)?;
-        self.0.as_ref().get(at..end)?.try_into().ok()
-    }
-
-    fn u16(&self, at: usize) -> Option<u16> {
-        self.array(at).map(u16::from_le_bytes)
-    }
-
-    fn u32(&self, at: usize) -> Option<u32> {
-        self.array(at).map(u32::from_le_bytes)
-    }
-
-    fn i32(&self, at: usize) -> Option<i32> {
-        self.array(at).map(i32::from_le_bytes)
-    }
-
-    fn u64(&self, at: usize) -> Option<u64> {
-        self.array(at).map(u64::from_le_bytes)
-    }
-}
-
-/// The program headers that matter here.
-fn segments(file: &File, length: u64, header: &Bytes<Vec<u8>>) -> Option<Vec<Segment>> {
-    let (entry, count) = (header.u16(54)?, header.u16(56)?);
-    if entry != PROGRAM_HEADER || count > MAX_SEGMENTS {
-        return None;
-    }
-    let table = read(
-        file,
-        header.u64(32)?,
-        u64::from(PROGRAM_HEADER) * u64::from(count),
-    )?;
-    let mut segments = Vec::new();
-    for entry in table.chunks_exact(PROGRAM_HEADER.into()).map(Bytes) {
-        let segment = Segment {
-            kind: entry.u32(0)?,
-            executable: entry.u32(4)? & 1 != 0,
-            offset: entry.u64(8)?,
-            address: entry.u64(16)?,
-            size: entry.u64(32)?,
-        };
-        if !matches!(segment.kind, PT_LOAD | PT_GNU_EH_FRAME) {
-            continue;
-        }
-        if segment.offset.checked_add(segment.size)? > length
-            || segment.address.checked_add(segment.size).is_none()
-        {
-            return None;
-        }
-        segments.push(segment);
-    }
-    Some(segments)
-}
-
-/// The section headers, at their indices; those without bytes in the file are empty.
-fn sections(file: &File, length: u64, header: &Bytes<Vec<u8>>) -> Option<Vec<Section>> {
-    let (entry, count) = (header.u16(58)?, header.u16(60)?);
-    if entry != SECTION_HEADER || count > MAX_SECTIONS {
-        return None;
-    }
-    let table = read(
-        file,
-        header.u64(40)?,
-        u64::from(SECTION_HEADER) * u64::from(count),
-    )?;
-    let headers = || table.chunks_exact(SECTION_HEADER.into()).map(Bytes);
-    let bytes = |entry: &Bytes<&[u8]>| {
-        let (offset, size) = (entry.u64(24)?, entry.u64(32)?);
-        let within = offset.checked_add(size)? <= length && entry.u32(4)? != SHT_NOBITS;
-        within.then_some((offset, size))
-    };
-    let names = headers().nth(header.u16(62)?.into())?;
-    let (offset, size) = bytes(&names)?;
-    let names = read(file, offset, size.min(SECTION_NAMES))?;
-    let section = |entry: Bytes<&[u8]>| {
-        let from = usize::try_from(entry.u32(0)?).ok()?;
-        let name = names.get(from..)?.split(|&byte| byte == 0).next()?;
-        let (offset, size) = bytes(&entry)?;
-        Some(Section {
-            name: std::str::from_utf8(name.get(..NAME).unwrap_or(name))
-                .ok()?
-                .into(),
-            kind: entry.u32(4)?,
-            address: entry.u64(16)?,
-            offset,
-            size,
-            link: entry.u32(40)?,
-        })
-    };
-    let empty = || Section {
-        name: "".into(),
-        kind: 0,
-        address: 0,
-        offset: 0,
-        size: 0,
-        link: 0,
-    };
-    Some(
-        headers()
-            .map(|e| section(e).unwrap_or_else(empty))
-            .collect(),
-    )
-}
-
-/// Exactly so many bytes of the file. No more than a limit below is ever asked for.
-fn read(file: &File, offset: u64, length: u64) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(length).ok()?];
-    file.read_exact_at(&mut bytes, offset).ok()?;
-    Some(bytes)
-}
-
 /// The longest code that is read, in bytes.
 pub const CODE: u64 = 64 * 1024;
 /// The most that [`Image::read`] gives at once, in bytes.
@@ -558,22 +415,11 @@ const SYMBOLS: u64 = 1024 * 1024;
 const STRINGS: u64 = 32 * 1024 * 1024;
 const RELOCATIONS: u64 = 1024 * 1024;
 const MATCHES: usize = 4096;
-const MAX_SEGMENTS: u16 = 256;
-const MAX_SECTIONS: u16 = 8192;
-const SECTION_NAMES: u64 = 1024 * 1024;
 
-const HEADER: u64 = 64;
-const PROGRAM_HEADER: u16 = 56;
-const SECTION_HEADER: u16 = 64;
 const SYMBOL: u64 = 24;
 const RELA: u64 = 24;
-const EM_X86_64: u16 = 62;
-const EM_AARCH64: u16 = 183;
-const PT_LOAD: u32 = 1;
-const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
 const SHT_SYMTAB: u32 = 2;
 const SHT_RELA: u32 = 4;
-const SHT_NOBITS: u32 = 8;
 const SHT_DYNSYM: u32 = 11;
 const STT_FUNC: u8 = 2;
 const GLOB_DAT: u32 = 6;
