@@ -27,10 +27,12 @@ macro_rules! registry {
 }
 
 registry! {
-    /// OpenSSL and BoringSSL.
+    /// OpenSSL, and BoringSSL with its symbols.
     openssl,
     /// OpenSSL's memory BIOs.
     openssl_bio,
+    /// BoringSSL without symbols.
+    boringssl,
     /// GnuTLS.
     gnutls,
     /// Go's crypto/tls.
@@ -144,11 +146,15 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What each library found in a file says.
+/// What each library found in a file says. Where none is found, and a limit left something of the
+/// file unread, that is the one reason given.
 pub fn plans(image: &Image) -> Vec<Result<Plan, Reason>> {
-    ALL.iter()
-        .filter_map(|library| library.plan(image))
-        .collect()
+    let plans = ALL.iter().filter_map(|library| library.plan(image));
+    let mut plans: Vec<_> = plans.collect();
+    if let Some(what) = image.cut().filter(|_| plans.is_empty()) {
+        plans.push(Err(Reason(format!("{what}: more than is read").into())));
+    }
+    plans
 }
 
 /// Whether a file that a process has mapped is worth opening, by its name alone, since opening each
