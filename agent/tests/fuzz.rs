@@ -114,6 +114,29 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     input.truncate(1 << 16);
 }
 
+/// A program that is small and not stripped of what others link against: this machine's, if any.
+fn elf() -> Vec<Vec<u8>> {
+    let mut header = b"\x7fELF\x02\x01\x01".to_vec();
+    header.resize(0x400, 0);
+    header[16] = 3;
+    header[18] = 62;
+    for (at, value) in [
+        (32, 64),
+        (41, 2),
+        (54, 56),
+        (56, 2),
+        (58, 64),
+        (60, 4),
+        (62, 3),
+    ] {
+        header[at] = value;
+    }
+    let mut seeds = vec![header];
+    let library = std::fs::read("/usr/lib/x86_64-linux-gnu/libdl.so.2");
+    seeds.extend(library.ok().filter(|bytes| bytes.len() < 1 << 16));
+    seeds
+}
+
 fn smoke(target: &str, drive: fn(&[u8]), seeds: &[Vec<u8>]) {
     assert!(!seeds.is_empty());
     if let Some(folder) = std::env::var_os("CORPUS") {
@@ -142,4 +165,5 @@ fn targets() {
     smoke("context", drive::context, &context());
     smoke("wire", drive::wire, &wire());
     smoke("events", drive::events, &events());
+    smoke("elf", drive::elf, &elf());
 }

@@ -1,11 +1,12 @@
 //! Bytes from outside, and what must be true whatever they are. The fuzz targets beside this drive
 //! them for long (`cargo xtask fuzz`), agent/tests/fuzz.rs for a moment in every test run.
 //!
-//! [`records`] and [`context`] need only return; [`events`] reads every field of every event from
+//! [`records`], [`context`] and [`elf`] need only return; [`events`] reads every field of every event from
 //! the input; [`wire`] reads an honest dialogue (each line is one side's, told by its first byte)
 //! and plays it in portions.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::sync::Arc;
 
 use spantap::config::Config;
@@ -16,6 +17,9 @@ use spantap::event::{
 use spantap::exchange::Fact;
 use spantap::pipeline::shard::{Out, Shard};
 use spantap::stats::Stats;
+use spantap::target::code::{self, Register};
+use spantap::target::image::Image;
+use spantap::target::tls;
 use spantap::trace::context;
 
 /// Raw records, as the kernel side might write them: a length, then so many bytes.
@@ -34,6 +38,24 @@ pub fn context(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let _ = context::traceparent(&text);
     let _ = context::tracestate(&text);
+}
+
+/// An executable file: all that is asked of it where probes are to be placed. A file of its own for
+/// each, since an image reads files alone.
+pub fn elf(data: &[u8]) {
+    let path = std::env::temp_dir().join(format!("spantap-fuzz-{}", std::process::id()));
+    std::fs::write(&path, data).expect("a writable folder");
+    let file = File::open(&path).expect("just written");
+    let Some(image) = Image::open(file) else {
+        return;
+    };
+    tls::plans(&image);
+    for (_, function) in image.matching(|_| true).into_iter().take(8) {
+        if let Some(body) = image.body_of(function) {
+            let _ = code::entry(&body, &[Register::RDI, Register::RDX]);
+            let _ = code::exits(&image, body);
+        }
+    }
 }
 
 /// Any events: absurd offsets and lengths, lost records, connections that were never opened.

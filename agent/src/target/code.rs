@@ -325,7 +325,7 @@ fn step(
 }
 
 /// Where the code's own jumps go.
-fn targets(body: &Body) -> Vec<u64> {
+pub(super) fn targets(body: &Body) -> Vec<u64> {
     let jumps = |instruction: &Instruction| {
         matches!(
             instruction.flow_control(),
@@ -361,12 +361,14 @@ fn writes(
 ) -> bool {
     let used = factory.info(instruction).used_registers();
     used.iter().any(|used| {
-        let writes = !matches!(
-            used.access(),
-            OpAccess::None | OpAccess::Read | OpAccess::CondRead
-        );
-        writes && used.register().full_register() == register.full_register()
+        changes(used.access()) && used.register().full_register() == register.full_register()
     })
+}
+
+/// Whether an operand may be another afterwards.
+pub(super) fn changes(access: OpAccess) -> bool {
+    use OpAccess::{CondRead, NoMemAccess, None, Read};
+    !matches!(access, None | NoMemAccess | Read | CondRead)
 }
 
 /// Whether the kernel emulates an instruction: branch_setup_xol_ops and push_setup_xol_ops in
@@ -374,13 +376,16 @@ fn writes(
 /// and a prefix before a branch makes some refuse it.
 fn emulated(body: &Body, instruction: &Instruction) -> bool {
     let bytes = body.at(instruction.ip()).unwrap_or_default();
-    match bytes.get(..instruction.len()) {
-        Some([0x50..=0x57 | 0x90] | [0x41, 0x50..=0x57]) => true,
-        Some([0xeb | 0x70..=0x7f, _]) => true,
-        Some([0xe8 | 0xe9, _, _, _, _]) => true,
-        Some([0x0f, 0x80..=0x8f, _, _, _, _]) => true,
-        _ => false,
-    }
+    matches!(
+        bytes.get(..instruction.len()),
+        Some(
+            [0x50..=0x57 | 0x90]
+                | [0x41, 0x50..=0x57]
+                | [0xeb | 0x70..=0x7f, _]
+                | [0xe8 | 0xe9, _, _, _, _]
+                | [0x0f, 0x80..=0x8f, _, _, _, _]
+        )
+    )
 }
 
 /// Whether the kernel takes a probe there at all: is_prefix_bad in arch/x86/kernel/uprobes.c
@@ -400,7 +405,7 @@ fn probeable(body: &Body, instruction: &Instruction) -> bool {
             .any(|byte| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0xf0))
 }
 
-fn decoder(body: &Body, at: u64) -> Option<Decoder<'_>> {
+pub(super) fn decoder(body: &Body, at: u64) -> Option<Decoder<'_>> {
     let bytes = body.at(at)?;
     Some(Decoder::with_ip(64, bytes, at, DecoderOptions::NONE))
 }
@@ -408,3 +413,163 @@ fn decoder(body: &Body, at: u64) -> Option<Decoder<'_>> {
 /// Instructions followed from one function, and functions through which they lead.
 const STEPS: usize = 20_000;
 const BODIES: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const START: u64 = 0x1000;
+
+    /// Functions at addresses, and pointers to some.
+    #[derive(Default)]
+    struct Memory {
+        bodies: Vec<Body>,
+        pointers: Vec<(u64, u64)>,
+    }
+
+    impl Program for Memory {
+        fn body(&self, address: u64) -> Option<Body> {
+            self.bodies.iter().find(|b| b.holds(address)).cloned()
+        }
+
+        fn pointer(&self, slot: u64) -> Option<u64> {
+            let found = self.pointers.iter().find(|(at, _)| *at == slot);
+            found.map(|(_, to)| *to)
+        }
+    }
+
+    fn body(bytes: &[u8]) -> Body {
+        Body {
+            address: START,
+            bytes: bytes.to_vec(),
+        }
+    }
+
+    /// Offsets of the exits; a stepped one is negative. None: refused.
+    fn ways_out(bytes: &[u8]) -> Option<Vec<i64>> {
+        let places = exits(&Memory::default(), body(bytes)).ok()?;
+        Some(places.into_iter().map(told).collect())
+    }
+
+    fn told(place: Place) -> i64 {
+        let offset = i64::try_from(place.address - START).unwrap();
+        if place.stepped { -offset } else { offset }
+    }
+
+    fn way_in(bytes: &[u8]) -> Option<i64> {
+        use Register::{RDI, RDX, RSI};
+        entry(&body(bytes), &[RDI, RSI, RDX]).map(told)
+    }
+
+    /// Debian 12's SSL_read (OpenSSL 3.0), its calls' targets zeroed.
+    const SSL_READ: &[u8] = b"\x48\x83\xec\x18\x64\x48\x8b\x04\x25\x28\0\0\0\x48\x89\x44\x24\x08\
+        \x31\xc0\x85\xd2\x78\x2f\x48\x89\xe1\x48\x63\xd2\xe8\0\0\0\0\x85\xc0\x7e\x03\x8b\x04\x24\
+        \x48\x8b\x54\x24\x08\x64\x48\x2b\x14\x25\x28\0\0\0\x75\x44\x48\x83\xc4\x18\x31\xd2\x31\xc9\
+        \x31\xf6\x31\xff\xc3\xe8\0\0\0\0\x48\x8d\x15\0\0\0\0\xbe\x4c\x07\0\0\x48\x8d\x3d\0\0\0\0\
+        \xe8\0\0\0\0\x31\xc0\x31\xd2\xbe\x0f\x01\0\0\xbf\x14\0\0\0\xe8\0\0\0\0\xb8\xff\xff\xff\xff\
+        \xeb\xac\xe8\0\0\0\0";
+
+    #[test]
+    fn debians_ssl_read() {
+        assert_eq!(way_in(SSL_READ), Some(0x16), "js");
+        assert_eq!(ways_out(SSL_READ), Some(vec![0x38]), "the stack check");
+        assert_eq!(ways_out(&SSL_READ[..0x40]), None, "without an end");
+    }
+
+    #[test]
+    fn ways_in() {
+        assert_eq!(way_in(b"\x55\xc3"), Some(0), "push rbp");
+        assert_eq!(way_in(b"\xf3\x0f\x1e\xfa\x41\x57"), Some(4), "push r15");
+        assert_eq!(way_in(b"\x48\x83\xec\x08\xe8\0\0\0\0"), Some(4), "call");
+        assert_eq!(way_in(b"\x90"), Some(0));
+        assert_eq!(way_in(b"\x31\xd2\x55"), Some(0), "rdx is gone: stepped");
+        assert_eq!(way_in(b"\x66\x90\x31\xf6\x55"), Some(0), "a long nop");
+        assert_eq!(way_in(b"\x31\xc0\xc3\x55"), Some(0), "after the end");
+        assert_eq!(
+            way_in(b"\x31\xc0\x55\x75\xfd"),
+            Some(0),
+            "a loop to the push"
+        );
+        assert_eq!(way_in(b"\x2e\x31\xc0\x31\xff\x55"), None, "a bad prefix");
+        assert_eq!(way_in(b"\x06"), None, "no instruction");
+        assert_eq!(way_in(b""), None);
+        let first = entry(&body(b"\x31\xd2\x55"), &[Register::RDX]).unwrap();
+        assert!(first.stepped);
+    }
+
+    #[test]
+    fn exits_of_short_functions() {
+        assert_eq!(ways_out(b"\x31\xc0\xc3"), Some(vec![-2]));
+        assert_eq!(ways_out(b"\x31\xc0\x90\x5d\xc3"), Some(vec![2]));
+        assert_eq!(ways_out(b"\x90\x31\xc0\xc3"), Some(vec![-3]), "rax after");
+        assert_eq!(ways_out(b"\x90\xb0\x01\xc3"), Some(vec![-3]), "al too");
+        // je 4; nop; ret; ret: the jump is before both, and only once if alone.
+        assert_eq!(ways_out(b"\x74\x02\x90\xc3\xc3"), Some(vec![-3, -4]));
+        assert_eq!(ways_out(b"\x74\x01\xc3\xc3"), Some(vec![0]));
+        assert_eq!(ways_out(b"\xeb\xfe"), None, "for ever");
+        assert_eq!(ways_out(b"\xff\xe0"), None, "jmp rax");
+        assert_eq!(ways_out(b"\xeb\x10"), None, "outside");
+        assert_eq!(ways_out(b"\x90"), None, "without an end");
+    }
+
+    #[test]
+    fn jumps_out_are_followed() {
+        let at = |address, bytes: &[u8]| Body {
+            address,
+            bytes: bytes.to_vec(),
+        };
+        // je to a cold part, which jumps back; else a jump through a pointer to another function.
+        let cold = at(0x2000, b"\xe9\x07\xf0\xff\xff");
+        let main = at(START, b"\x0f\x84\xfa\x0f\0\0\xff\x25\x04\0\0\0\x5d\xc3");
+        let other = at(0x3000, b"\x31\xc0\xc3");
+        let program = Memory {
+            bodies: vec![main.clone(), cold, other],
+            pointers: vec![(0x1010, 0x3000)],
+        };
+        let places = exits(&program, main.clone()).unwrap();
+        let addresses: Vec<u64> = places.iter().map(|place| place.address).collect();
+        assert_eq!(addresses, [0x2000, 0x3002]);
+    }
+
+    /// Bytes that are often instructions.
+    fn code() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            any::<u8>().prop_map(|byte| vec![byte]),
+            (0x70..=0x7fu8, -30..30i8).prop_map(|(op, to)| vec![op, to as u8]),
+            (-30..30i8).prop_map(|to| vec![0xeb, to as u8]),
+            Just(vec![0xc3]),
+            Just(vec![0x90]),
+            Just(vec![0x31, 0xc0]),
+            Just(vec![0x48, 0x89, 0xfb]),
+            Just(vec![0xe8, 0, 0, 0, 0]),
+        ];
+        proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        /// Any bytes end; and along any way through the code an exit is passed once, after which
+        /// rax stays.
+        #[test]
+        fn one_exit_on_each_way(bytes in code(), turns in proptest::collection::vec(any::<bool>(), 200)) {
+            let program = Memory::default();
+            entry(&body(&bytes), &[Register::RDI]);
+            callees(&program, &body(&bytes));
+            let Ok(places) = exits(&program, body(&bytes)) else { return Ok(()) };
+            let flow = Flow::trace(&program, body(&bytes)).unwrap();
+            let (mut at, mut passed) = (START, 0);
+            for turn in turns {
+                let step = &flow.steps[&at];
+                passed += usize::from(places.iter().any(|place| place.address == at));
+                prop_assert!(passed == 0 || !step.writes || !flow.leading(flow.rets()).contains(&at));
+                prop_assert!(passed < 2);
+                if step.ret {
+                    prop_assert_eq!(passed, 1);
+                    break;
+                }
+                let Some(next) = step.next.get(usize::from(turn)).or(step.next.first()) else { break };
+                at = *next;
+            }
+        }
+    }
+}

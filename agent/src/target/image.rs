@@ -10,17 +10,19 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 use super::code::{Body, Program};
+
+mod headers;
+
+pub use headers::Section;
+use headers::{Bytes, Headers, PT_GNU_EH_FRAME, PT_LOAD, Segment, read};
 
 /// An ELF file, 64 bits and little-endian, for x86-64 or AArch64.
 #[derive(Debug)]
 pub struct Image {
     file: File,
-    x86_64: bool,
-    segments: Vec<Segment>,
-    sections: Vec<Section>,
+    headers: Headers,
     cut: Cell<Option<&'static str>>,
 }
 
@@ -33,60 +35,20 @@ pub struct Function {
     pub size: u64,
 }
 
-/// A section that has bytes in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Section {
-    /// `.text` and the like.
-    pub name: Box<str>,
-    /// Its virtual address, 0 where it is not loaded.
-    pub address: u64,
-    /// Its offset in the file, in bytes.
-    pub offset: u64,
-    /// Its length in bytes; all of it is within the file.
-    pub size: u64,
-    kind: u32,
-    link: u32,
-}
-
-/// What is loaded (PT_LOAD), and where the index of unwind entries is (PT_GNU_EH_FRAME).
-#[derive(Clone, Copy, Debug)]
-struct Segment {
-    kind: u32,
-    executable: bool,
-    address: u64,
-    offset: u64,
-    size: u64,
-}
-
 impl Image {
     /// `None`: not such a file, or one whose headers point outside it.
     pub fn open(file: File) -> Option<Self> {
-        let length = file.metadata().ok()?.len();
-        let header = Bytes(read(&file, 0, HEADER)?);
-        let ident = header.0.get(..6)?;
-        // Magic, ELFCLASS64, ELFDATA2LSB; ET_EXEC or ET_DYN.
-        if ident != b"\x7fELF\x02\x01" || !matches!(header.u16(16)?, 2 | 3) {
-            return None;
-        }
-        let x86_64 = match header.u16(18)? {
-            EM_X86_64 => true,
-            EM_AARCH64 => false,
-            _ => return None,
-        };
-        let segments = segments(&file, length, &header)?;
-        let sections = sections(&file, length, &header).unwrap_or_default();
+        let headers = Headers::read(&file)?;
         Some(Self {
             file,
-            x86_64,
-            segments,
-            sections,
+            headers,
             cut: Cell::new(None),
         })
     }
 
     /// Whether its code is x86-64's, the one kind that is read here.
     pub fn x86_64(&self) -> bool {
-        self.x86_64
+        self.headers.x86_64
     }
 
     /// What a limit left unread so far, if anything: what was not found may be there.
@@ -175,7 +137,28 @@ impl Image {
 
     /// A section by its name.
     pub fn section(&self, name: &str) -> Option<&Section> {
-        self.sections.iter().find(|section| &*section.name == name)
+        self.headers
+            .sections
+            .iter()
+            .find(|section| &*section.name == name)
+    }
+
+    /// A section's bytes in windows, each with its address; the last `overlap` bytes of one are the
+    /// first of the next.
+    pub fn scan(&self, section: &Section, overlap: u64, each: &mut dyn FnMut(u64, &[u8])) {
+        let size = self.within(section.size, SCAN, "a section");
+        let mut done = 0;
+        while done < size {
+            let length = (size - done).min(WINDOW);
+            let Some(bytes) = read(&self.file, section.offset + done, length) else {
+                return;
+            };
+            each(section.address.saturating_add(done), &bytes);
+            if length < WINDOW {
+                return;
+            }
+            done += WINDOW - overlap.min(WINDOW / 2);
+        }
     }
 
     /// Exactly `length` bytes at an address that one segment holds.
@@ -191,7 +174,11 @@ impl Image {
     /// The function that holds an address, named or not, by the unwind entries that nearly every
     /// function has. A function that the compiler has split gives the part asked for.
     pub fn around(&self, address: u64) -> Option<Function> {
-        let index = self.segments.iter().find(|s| s.kind == PT_GNU_EH_FRAME)?;
+        let index = self
+            .headers
+            .segments
+            .iter()
+            .find(|s| s.kind == PT_GNU_EH_FRAME)?;
         let head = Bytes(read(&self.file, index.offset, 12)?);
         // Version 1, then the forms: count as udata4, table as datarel | sdata4.
         if head.0.first() != Some(&1) || head.0.get(2..4) != Some(&[0x03, 0x3b]) {
@@ -235,8 +222,12 @@ impl Image {
     /// that others link against: the slots of the procedure linkage table. `None` also where
     /// another file may provide the function.
     pub fn slot(&self, slot: u64) -> Option<Function> {
-        let dynamic = self.sections.iter().find(|s| s.kind == SHT_DYNSYM)?;
-        let relocations = self.sections.iter().filter(|s| s.kind == SHT_RELA);
+        let dynamic = self
+            .headers
+            .sections
+            .iter()
+            .find(|s| s.kind == SHT_DYNSYM)?;
+        let relocations = self.headers.sections.iter().filter(|s| s.kind == SHT_RELA);
         for table in relocations {
             let mut symbol = None;
             self.windows(table, RELA, RELOCATIONS, "relocations", &mut |entry| {
@@ -260,7 +251,7 @@ impl Image {
     }
 
     fn load(&self, address: u64) -> Option<(&Segment, u64)> {
-        self.segments.iter().find_map(|segment| {
+        self.headers.segments.iter().find_map(|segment| {
             let inner = address.checked_sub(segment.address)?;
             (segment.kind == PT_LOAD && inner < segment.size).then_some((segment, inner))
         })
@@ -276,11 +267,11 @@ impl Image {
     /// Walks the names of a symbol table, then its symbols. `wanted` is given each name and tells,
     /// for each match, at which byte of it it begins and under which number it is to be `found`.
     fn symbols(&self, kind: u32, wanted: Wanted<'_>, found: &mut dyn FnMut(usize, Function)) {
-        let Some(table) = self.sections.iter().find(|s| s.kind == kind) else {
+        let Some(table) = self.headers.sections.iter().find(|s| s.kind == kind) else {
             return;
         };
         let names = usize::try_from(table.link).ok();
-        let Some(names) = names.and_then(|link| self.sections.get(link)) else {
+        let Some(names) = names.and_then(|link| self.headers.sections.get(link)) else {
             return;
         };
         let mut numbers: HashMap<u32, usize> = HashMap::new();
@@ -320,8 +311,8 @@ impl Image {
             .then_some((entry.u32(0)?, function))
     }
 
-    /// Each text of a string table with its offset, until `each` says no. Texts longer than
-    /// [`NAME`] are passed over.
+    /// Each text of a string table with its offset, until `each` says no. Empty ones and those longer
+    /// than [`NAME`] are passed over.
     fn strings(&self, table: &Section, each: &mut dyn FnMut(u64, &[u8]) -> bool) {
         let size = self.within(table.size, STRINGS, "symbol names");
         let mut done = 0;
@@ -332,12 +323,19 @@ impl Image {
                 return;
             };
             let mut start = 0;
-            for end in memchr::memchr_iter(0, &bytes) {
-                let text = bytes.get(start..end).unwrap_or_default();
+            loop {
+                let rest = bytes.get(start..).unwrap_or_default();
+                let empty = rest.iter().take_while(|&&byte| byte == 0).count();
+                start += empty;
+                let rest = rest.get(empty..).unwrap_or_default();
+                let Some(end) = memchr::memchr(0, rest) else {
+                    break;
+                };
+                let text = rest.get(..end).unwrap_or_default();
                 if !std::mem::take(&mut skipping) && !each(done + start as u64, text) {
                     return;
                 }
-                start = end + 1;
+                start += end + 1;
             }
             if length < WINDOW {
                 return;
@@ -404,151 +402,178 @@ impl Program for Image {
 /// Is given a name; tells where in it a match begins, and under which number to find it.
 type Wanted<'a> = &'a dyn Fn(&[u8], &mut dyn FnMut(usize, usize));
 
-/// Little-endian numbers at offsets that may be outside.
-struct Bytes<B>(B);
-
-impl<B: AsRef<[u8]>> Bytes<B> {
-    fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        let end = at.checked_add(N)?;
-        self.0.as_ref().get(at..end)?.try_into().ok()
-    }
-
-    fn u16(&self, at: usize) -> Option<u16> {
-        self.array(at).map(u16::from_le_bytes)
-    }
-
-    fn u32(&self, at: usize) -> Option<u32> {
-        self.array(at).map(u32::from_le_bytes)
-    }
-
-    fn i32(&self, at: usize) -> Option<i32> {
-        self.array(at).map(i32::from_le_bytes)
-    }
-
-    fn u64(&self, at: usize) -> Option<u64> {
-        self.array(at).map(u64::from_le_bytes)
-    }
-}
-
-/// The program headers that matter here.
-fn segments(file: &File, length: u64, header: &Bytes<Vec<u8>>) -> Option<Vec<Segment>> {
-    let (entry, count) = (header.u16(54)?, header.u16(56)?);
-    if entry != PROGRAM_HEADER || count > MAX_SEGMENTS {
-        return None;
-    }
-    let table = read(
-        file,
-        header.u64(32)?,
-        u64::from(PROGRAM_HEADER) * u64::from(count),
-    )?;
-    let mut segments = Vec::new();
-    for entry in table.chunks_exact(PROGRAM_HEADER.into()).map(Bytes) {
-        let segment = Segment {
-            kind: entry.u32(0)?,
-            executable: entry.u32(4)? & 1 != 0,
-            offset: entry.u64(8)?,
-            address: entry.u64(16)?,
-            size: entry.u64(32)?,
-        };
-        if !matches!(segment.kind, PT_LOAD | PT_GNU_EH_FRAME) {
-            continue;
-        }
-        if segment.offset.checked_add(segment.size)? > length
-            || segment.address.checked_add(segment.size).is_none()
-        {
-            return None;
-        }
-        segments.push(segment);
-    }
-    Some(segments)
-}
-
-/// The section headers, at their indices; those without bytes in the file are empty.
-fn sections(file: &File, length: u64, header: &Bytes<Vec<u8>>) -> Option<Vec<Section>> {
-    let (entry, count) = (header.u16(58)?, header.u16(60)?);
-    if entry != SECTION_HEADER || count > MAX_SECTIONS {
-        return None;
-    }
-    let table = read(
-        file,
-        header.u64(40)?,
-        u64::from(SECTION_HEADER) * u64::from(count),
-    )?;
-    let headers = || table.chunks_exact(SECTION_HEADER.into()).map(Bytes);
-    let bytes = |entry: &Bytes<&[u8]>| {
-        let (offset, size) = (entry.u64(24)?, entry.u64(32)?);
-        let within = offset.checked_add(size)? <= length && entry.u32(4)? != SHT_NOBITS;
-        within.then_some((offset, size))
-    };
-    let names = headers().nth(header.u16(62)?.into())?;
-    let (offset, size) = bytes(&names)?;
-    let names = read(file, offset, size.min(SECTION_NAMES))?;
-    let section = |entry: Bytes<&[u8]>| {
-        let from = usize::try_from(entry.u32(0)?).ok()?;
-        let name = names.get(from..)?.split(|&byte| byte == 0).next()?;
-        let (offset, size) = bytes(&entry)?;
-        Some(Section {
-            name: std::str::from_utf8(name.get(..NAME).unwrap_or(name))
-                .ok()?
-                .into(),
-            kind: entry.u32(4)?,
-            address: entry.u64(16)?,
-            offset,
-            size,
-            link: entry.u32(40)?,
-        })
-    };
-    let empty = || Section {
-        name: "".into(),
-        kind: 0,
-        address: 0,
-        offset: 0,
-        size: 0,
-        link: 0,
-    };
-    Some(
-        headers()
-            .map(|e| section(e).unwrap_or_else(empty))
-            .collect(),
-    )
-}
-
-/// Exactly so many bytes of the file. No more than a limit below is ever asked for.
-fn read(file: &File, offset: u64, length: u64) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(length).ok()?];
-    file.read_exact_at(&mut bytes, offset).ok()?;
-    Some(bytes)
-}
-
 /// The longest code that is read, in bytes.
 pub const CODE: u64 = 64 * 1024;
 /// The most that [`Image::read`] gives at once, in bytes.
 const READ: u64 = 64 * 1024 * 1024;
+const SCAN: u64 = 64 * 1024 * 1024;
 const WINDOW: u64 = 256 * 1024;
 /// The longest name looked at, in bytes; C++ and Rust have long ones.
 const NAME: usize = 16 * 1024;
-/// Chromium has half a million.
-const SYMBOLS: u64 = 4 * 1024 * 1024;
-const STRINGS: u64 = 512 * 1024 * 1024;
+/// Node.js has 110,000 with 7.5 MiB of names.
+const SYMBOLS: u64 = 1024 * 1024;
+const STRINGS: u64 = 32 * 1024 * 1024;
 const RELOCATIONS: u64 = 1024 * 1024;
 const MATCHES: usize = 4096;
-const MAX_SEGMENTS: u16 = 256;
-const MAX_SECTIONS: u16 = 8192;
-const SECTION_NAMES: u64 = 1024 * 1024;
 
-const HEADER: u64 = 64;
-const PROGRAM_HEADER: u16 = 56;
-const SECTION_HEADER: u16 = 64;
 const SYMBOL: u64 = 24;
 const RELA: u64 = 24;
-const EM_X86_64: u16 = 62;
-const EM_AARCH64: u16 = 183;
-const PT_LOAD: u32 = 1;
-const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
 const SHT_SYMTAB: u32 = 2;
 const SHT_RELA: u32 = 4;
-const SHT_NOBITS: u32 = 8;
 const SHT_DYNSYM: u32 = 11;
 const STT_FUNC: u8 = 2;
 const GLOB_DAT: u32 = 6;
 const JUMP_SLOT: u32 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::{code, tls};
+
+    /// A file that is gone with the test.
+    fn file(bytes: &[u8]) -> File {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("spantap-image-{}-{n}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let file = File::open(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        file
+    }
+
+    /// All there is to ask.
+    fn ask(bytes: &[u8]) {
+        let Some(image) = Image::open(file(bytes)) else {
+            return;
+        };
+        tls::plans(&image);
+        let named = image.matching(|name| name.contains("SSL_"));
+        for (_, function) in named.into_iter().take(8) {
+            if let Some(body) = image.body_of(function) {
+                code::entry(&body, &[code::Register::RDI]);
+                let _ = code::exits(&image, body);
+            }
+        }
+    }
+
+    /// Headers, a table of two symbols, and a function `SSL_read` of two instructions.
+    fn small() -> Vec<u8> {
+        let mut bytes = vec![0; 0x400];
+        let mut put = |at: usize, data: &[u8]| bytes[at..at + data.len()].copy_from_slice(data);
+        put(0, b"\x7fELF\x02\x01\x01");
+        put(16, &[3, 0, 62, 0, 1]);
+        put(32, &[64]);
+        put(40, &[0x00, 0x02]);
+        put(52, &[64, 0, 56, 0, 2, 0, 64, 0, 4, 0, 3]);
+        let number = |n: u64| n.to_le_bytes();
+        // The first page is code and all else; the unwind index says that 0x1c0 is in a function.
+        for (at, kind, offset, size) in [(64, 1, 0, 0x400), (120, PT_GNU_EH_FRAME, 0x180, 20)] {
+            put(at, &kind.to_le_bytes());
+            put(at + 4, &[5]);
+            put(at + 8, &number(offset));
+            put(at + 16, &number(offset));
+            put(at + 32, &number(size));
+        }
+        let section = |name: u32, kind: u32, offset: u64, size: u64, link: u32| {
+            let head = [name.to_le_bytes(), kind.to_le_bytes()].concat();
+            let place = [number(0), number(offset), number(offset), number(size)].concat();
+            [head, place, link.to_le_bytes().to_vec(), vec![0; 20]].concat()
+        };
+        put(0x240, &section(1, SHT_DYNSYM, 0x300, 48, 2));
+        put(0x280, &section(9, 3, 0x340, 18, 0));
+        put(0x2c0, &section(17, 3, 0x360, 27, 0));
+        put(0x318, &[8, 0, 0, 0, 0x12, 0, 1, 0]);
+        put(0x320, &[number(0x1c0), number(2)].concat());
+        put(0x340, b"\0SSL_wx\0XSSL_read\0");
+        put(0x318, &[9]);
+        put(0x360, b"\0.dynsym\0.dynstr\0.shstrtab\0");
+        put(0x1c0, &[0x90, 0xc3]);
+        // Version and forms, the count, and one pair: 0x180 + 0x40, 0x180 + 0x20.
+        put(0x180, &[1, 0x1b, 0x03, 0x3b, 0, 0, 0, 0, 1, 0, 0, 0]);
+        put(0x18c, &[0x40, 0, 0, 0, 0x20]);
+        // Length, CIE, 0x1a8 + 0x18, two bytes.
+        put(0x1a0, &[12, 0, 0, 0, 0, 0, 0, 0, 0x18, 0, 0, 0, 2]);
+        bytes
+    }
+
+    #[test]
+    fn a_function_is_found() {
+        let image = Image::open(file(&small())).unwrap();
+        let function = Function {
+            address: 0x1c0,
+            size: 2,
+        };
+        assert_eq!(image.function("SSL_read"), Some(function), "a folded name");
+        assert_eq!(image.function("SSL_rea"), None);
+        assert_eq!(image.functions(&["no", "SSL_read"]), [None, Some(function)]);
+        assert_eq!(image.code(function), Some(vec![0x90, 0xc3]));
+        assert_eq!(image.around(0x1c1), Some(function));
+        assert_eq!(image.around(0x1c2), None);
+        assert_eq!(image.around(0x1bf), None);
+        assert_eq!(image.file_offset(0x1c0), Some(0x1c0));
+        assert_eq!(image.file_offset(0x400), None);
+        assert_eq!(image.section(".dynsym").unwrap().size, 48);
+        assert_eq!(image.cut(), None);
+        let beyond = |size| image.code(Function { size, ..function });
+        assert_eq!(beyond(0x241), None, "outside");
+        assert_eq!((beyond(0), beyond(CODE + 1)), (None, None));
+        assert_eq!(image.cut(), Some("a function's code"));
+    }
+
+    #[test]
+    fn any_small_file_is_survived() {
+        let whole = small();
+        for length in 0..whole.len() {
+            ask(&whole[..length]);
+        }
+        for at in 0..whole.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff, whole[at] ^ 1, whole[at] ^ 0x10] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                ask(&bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn real_files_cut_and_changed_are_survived() {
+        let Ok(whole) = std::fs::read("/usr/lib/x86_64-linux-gnu/libssl.so.3") else {
+            eprintln!("skipped: no libssl.so.3 on this machine");
+            return;
+        };
+        for part in 0..16 {
+            ask(&whole[..whole.len() / 16 * part]);
+        }
+        let headers = whole.len() - 64 * 32;
+        for n in 0..24 {
+            let mut bytes = whole.clone();
+            let at = if n % 2 == 0 {
+                64 + n * 17
+            } else {
+                headers + n * 41
+            };
+            bytes[at] ^= 0xff;
+            ask(&bytes);
+        }
+    }
+
+    #[test]
+    fn an_enormous_file_ends_quickly() {
+        let path = std::env::temp_dir().join(format!("spantap-huge-{}", std::process::id()));
+        let mut bytes = small();
+        // Symbols of 1 GiB and names of 1 MiB, all of it zeros but for the one.
+        bytes[0x240 + 0x20..][..8].copy_from_slice(&(1u64 << 30).to_le_bytes());
+        bytes[0x280 + 0x20..][..8].copy_from_slice(&(1u64 << 20).to_le_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        file.set_len(1 << 31).unwrap();
+        let began = std::time::Instant::now();
+        let image = Image::open(file).unwrap();
+        assert!(image.function("SSL_read").is_some());
+        assert_eq!(image.cut(), Some("symbols"));
+        assert!(began.elapsed().as_secs() < 30, "even unoptimised");
+    }
+}

@@ -126,6 +126,7 @@ impl<'a> Table<'a> {
 /// A program that another linker has put together as PIE: the table is somewhere among the data
 /// that are written while it is loaded.
 fn merged(image: &Image) -> Option<Table<'_>> {
+    image.section(".go.buildinfo")?;
     let section = image.section(".data.rel.ro")?;
     let end = end(section)?;
     let mut at = section.address.checked_next_multiple_of(ALIGN)?;

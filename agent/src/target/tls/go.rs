@@ -3,12 +3,12 @@
 //! (cmd/compile/abi-internal.md): rax, rbx, rcx, rdi, rsi, with the goroutine in r14.
 //!
 //! No exit is probed: what `Read` gives is seen where it copies it to the application, what `Write`
-//! takes where it hands a record's content on. Every place is a `call` or the jump of the check that
-//! the stack is large enough, and the kernel emulates both. Where that check grows the stack the
-//! function begins anew, and its entry is passed twice.
+//! takes where it hands a record's content on. Every place is a `call` or the jump of the check
+//! that the stack is large enough, and the kernel emulates both. Where that check grows the stack
+//! the function begins anew, and its entry is passed twice.
 //!
-//! Seen alike in Go 1.19 and 1.21 to 1.27. What differs (a profile can have the compiler inline more)
-//! is refused.
+//! Seen alike in Go 1.19 and 1.21 to 1.27. What differs (a profile can have the compiler inline
+//! more) is refused.
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
@@ -184,8 +184,8 @@ mod tests {
         }
     }
 
-    /// `GO_PROGRAMS=/tmp/a:/tmp/b cargo test -- --ignored --nocapture other_compilers`: programs that speak
-    /// TLS, of any version.
+    /// `GO_PROGRAMS=/tmp/a:/tmp/b cargo test -- --ignored --nocapture other_compilers`: programs
+    /// that speak TLS, of any version.
     #[test]
     #[ignore = "wants programs of other compilers"]
     fn other_compilers() {
@@ -203,13 +203,14 @@ mod tests {
         print!("{version:8} {:?} ", begin.elapsed());
         let of = |hook| plan.sites.iter().filter(move |site| site.hook == hook);
         for (hook, count) in [
-            (Hook::GoRead, 1),
-            (Hook::GoReadCopy, 1),
-            (Hook::GoWrite, 2),
-            (Hook::GoBegin, 2),
+            (Hook::GoRead, 1..=1),
+            (Hook::GoReadCopy, 1..=1),
+            (Hook::GoWrite, 2..=2),
+            // A program that never serves has one.
+            (Hook::GoBegin, 1..=2),
         ] {
             let offsets: Vec<_> = of(hook).map(|site| format!("{:#x}", site.offset)).collect();
-            assert_eq!(offsets.len(), count, "{name} {hook:?}");
+            assert!(count.contains(&offsets.len()), "{name} {hook:?}");
             print!("{hook:?} {} ", offsets.join(" "));
         }
         println!("{name}");

@@ -27,14 +27,18 @@ macro_rules! registry {
 }
 
 registry! {
-    /// OpenSSL and BoringSSL.
+    /// OpenSSL, and BoringSSL with its symbols.
     openssl,
     /// OpenSSL's memory BIOs.
     openssl_bio,
+    /// BoringSSL without symbols.
+    boringssl,
     /// GnuTLS.
     gnutls,
     /// Go's crypto/tls.
     go,
+    /// rustls.
+    rustls,
 }
 
 /// One TLS library.
@@ -89,6 +93,30 @@ pub enum Hook {
     /// is at this address, unless a client that allows it renegotiates (before TLS 1.3). Passed
     /// again where the stack has to grow first.
     GoBegin,
+    /// Data are given to rustls: session in rdi, data told at rsi, as 64-bit numbers. If the first
+    /// is 0, address and length follow. Else they are the address of a list, how many it has (each
+    /// an address and a length), and from which byte to which of all of them.
+    RustlsWrite,
+    /// The end of such a call: rax is how many bytes were taken, from the first on; the others are
+    /// given again. Also passed by calls that passed no [`Self::RustlsWrite`] on this thread: those
+    /// mean nothing.
+    RustlsWriteDone,
+    /// rustls has decrypted a record: session in rdi, data told at rsi by three 64-bit numbers: a
+    /// capacity, or 1 << 63 for none, the address, the length (at most 16384, and no more than the
+    /// capacity). They came over the socket from which this thread last received within
+    /// [`Self::RustlsReceive`].
+    RustlsRead,
+    /// rustls is going to send: the queue in rdi, which is inside the session, so less than 768
+    /// bytes above its address. The thread's socket call before [`Self::RustlsSendDone`] is the
+    /// session's: data it was given before on this thread leave over it, now or later.
+    RustlsSend,
+    /// The end of that.
+    RustlsSendDone,
+    /// rustls is going to receive. The thread's socket call before [`Self::RustlsReceiveDone`] is
+    /// the session's that this thread next takes data from.
+    RustlsReceive,
+    /// The end of that.
+    RustlsReceiveDone,
 }
 
 /// One place.
@@ -126,11 +154,15 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What each library found in a file says.
+/// What each library found in a file says. Where none is found, and a limit left something of the
+/// file unread, that is the one reason given.
 pub fn plans(image: &Image) -> Vec<Result<Plan, Reason>> {
-    ALL.iter()
-        .filter_map(|library| library.plan(image))
-        .collect()
+    let plans = ALL.iter().filter_map(|library| library.plan(image));
+    let mut plans: Vec<_> = plans.collect();
+    if let Some(what) = image.cut().filter(|_| plans.is_empty()) {
+        plans.push(Err(Reason(format!("{what}: more than is read").into())));
+    }
+    plans
 }
 
 /// Whether a file that a process has mapped is worth opening, by its name alone, since opening each
