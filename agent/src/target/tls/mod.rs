@@ -52,7 +52,9 @@ pub trait Library: Sync {
 /// function may take an `int`, and then the psABI leaves it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hook {
-    /// The application sends: session in rdi, buffer in rsi, length in edx (32 bits).
+    /// The application sends: session in rdi, buffer in rsi, length in edx (32 bits). Nothing says
+    /// here whether the bytes are taken: a call that gets nowhere is made again with them. Node.js,
+    /// which has no socket call inside, makes three for its first request, at two buffers.
     Write,
     /// The application asks for bytes: session in rdi, buffer in rsi, its length in edx (32 bits).
     /// Where the function's exits are [`Self::ReadExDone`], rcx is where the count goes.
