@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use iced_x86::{Code, FlowControl, InstructionInfoFactory};
 use memchr::memmem;
 
-use super::named::{self, Known};
+use super::named::{self, Known, known};
 use super::{Hook, Library, Plan, Reason};
 use crate::target::code::{self, Body, Register};
 use crate::target::image::{Function, Image};
@@ -38,25 +38,18 @@ impl Library for BoringSsl {
             let text = "BoringSSL without symbols, and its functions are not told by their errors";
             return Some(Err(Reason(text.into())));
         };
-        let sites = named::sites(image, &[(&WRITE, write), (&READ, read)]);
-        Some(sites.map(|sites| Plan {
+        let places = named::sites(image, &[(&WRITE, write), (&READ, read)]);
+        Some(places.map(|(sites, left_out)| Plan {
             library: self.name(),
             version: None,
             sites,
+            left_out,
         }))
     }
 }
 
-const WRITE: Known = Known {
-    name: "SSL_write",
-    hook: Hook::Write,
-    done: None,
-};
-const READ: Known = Known {
-    name: "SSL_read",
-    hook: Hook::Read,
-    done: Some(Hook::ReadDone),
-};
+const WRITE: Known = known("SSL_write", Hook::Write, Some(Hook::Done));
+const READ: Known = known("SSL_read", Hook::Read, Some(Hook::Done));
 
 /// The address of the source file's name, if it is there once.
 fn source_file(image: &Image) -> Option<u64> {

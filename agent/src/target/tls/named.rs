@@ -60,7 +60,7 @@ pub fn plan(image: &Image, library: &'static str, table: &[Known]) -> Option<Res
 
 /// The places of functions that are known to be here, and why those are left out that can be done
 /// without: another reads or writes like them.
-fn sites(
+pub fn sites(
     image: &Image,
     present: &[(&Known, Function)],
 ) -> Result<(Vec<Site>, Vec<Reason>), Reason> {
@@ -141,6 +141,9 @@ fn arguments(known: &Known) -> &'static [Register] {
     use Register::{R8, RCX, RDI, RSI};
     match (known.hook, known.done) {
         (Hook::Free | Hook::Begin | Hook::BeginOnce, _) => &[RDI],
+        (Hook::RustlsWrite | Hook::RustlsRead, _) => &[RDI, RSI],
+        (Hook::RustlsSend, _) => &[RDI],
+        (Hook::RustlsReceive, _) => &[],
         (Hook::WriteEx2, _) => &[RDI, RSI, R8],
         (_, Some(Hook::DoneEx)) => &[RDI, RSI, RCX],
         _ => &[RDI, RSI],

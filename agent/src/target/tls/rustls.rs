@@ -14,7 +14,7 @@ use std::fmt::{self, Write};
 
 use memchr::memmem;
 
-use super::named::{self, Known};
+use super::named::{self, Known, known};
 use super::{Hook, Library, Plan, Reason};
 use crate::target::image::{Function, Image};
 
@@ -47,10 +47,12 @@ impl Library for Rustls {
                 _ => return refuse(&format!("{} is there twice", known.name)),
             }
         }
-        Some(named::sites(image, &functions).map(|sites| Plan {
+        let places = named::sites(image, &functions);
+        Some(places.map(|(sites, left_out)| Plan {
             library: self.name(),
             version,
             sites,
+            left_out,
         }))
     }
 }
@@ -58,26 +60,26 @@ impl Library for Rustls {
 /// The functions that are probed, by their paths without the brackets that only one of the two
 /// manglings gives.
 static FUNCTIONS: [Known; 4] = [
-    Known {
-        name: "rustls::common_state::CommonState::buffer_plaintext",
-        hook: Hook::RustlsWrite,
-        done: Some(Hook::RustlsWriteDone),
-    },
-    Known {
-        name: "rustls::common_state::CommonState::take_received_plaintext",
-        hook: Hook::RustlsRead,
-        done: None,
-    },
-    Known {
-        name: "rustls::vecbuf::ChunkVecBuffer::write_to",
-        hook: Hook::RustlsSend,
-        done: Some(Hook::RustlsSendDone),
-    },
-    Known {
-        name: "rustls::msgs::deframer::buffers::DeframerVecBuffer::read",
-        hook: Hook::RustlsReceive,
-        done: Some(Hook::RustlsReceiveDone),
-    },
+    known(
+        "rustls::common_state::CommonState::buffer_plaintext",
+        Hook::RustlsWrite,
+        Some(Hook::RustlsWriteDone),
+    ),
+    known(
+        "rustls::common_state::CommonState::take_received_plaintext",
+        Hook::RustlsRead,
+        None,
+    ),
+    known(
+        "rustls::vecbuf::ChunkVecBuffer::write_to",
+        Hook::RustlsSend,
+        Some(Hook::RustlsSendDone),
+    ),
+    known(
+        "rustls::msgs::deframer::buffers::DeframerVecBuffer::read",
+        Hook::RustlsReceive,
+        Some(Hook::RustlsReceiveDone),
+    ),
 ];
 
 /// The version whose layouts are known.
@@ -85,11 +87,11 @@ const KNOWN: &str = "0.23.";
 
 fn functions(image: &Image) -> Vec<(&'static Known, Function)> {
     let mut functions: Vec<(&Known, Function)> = Vec::new();
-    for (symbol, function) in image.matching(|symbol| known(symbol).is_some()) {
+    for (symbol, function) in image.matching(|symbol| probed(symbol).is_some()) {
         // A function may have a symbol in both tables.
         let new = functions.iter().all(|(_, other)| *other != function);
         functions.extend(
-            known(&symbol)
+            probed(&symbol)
                 .filter(|_| new)
                 .map(|known| (known, function)),
         );
@@ -97,7 +99,7 @@ fn functions(image: &Image) -> Vec<(&'static Known, Function)> {
     functions
 }
 
-fn known(symbol: &str) -> Option<&'static Known> {
+fn probed(symbol: &str) -> Option<&'static Known> {
     // In both manglings a name stands behind its length: few symbols need be looked at closely.
     if !symbol.contains("6rustls") {
         return None;
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn both_manglings() {
-        let name = |symbol: &str| known(symbol).map(|known| known.hook);
+        let name = |symbol: &str| probed(symbol).map(|known| known.hook);
         let legacy = "_ZN6rustls12common_state11CommonState16buffer_plaintext17h448ffa9b090f132aE";
         let new = "_RNvMNtCs1PVfNTLNy3A_6rustls12common_stateNtB2_11CommonState16buffer_plaintext";
         assert_eq!(name(legacy), Some(Hook::RustlsWrite));

@@ -107,6 +107,6 @@ fn others_have_none() {
 #[test]
 fn boringssl_inside_grpc() {
     let path = std::env::var("CYGRPC").unwrap_or_default();
-    let hooks = [Hook::Write, Hook::Read, Hook::ReadDone];
+    let hooks = [Hook::Write, Hook::Read, Hook::Done];
     check(&found(&path), "boringssl", &hooks);
 }
