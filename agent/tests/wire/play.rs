@@ -185,11 +185,12 @@ struct Player {
 }
 
 fn run(steps: &[Step], role: Role) -> Vec<Seen> {
-    let mut end = Player::new(role);
+    let mut end = Player::new(role, matches!(steps.first(), Some(Step::Older)));
     for step in steps {
         end.time += 10;
         match step {
             Step::End(ending) => end.ends(*ending),
+            Step::Older => {}
             step => end.moves(step),
         }
     }
@@ -200,7 +201,7 @@ fn run(steps: &[Step], role: Role) -> Vec<Seen> {
 }
 
 impl Player {
-    fn new(role: Role) -> Self {
+    fn new(role: Role, older: bool) -> Self {
         let mut config = Config::default();
         config.http.request_headers = vec!["x-note".into()];
         config.http.response_headers = vec!["x-note".into()];
@@ -224,7 +225,7 @@ impl Player {
             remote: address(2),
             role: None,
             ends: Some(Ends { own: 1, peer: 2 }),
-            base: [0, 0],
+            base: if older { [5000, 5000] } else { [0, 0] },
             netns: 0,
         };
         end.with(|shard, out| shard.take(&Event::Open(open), out));
