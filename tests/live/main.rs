@@ -45,13 +45,7 @@ const GAPS: &[spantap_tests::run::Gap] = &[
     ("h2::node-to-hyper::syscall::after", LONG_CALLS),
     ("h2::reqwest-to-node::syscall::before", LONG_CALLS),
     ("h2::reqwest-to-node::syscall::after", LONG_CALLS),
-    ("grpc::python::socket::before", OLD_CHANNEL),
-    ("grpc::python::syscall::before", OLD_CHANNEL),
 ];
-
-/// Its content type was said before the agent came.
-const OLD_CHANNEL: &str = "on a channel older than the agent the content type is among the fields nobody saw: calls are \
-     shown as the requests they are, and flagged";
 
 /// Node.js writes many frames at once.
 const LONG_CALLS: &str = "the fall-back path copies 64 KiB of a call: of the frames behind them nothing is known, and \
