@@ -77,10 +77,44 @@ fn events() -> Vec<Vec<u8>> {
     })
 }
 
+/// Each dialogue, as `drive::frames` reads it; those of other protocols as noise.
+fn frames() -> Vec<Vec<u8>> {
+    dialogues(|steps| {
+        let mut seed = Vec::new();
+        for step in steps {
+            for part in step.bytes().chunks(255) {
+                seed.extend([u8::from(way(step) == Way::Answer), part.len() as u8]);
+                seed.extend(part);
+            }
+        }
+        seed
+    })
+}
+
+/// Blocks as `drive::hpack` reads them: numbers, texts in the table or not, and its size.
+fn hpack() -> Vec<Vec<u8>> {
+    let blocks: [&[u8]; 4] = [
+        b"\x82\x86\x84\x41\x0fwww.example.com\x58\x08no-cache",
+        b"\x82\x86\x84\xbe\xbf\x40\x0acustom-key\x0ccustom-value",
+        b"\x82\x87\x85\xbf\x40\x88\x25\xa8\x49\xe9\x5b\xa9\x7d\x7f\x89\x25\xa8\x49\xe9\x5b\xb8\xe8\xb4\xbf",
+        b"\x20\x3f\xe1\x1f\x88\x10\x08password\x06secret\xc0",
+    ];
+    let mut seeds = Vec::new();
+    for first in [0xf0, 0xf1, 3] {
+        let mut seed = vec![first];
+        for block in blocks {
+            seed.extend([0, block.len() as u8]);
+            seed.extend(block);
+        }
+        seeds.push(seed);
+    }
+    seeds
+}
+
 fn way(step: &Step) -> Way {
     match step {
         Step::Bytes { way, .. } => *way,
-        Step::End(_) => Way::Ask,
+        Step::End(_) | Step::Older => Way::Ask,
     }
 }
 
@@ -166,4 +200,6 @@ fn targets() {
     smoke("wire", drive::wire, &wire(), ROUNDS);
     smoke("events", drive::events, &events(), ROUNDS);
     smoke("elf", drive::elf, &elf(), ROUNDS / 10);
+    smoke("hpack", drive::hpack, &hpack(), ROUNDS);
+    smoke("frames", drive::frames, &frames(), ROUNDS);
 }

@@ -113,7 +113,29 @@ fn assert_true_to(happened: &[Seen], seen: &[Seen], what: &str) {
             };
             assert!(s.request.iter().all(so), "{what}: {s:?}");
         } else {
-            assert_eq!(real.request, s.request, "{what}");
+            // How many messages a call has is known where all of them were seen.
+            let counts = |line: &&String| line.starts_with("spantap.rpc.");
+            let fields = |seen: &Seen| -> Vec<_> {
+                let lines = seen.request.iter();
+                lines.filter(|line| !counts(line)).cloned().collect()
+            };
+            assert_eq!(fields(real), fields(s), "{what}");
+            let counted = s.request.iter().filter(counts);
+            for line in counted {
+                assert!(real.request.contains(line), "{what}: {s:?}");
+            }
+        }
+        // HTTP/1 says otherwise: where a chunk's size is lost, framing counts as body.
+        let framed = !s
+            .request
+            .iter()
+            .any(|line| line == "network.protocol.version = 2");
+        for (real, seen) in [
+            (real.request_body(), s.request_body()),
+            (real.response_body(), s.response_body()),
+        ] {
+            let known = seen.is_some() && real.is_some();
+            assert!(framed || !known || seen == real, "{what}: {s:?}");
         }
         if s.status.is_some() {
             assert_eq!(real.status, s.status, "{what}: {s:?}");

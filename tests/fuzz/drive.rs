@@ -3,19 +3,22 @@
 //!
 //! [`records`], [`context`] and [`elf`] need only return; [`events`] reads every field of every event from
 //! the input; [`wire`] reads an honest dialogue (each line is one side's, told by its first byte)
-//! and plays it in portions.
+//! and plays it in portions; [`hpack`] and [`frames`] drive HTTP/2 alone.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 
 use spantap::config::Config;
+use spantap::connection::stream::Stream;
 use spantap::event::{
     Address, ConnectionId, Direction, End, Ending, Event, Execution, Hole, Open, Role, Segment,
     decode,
 };
 use spantap::exchange::Fact;
 use spantap::pipeline::shard::{Out, Shard};
+use spantap::protocol::http2::{self, hpack::Decoder};
+use spantap::protocol::{Feed, Flow, Setup, Status};
 use spantap::stats::Stats;
 use spantap::target::code::{self, Register};
 use spantap::target::image::Image;
@@ -161,6 +164,83 @@ pub fn wire(data: &[u8]) {
         }
     }
     play.finish();
+}
+
+/// Header blocks of one connection, each behind its length in two bytes; the first byte says
+/// whether the connection is older than the agent, and how much is wanted of a block.
+pub fn hpack(data: &[u8]) {
+    let mut input = Input(data);
+    let first = input.byte().unwrap_or(0);
+    let mut decoder = Decoder::new(first & 1 != 0);
+    let room = usize::from(first) * 64;
+    while let Some(high) = input.byte() {
+        let length = usize::from(high) << 8 | usize::from(input.byte().unwrap_or(0));
+        let block = input.take(length);
+        let (mut fields, mut taken) = (0, 0);
+        let read = decoder.block(block, room, |field| {
+            fields += 1;
+            taken += field.name.map_or(0, |name| name.len()) + 32;
+            taken += field.value.map_or(0, |value| value.len());
+        });
+        assert!(taken <= room && fields <= block.len());
+        assert!(decoder.size() <= 64 * 1024);
+        if read.is_err() {
+            decoder.lose();
+        }
+    }
+}
+
+/// One HTTP/2 connection without what tells that it is one: calls of so many bytes, of which some
+/// may be missing.
+pub fn frames(data: &[u8]) {
+    let setup = Setup {
+        secure: false,
+        role: Role::Server,
+        config: Arc::default(),
+    };
+    let mut parser = http2::PROTOCOL.parser(setup);
+    let (mut streams, stats) = ([Stream::new(0), Stream::new(0)], Stats::default());
+    let (mut input, mut last, mut time) = (Input(data), 2, 0);
+    while let Some(flags) = input.byte() {
+        let length = usize::from(input.byte().unwrap_or(0));
+        let bytes = input.take(length);
+        let missing = if flags & 2 != 0 {
+            u32::from(flags >> 2)
+        } else {
+            0
+        };
+        let way = usize::from(flags & 1);
+        let stream = &mut streams[way];
+        time += 1;
+        let segment = Segment {
+            connection: ConnectionId(1),
+            direction: Direction::Egress,
+            time,
+            offset: stream.end(),
+            length: bytes.len() as u32 + missing,
+            bytes,
+            tail: &[],
+            hole: (missing > 0).then_some(Hole::Lost),
+            turn: last != way,
+            lost: 0,
+            execution: Execution::default(),
+        };
+        last = way;
+        stream.push(&segment, 0, &stats);
+        let mut out = Vec::new();
+        let flow = [Flow::Request, Flow::Response][way];
+        let mut feed = Feed {
+            stream,
+            out: &mut out,
+            stats: &stats,
+        };
+        if parser.parse(flow, &mut feed) == Status::Leave {
+            return;
+        }
+        assert!(parser.weight() <= 1 << 20);
+        // A header block that has not come whole is all that may wait.
+        assert!(streams[way].held() <= 64 * 1024 + 512);
+    }
 }
 
 struct Play {

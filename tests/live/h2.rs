@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use spantap_tests::agent::Capture;
+use spantap_tests::install::tool;
 use spantap_tests::known::{Ask, Asks as _, Known, Size, application, ask, drive, now, number};
 use spantap_tests::process::free_port;
+use spantap_tests::program::Setup;
 use spantap_tests::{Case, Client, Party, Stage};
 
-use crate::programs::{CLIENTS_H2, ClientProgram, SERVERS_H2, Server};
+use crate::programs::{CLIENTS_H2, ClientProgram, SERVERS_H2, Server, apache_h2c, go_server};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
@@ -31,7 +33,49 @@ pub fn cases() -> Vec<Case> {
             cases.push(Case::new(name, move |stage| at_once(stage, server, client)));
         }
     }
+    for capture in [Capture::Socket, Capture::Syscall] {
+        for taken in [true, false] {
+            let how = if taken { "taken" } else { "refused" };
+            let name = format!("h2::upgrade::{}::{how}", capture.name());
+            cases.push(Case::new(name, move |s| upgrade(s, capture, taken)));
+        }
+    }
     cases
+}
+
+/// curl asks in HTTP/1.1 whether it may go on in HTTP/2, one connection for each request: Apache ends
+/// such a one as soon as it is idle.
+fn upgrade(stage: &mut Stage, capture: Capture, taken: bool) -> Result<()> {
+    let curl = tool("curl", &["curl"])?;
+    let port = free_port()?;
+    let asks = [10, 3000].map(|size| {
+        let target = format!("/bytes/{size}/{}", number());
+        (ask("GET", &target, 200), size)
+    });
+    let files: Vec<_> = asks.iter().map(|(ask, _)| ask).collect();
+    let (server, of) = match taken {
+        true => (apache_h2c(&stage.folder, port, &files)?, "apache2"),
+        false => (go_server(&stage.folder, port)?, "go-app"),
+    };
+    let server = server.port(port).start()?;
+    let agent = stage.agent()?.ports(&[port]).capture(capture).start()?;
+    let of = Party::new(of, &server.pids());
+    let mut known = Vec::new();
+    for (ask, size) in &asks {
+        let url = format!("http://127.0.0.1:{port}{}", ask.target);
+        let setup = Setup::new("curl", &stage.folder, &curl);
+        let begun = now();
+        let ran = setup
+            .args(["-s", "--http2", "-o", "/dev/null", &url])
+            .run(Duration::from_secs(20))?;
+        ensure!(ran.code == Some(0), "curl: {ran:?}");
+        let by = Party::new("curl", &[ran.pid]);
+        let mut one = Known::new("GET", &ask.target, Some(200), port).between(&by, &of);
+        one.received = Size::Exact(*size);
+        one.window = (begun, now());
+        known.push(one);
+    }
+    stage.judge(agent, &known).map(drop)
 }
 
 /// What is asked: the usual, without what only HTTP/1 has.

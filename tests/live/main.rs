@@ -45,47 +45,11 @@ const GAPS: &[spantap_tests::run::Gap] = &[
         "the fall-back path learns what io_uring sent with the socket's next call: a response ends \
          late, and after the last one there is no call",
     ),
-    ("matrix::", "the plaintext of TLS is not captured yet"),
     ("h2::node-to-hyper::syscall::before", LONG_CALLS),
     ("h2::node-to-hyper::syscall::after", LONG_CALLS),
     ("h2::reqwest-to-node::syscall::before", LONG_CALLS),
     ("h2::reqwest-to-node::syscall::after", LONG_CALLS),
-    ("grpc::python::socket::before", OLD_CHANNEL),
-    ("grpc::python::syscall::before", OLD_CHANNEL),
-    ("grpc::go::socket::before", OLD_CHANNEL),
-    ("grpc::go::syscall::before", OLD_CHANNEL),
-    ("grpc::node::socket::before", OLD_CHANNEL),
-    ("grpc::node::syscall::before", OLD_CHANNEL),
-    ("grpc::tonic::socket::before", OLD_CHANNEL),
-    ("grpc::tonic::syscall::before", OLD_CHANNEL),
-    ("grpc::java::socket::before", OLD_CHANNEL),
-    ("grpc::java::syscall::before", OLD_CHANNEL),
-    ("grpc::node-to-go::socket::before", OLD_CHANNEL),
-    ("grpc::node-to-go::syscall::before", OLD_CHANNEL),
-    ("grpc::java-to-python::socket::before", OLD_CHANNEL),
-    ("grpc::java-to-python::syscall::before", OLD_CHANNEL),
-    ("grpc::go-to-tonic::socket::before", OLD_CHANNEL),
-    ("grpc::go-to-tonic::syscall::before", OLD_CHANNEL),
-    ("grpc::python::tls", NO_NAMES),
-    ("grpc::go::tls", TLS),
-    ("grpc::node::tls", TLS),
-    ("grpc::tonic::tls", TLS),
-    ("grpc::java::tls", TLS),
-    ("grpc::node-to-go::tls", TLS),
-    ("grpc::java-to-python::tls", NO_NAMES),
-    ("grpc::go-to-tonic::tls", TLS),
 ];
-
-/// Its content type was said before the agent came.
-const OLD_CHANNEL: &str = "on a channel older than the agent the content type is among the fields nobody saw: calls are \
-     shown as the requests they are, and flagged";
-
-/// What a library encrypts is not read before it does.
-const TLS: &str = "TLS is not read";
-
-/// A BoringSSL inside of grpcio's own library, which exports nothing else.
-const NO_NAMES: &str =
-    "TLS is not read, and grpcio's library is stripped: no name leads to SSL_read and SSL_write";
 
 /// Node.js writes many frames at once.
 const LONG_CALLS: &str = "the fall-back path copies 64 KiB of a call: of the frames behind them nothing is known, and \

@@ -349,11 +349,28 @@ fn lighttpd(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
 }
 
 fn apache(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
+    apache_that(folder, port, asks, &[], "")
+}
+
+/// Changes to HTTP/2 where it is asked to.
+pub fn apache_h2c(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
+    apache_that(folder, port, asks, &["http2"], "Protocols h2c http/1.1")
+}
+
+fn apache_that(
+    folder: &Path,
+    port: u16,
+    asks: &[&Ask],
+    modules: &[&str],
+    more: &str,
+) -> Result<Setup> {
     let root = www(folder, asks)?;
     let apache = debian("apache", &["apache2-bin"])?;
-    let modules: String = ["mpm_event", "authz_core", "dir", "mime"]
+    let modules: String = [&["mpm_event", "authz_core", "dir", "mime"][..], modules]
+        .concat()
+        .iter()
         .map(|name| format!("LoadModule {name}_module usr/lib/apache2/modules/mod_{name}.so\n"))
-        .concat();
+        .collect();
     let place = folder.display();
     fs::write(folder.join("mime.types"), "text/plain txt\n")?;
     let text = format!(
@@ -368,6 +385,7 @@ fn apache(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
         KeepAliveTimeout 75
         MaxKeepAliveRequests 0
         EnableSendfile On
+        {more}
         <Directory {root}>
             Require all granted
         </Directory>

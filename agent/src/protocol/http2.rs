@@ -8,7 +8,7 @@
 //! Never true here: that a body is kept; that a field is guessed; that a stream is opened twice.
 
 mod frame;
-mod hpack;
+pub mod hpack;
 mod huffman;
 mod payload;
 mod streams;
@@ -210,14 +210,14 @@ impl Dialogue {
         while let Some(front) = feed.stream.front() {
             if front.turn && front.hole.is_none() {
                 let (bytes, cut) = feed.stream.turn_window();
-                // Who asks is known by now, so SETTINGS are enough to begin with.
-                let settings = Head::read(bytes).is_some_and(|head| head.is_settings());
+                // Who asks is known by now, so what either side sends is enough to begin with.
+                let telltale = Head::read(bytes).is_some_and(|head| head.is_telltale());
                 match frame::sniff(bytes, true) {
                     Verdict::Is(found) if found == flow => {
                         self.begin(flow, feed);
                         return true;
                     }
-                    Verdict::More if settings => {
+                    Verdict::More | Verdict::Not if telltale => {
                         self.begin(flow, feed);
                         return true;
                     }

@@ -4,7 +4,7 @@
 //! the line ends in `\`; `\r \n \t \0 \xNN \\` are read), `--` ends a segment where the side does
 //! not change, `! eof|local|reset|gone` ends something, `*N text` after `>` or `<` repeats text N
 //! times, `forged` says that a body begins like a message, `budget N` names a copy budget that
-//! changes nothing, `#` is a remark. After `====` comes what is expected.
+//! changes nothing, `older` that the connection was there before the agent, `#` is a remark. After `====` comes what is expected.
 
 use std::path::{Path, PathBuf};
 
@@ -37,6 +37,8 @@ pub enum Step {
         same: bool,
     },
     End(Ending),
+    /// The connection is older than the agent; comes first.
+    Older,
 }
 
 impl Step {
@@ -54,7 +56,7 @@ impl Step {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Step::Bytes { bytes, .. } => bytes,
-            Step::End(_) => &[],
+            Step::End(_) | Step::Older => &[],
         }
     }
 
@@ -142,6 +144,10 @@ impl Dialogue {
                 Some(b'!') => {
                     steps.push(Step::End(ending(line[1..].trim())));
                     fresh = true;
+                    continue;
+                }
+                _ if line == "older" => {
+                    steps.push(Step::Older);
                     continue;
                 }
                 _ if line == "forged" => {

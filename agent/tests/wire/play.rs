@@ -175,7 +175,7 @@ pub fn play_as_client(steps: &[Step]) -> Vec<Seen> {
 /// Plays steps to the serving end and says all that it saw: exchanges, and what is known of a
 /// connection that went on encrypted.
 pub fn play_to_text(steps: &[Step]) -> String {
-    let mut end = Player::new(Role::Server);
+    let mut end = Player::new(Role::Server, older(steps));
     let encrypted = Arc::clone(&end.encrypted);
     end.play(steps);
     let mut text = Seen::text(&read(&end.facts));
@@ -193,6 +193,11 @@ pub fn play_to_text(steps: &[Step]) -> String {
     text
 }
 
+/// Whether the connection was there before the agent.
+fn older(steps: &[Step]) -> bool {
+    matches!(steps.first(), Some(Step::Older))
+}
+
 const ID: ConnectionId = ConnectionId(77);
 
 /// One end of one connection.
@@ -208,13 +213,13 @@ struct Player {
 }
 
 fn run(steps: &[Step], role: Role) -> Vec<Seen> {
-    let mut end = Player::new(role);
+    let mut end = Player::new(role, older(steps));
     end.play(steps);
     read(&end.facts)
 }
 
 impl Player {
-    fn new(role: Role) -> Self {
+    fn new(role: Role, older: bool) -> Self {
         let mut config = Config::default();
         config.http.request_headers = vec!["x-note".into()];
         config.http.response_headers = vec!["x-note".into()];
@@ -241,7 +246,7 @@ impl Player {
             remote: address(2),
             role: None,
             ends: Some(Ends { own: 1, peer: 2 }),
-            base: [0, 0],
+            base: if older { [5000, 5000] } else { [0, 0] },
             netns: 0,
             session: None,
             kernel_tls: false,
@@ -255,6 +260,7 @@ impl Player {
             self.time += 10;
             match step {
                 Step::End(ending) => self.ends(*ending),
+                Step::Older => {}
                 step => self.moves(step),
             }
         }

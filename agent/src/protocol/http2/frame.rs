@@ -96,7 +96,7 @@ impl Head {
             kind::PUSH_PROMISE => END_HEADERS | PADDED,
             kind::SETTINGS | kind::PING => ACK,
             kind::CONTINUATION => END_HEADERS,
-            // Some set one of DATA's here, to no effect.
+            kind::WINDOW_UPDATE => 0,
             _ => u8::MAX,
         };
         self.fits() && self.flags & !known == 0
@@ -105,6 +105,12 @@ impl Head {
     /// Whether it is what a side says of itself, and no answer to that.
     pub fn is_settings(&self) -> bool {
         self.kind == kind::SETTINGS && !self.has(ACK)
+    }
+
+    /// Whether its shape is one that hardly anything else has: of the connection, and of one length.
+    pub fn is_telltale(&self) -> bool {
+        let fixed = matches!(self.kind, kind::SETTINGS | kind::PING | kind::WINDOW_UPDATE);
+        fixed && self.plausible() && self.stream == 0
     }
 
     /// Whether it can be a frame's head at all; types nobody knows are passed over (RFC 9113, 5.5).

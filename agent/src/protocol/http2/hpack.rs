@@ -293,3 +293,143 @@ const STATIC: [(&str, &str); 61] = [
     ("via", ""),
     ("www-authenticate", ""),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<char> = hex.chars().filter(|c| !c.is_whitespace()).collect();
+        let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16);
+        let all = digits.chunks(2).map(byte);
+        all.collect::<Result<_, _>>().expect("hex")
+    }
+
+    fn text(field: &Field) -> String {
+        let text = |part: &Option<Bytes>| {
+            let part = part.as_ref().expect("known");
+            String::from_utf8(part.to_vec()).expect("text")
+        };
+        format!("{}: {}", text(&field.name), text(&field.value))
+    }
+
+    /// Reads blocks one after the other, each with what it says and the size of the table after it.
+    fn check(limit: usize, blocks: &[(&str, &[&str], usize)]) {
+        let mut decoder = Decoder::new(false);
+        decoder.resize(limit);
+        for (hex, want, size) in blocks {
+            let mut fields = Vec::new();
+            let read = decoder.block(&bytes(hex), usize::MAX, |field| fields.push(text(&field)));
+            assert_eq!((read, decoder.size()), (Ok(true), *size), "{hex}");
+            assert_eq!(fields, *want, "{hex}");
+        }
+    }
+
+    /// RFC 7541, C.1.
+    #[test]
+    fn integers() {
+        for (hex, bits, want) in [("ea", 5, 10), ("ff9a0a", 5, 1337), ("2a", 8, 42)] {
+            assert_eq!(Input(&bytes(hex)).integer(bits), Ok(want));
+        }
+        // One that does not end, and one that says more than there can be.
+        for hex in ["1fff", "1fffffffffff0f"] {
+            assert_eq!(Input(&bytes(hex)).integer(5), Err(Broken));
+        }
+    }
+
+    /// RFC 7541, C.2.
+    #[test]
+    fn single_fields() {
+        let custom = "400a637573746f6d2d6b65790d637573746f6d2d686561646572";
+        check(4096, &[(custom, &["custom-key: custom-header"], 55)]);
+        let path = "040c2f73616d706c652f70617468";
+        check(4096, &[(path, &[":path: /sample/path"], 0)]);
+        let never = "100870617373776f726406736563726574";
+        check(4096, &[(never, &["password: secret"], 0)]);
+        check(4096, &[("82", &[":method: GET"], 0)]);
+    }
+
+    /// RFC 7541, C.3 and C.4: three requests, as they are and Huffman-coded.
+    #[test]
+    fn requests() {
+        let first = [
+            ":method: GET",
+            ":scheme: http",
+            ":path: /",
+            ":authority: www.example.com",
+        ];
+        let second = [&first[..], &["cache-control: no-cache"]].concat();
+        let third = [
+            ":method: GET",
+            ":scheme: https",
+            ":path: /index.html",
+            ":authority: www.example.com",
+            "custom-key: custom-value",
+        ];
+        for [one, two, three] in [
+            [
+                "828684410f7777772e6578616d706c652e636f6d",
+                "828684be58086e6f2d6361636865",
+                "828785bf400a637573746f6d2d6b65790c637573746f6d2d76616c7565",
+            ],
+            [
+                "828684418cf1e3c2e5f23a6ba0ab90f4ff",
+                "828684be5886a8eb10649cbf",
+                "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf",
+            ],
+        ] {
+            let blocks = [
+                (one, &first[..], 57),
+                (two, &second, 110),
+                (three, &third, 164),
+            ];
+            check(4096, &blocks);
+        }
+    }
+
+    /// RFC 7541, C.5 and C.6: three responses, with a table of 256 bytes, as they are and
+    /// Huffman-coded.
+    #[test]
+    fn responses() {
+        let rest = [
+            "cache-control: private",
+            "date: Mon, 21 Oct 2013 20:13:21 GMT",
+            "location: https://www.example.com",
+        ];
+        let first = [&[":status: 302"], &rest[..]].concat();
+        let second = [&[":status: 307"], &rest[..]].concat();
+        let third = [
+            ":status: 200",
+            "cache-control: private",
+            "date: Mon, 21 Oct 2013 20:13:22 GMT",
+            "location: https://www.example.com",
+            "content-encoding: gzip",
+            "set-cookie: foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1",
+        ];
+        for [one, two, three] in [
+            [
+                "4803333032580770726976617465611d4d6f6e2c203231204f6374203230313320
+                 32303a31333a323120474d546e1768747470733a2f2f7777772e6578616d706c652e636f6d",
+                "4803333037c1c0bf",
+                "88c1611d4d6f6e2c203231204f637420323031332032303a31333a323220474d54
+                 c05a04677a69707738666f6f3d4153444a4b48514b425a584f5157454f5049554158
+                 5157454f49553b206d61782d6167653d333630303b2076657273696f6e3d31",
+            ],
+            [
+                "488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff
+                 6e919d29ad171863c78f0b97c8e9ae82ae43d3",
+                "4883640effc1c0bf",
+                "88c16196d07abe941054d444a8200595040b8166e084a62d1bffc05a839bd9ab77ad94e7
+                 821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed
+                 4ee5b1063d5007",
+            ],
+        ] {
+            let blocks = [
+                (one, &first[..], 222),
+                (two, &second, 222),
+                (three, &third, 215),
+            ];
+            check(256, &blocks);
+        }
+    }
+}

@@ -32,7 +32,8 @@ impl Dialogue {
         let fixed = u64::from(head.is_padded());
         let around = padding.unwrap_or(0).saturating_add(fixed);
         let content = u64::from(head.length).saturating_sub(around);
-        self.streams.data(flow, head.stream, content);
+        let exact = padding.is_some();
+        self.streams.data(flow, head.stream, content, exact);
         let after = match head.has(frame::END_STREAM) {
             true => After::Finish,
             false => After::Nothing,
@@ -41,7 +42,7 @@ impl Dialogue {
             self.pass(flow, head, after, feed);
             return true;
         };
-        if padding.is_none() {
+        if !exact {
             messages.lose();
         }
         feed.stream.skip((HEAD as u64).saturating_add(fixed));

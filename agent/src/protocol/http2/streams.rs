@@ -92,13 +92,14 @@ impl Streams {
         self.open.contains_key(&stream)
     }
 
-    /// Bytes of body have begun to pass.
-    pub fn data(&mut self, flow: Flow, stream: u32, bytes: u64) {
+    /// Bytes of body have begun to pass; `exact`: without padding.
+    pub fn data(&mut self, flow: Flow, stream: u32, bytes: u64, exact: bool) {
         if let Some(talk) = self.open.get_mut(&stream) {
             // Content follows a final head only (RFC 9113, 8.1).
             talk.interim &= flow == Flow::Request;
             let half = talk.half(flow);
             half.body = half.body.saturating_add(bytes);
+            half.holed |= !exact;
         }
     }
 

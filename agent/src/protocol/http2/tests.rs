@@ -259,7 +259,7 @@ fn an_older_connection_is_taken_up_and_what_it_refers_to_stays_unknown() {
     let Part::Request(request, _) = &bench.out[5].part else {
         panic!("{:?}", bench.out[5])
     };
-    let host = |a: &&crate::protocol::Attribute| a.key == "server.address";
+    let host = |a: &&Attribute| a.key == "server.address";
     assert!(request.attributes.iter().any(|a| host(&a)));
 }
 
@@ -273,7 +273,7 @@ fn a_method_and_a_path_that_are_not_known_are_not_said() {
         panic!("{:?}", bench.out[0])
     };
     let claims = ["http.request.method", "url.path"];
-    let claimed = |a: &crate::protocol::Attribute| claims.contains(&a.key.as_ref());
+    let claimed = |a: &Attribute| claims.contains(&a.key.as_ref());
     assert!(!request.attributes.iter().any(claimed));
 }
 
