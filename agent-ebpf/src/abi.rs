@@ -256,9 +256,11 @@ pub enum Counter {
     Crowded = 11,
     /// TLS sessions whose bytes came over a second socket: they stay with the first.
     SecondSocket = 12,
+    /// What was found in a TLS library's memory is not what it was taken for.
+    Misshapen = 13,
 }
 /// Number of [`Counter`]s.
-pub const COUNTERS: u32 = 13;
+pub const COUNTERS: u32 = 14;
 
 /// Bits of what a process is known to do (map of TLS processes).
 pub mod habit {
@@ -268,6 +270,8 @@ pub mod habit {
     pub const GO: u32 = 2;
     /// Encrypts into memory, apart from the system call.
     pub const MEMORY: u32 = 4;
+    /// Uses rustls.
+    pub const RUSTLS: u32 = 8;
 }
 
 /// Verdicts of the map from process to selection; no entry means not judged yet: traced meanwhile.

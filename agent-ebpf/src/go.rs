@@ -10,7 +10,9 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::arch;
+use crate::iovec::Walker;
 use crate::maps::INSIDE;
+use crate::payload::Buffer;
 use crate::session::{self, Inside, Key, Unit};
 use crate::tls::{register, wanted};
 
@@ -101,6 +103,7 @@ fn tell(object: u64, way: u8, address: u64, count: u64, pid_tgid: u64) {
         return;
     }
     if let Some(session) = session::get(Key::new(object, pid_tgid)) {
-        session::tell(session, way.into(), address, count as u32, pid_tgid);
+        let buffer = (&Buffer::at(address), Walker::Unrolled);
+        session::tell(session, way.into(), buffer, count as u32, pid_tgid);
     }
 }

@@ -21,10 +21,10 @@ pub fn gather(
 ) -> (u32, u32, u8) {
     scratch.walk = Walk {
         iovecs: buffer.address,
-        from: piece.from.into(),
+        from: u64::from(piece.from) + u64::from(buffer.skipped),
         wanted: wanted.into(),
         tail: u64::from(piece.length > wanted),
-        total: total.into(),
+        total: u64::from(total) + u64::from(buffer.skipped),
         passed: 0,
         filled: 0,
         last: 0,

@@ -28,6 +28,8 @@ mod payload;
 #[cfg(target_arch = "bpf")]
 mod process;
 #[cfg(target_arch = "bpf")]
+mod rustls;
+#[cfg(target_arch = "bpf")]
 mod session;
 #[cfg(target_arch = "bpf")]
 mod socket;

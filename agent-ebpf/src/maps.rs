@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::framing::Look;
 use crate::iovec::Walk;
 use crate::payload::Parts;
+use crate::rustls;
 use crate::session::{Ciphertext, Inside, Key, PLACES, Session, Unit};
 use crate::transfer::{Delivery, Transfers};
 
@@ -66,6 +67,9 @@ pub static SESSIONS: LruHashMap<Key, Session> = LruHashMap::with_max_entries(1, 
 /// Who is inside a TLS call: threads and goroutines that wait in a read.
 #[map]
 pub static INSIDE: LruHashMap<Unit, Inside> = LruHashMap::with_max_entries(32_768, 0);
+/// What threads do with rustls.
+#[map]
+pub static RUSTLS: LruHashMap<Unit, rustls::Thread> = LruHashMap::with_max_entries(16_384, 0);
 /// Records that were encrypted into memory → the object of their session.
 #[map]
 pub static CIPHERTEXTS: LruHashMap<Ciphertext, u64> = LruHashMap::with_max_entries(16_384, 0);

@@ -19,6 +19,8 @@ pub struct Buffer {
     pub address: u64,
     /// Number of iovecs; 0 where `address` is the bytes.
     pub iovecs: u64,
+    /// Bytes in iovecs before the first that is meant.
+    pub skipped: u32,
     /// Why there is no buffer, one of `abi::hole`.
     missing: u8,
 }
@@ -28,6 +30,7 @@ impl Buffer {
         Self {
             address: 0,
             iovecs: 0,
+            skipped: 0,
             missing,
         }
     }
@@ -38,6 +41,18 @@ impl Buffer {
         Self {
             address,
             iovecs: 0,
+            skipped: 0,
+            missing: hole::NONE,
+        }
+    }
+
+    /// Bytes in pieces, of which so many are passed over.
+    #[inline(always)]
+    pub const fn slices(address: u64, iovecs: u64, skipped: u64) -> Self {
+        Self {
+            address,
+            iovecs,
+            skipped: skipped as u32,
             missing: hole::NONE,
         }
     }
@@ -68,12 +83,14 @@ impl Buffer {
             (call::WRITE | call::SENDTO, EGRESS) | (call::READ | call::RECVFROM, INGRESS) => Self {
                 address,
                 iovecs: 0,
+                skipped: 0,
                 missing: hole::NONE,
             },
             (call::WRITEV | call::PWRITEV2, EGRESS) | (call::READV | call::PREADV2, INGRESS) => {
                 Self {
                     address,
                     iovecs: arguments.value[2],
+                    skipped: 0,
                     missing: hole::NONE,
                 }
             }
@@ -82,6 +99,7 @@ impl Buffer {
                 Some([address, iovecs]) => Self {
                     address,
                     iovecs: iovecs.max(1),
+                    skipped: 0,
                     missing: hole::NONE,
                 },
                 None => Self::none(hole::FAULT),
@@ -197,18 +215,6 @@ pub fn deliver_by(
         from += CHUNK as u32;
         flags = 0;
     }
-}
-
-/// Sends the plaintext of one call of a TLS library, which is in one piece.
-#[inline(always)]
-pub fn deliver_plain(
-    connection: &mut Connection,
-    scratch: &mut Scratch,
-    buffer: &Buffer,
-    (call, offset): (Call, u64),
-) {
-    let place = (call, offset);
-    deliver_by(connection, scratch, buffer, place, Walker::Unrolled, false);
 }
 
 /// A long call of which all is wanted, here so that the verifier sees one part like the next.

@@ -13,8 +13,10 @@ use aya_ebpf::helpers::generated::{
 use crate::arch::Arguments;
 use crate::connection::{Call, Connection, Name};
 use crate::emit;
+use crate::iovec::Walker;
 use crate::maps::{CIPHERTEXTS, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch, global};
 use crate::payload::{self, Buffer};
+use crate::rustls;
 
 /// Names a session: the process and the address of the library's object.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,8 +26,8 @@ pub struct Key {
     pub object: u64,
     /// Process.
     pub tgid: u32,
-    /// Unused.
-    pub pad: u32,
+    /// 1 where `object` is the connection's name, as the library's object has no lasting address.
+    pub by_connection: u32,
 }
 
 /// What is known of a session.
@@ -110,7 +112,17 @@ impl Key {
         Self {
             object,
             tgid: (pid_tgid >> 32) as u32,
-            pad: 0,
+            by_connection: 0,
+        }
+    }
+
+    /// Of the session that a connection carries.
+    #[inline(always)]
+    pub const fn of(connection: u64, pid_tgid: u64) -> Self {
+        Self {
+            object: connection,
+            tgid: (pid_tgid >> 32) as u32,
+            by_connection: 1,
         }
     }
 }
@@ -150,7 +162,13 @@ fn fresh(begun: u32) -> Session {
 
 /// Tells user space of plaintext that a call moved.
 #[inline(always)]
-pub fn tell(session: &mut Session, way: u32, address: u64, length: u32, pid_tgid: u64) {
+pub fn tell(
+    session: &mut Session,
+    way: u32,
+    (buffer, walker): (&Buffer, Walker),
+    length: u32,
+    pid_tgid: u64,
+) {
     if !session.plain.wanted_by((pid_tgid >> 32) as u32) {
         return;
     }
@@ -169,8 +187,8 @@ pub fn tell(session: &mut Session, way: u32, address: u64, length: u32, pid_tgid
         emit::count(Counter::Crowded, 1);
         return;
     };
-    let buffer = Buffer::at(address);
-    payload::deliver_plain(&mut session.plain, scratch, &buffer, (call, offset));
+    let place = (call, offset);
+    payload::deliver_by(&mut session.plain, scratch, buffer, place, walker, false);
     if busy {
         scratch.busy = 0;
     }
@@ -243,14 +261,22 @@ pub fn bind(
     pid_tgid: u64,
     way: u8,
 ) -> Option<Name> {
-    let object = match inside(habits, arguments, pid_tgid) {
-        Some(object) => object,
-        None if habits & habit::MEMORY != 0 && way == EGRESS && connection.session == 0 => {
-            encrypted(Buffer::of(arguments, way).first(), pid_tgid)?
+    let key = if habits & habit::RUSTLS != 0 && rustls::moves(connection.id) {
+        let key = Key::of(connection.id, pid_tgid);
+        if SESSIONS.get_ptr(key).is_none() && is_hello(Buffer::of(arguments, way).first()) {
+            begin(key);
         }
-        None => return None,
+        let _ = get(key);
+        key
+    } else if let Some(object) = inside(habits, arguments, pid_tgid) {
+        Key::new(object, pid_tgid)
+    } else if habits & habit::MEMORY != 0 && way == EGRESS && connection.session == 0 {
+        let object = encrypted(Buffer::of(arguments, way).first(), pid_tgid)?;
+        Key::new(object, pid_tgid)
+    } else {
+        return None;
     };
-    let found = SESSIONS.get_ptr_mut(Key::new(object, pid_tgid))?;
+    let found = SESSIONS.get_ptr_mut(key)?;
     // SAFETY: a map value, valid for the program's run.
     let session = unsafe { &mut *found };
     if session.carrier == 0 {
@@ -279,6 +305,14 @@ pub fn bind(
         carrier: connection.id,
         whole: session.begun,
     })
+}
+
+/// Notes that a call moved nothing: whose bytes it was to move is evidence all the same.
+#[inline(always)]
+pub fn tried(connection: &Connection, pid_tgid: u64) {
+    if connection.session != 0 && habits(pid_tgid) & habit::RUSTLS != 0 {
+        rustls::moves(connection.id);
+    }
 }
 
 /// The session that this thread or goroutine is inside a call for.
@@ -350,6 +384,18 @@ const fn is_record(first: u64) -> bool {
 /// upon (TLS 1.3) or only application data is (before).
 #[inline(always)]
 fn is_application_data(address: u64) -> bool {
+    first_of(address) & 0xff == 23
+}
+
+/// Whether it begins with a record of a handshake in the clear, with which every connection does.
+#[inline(always)]
+fn is_hello(address: u64) -> bool {
+    first_of(address) & 0xff == 22
+}
+
+/// The first bytes of the record that a buffer begins with; 0 where it begins with none.
+#[inline(always)]
+fn first_of(address: u64) -> u64 {
     let mut first = 0u32;
     // SAFETY: as in `ciphertext`.
     let failed = unsafe {
@@ -359,7 +405,11 @@ fn is_application_data(address: u64) -> bool {
             address as *const _,
         )
     };
-    address != 0 && failed == 0 && first & 0xff == 23 && is_record(first.into())
+    if address != 0 && failed == 0 && is_record(first.into()) {
+        first.into()
+    } else {
+        0
+    }
 }
 
 const _: () = assert!(EGRESS == 0 && INGRESS == 1);

@@ -64,6 +64,7 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     // SAFETY: no arguments.
     let time = unsafe { bpf_ktime_get_ns() };
     if result <= 0 {
+        session::tried(state, pid_tgid);
         return ended(state, Typed(socket), result, way, time, pid_tgid);
     }
     // SAFETY: the helper checks the socket and gives null for anything but TCP.

@@ -13,7 +13,9 @@ use aya_ebpf::programs::ProbeContext;
 
 use crate::arch;
 use crate::connection;
+use crate::iovec::Walker;
 use crate::maps::{INSIDE, SESSIONS, global};
+use crate::payload::Buffer;
 use crate::session::{self, Inside, Key, Unit};
 
 /// Entry of a function that gives plaintext to the application.
@@ -167,7 +169,8 @@ fn leave(result: i32, elsewhere: impl FnOnce(&Inside) -> Option<u64>) -> u32 {
         return 0;
     }
     if let Some(session) = session::get(Key::new(inside.object, pid_tgid)) {
-        session::tell(session, inside.way, inside.buffer, count as u32, pid_tgid);
+        let buffer = (&Buffer::at(inside.buffer), Walker::Unrolled);
+        session::tell(session, inside.way, buffer, count as u32, pid_tgid);
     }
     0
 }

@@ -90,6 +90,7 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         return;
     }
     if result <= 0 {
+        session::tried(state, pid_tgid);
         let asked = result != 0 || arguments.value[2] != 0;
         let now = socket.field(Field::SkState);
         if let Some((how, errno)) = connection::ending(result, way, now, tcp)

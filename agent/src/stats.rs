@@ -92,6 +92,8 @@ counters! {
     kernel_crowded [lost] = "kernel.crowded",
     /// Calls of a TLS session that moved bytes over a second socket, which is not believed.
     kernel_second_socket = "kernel.second_socket",
+    /// Times that something in a TLS library's memory was not what it was taken for.
+    kernel_misshapen [lost] = "kernel.misshapen",
     /// Facts dropped because the weaver did not keep up.
     pipeline_facts_dropped [lost] = "pipeline.facts_dropped",
     /// Verdicts or mutes that could not be told to the kernel side.

@@ -399,6 +399,7 @@ fn count(control: &Control, stats: &Stats) -> Result<()> {
     stats.kernel_no_buffer.set(sum(Counter::NoBuffer));
     stats.kernel_no_state.set(sum(Counter::NoState));
     stats.kernel_crowded.set(sum(Counter::Crowded));
+    stats.kernel_misshapen.set(sum(Counter::Misshapen));
     stats.kernel_second_socket.set(sum(Counter::SecondSocket));
     stats
         .kernel_untold_processes

@@ -18,7 +18,7 @@ pub struct Uprobe {
 }
 
 /// Every hook, and its program.
-const HOOKS: [(Hook, &str); 13] = [
+const HOOKS: [(Hook, &str); 20] = [
     (Hook::Read, "tls_read"),
     (Hook::Write, "tls_write"),
     (Hook::WriteEx2, "tls_write_ex2"),
@@ -32,6 +32,13 @@ const HOOKS: [(Hook, &str); 13] = [
     (Hook::GoReadCopy, "go_read_copy"),
     (Hook::GoWrite, "go_write"),
     (Hook::GoBegin, "go_begin"),
+    (Hook::RustlsWrite, "rustls_write"),
+    (Hook::RustlsWriteDone, "rustls_write_done"),
+    (Hook::RustlsRead, "rustls_read"),
+    (Hook::RustlsSend, "rustls_send"),
+    (Hook::RustlsSendDone, "rustls_send_done"),
+    (Hook::RustlsReceive, "rustls_receive"),
+    (Hook::RustlsReceiveDone, "rustls_receive_done"),
 ];
 
 impl Probe {
