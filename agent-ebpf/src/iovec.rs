@@ -96,11 +96,14 @@ pub const IOVECS: u64 = 1024;
 /// Each costs the verifier of 5.10 some 4,000 instructions of the million it walks through.
 const UNROLLED: u64 = 32;
 
+/// A short list of (address, length).
+pub type Slices = [[u64; 2]; 16];
+
 /// A walk over iovecs.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Walk {
-    /// The first iovec, in user memory.
+    /// The first iovec, in user memory; 0 where they are the scratch's `slices`.
     pub iovecs: u64,
     /// Bytes of the call to pass over.
     from: u64,
@@ -145,7 +148,12 @@ extern "C" fn each(index: u32, context: *mut c_void) -> i64 {
 /// Takes in one iovec; true when there is nothing more to do.
 #[inline(always)]
 fn step(scratch: &mut Scratch, index: u64) -> bool {
-    let Some(iov) = iovec(scratch.walk.iovecs, index) else {
+    let known = match scratch.walk.iovecs {
+        // The list is at hand.
+        0 => scratch.slices.get(index as usize).copied(),
+        iovecs => iovec(iovecs, index),
+    };
+    let Some(iov) = known else {
         scratch.walk.failed = 1;
         return true;
     };

@@ -9,7 +9,7 @@ use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use crate::batch::Batch;
 use crate::connection::Connection;
 use crate::framing::Look;
-use crate::iovec::Walk;
+use crate::iovec::{Slices, Walk};
 use crate::payload::Parts;
 use crate::rustls;
 use crate::session::{Ciphertext, Inside, Key, PLACES, Session, Unit};
@@ -100,6 +100,8 @@ pub struct Scratch {
     /// A walk over iovecs. Here and not on the stack, so that the verifier forgets what it knows of
     /// its numbers and sees that one step is like the next.
     pub walk: Walk,
+    /// Pieces of a buffer that are not in user memory any more: (address, length).
+    pub slices: Slices,
     /// A long call under way.
     pub parts: Parts,
     /// A look for a head's end, here for the same reason.

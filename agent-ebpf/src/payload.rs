@@ -46,11 +46,11 @@ impl Buffer {
         }
     }
 
-    /// Bytes in pieces, of which so many are passed over.
+    /// So many pieces, which the scratch lists, and bytes of them that are passed over.
     #[inline(always)]
-    pub const fn slices(address: u64, iovecs: u64, skipped: u64) -> Self {
+    pub const fn slices(iovecs: u64, skipped: u64) -> Self {
         Self {
-            address,
+            address: 0,
             iovecs,
             skipped: skipped as u32,
             missing: hole::NONE,
@@ -468,7 +468,7 @@ pub fn read_user(scratch: &mut Scratch, at: u32, length: u32, from: u64) -> bool
 /// Hides a number's history from the compiler, so that the bounds checked next stay in the program
 /// for the verifier to see.
 #[inline(always)]
-fn opaque(n: u64) -> u64 {
+pub fn opaque(n: u64) -> u64 {
     // SAFETY: reads the local it is given.
     unsafe { core::ptr::read_volatile(&n) }
 }

@@ -6,16 +6,16 @@
 //! then takes data: they come from the socket of the call inside the receiving. Rust promises no
 //! layout: what does not look like one is dropped and counted.
 
-use agent_ebpf::abi::{Counter, EGRESS, INGRESS, habit};
+use agent_ebpf::abi::{Counter, INGRESS, habit};
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::arch;
 use crate::emit;
-use crate::iovec::Walker;
+use crate::iovec::{Slices, Walker};
 use crate::maps::RUSTLS;
-use crate::payload::Buffer;
+use crate::payload::{self, Buffer};
 use crate::session::{self, Key, Unit};
 use crate::tls::{register, wanted};
 
@@ -41,10 +41,11 @@ pub struct Thread {
 pub struct Given {
     /// Address of the session, 0 where nothing was given.
     pub object: u64,
-    /// The bytes, or a list of (address, length).
-    pub address: u64,
-    /// How many are in that list; 0 where `address` is the bytes.
-    pub slices: u64,
+    /// The bytes, each piece's address and length. The application's list of them is gone before
+    /// they are sent.
+    pub slices: Slices,
+    /// How many pieces there are.
+    pub count: u64,
     /// Bytes of all slices before the first that is meant.
     pub from: u64,
     /// Bytes that were taken.
@@ -53,13 +54,14 @@ pub struct Given {
 
 const NOTHING: Given = Given {
     object: 0,
-    address: 0,
-    slices: 0,
+    slices: [[0; 2]; 16],
+    count: 0,
     from: 0,
     taken: 0,
 };
 
-const IDLE: Thread = Thread {
+/// A thread that does nothing yet; no constant, which would be put together on the stack.
+static IDLE: Thread = Thread {
     sends: 0,
     receives: 0,
     moved: 0,
@@ -71,8 +73,8 @@ const IDLE: Thread = Thread {
 const INSIDE: u64 = 768;
 /// Longest content of a record (RFC 8446, section 5.1).
 const RECORD: u64 = 1 << 14;
-/// More slices or bytes are no list.
-const SLICES: u64 = 1 << 16;
+/// Pieces that are known of what is given at once.
+const SLICES: u64 = 16;
 
 /// Data are given: (session, data as four words).
 #[uprobe]
@@ -85,26 +87,40 @@ pub fn rustls_write(context: ProbeContext) -> u32 {
         return 0;
     }
     let object = register(&context, arch::C[0]);
-    thread.given = if words[0] == 0 {
-        Given {
-            object,
-            address: words[1],
-            ..NOTHING
-        }
-    } else {
-        Given {
-            object,
-            address: words[0],
-            slices: words[1],
-            from: words[2],
-            taken: 0,
-        }
-    };
-    if thread.given.slices > SLICES {
-        thread.given = NOTHING;
+    let given = &mut thread.given;
+    given.object = object;
+    given.taken = 0;
+    if words[0] == 0 {
+        given.slices[0] = [words[1], words[2]];
+        (given.count, given.from) = (1, 0);
+        return 0;
+    }
+    let [list, count, from, _] = words;
+    (given.count, given.from) = (count, from);
+    // What is behind the last that is known shows as a hole.
+    let known = if count < SLICES { count } else { SLICES };
+    if from > u32::MAX.into() || !copy(&mut given.slices, known, list) {
+        given.object = 0;
         emit::count(Counter::Misshapen, 1);
     }
     0
+}
+
+/// Copies the first pieces of a list.
+#[inline(always)]
+fn copy(slices: &mut Slices, count: u64, list: u64) -> bool {
+    let bytes = payload::opaque(count * size_of::<[u64; 2]>() as u64);
+    if bytes > size_of::<Slices>() as u64 {
+        return false;
+    }
+    // SAFETY: at most what `slices` holds; the helper checks the user address.
+    unsafe {
+        bpf_probe_read_user(
+            slices.as_mut_ptr().cast(),
+            bytes as u32,
+            list as *const core::ffi::c_void,
+        ) == 0
+    }
 }
 
 /// So many were taken.
@@ -156,26 +172,22 @@ pub fn rustls_send_done(_: ProbeContext) -> u32 {
     let Some((pid_tgid, thread)) = thread() else {
         return 0;
     };
-    let Thread {
-        sends,
-        moved,
-        given,
-        ..
-    } = *thread;
+    let (sends, moved) = (thread.sends, thread.moved);
     thread.sends = 0;
-    if given.taken == 0 || sends.wrapping_sub(given.object) >= INSIDE {
+    let given = &mut thread.given;
+    if given.object == 0 || given.taken == 0 || sends.wrapping_sub(given.object) >= INSIDE {
         return 0;
     }
     // Only now is the application's buffer sure to be as it was.
-    thread.given = NOTHING;
-    if moved == 0 || given.taken > i32::MAX as u64 {
+    let taken = given.taken;
+    given.object = 0;
+    if moved == 0 || taken > i32::MAX as u64 {
         emit::count(Counter::Misshapen, 1);
         return 0;
     }
     if let Some(session) = session::get(Key::of(moved, pid_tgid)) {
-        let buffer = Buffer::slices(given.address, given.slices, given.from);
-        let buffer = (&buffer, Walker::Loop);
-        session::tell(session, EGRESS.into(), buffer, given.taken as u32, pid_tgid);
+        let buffer = (&Buffer::slices(given.count, given.from), Walker::Loop);
+        session::tell_slices(session, buffer, &given.slices, (taken as u32, pid_tgid));
     }
     0
 }
@@ -208,7 +220,7 @@ fn thread() -> Option<(u64, &'static mut Thread)> {
     let unit = Unit::thread(pid_tgid);
     if RUSTLS.get_ptr_mut(unit).is_none() {
         session::note(pid_tgid, habit::RUSTLS);
-        let _ = RUSTLS.insert(unit, IDLE, 0);
+        let _ = RUSTLS.insert(unit, &IDLE, 0);
     }
     // SAFETY: a map value, valid for the program's run; only this thread uses it.
     RUSTLS

@@ -13,7 +13,7 @@ use aya_ebpf::helpers::generated::{
 use crate::arch::Arguments;
 use crate::connection::{Call, Connection, Name};
 use crate::emit;
-use crate::iovec::Walker;
+use crate::iovec::{Slices, Walker};
 use crate::maps::{CIPHERTEXTS, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch, global};
 use crate::payload::{self, Buffer};
 use crate::rustls;
@@ -169,6 +169,30 @@ pub fn tell(
     length: u32,
     pid_tgid: u64,
 ) {
+    deliver(session, way, (buffer, walker), (length, pid_tgid), |_| ());
+}
+
+/// The same of plaintext in pieces that an application sends.
+#[inline(always)]
+pub fn tell_slices(
+    session: &mut Session,
+    buffer: (&Buffer, Walker),
+    slices: &Slices,
+    moved: (u32, u64),
+) {
+    deliver(session, EGRESS.into(), buffer, moved, |scratch| {
+        scratch.slices = *slices
+    });
+}
+
+#[inline(always)]
+fn deliver(
+    session: &mut Session,
+    way: u32,
+    (buffer, walker): (&Buffer, Walker),
+    (length, pid_tgid): (u32, u64),
+    prepare: impl FnOnce(&mut Scratch),
+) {
     if !session.plain.wanted_by((pid_tgid >> 32) as u32) {
         return;
     }
@@ -187,6 +211,7 @@ pub fn tell(
         emit::count(Counter::Crowded, 1);
         return;
     };
+    prepare(scratch);
     let place = (call, offset);
     payload::deliver_by(&mut session.plain, scratch, buffer, place, walker, false);
     if busy {

@@ -260,8 +260,7 @@ fn probing(probe: &Arc<Mutex<Probe>>, shared: &Arc<Shared>) -> Result<thread::Jo
         let failure = &shared.failure;
         failure.guard("the prober", || {
             privilege::keep_or_go_on(privilege::PROBE);
-            prober::run(&shared, &probe, Path::new(PROC), &met);
-            Ok(())
+            prober::run(&shared, &probe, Path::new(PROC), &met)
         });
     };
     let prober = thread::Builder::new()

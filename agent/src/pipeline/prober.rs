@@ -8,12 +8,17 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fs::{self, File};
+use std::io;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result};
+
+use super::privilege;
 use super::reader::{Arrival, Shared};
 use crate::probe::Probe;
 use crate::probe::uprobe::Uprobe;
@@ -80,11 +85,21 @@ impl Queue {
 /// The thread's loop; returns when all is over, with every probe gone.
 ///
 /// `met` is told once those who were there at first have been looked at.
-pub fn run(shared: &Shared, probe: &Arc<Mutex<Probe>>, proc: &Path, met: &mpsc::Sender<()>) {
+///
+/// # Errors
+/// Where no thread can be started.
+pub fn run(
+    shared: &Shared,
+    probe: &Arc<Mutex<Probe>>,
+    proc: &Path,
+    met: &mpsc::Sender<()>,
+) -> Result<()> {
+    let reaper = Reaper::start().context("start the reaper's thread")?;
     let mut prober = Prober {
         proc,
         everyone: shared.targets.takes_all(),
         probe,
+        reaper: &reaper,
         stats: &shared.stats,
         files: HashMap::new(),
         processes: HashMap::from([(NOBODY, Process::new(Instant::now()))]),
@@ -104,7 +119,58 @@ pub fn run(shared: &Shared, probe: &Arc<Mutex<Probe>>, proc: &Path, met: &mpsc::
         // Nobody may be waiting any more.
         let _ = met.send(());
     }
+    let Prober {
+        files, processes, ..
+    } = prober;
+    let probes = files.into_values().flat_map(|file| file.probes);
+    let own = processes.into_values().flat_map(|p| p.files.into_values());
+    drop_all(probes.chain(own.flatten()).collect());
+    Ok(())
 }
+
+/// Lets go of probes: for each the kernel waits until nobody can be inside, a tenth of a second and
+/// more, during which others must be met.
+struct Reaper {
+    probes: mpsc::Sender<Vec<Uprobe>>,
+}
+
+impl Reaper {
+    fn start() -> io::Result<Self> {
+        let (probes, gone) = mpsc::channel::<Vec<Uprobe>>();
+        thread::Builder::new()
+            .name("reaper".into())
+            .spawn(move || {
+                privilege::none();
+                gone.into_iter().for_each(drop_all);
+            })?;
+        Ok(Self { probes })
+    }
+
+    fn take(&self, probes: Vec<Uprobe>) {
+        if !probes.is_empty() {
+            // Where nobody takes them they are let go of here.
+            let _ = self.probes.send(probes);
+        }
+    }
+}
+
+/// Many at a time: what takes time is to wait.
+fn drop_all(probes: Vec<Uprobe>) {
+    let most = probes.len().div_ceil(AT_ONCE).max(1);
+    let mut probes = probes.into_iter();
+    thread::scope(|scope| {
+        loop {
+            let some: Vec<Uprobe> = probes.by_ref().take(most).collect();
+            if some.is_empty() {
+                break;
+            }
+            scope.spawn(move || drop(some));
+        }
+    });
+}
+
+/// Threads that let go of probes at once.
+const AT_ONCE: usize = 64;
 
 /// Where systems keep the libraries that short-lived programs use.
 const SYSTEM: [&str; 6] = [
@@ -118,6 +184,9 @@ const SYSTEM: [&str; 6] = [
 /// What they are called.
 const LIBRARIES: [&str; 2] = ["libssl.so.", "libgnutls.so."];
 
+/// Programs that have TLS inside, and begin to use it soon after their start.
+const PROGRAMS: [&str; 2] = ["/usr/bin/node", "/usr/local/bin/node"];
+
 /// Stands for the system itself among processes.
 const NOBODY: u32 = 0;
 /// Longest sleep, so that the end is seen.
@@ -128,6 +197,7 @@ struct Prober<'a> {
     /// Whether files are probed for all who map them.
     everyone: bool,
     probe: &'a Arc<Mutex<Probe>>,
+    reaper: &'a Reaper,
     stats: &'a Stats,
     files: HashMap<Identity, Known>,
     processes: HashMap<u32, Process>,
@@ -166,13 +236,13 @@ impl Prober<'_> {
             return;
         }
         let entries = SYSTEM.iter().filter_map(|folder| fs::read_dir(folder).ok());
-        for entry in entries.flatten().flatten() {
+        let libraries = entries.flatten().flatten().filter(|entry| {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if !LIBRARIES.iter().any(|prefix| name.starts_with(prefix)) {
-                continue;
-            }
-            let path = entry.path();
+            LIBRARIES.iter().any(|prefix| name.starts_with(prefix))
+        });
+        let libraries = libraries.map(|entry| entry.path());
+        for path in libraries.chain(PROGRAMS.iter().map(PathBuf::from)) {
             let file = File::open(&path).ok();
             let Some(file) = file.and_then(|f| Mapped::of(f, &path.to_string_lossy())) else {
                 continue;
@@ -202,6 +272,7 @@ impl Prober<'_> {
         };
         for (identity, probes) in gone.files {
             self.held = self.held.saturating_sub(probes.len());
+            self.reaper.take(probes);
             if let Some(file) = self.files.get_mut(&identity) {
                 file.users = file.users.saturating_sub(1);
                 file.left = Instant::now();
@@ -229,11 +300,12 @@ impl Prober<'_> {
                 self.meet(process, &file);
             }
         }
-        let held = &mut self.held;
+        let (held, reaper) = (&mut self.held, self.reaper);
         self.files.retain(|_, file| {
             let keep = file.users > 0 || now.saturating_duration_since(file.left) < LINGER;
             if !keep {
                 *held = held.saturating_sub(file.probes.len());
+                reaper.take(std::mem::take(&mut file.probes));
             }
             keep
         });
