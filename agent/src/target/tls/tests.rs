@@ -108,7 +108,18 @@ fn others_have_none() {
 /// gRPC's for Python, where the live tests or a user have installed it.
 #[test]
 fn boringssl_inside_grpc() {
-    let path = std::env::var("CYGRPC").unwrap_or_default();
-    let hooks = [Hook::Write, Hook::Read, Hook::Done];
-    check(&found(&path), "boringssl", &hooks);
+    let paths = std::env::var("CYGRPC").unwrap_or_default();
+    let hooks = [
+        Hook::Write,
+        Hook::Read,
+        Hook::Done,
+        Hook::BioWrite,
+        Hook::Begin,
+    ];
+    for path in paths.split(':') {
+        let plans = found(path);
+        check(&plans, "boringssl", &hooks);
+        let begins = |plan: &Plan| plan.sites.iter().filter(|s| s.hook == Hook::Begin).count();
+        assert!(plans.iter().all(|plan| begins(plan) == 2), "{path}");
+    }
 }
