@@ -15,6 +15,8 @@ use smallvec::SmallVec;
 
 pub use iced_x86::Register;
 
+mod table;
+
 /// A place for a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
@@ -39,6 +41,8 @@ pub trait Program {
     fn body(&self, address: u64) -> Option<Body>;
     /// Where a jump through the pointer at this address goes, if that is known for certain.
     fn pointer(&self, slot: u64) -> Option<u64>;
+    /// So many bytes at this address, if the program cannot change them.
+    fn constant(&self, address: u64, length: u64) -> Option<Vec<u8>>;
 }
 
 /// Where to see a function's arguments: the first place that every call passes once, with `live`
@@ -149,6 +153,8 @@ struct Step {
     probeable: bool,
     writes: bool,
     ret: bool,
+    /// A jump, and not yet known where to.
+    open: bool,
     next: SmallVec<[u64; 2]>,
 }
 
@@ -156,6 +162,7 @@ struct Step {
 #[derive(Debug)]
 struct Flow {
     start: u64,
+    bodies: Vec<Body>,
     steps: BTreeMap<u64, Step>,
     previous: BTreeMap<u64, SmallVec<[u64; 2]>>,
 }
@@ -163,40 +170,96 @@ struct Flow {
 impl Flow {
     fn trace(program: &dyn Program, body: Body) -> Result<Self, String> {
         let start = body.address;
-        let mut bodies = vec![body];
-        let mut factory = InstructionInfoFactory::new();
         let mut flow = Self {
             start,
+            bodies: vec![body],
             steps: BTreeMap::new(),
             previous: BTreeMap::new(),
         };
-        let mut ways = vec![start];
-        while let Some(at) = ways.pop() {
-            if flow.steps.contains_key(&at) {
-                continue;
+        let unknown = |at| format!("an indirect jump at {at:#x}");
+        let mut open = flow.follow(program, vec![start])?;
+        let mut tables = Vec::new();
+        while let Some(at) = open.pop() {
+            if tables.len() >= TABLES {
+                return Err("more jump tables than are followed".to_owned());
             }
-            if flow.steps.len() >= STEPS {
-                return Err("more code than is followed".to_owned());
+            let next = table::targets(program, &flow.straight(at));
+            let next = next.ok_or_else(|| unknown(at))?;
+            flow.lead(at, &next);
+            open.extend(flow.follow(program, next.clone())?);
+            tables.push((at, next));
+        }
+        // What was found since may lead into the code that a table was known by.
+        for (at, next) in tables {
+            if table::targets(program, &flow.straight(at)) != Some(next) {
+                return Err(unknown(at));
             }
-            if !bodies.iter().any(|body| body.holds(at)) {
-                let new = program.body(at).filter(|body| body.holds(at));
-                let new = new.ok_or_else(|| format!("a jump to {at:#x}, which is no function"))?;
-                if bodies.len() >= BODIES {
-                    return Err("jumps through too many functions".to_owned());
-                }
-                bodies.push(new);
-            }
-            let Some(body) = bodies.iter().find(|body| body.holds(at)) else {
-                return Err("no code".to_owned());
-            };
-            let step = step(program, &mut factory, body, at)?;
-            for &next in &step.next {
-                flow.previous.entry(next).or_default().push(at);
-                ways.push(next);
-            }
-            flow.steps.insert(at, step);
         }
         Ok(flow)
+    }
+
+    /// Goes all these ways as far as it is known; the jumps where it is not.
+    fn follow(&mut self, program: &dyn Program, mut ways: Vec<u64>) -> Result<Vec<u64>, String> {
+        let mut factory = InstructionInfoFactory::new();
+        let mut open = Vec::new();
+        while let Some(at) = ways.pop() {
+            if self.steps.contains_key(&at) {
+                continue;
+            }
+            if self.steps.len() >= STEPS {
+                return Err("more code than is followed".to_owned());
+            }
+            if self.body(at).is_none() {
+                let new = program.body(at).filter(|body| body.holds(at));
+                let new = new.ok_or_else(|| format!("a jump to {at:#x}, which is no function"))?;
+                if self.bodies.len() >= BODIES {
+                    return Err("jumps through too many functions".to_owned());
+                }
+                self.bodies.push(new);
+            }
+            let body = self.body(at).ok_or("no code")?;
+            let step = step(program, &mut factory, body, at)?;
+            open.extend(step.open.then_some(at));
+            let next = step.next.clone();
+            self.steps.insert(at, step);
+            for &to in &next {
+                self.previous.entry(to).or_default().push(at);
+            }
+            ways.extend(next);
+        }
+        Ok(open)
+    }
+
+    /// Where the jump at an address goes.
+    fn lead(&mut self, at: u64, next: &[u64]) {
+        for &to in next {
+            self.previous.entry(to).or_default().push(at);
+        }
+        if let Some(step) = self.steps.get_mut(&at) {
+            step.next = next.into();
+        }
+    }
+
+    fn body(&self, at: u64) -> Option<&Body> {
+        self.bodies.iter().find(|body| body.holds(at))
+    }
+
+    /// The one way to an instruction, itself the last; from where others join, or farther than is
+    /// looked, all is left out.
+    fn straight(&self, at: u64) -> Vec<Instruction> {
+        let mut way = Vec::new();
+        let mut next = Some(at);
+        while let Some(at) = next.filter(|_| way.len() < STRAIGHT) {
+            let decoder = self.body(at).and_then(|body| decoder(body, at));
+            way.extend(decoder.map(|mut decoder| decoder.decode()));
+            let previous = self.previous.get(&at).map(SmallVec::as_slice);
+            next = match previous.filter(|_| at != self.start) {
+                Some([one]) => Some(*one),
+                _ => None,
+            };
+        }
+        way.reverse();
+        way
     }
 
     fn rets(&self) -> impl Iterator<Item = u64> {
@@ -295,8 +358,7 @@ fn step(
             next.extend(branch(&instruction).filter(|&to| to != through));
         }
         FlowControl::IndirectBranch => {
-            let to = slot(&instruction).and_then(|slot| program.pointer(slot));
-            next.push(to.ok_or_else(|| format!("an indirect jump at {at:#x}"))?);
+            next.extend(slot(&instruction).and_then(|slot| program.pointer(slot)));
         }
         FlowControl::Return | FlowControl::Exception => {}
         FlowControl::XbeginXabortXend => return Err(format!("a transaction at {at:#x}")),
@@ -320,6 +382,7 @@ fn step(
         probeable: probeable(body, &instruction),
         writes: calls || writes(factory, &instruction, Register::RAX),
         ret: flow == FlowControl::Return,
+        open: flow == FlowControl::IndirectBranch && next.is_empty(),
         next,
     })
 }
@@ -413,6 +476,9 @@ pub(super) fn decoder(body: &Body, at: u64) -> Option<Decoder<'_>> {
 /// Instructions followed from one function, and functions through which they lead.
 const STEPS: usize = 20_000;
 const BODIES: usize = 6;
+/// Jump tables of one function, and instructions before a jump that are looked at.
+const TABLES: usize = 64;
+const STRAIGHT: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -420,12 +486,15 @@ mod tests {
     use proptest::prelude::*;
 
     const START: u64 = 0x1000;
+    const TABLE: u64 = 0x4000;
 
     /// Functions at addresses, and pointers to some.
     #[derive(Default)]
     struct Memory {
         bodies: Vec<Body>,
         pointers: Vec<(u64, u64)>,
+        /// Constants at [`TABLE`].
+        table: Vec<u8>,
     }
 
     impl Program for Memory {
@@ -436,6 +505,12 @@ mod tests {
         fn pointer(&self, slot: u64) -> Option<u64> {
             let found = self.pointers.iter().find(|(at, _)| *at == slot);
             found.map(|(_, to)| *to)
+        }
+
+        fn constant(&self, address: u64, length: u64) -> Option<Vec<u8>> {
+            let from = usize::try_from(address.checked_sub(TABLE)?).ok()?;
+            let length = usize::try_from(length).ok()?;
+            Some(self.table.get(from..)?.get(..length)?.to_vec())
         }
     }
 
@@ -526,10 +601,122 @@ mod tests {
         let program = Memory {
             bodies: vec![main.clone(), cold, other],
             pointers: vec![(0x1010, 0x3000)],
+            ..Memory::default()
         };
         let places = exits(&program, main.clone()).unwrap();
         let addresses: Vec<u64> = places.iter().map(|place| place.address).collect();
         assert_eq!(addresses, [0x2000, 0x3002]);
+    }
+
+    /// The exits of a function with a table of two entries.
+    fn with_table(bytes: &[u8], table: Vec<u8>) -> Result<Vec<i64>, String> {
+        let program = Memory {
+            table,
+            ..Memory::default()
+        };
+        let places = exits(&program, body(bytes))?;
+        Ok(places.into_iter().map(told).collect())
+    }
+
+    /// Distances from the table.
+    fn distances(targets: [u64; 2]) -> Vec<u8> {
+        let distance = |to: u64| (to.wrapping_sub(TABLE) as u32).to_le_bytes();
+        targets.map(distance).concat()
+    }
+
+    /// lea rdx, [TABLE]; movsxd rax, [rdx + rax * 4]; add rax, rdx; notrack jmp rax; where the
+    /// first begins at this offset.
+    fn switch(at: u32) -> Vec<u8> {
+        let distance = TABLE as u32 - START as u32 - at - 7;
+        let lea = [&[0x48, 0x8d, 0x15][..], &distance.to_le_bytes()].concat();
+        [&lea[..], b"\x48\x63\x04\x82\x48\x01\xd0\x3e\xff\xe0"].concat()
+    }
+
+    #[test]
+    fn jump_tables() {
+        let check = |before: &[u8]| {
+            let at = before.len();
+            // Two cases, each with a return of its own, and where the others go.
+            let code = [
+                before,
+                &switch(at as u32),
+                b"\x90\xc3\x90\xc3\x31\xc0\x90\xc3",
+            ]
+            .concat();
+            let case = START + at as u64 + 17;
+            let places = with_table(&code, distances([case + 2, case]))?;
+            let relative = places.iter().map(|place| place - at as i64 - 17);
+            Ok::<_, String>(relative.collect::<Vec<_>>())
+        };
+        let all = Ok(vec![0, 2, 6]);
+        // cmp …, 1; ja to the others; what lies between is told by the distance.
+        assert_eq!(check(b"\x83\xf8\x01\x77\x15"), all, "cmp eax");
+        assert_eq!(check(b"\x83\xff\x01\x77\x17\x89\xf8"), all, "mov eax, edi");
+        assert_eq!(
+            check(b"\x89\xf8\x83\xff\x01\x77\x15"),
+            all,
+            "the same before"
+        );
+        assert_eq!(check(b"\x3c\x01\x77\x18\x0f\xb6\xc0"), all, "movzx eax, al");
+        assert_eq!(check(b"\x83\xf8\x02\x73\x15"), all, "jae");
+        assert_eq!(
+            check(b"\x83\xf8\x01\x76\x02\xeb\x15"),
+            all,
+            "jbe over a jmp"
+        );
+        assert_eq!(
+            check(b"\x83\x7f\x08\x01\x77\x18\x8b\x47\x08"),
+            all,
+            "in memory"
+        );
+        let both = Ok(vec![0, 2]);
+        assert_eq!(check(b"\x83\xe0\x01"), both, "and eax, 1");
+        let refused = |before: &[u8]| {
+            let why = check(before).unwrap_err();
+            assert!(why.contains("an indirect jump"), "{why}");
+        };
+        refused(b"");
+        refused(b"\x83\xf9\x01\x77\x15");
+        refused(b"\x83\xf8\x01\x77\x00");
+        refused(b"\x83\xf8\x01\x7f\x15");
+        refused(b"\x83\xf8\x02\x77\x15");
+        refused(b"\x83\xf8\xff\x77\x15");
+        refused(b"\x83\xf8\x01\x77\x17\xff\xc0");
+        refused(b"\x83\x7f\x08\x01\x77\x18\x8b\x47\x0c");
+        refused(b"\x83\x7f\x08\x01\x77\x1b\xff\x47\x08\x8b\x47\x08");
+        refused(b"\x83\x7f\x08\x01\x77\x1a\xff\xc7\x8b\x47\x08");
+        refused(b"\x83\xf8\x01\x77\x1a\xe8\0\0\0\0");
+    }
+
+    #[test]
+    fn jump_tables_of_addresses() {
+        // cmp r15d, 1; ja; mov eax, r15d; jmp [TABLE + rax * 8]; then three ways out.
+        let code = b"\x41\x83\xff\x01\x77\x0c\x44\x89\xf8\xff\x24\xc5\0\x40\0\0\
+            \x90\xc3\x90\xc3";
+        let table = |targets: [u64; 2]| targets.map(u64::to_le_bytes).concat();
+        let places = with_table(code, table([START + 16, START + 16]));
+        assert_eq!(places, Ok(vec![16, 18]));
+        let outside = with_table(code, table([START + 16, START + 99]));
+        assert!(outside.unwrap_err().contains("which is no function"));
+        let short = table([START + 16, START + 16])[..12].to_vec();
+        assert!(
+            with_table(code, short)
+                .unwrap_err()
+                .contains("an indirect jump")
+        );
+    }
+
+    #[test]
+    fn a_case_that_leads_between_comparison_and_jump() {
+        let before = b"\x83\xf8\x01\x77\x11";
+        let code = [&before[..], &switch(5), b"\x90\xc3"].concat();
+        let places = with_table(&code, distances([START + 22, START + 22]));
+        assert_eq!(places, Ok(vec![22]));
+        let places = with_table(&code, distances([START + 22, START + 5]));
+        assert!(places.unwrap_err().contains("an indirect jump"));
+        // To the comparison, as in a loop, is well.
+        let places = with_table(&code, distances([START + 22, START]));
+        assert_eq!(places, Ok(vec![22]));
     }
 
     /// Bytes that are often instructions.
@@ -543,6 +730,9 @@ mod tests {
             Just(vec![0x31, 0xc0]),
             Just(vec![0x48, 0x89, 0xfb]),
             Just(vec![0xe8, 0, 0, 0, 0]),
+            // cmp eax, 3; ja …; jmp [TABLE + rax * 8]
+            (-30..30i8).prop_map(|to| vec![0x83, 0xf8, 3, 0x77, to as u8]),
+            Just(vec![0xff, 0x24, 0xc5, 0, 0x40, 0, 0]),
         ];
         proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
     }
@@ -551,8 +741,13 @@ mod tests {
         /// Any bytes end; and along any way through the code an exit is passed once, after which
         /// rax stays.
         #[test]
-        fn one_exit_on_each_way(bytes in code(), turns in proptest::collection::vec(any::<bool>(), 200)) {
-            let program = Memory::default();
+        fn one_exit_on_each_way(
+            bytes in code(),
+            turns in proptest::collection::vec(any::<u8>(), 200),
+            cases in proptest::array::uniform4(START..START + 80),
+        ) {
+            let table = cases.map(u64::to_le_bytes).concat();
+            let program = Memory { table, ..Memory::default() };
             entry(&body(&bytes), &[Register::RDI]);
             callees(&program, &body(&bytes));
             let Ok(places) = exits(&program, body(&bytes)) else { return Ok(()) };
@@ -567,8 +762,8 @@ mod tests {
                     prop_assert_eq!(passed, 1);
                     break;
                 }
-                let Some(next) = step.next.get(usize::from(turn)).or(step.next.first()) else { break };
-                at = *next;
+                let Some(turn) = usize::from(turn).checked_rem(step.next.len()) else { break };
+                at = step.next[turn];
             }
         }
     }

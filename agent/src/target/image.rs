@@ -397,6 +397,11 @@ impl Program for Image {
     fn pointer(&self, slot: u64) -> Option<u64> {
         self.slot(slot).map(|function| function.address)
     }
+
+    fn constant(&self, address: u64, length: u64) -> Option<Vec<u8>> {
+        let (segment, _) = self.load(address)?;
+        (!segment.writable).then(|| self.read(address, length))?
+    }
 }
 
 /// Is given a name; tells where in it a match begins, and under which number to find it.

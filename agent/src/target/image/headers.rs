@@ -61,6 +61,8 @@ pub struct Segment {
     pub kind: u32,
     /// Its bytes may be run.
     pub executable: bool,
+    /// The program may change its bytes.
+    pub writable: bool,
     /// Its virtual address.
     pub address: u64,
     /// Its offset in the file, in bytes.
@@ -116,6 +118,7 @@ fn segments(file: &File, length: u64, header: &Bytes<Vec<u8>>) -> Option<Vec<Seg
         let segment = Segment {
             kind: entry.u32(0)?,
             executable: entry.u32(4)? & 1 != 0,
+            writable: entry.u32(4)? & 2 != 0,
             offset: entry.u64(8)?,
             address: entry.u64(16)?,
             size: entry.u64(32)?,

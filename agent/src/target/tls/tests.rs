@@ -57,8 +57,10 @@ fn check(plans: &[Plan], library: &str, hooks: &[Hook]) {
     for hook in hooks {
         assert!(plan.sites.iter().any(|site| site.hook == *hook), "{hook:?}");
     }
-    let entries = plan.sites.iter().filter(|site| site.hook != Hook::Done);
+    let is_entry = |site: &&Site| !matches!(site.hook, Hook::Done | Hook::DoneEx);
+    let entries = plan.sites.iter().filter(is_entry);
     assert!(entries.count() < 12, "more than the functions there are");
+    assert_eq!(plan.left_out, [], "every function can be read");
 }
 
 const OPENSSL: [Hook; 5] = [
@@ -106,7 +108,18 @@ fn others_have_none() {
 /// gRPC's for Python, where the live tests or a user have installed it.
 #[test]
 fn boringssl_inside_grpc() {
-    let path = std::env::var("CYGRPC").unwrap_or_default();
-    let hooks = [Hook::Write, Hook::Read, Hook::Done];
-    check(&found(&path), "boringssl", &hooks);
+    let paths = std::env::var("CYGRPC").unwrap_or_default();
+    let hooks = [
+        Hook::Write,
+        Hook::Read,
+        Hook::Done,
+        Hook::BioWrite,
+        Hook::Begin,
+    ];
+    for path in paths.split(':') {
+        let plans = found(path);
+        check(&plans, "boringssl", &hooks);
+        let begins = |plan: &Plan| plan.sites.iter().filter(|s| s.hook == Hook::Begin).count();
+        assert!(plans.iter().all(|plan| begins(plan) == 2), "{path}");
+    }
 }
