@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{
 };
 
 use crate::arch::Arguments;
-use crate::connection::{Call, Connection, Name};
+use crate::connection::{self, Call, Connection, Name};
 use crate::emit;
 use crate::maps::{CIPHERTEXTS, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch};
 use crate::payload::{self, Buffer};
@@ -211,21 +211,14 @@ fn add(word: &mut u64, value: u64) {
 /// Scratches of a CPU.
 pub const PLACES: u32 = 4;
 
-/// What this process is known to do, 0 where it calls no TLS library.
-#[inline(always)]
-pub fn habits(pid_tgid: u64) -> u32 {
-    // SAFETY: a u32 read once.
-    unsafe { HABITS.get((pid_tgid >> 32) as u32) }
-        .copied()
-        .unwrap_or(0)
-}
-
-/// Adds to it.
+/// Adds to what this process is known to do, and lets its connections know.
 #[inline(always)]
 pub fn note(pid_tgid: u64, habit: u32) {
-    let known = habits(pid_tgid);
+    let tgid = (pid_tgid >> 32) as u32;
+    let known = connection::habits(tgid);
     if known & habit == 0 {
-        let _ = HABITS.insert((pid_tgid >> 32) as u32, known | habit, 0);
+        let _ = HABITS.insert(tgid, known | habit, 0);
+        connection::raise_epoch();
     }
 }
 
@@ -234,11 +227,11 @@ pub fn note(pid_tgid: u64, habit: u32) {
 #[inline(always)]
 pub fn bind(
     connection: &mut Connection,
-    habits: u32,
     arguments: &Arguments,
     pid_tgid: u64,
     way: u8,
 ) -> Option<Name> {
+    let habits = u32::from(connection.habits);
     let object = match inside(habits, arguments, pid_tgid) {
         Some(object) => object,
         None if habits & habit::MEMORY != 0 && way == EGRESS && connection.session == 0 => {

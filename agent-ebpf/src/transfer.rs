@@ -108,11 +108,10 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         way,
         length: result as u32,
     };
-    let habits = session::habits(pid_tgid);
-    if habits != 0 {
-        if let Some(name) = session::bind(state, habits, &arguments, pid_tgid, way) {
-            introduce(name, socket, tcp, call);
-        }
+    if state.habits != 0
+        && let Some(name) = session::bind(state, &arguments, pid_tgid, way)
+    {
+        introduce(name, socket, tcp, call);
     }
     if !wanted || state.encrypted != 0 {
         return;
