@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns};
 
 use crate::emit;
 use crate::kernel::{Pointer, Typed, Untyped};
-use crate::maps::{EPOCH, PROCESSES, WISHES};
+use crate::maps::{EPOCH, HABITS, PROCESSES, WISHES};
 use crate::payload;
 
 /// State of one socket. Two threads may touch it at once; what that can spoil is a budget or a
@@ -50,6 +50,8 @@ pub struct Connection {
     pub whole: u8,
     /// 1 where all that comes is the ciphertext of a session that is read.
     pub encrypted: u8,
+    /// `abi::habit`s of the process of the last judgement, as they were then.
+    pub habits: u8,
     /// Name of the TLS session it carries, or 0.
     pub session: u64,
 }
@@ -76,6 +78,7 @@ impl Connection {
             batched: 0,
             whole: 0,
             encrypted: 0,
+            habits: 0,
             session: 0,
         }
     }
@@ -86,6 +89,7 @@ impl Connection {
         let stamp = (u64::from(epoch()) << 32) | u64::from(tgid);
         if self.judged != stamp {
             self.judged = stamp;
+            self.habits = habits(tgid) as u8;
             self.judgement = self.judge(tgid);
         }
         self.judgement.passes()
@@ -160,6 +164,22 @@ pub fn judge_process(tgid: u32) -> Judgement {
     match unsafe { PROCESSES.get(tgid) } {
         Some(found) if *found != verdict::TRACED => Judgement::Unselected,
         _ => Judgement::Wanted,
+    }
+}
+
+/// What a process is known to do, 0 where it calls no TLS library.
+#[inline(always)]
+pub fn habits(tgid: u32) -> u32 {
+    // SAFETY: a u32 read once.
+    unsafe { HABITS.get(tgid) }.copied().unwrap_or(0)
+}
+
+/// Lets every connection look again at what the maps say.
+#[inline(always)]
+pub fn raise_epoch() {
+    if let Some(epoch) = EPOCH.get_ptr_mut(0) {
+        // SAFETY: an array slot; two CPUs raising it at once still change it.
+        unsafe { *epoch = (*epoch).wrapping_add(1) };
     }
 }
 

@@ -28,10 +28,6 @@ pub static SHARDS: u32 = 1;
 #[unsafe(no_mangle)]
 pub static MESSAGE_BYTES: u32 = 65_536;
 
-/// 1 where a uprobe's program can be preempted by another run of it.
-#[unsafe(no_mangle)]
-pub static PREEMPTIBLE: u32 = 1;
-
 /// Reads a global so that the compiler cannot fold the placeholder in.
 macro_rules! global {
     ($name:ident) => {
@@ -112,8 +108,8 @@ pub struct Scratch {
     pub segment: Segment,
     /// Payload and tail.
     pub payload: [u8; 2 * CHUNK + TAIL],
-    /// 1 while a uprobe's program has it.
-    pub busy: u64,
+    /// Uprobes' programs that have it, or try to.
+    pub users: u64,
 }
 /// Two per CPU (one a direction, as the two programs may nest); size set at load.
 #[map]

@@ -11,10 +11,10 @@ use aya_ebpf::helpers::generated::{
 };
 
 use crate::arch::Arguments;
-use crate::connection::{Call, Connection, Name};
+use crate::connection::{self, Call, Connection, Name};
 use crate::emit;
 use crate::iovec::{Slices, Walker};
-use crate::maps::{CIPHERTEXTS, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch, global};
+use crate::maps::{CIPHERTEXTS, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch};
 use crate::payload::{self, Buffer};
 use crate::rustls;
 
@@ -206,7 +206,7 @@ fn deliver(
     let at = (way & 1) as usize;
     let offset = session.plain.next[at];
     session.plain.next[at] = offset.wrapping_add(length.into());
-    let Some((scratch, busy)) = scratch() else {
+    let Some(scratch) = scratch() else {
         session.plain.lost = session.plain.lost.wrapping_add(1);
         emit::count(Counter::Crowded, 1);
         return;
@@ -214,65 +214,54 @@ fn deliver(
     prepare(scratch);
     let place = (call, offset);
     payload::deliver_by(&mut session.plain, scratch, buffer, place, walker, false);
-    if busy {
-        scratch.busy = 0;
-    }
+    add(&mut scratch.users, u64::MAX);
 }
 
-/// A scratch that nobody uses, and whether that is to be said when it is done with: uprobes can be preempted where the kernel can (from Linux 6.0 on
-/// their programs run with preemption), and another's run on the same CPU then.
+/// A scratch that nobody uses, taken. Where the kernel can be preempted, uprobes can be, too (from Linux
+/// 6.0 on their programs run with preemption), and another's run on the same CPU then.
 #[inline(always)]
-fn scratch() -> Option<(&'static mut Scratch, bool)> {
+fn scratch() -> Option<&'static mut Scratch> {
     // SAFETY: no arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     for place in 0..PLACES {
         let slot = PLAIN_SCRATCH.get_ptr_mut(cpu * PLACES + place)?;
         // SAFETY: a map value, valid for the program's run; shared only where the word says nobody
-        // has it.
+        // has it: who finds 1 there after adding his own has met nobody.
         let slot = unsafe { &mut *slot };
-        if global!(PREEMPTIBLE) == 0 {
-            return Some((slot, false));
+        add(&mut slot.users, 1);
+        if slot.users == 1 {
+            return Some(slot);
         }
-        if exchange(&mut slot.busy, 1) == 0 {
-            return Some((slot, true));
-        }
+        add(&mut slot.users, u64::MAX);
     }
     None
 }
 
-/// Sets a word and gives what it was, atomically (BPF_XCHG, Linux 5.12): this target's core has no
-/// such operation.
+/// Adds to a word atomically. In assembly, as what gives back the word's value before is not on every
+/// kernel (Linux 5.12), and this target's core has nothing else.
 #[inline(always)]
-fn exchange(word: &mut u64, mut value: u64) -> u64 {
-    // SAFETY: exchanges the word that is borrowed, and nothing else.
+fn add(word: &mut u64, value: u64) {
+    // SAFETY: changes the word that is borrowed, and nothing else.
     unsafe {
         core::arch::asm!(
-            "{value} = xchg_64({word} + 0, {value})",
+            "lock *(u64 *)({word} + 0) += {value}",
             word = in(reg) word,
-            value = inout(reg) value,
+            value = in(reg) value,
         );
     }
-    value
 }
 
 /// Scratches of a CPU.
 pub const PLACES: u32 = 4;
 
-/// What this process is known to do, 0 where it calls no TLS library.
-#[inline(always)]
-pub fn habits(pid_tgid: u64) -> u32 {
-    // SAFETY: a u32 read once.
-    unsafe { HABITS.get((pid_tgid >> 32) as u32) }
-        .copied()
-        .unwrap_or(0)
-}
-
-/// Adds to it.
+/// Adds to what this process is known to do, and lets its connections know.
 #[inline(always)]
 pub fn note(pid_tgid: u64, habit: u32) {
-    let known = habits(pid_tgid);
+    let tgid = (pid_tgid >> 32) as u32;
+    let known = connection::habits(tgid);
     if known & habit == 0 {
-        let _ = HABITS.insert((pid_tgid >> 32) as u32, known | habit, 0);
+        let _ = HABITS.insert(tgid, known | habit, 0);
+        connection::raise_epoch();
     }
 }
 
@@ -281,11 +270,11 @@ pub fn note(pid_tgid: u64, habit: u32) {
 #[inline(always)]
 pub fn bind(
     connection: &mut Connection,
-    habits: u32,
     arguments: &Arguments,
     pid_tgid: u64,
     way: u8,
 ) -> Option<Name> {
+    let habits = u32::from(connection.habits);
     let key = if habits & habit::RUSTLS != 0 && rustls::moves(connection.id) {
         let key = Key::of(connection.id, pid_tgid);
         if SESSIONS.get_ptr(key).is_none() && is_hello(Buffer::of(arguments, way).first()) {
@@ -334,8 +323,8 @@ pub fn bind(
 
 /// Notes that a call moved nothing: whose bytes it was to move is evidence all the same.
 #[inline(always)]
-pub fn tried(connection: &Connection, pid_tgid: u64) {
-    if connection.session != 0 && habits(pid_tgid) & habit::RUSTLS != 0 {
+pub fn tried(connection: &Connection) {
+    if connection.session != 0 && u32::from(connection.habits) & habit::RUSTLS != 0 {
         rustls::moves(connection.id);
     }
 }

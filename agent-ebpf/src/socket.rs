@@ -64,8 +64,11 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     // SAFETY: no arguments.
     let time = unsafe { bpf_ktime_get_ns() };
     if result <= 0 {
-        session::tried(state, pid_tgid);
+        session::tried(state);
         return ended(state, Typed(socket), result, way, time, pid_tgid);
+    }
+    if !wanted && state.habits == 0 {
+        return;
     }
     // SAFETY: the helper checks the socket and gives null for anything but TCP.
     let tcp = Typed(unsafe { bpf_skc_to_tcp_sock(socket) }.cast_const().cast());
@@ -82,17 +85,13 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     } else {
         tcp.field(Field::CopiedSeq)
     };
-    let habits = session::habits(pid_tgid);
-    if !wanted && habits == 0 {
-        return;
-    }
     let mut arguments = arguments(Typed(socket), !tcp.0.is_null() && flags & MSG_TRUNC != 0);
     batch::pick(state, &mut arguments, &call);
     let buffer = Buffer::of(&arguments, way);
-    if habits != 0 {
-        if let Some(name) = session::bind(state, habits, &arguments, pid_tgid, way) {
-            introduce(name, socket, tcp.0, call);
-        }
+    if state.habits != 0
+        && let Some(name) = session::bind(state, &arguments, pid_tgid, way)
+    {
+        introduce(name, socket, tcp.0, call);
     }
     if !wanted || state.encrypted != 0 {
         return;

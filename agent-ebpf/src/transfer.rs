@@ -90,7 +90,7 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         return;
     }
     if result <= 0 {
-        session::tried(state, pid_tgid);
+        session::tried(state);
         let asked = result != 0 || arguments.value[2] != 0;
         let now = socket.field(Field::SkState);
         if let Some((how, errno)) = connection::ending(result, way, now, tcp)
@@ -109,11 +109,10 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         way,
         length: result as u32,
     };
-    let habits = session::habits(pid_tgid);
-    if habits != 0 {
-        if let Some(name) = session::bind(state, habits, &arguments, pid_tgid, way) {
-            introduce(name, socket, tcp, call);
-        }
+    if state.habits != 0
+        && let Some(name) = session::bind(state, &arguments, pid_tgid, way)
+    {
+        introduce(name, socket, tcp, call);
     }
     if !wanted || state.encrypted != 0 {
         return;

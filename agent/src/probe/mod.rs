@@ -180,7 +180,6 @@ impl Probe {
             offsets: &kernel.offsets,
             shards,
             fallback: path == CapturePath::Syscall,
-            preemptible: kernel.version >= (6, 0),
             capture,
         };
         let btf = read_btf(&kernel.btf)?;

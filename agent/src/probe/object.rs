@@ -22,8 +22,6 @@ pub struct Settings<'a> {
     pub shards: u32,
     /// Whether the fall-back path is used, which keeps its state in a map of its own.
     pub fallback: bool,
-    /// Whether a uprobe's program can be preempted by another run of it.
-    pub preemptible: bool,
     /// Sizes.
     pub capture: &'a Capture,
 }
@@ -53,14 +51,12 @@ pub fn load(settings: &Settings<'_>, btf: Option<&Btf>) -> Result<Ebpf> {
     };
     let sessions = settings.capture.max_connections.min(MAX_SESSIONS);
     let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
-    let preemptible = u32::from(settings.preemptible);
     let mut loader = EbpfLoader::new();
     loader
         .btf(btf)
         .override_global("OWN", &own, true)
         .override_global("OFFSETS", settings.offsets.as_slice(), true)
         .override_global("SHARDS", &settings.shards, true)
-        .override_global("PREEMPTIBLE", &preemptible, true)
         .override_global("MESSAGE_BYTES", &settings.capture.message_bytes, true)
         .map_max_entries("SCRATCH", cpus * 2)
         .map_max_entries("PLAIN_SCRATCH", cpus * PLACES)

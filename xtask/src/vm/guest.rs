@@ -154,7 +154,9 @@ impl Guest {
             command.args(["-accel", "tcg,thread=single", "-smp", "1"]);
             command.args(["-icount", "shift=1,sleep=off"]);
         } else {
-            command.args(["-accel", "tcg,thread=multi", "-smp", "2"]);
+            // In turns: at once, a processor now and then runs code that another is patching (an int3
+            // of `text_poke`, as for each uprobe of a process), and the kernel dies.
+            command.args(["-accel", "tcg,thread=single", "-smp", "2"]);
         }
         command.args(["-cpu", "max", "-M", "q35,memory-backend=ram", "-nodefaults"]);
         command.args(["-no-user-config", "-display", "none", "-no-reboot"]);
