@@ -9,6 +9,7 @@ mod criterion;
 mod first;
 pub mod guest;
 mod load;
+mod programs;
 mod receiver;
 mod server;
 mod steady;
@@ -47,6 +48,12 @@ enum What {
     Node(Load),
     /// A Python server.
     Python(Load),
+    /// nginx over TLS, keep-alive.
+    Tls(Load),
+    /// nginx over HTTP/2, with TLS and without.
+    H2(Load),
+    /// A gRPC server in Go, with TLS and without.
+    Grpc(Load),
     /// The agent at 10,000 exchanges a second: CPU, memory, losses.
     Steady(Steady),
     /// From the agent's start to its first span.
@@ -77,6 +84,9 @@ impl What {
             Self::Nginx(load) => load.go(Kind::Nginx),
             Self::Node(load) => load.go(Kind::Node),
             Self::Python(load) => load.go(Kind::Python),
+            Self::Tls(load) => load.go(Kind::Tls),
+            Self::H2(load) => load.go(Kind::H2).and_then(|()| load.go(Kind::H2c)),
+            Self::Grpc(load) => load.go(Kind::Grpc).and_then(|()| load.go(Kind::GrpcTls)),
             Self::Steady(steady) => steady.go(),
             Self::First(first) => first.go(),
             Self::Vm(gate) => gate.go(),
@@ -92,6 +102,9 @@ fn all() -> Result<()> {
         ("nginx", What::Nginx(Load::default())),
         ("node", What::Node(Load::default())),
         ("python", What::Python(Load::default())),
+        ("tls", What::Tls(Load::default())),
+        ("h2", What::H2(Load::default())),
+        ("grpc", What::Grpc(Load::default())),
         ("steady", What::Steady(Steady::default())),
         ("first", What::First(First::default())),
         ("vm", What::Vm(Gate::all())),
