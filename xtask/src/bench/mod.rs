@@ -9,6 +9,7 @@ mod criterion;
 mod first;
 pub mod guest;
 mod load;
+mod probe;
 mod programs;
 mod receiver;
 mod server;
@@ -24,6 +25,7 @@ use criterion::Criterion;
 use first::First;
 use guest::Gate;
 use load::Load;
+use probe::Pairs;
 use server::Kind;
 use steady::Steady;
 
@@ -54,6 +56,8 @@ enum What {
     H2(Load),
     /// A gRPC server in Go, with TLS and without.
     Grpc(Load),
+    /// One SSL_write and SSL_read, beside what a probe costs on this machine.
+    Probe(Pairs),
     /// The agent at 10,000 exchanges a second: CPU, memory, losses.
     Steady(Steady),
     /// From the agent's start to its first span.
@@ -87,6 +91,7 @@ impl What {
             Self::Tls(load) => load.go(Kind::Tls),
             Self::H2(load) => load.go(Kind::H2).and_then(|()| load.go(Kind::H2c)),
             Self::Grpc(load) => load.go(Kind::Grpc).and_then(|()| load.go(Kind::GrpcTls)),
+            Self::Probe(pairs) => pairs.go(),
             Self::Steady(steady) => steady.go(),
             Self::First(first) => first.go(),
             Self::Vm(gate) => gate.go(),
@@ -105,6 +110,7 @@ fn all() -> Result<()> {
         ("tls", What::Tls(Load::default())),
         ("h2", What::H2(Load::default())),
         ("grpc", What::Grpc(Load::default())),
+        ("probe", What::Probe(Pairs::default())),
         ("steady", What::Steady(Steady::default())),
         ("first", What::First(First::default())),
         ("vm", What::Vm(Gate::all())),
