@@ -2,8 +2,10 @@
 //
 //	calls server PORT [CERTIFICATE KEY]
 //	calls client PORT [AUTHORITY]
+//	calls load PORT SECONDS CHANNELS AT-ONCE [AUTHORITY]
 //
-// The client reads lines, KIND METHOD [COUNT AT-ONCE], and makes these calls on one channel.
+// The client reads lines, KIND METHOD [COUNT AT-ONCE], and makes these calls on one channel. The load
+// is unary calls, so many at once on each channel; it prints how many were answered.
 package main
 
 import (
@@ -28,11 +30,21 @@ import (
 )
 
 func main() {
-	credentials, err := security(os.Args[3:])
-	if err == nil && os.Args[1] == "server" {
-		err = serve("127.0.0.1:"+os.Args[2], credentials)
-	} else if err == nil {
-		err = ask("127.0.0.1:"+os.Args[2], credentials)
+	files := 3
+	if os.Args[1] == "load" {
+		files = 6
+	}
+	credentials, err := security(os.Args[files:])
+	address := "127.0.0.1:" + os.Args[2]
+	if err == nil {
+		switch os.Args[1] {
+		case "server":
+			err = serve(address, credentials)
+		case "load":
+			err = load(address, credentials, os.Args[3:6])
+		default:
+			err = ask(address, credentials)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -129,9 +141,52 @@ func answer(_ any, stream grpc.ServerStream) error {
 	return nil
 }
 
-func ask(address string, credentials credentials.TransportCredentials) error {
-	channel, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials),
+func open(address string, credentials credentials.TransportCredentials) (*grpc.ClientConn, error) {
+	return grpc.NewClient(address, grpc.WithTransportCredentials(credentials),
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{})))
+}
+
+// load makes as many calls as go in SECONDS, on CHANNELS, AT-ONCE on each.
+func load(address string, credentials credentials.TransportCredentials, words []string) error {
+	var numbers [3]int
+	for at, word := range words {
+		number, err := strconv.Atoi(word)
+		if err != nil {
+			return err
+		}
+		numbers[at] = number
+	}
+	end := time.Now().Add(time.Duration(numbers[0]) * time.Second)
+	var answered atomic.Int64
+	ends := make(chan error)
+	for range numbers[1] {
+		channel, err := open(address, credentials)
+		if err != nil {
+			return err
+		}
+		for range numbers[2] {
+			go func() {
+				var err error
+				for err == nil && time.Now().Before(end) {
+					if err = call(channel, "Unary", "/bench.Load/Unary"); err == nil {
+						answered.Add(1)
+					}
+				}
+				ends <- err
+			}()
+		}
+	}
+	for range numbers[1] * numbers[2] {
+		if err := <-ends; err != nil {
+			return err
+		}
+	}
+	fmt.Println(answered.Load())
+	return nil
+}
+
+func ask(address string, credentials credentials.TransportCredentials) error {
+	channel, err := open(address, credentials)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-//! Load: wrk, which saturates, and a client of our own that keeps a pace.
+//! Load: wrk, h2load and a gRPC client, which saturate, and a client of our own that keeps a pace.
 //!
 //! The paced client is an open loop: each request has its moment, whatever became of the one before
 //! it, and its latency counts from that moment, so that a stall is seen by every request that was
@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -16,17 +17,65 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::shell;
 
-/// As many requests as go, in requests.
-pub fn wrk(address: SocketAddr, path: &str, connections: u32, seconds: u32) -> Result<f64> {
+/// As many HTTP/1.1 requests as go, one at a time on each connection, in requests.
+pub fn wrk(url: &str, connections: u32, seconds: u32) -> Result<f64> {
     let mut command = Command::new("wrk");
     command
         .args(["-t", "1", "-c", &connections.to_string()])
-        .args([
-            "-d",
-            &format!("{seconds}s"),
-            &format!("http://{address}{path}"),
-        ]);
+        .args(["-d", &format!("{seconds}s"), url]);
     requests(&shell::read(&mut command)?)
+}
+
+/// As many HTTP/2 requests as go, on [`CHANNELS`] connections, in requests.
+pub fn h2load(url: &str, at_once: u32, seconds: u32) -> Result<f64> {
+    let mut command = Command::new("h2load");
+    command
+        .args(["-t", "1", "-c", &CHANNELS.to_string()])
+        .args(["-m", &(at_once / CHANNELS).max(1).to_string()])
+        .args(["-D", &seconds.to_string(), url]);
+    succeeded(&shell::read(&mut command)?)
+}
+
+/// As many unary calls as go, on [`CHANNELS`] connections, in calls. With an authority the
+/// connections are TLS.
+pub fn calls(
+    program: &Path,
+    port: u16,
+    authority: Option<&Path>,
+    at_once: u32,
+    seconds: u32,
+) -> Result<f64> {
+    let mut command = Command::new(program);
+    let numbers = [seconds, CHANNELS, (at_once / CHANNELS).max(1)];
+    command.args(["load", &port.to_string()]);
+    command
+        .args(numbers.map(|number| number.to_string()))
+        .args(authority);
+    let said = shell::read(&mut command)?;
+    let count: f64 = said.trim().parse().context("calls")?;
+    match count > 0.0 {
+        true => Ok(count),
+        false => bail!("no call was answered"),
+    }
+}
+
+/// Connections of the loads that put several requests on one.
+pub const CHANNELS: u32 = 4;
+
+/// `requests: 9 total, 9 started, 9 done, 9 succeeded, 0 failed, 0 errored, 0 timeout`
+fn succeeded(said: &str) -> Result<f64> {
+    let line = said
+        .lines()
+        .find_map(|line| line.strip_prefix("requests: "));
+    let line = line.with_context(|| format!("h2load made no request: {said}"))?;
+    let count = |what: &str| {
+        let part = line.split(", ").find_map(|part| part.strip_suffix(what));
+        part.and_then(|number| number.trim().parse::<f64>().ok())
+    };
+    match (count("succeeded"), count("failed"), count("errored")) {
+        (Some(number), Some(0.0), Some(0.0)) if number > 0.0 => Ok(number),
+        _ => bail!("h2load: {line}"),
+    }
 }
 
 fn requests(said: &str) -> Result<f64> {
@@ -207,6 +256,15 @@ mod tests {
         );
         assert!(requests("  Socket errors: connect 1\n").is_err());
         assert!(requests("").is_err());
+    }
+
+    #[test]
+    fn h2load_is_read() {
+        let line =
+            "requests: 9 total, 12 started, 9 done, 9 succeeded, 0 failed, 0 errored, 0 timeout";
+        assert_eq!(succeeded(&format!("x\n{line}\n")).ok(), Some(9.0));
+        assert!(succeeded(&line.replace("0 failed", "1 failed")).is_err());
+        assert!(succeeded("").is_err());
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::client::{Pace, wrk};
+use super::client::Pace;
+use super::programs::{Counting, Runs};
 use super::receiver::Receiver;
 use super::server::{Kind, LARGE, SMALL, Server};
 use super::table::{Table, machine, median};
@@ -28,7 +29,7 @@ pub struct Load {
     /// Seconds of each load of each mode of each round.
     #[arg(long, default_value_t = 3)]
     seconds: u32,
-    /// Connections.
+    /// Requests at once: connections, where each carries one at a time.
     #[arg(long, default_value_t = 16)]
     connections: u32,
 }
@@ -60,11 +61,11 @@ impl Mode {
         }
     }
 
-    /// What is measured of a server. Only nginx is fast enough to show what not being selected costs.
+    /// What is measured of a server. Some are too slow to show what not being selected costs.
     fn of(kind: Kind) -> &'static [Self] {
         match kind {
-            Kind::Nginx => &[Self::Without, Self::Traced, Self::Unselected],
             Kind::Node | Kind::Python => &[Self::Without, Self::Traced],
+            _ => &[Self::Without, Self::Traced, Self::Unselected],
         }
     }
 }
@@ -84,6 +85,8 @@ struct Saturated {
 struct Sample {
     small: Saturated,
     large: Option<Saturated>,
+    /// Per request: hits of probes, microseconds in their programs, microseconds in all others.
+    programs: [f64; 3],
     /// Milliseconds, at half load.
     p50: f64,
     p99: f64,
@@ -108,7 +111,7 @@ impl Load {
     /// Rounds of every mode, then the tables.
     pub fn go(&self, kind: Kind) -> Result<()> {
         toolchain::ensure()?;
-        shell::install(&["wrk"], "bench")?;
+        shell::install(&["wrk", "nghttp2-client"], "bench")?;
         let spantap = agent::build(true)?;
         let mut bench = Bench {
             load: self,
@@ -119,21 +122,23 @@ impl Load {
             kind,
             half: 0.0,
         };
-        let most = bench.pace(f64::INFINITY).most(Duration::from_secs(2))?;
-        let most = most.min(bench.saturated(SMALL, None, 2)?.rate);
-        bench.half = (most / 2.0).round();
+        if kind.paced() {
+            let most = bench.pace(f64::INFINITY).most(Duration::from_secs(2))?;
+            let most = most.min(bench.saturated(SMALL, None, 2)?.rate);
+            bench.half = (most / 2.0).round();
+        }
         let mut rounds: Vec<Vec<Sample>> = Vec::new();
         for round in 1..=self.rounds {
             let mut samples = Vec::new();
             for &mode in Mode::of(kind) {
                 let sample = bench.sample(mode)?;
                 say(format!(
-                    "bench: round {round} of {}, {}: {:.0} requests/s, {:.2} us each, p99 {:.2} ms",
+                    "bench: round {round} of {}, {}, {}: {:.0} requests/s, {:.2} us each",
                     self.rounds,
+                    kind.name(),
                     mode.name(),
                     sample.small.rate,
-                    sample.small.server,
-                    sample.p99
+                    sample.small.server
                 ));
                 samples.push(sample);
             }
@@ -149,24 +154,32 @@ impl Load {
     fn tables(&self, kind: Kind, rounds: &[Vec<Sample>], half: f64) -> Vec<Table> {
         let name = format!("{kind:?}").to_lowercase();
         let conditions = format!(
-            "{} connections, medians of {} rounds of {} s, {}",
+            "{} requests at once, medians of {} rounds of {} s, {}",
             self.connections,
             self.rounds,
             self.seconds,
             machine()
         );
+        let (head, more) = match kind.paced() {
+            true => (LATENCY, latency(half)),
+            false => (PROGRAMS, PROGRAMS_ARE.to_owned()),
+        };
         let caption = format!(
-            "{name}, a body of 600 bytes: requests/s and CPU per request saturated by wrk, latency at \
-             a constant {half:.0} requests/s, half of what it does alone for the client that keeps \
-             the pace; {conditions}. Ratios are \
-             medians of each round's own."
+            "{}: requests/s and CPU per request saturated by {}; {more}; {conditions}. Ratios are \
+             medians of each round's own.",
+            kind.name(),
+            kind.load()
         );
-        let head = [SATURATED, LATENCY].concat();
+        let head = [SATURATED, head, ENDED].concat();
         let mut tables = vec![Table {
             name: name.clone(),
             caption,
             rows: rows(kind, rounds, &head, |column| {
-                [column.saturated(|s| s.small), column.latency()].concat()
+                let own = match kind.paced() {
+                    true => column.latency(),
+                    false => column.programs(),
+                };
+                [column.saturated(|s| s.small), own, column.ended()].concat()
             }),
         }];
         if kind == Kind::Nginx {
@@ -189,7 +202,22 @@ const SATURATED: &[&str] = &[
     "added",
     "agent us",
 ];
-const LATENCY: &[&str] = &["p50 ms", "p99 ms", "p99 ratio", "spans", "lost"];
+const LATENCY: &[&str] = &["p50 ms", "p99 ms", "p99 ratio"];
+const PROGRAMS: &[&str] = &["probe hits", "in probes us", "in others us"];
+const ENDED: &[&str] = &["spans", "lost"];
+
+/// What the columns of latency are.
+fn latency(half: f64) -> String {
+    format!(
+        "a body of 600 bytes; latency at a constant {half:.0} requests/s, half of what it does alone \
+         for the client that keeps the pace"
+    )
+}
+
+/// What those of programs are.
+const PROGRAMS_ARE: &str = "hits of uprobes, and time in their programs and in those of sockets \
+                            (all processes'), per request by the kernel's own count in a second of \
+                            its own";
 
 /// A row for each mode.
 fn rows(
@@ -229,6 +257,16 @@ impl Column<'_> {
             format!("{:.2}", self.middle(|s| s.p50)),
             format!("{:.2}", self.middle(|s| s.p99)),
             format!("{:.2}", self.ratio(|s| s.p99)),
+        ]
+    }
+
+    fn programs(self) -> Vec<String> {
+        let figure = |at: usize| format!("{:.2}", self.middle(|s| s.programs[at]));
+        (0..3).map(figure).collect()
+    }
+
+    fn ended(self) -> Vec<String> {
+        vec![
             format!("{:.0}", self.middle(|s| s.spans)),
             format!("{:.0}", self.middle(|s| s.lost)),
         ]
@@ -295,12 +333,20 @@ impl Bench<'_> {
 
     fn loads(&self, agent: Option<&Agent>) -> Result<Sample> {
         // One second to warm up, unmeasured: caches, the agent's first look at the connections.
-        wrk(self.server.address, SMALL, self.load.connections, 1)?;
+        self.server.saturate(SMALL, self.load.connections, 1)?;
         let small = self.saturated(SMALL, agent, self.load.seconds)?;
         let large = match self.kind {
             Kind::Nginx => Some(self.saturated(LARGE, agent, self.load.seconds)?),
-            Kind::Node | Kind::Python => None,
+            _ => None,
         };
+        if !self.kind.paced() {
+            let programs = agent.map_or(Ok([0.0; 3]), |agent| self.programs(agent))?;
+            return Ok(Sample {
+                small,
+                programs,
+                ..Sample::default()
+            });
+        }
         let time = Duration::from_secs(self.load.seconds.into());
         let paced = self.pace(self.half).run(time, &AtomicBool::new(false))?;
         Ok(Sample {
@@ -312,10 +358,18 @@ impl Bench<'_> {
         })
     }
 
+    fn programs(&self, agent: &Agent) -> Result<[f64; 3]> {
+        let _counting = Counting::begin()?;
+        let before = agent.runs();
+        let requests = self.server.saturate(SMALL, self.load.connections, 1)?;
+        let Runs { probes, others } = agent.runs().since(before);
+        Ok([probes[0], probes[1] / 1000.0, others[1] / 1000.0].map(|sum| sum / requests))
+    }
+
     fn saturated(&self, path: &str, agent: Option<&Agent>, seconds: u32) -> Result<Saturated> {
         let used = || [self.server.cpu(), agent.map_or(0.0, Agent::cpu)];
         let before = used();
-        let requests = wrk(self.server.address, path, self.load.connections, seconds)?;
+        let requests = self.server.saturate(path, self.load.connections, seconds)?;
         let after = used();
         Ok(Saturated {
             rate: requests / f64::from(seconds),
@@ -345,9 +399,14 @@ mod tests {
             vec![sample(100.0, 2.0), sample(50.0, 4.0)],
             vec![sample(200.0, 1.0), sample(100.0, 2.0)],
         ];
-        let head = [SATURATED, LATENCY].concat();
+        let head = [SATURATED, LATENCY, ENDED].concat();
         let rows = rows(Kind::Node, &rounds, &head, |column| {
-            [column.saturated(|s| s.small), column.latency()].concat()
+            [
+                column.saturated(|s| s.small),
+                column.latency(),
+                column.ended(),
+            ]
+            .concat()
         });
         assert_eq!(rows.len(), 3);
         assert!(rows.iter().all(|row| row.len() == head.len()));

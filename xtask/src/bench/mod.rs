@@ -9,6 +9,8 @@ mod criterion;
 mod first;
 pub mod guest;
 mod load;
+mod probe;
+mod programs;
 mod receiver;
 mod server;
 mod steady;
@@ -23,6 +25,7 @@ use criterion::Criterion;
 use first::First;
 use guest::Gate;
 use load::Load;
+use probe::Pairs;
 use server::Kind;
 use steady::Steady;
 
@@ -47,6 +50,14 @@ enum What {
     Node(Load),
     /// A Python server.
     Python(Load),
+    /// nginx over TLS, keep-alive.
+    Tls(Load),
+    /// nginx over HTTP/2, with TLS and without.
+    H2(Load),
+    /// A gRPC server in Go, with TLS and without.
+    Grpc(Load),
+    /// One SSL_write and SSL_read, beside what a probe costs on this machine.
+    Probe(Pairs),
     /// The agent at 10,000 exchanges a second: CPU, memory, losses.
     Steady(Steady),
     /// From the agent's start to its first span.
@@ -77,6 +88,10 @@ impl What {
             Self::Nginx(load) => load.go(Kind::Nginx),
             Self::Node(load) => load.go(Kind::Node),
             Self::Python(load) => load.go(Kind::Python),
+            Self::Tls(load) => load.go(Kind::Tls),
+            Self::H2(load) => load.go(Kind::H2).and_then(|()| load.go(Kind::H2c)),
+            Self::Grpc(load) => load.go(Kind::Grpc).and_then(|()| load.go(Kind::GrpcTls)),
+            Self::Probe(pairs) => pairs.go(),
             Self::Steady(steady) => steady.go(),
             Self::First(first) => first.go(),
             Self::Vm(gate) => gate.go(),
@@ -92,6 +107,10 @@ fn all() -> Result<()> {
         ("nginx", What::Nginx(Load::default())),
         ("node", What::Node(Load::default())),
         ("python", What::Python(Load::default())),
+        ("tls", What::Tls(Load::default())),
+        ("h2", What::H2(Load::default())),
+        ("grpc", What::Grpc(Load::default())),
+        ("probe", What::Probe(Pairs::default())),
         ("steady", What::Steady(Steady::default())),
         ("first", What::First(First::default())),
         ("vm", What::Vm(Gate::all())),

@@ -1,15 +1,16 @@
-//! The servers under load. Each answers the same small body; nginx has a large file besides.
+//! The servers under load, each with the load that saturates it. Each answers the same small body,
+//! but for gRPC, which gives its message back; nginx has a large file besides.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::traced;
+use super::{client, traced};
 use crate::{check, shell};
 
 /// Which server.
@@ -21,6 +22,46 @@ pub enum Kind {
     Node,
     /// `http.server`, threads.
     Python,
+    /// nginx over TLS.
+    Tls,
+    /// nginx, HTTP/2 over TLS.
+    H2,
+    /// nginx, HTTP/2 with prior knowledge.
+    H2c,
+    /// grpc-go.
+    Grpc,
+    /// grpc-go over TLS.
+    GrpcTls,
+}
+
+impl Kind {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Node => "node",
+            Self::Python => "python",
+            Self::Tls => "nginx, TLS",
+            Self::H2 => "nginx, HTTP/2 over TLS",
+            Self::H2c => "nginx, HTTP/2",
+            Self::Grpc => "grpc-go",
+            Self::GrpcTls => "grpc-go, TLS",
+        }
+    }
+
+    /// What saturates it.
+    pub fn load(self) -> &'static str {
+        match self {
+            Self::Nginx | Self::Node | Self::Python | Self::Tls => "wrk",
+            Self::H2 | Self::H2c => "h2load on 4 connections",
+            Self::Grpc | Self::GrpcTls => "a grpc-go client's unary calls on 4 connections",
+        }
+    }
+
+    /// Whether the client that keeps a pace can ask it.
+    pub fn paced(self) -> bool {
+        matches!(self, Self::Nginx | Self::Node | Self::Python)
+    }
 }
 
 /// What all of them answer.
@@ -31,6 +72,10 @@ pub const LARGE: &str = "/large.html";
 /// A running server; it ends with the benchmark.
 pub struct Server {
     child: Child,
+    kind: Kind,
+    /// Its program and its certificate, where its load needs them.
+    program: PathBuf,
+    certificate: PathBuf,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -46,7 +91,12 @@ impl Server {
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("index.html"), "x".repeat(600))?;
         fs::write(folder.join("large.html"), "x".repeat(60 * 1024))?;
-        let mut command = command(kind, &folder, port)?;
+        let certificate = certificate(&folder)?;
+        let program = match kind {
+            Kind::Grpc | Kind::GrpcTls => calls()?,
+            _ => PathBuf::new(),
+        };
+        let mut command = command(kind, &program, &folder, port)?;
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -54,7 +104,13 @@ impl Server {
         let child = command
             .spawn()
             .with_context(|| format!("start {}", shell::words(&command)))?;
-        let mut server = Self { child, address };
+        let mut server = Self {
+            child,
+            kind,
+            program,
+            certificate,
+            address,
+        };
         for _ in 0..200 {
             if TcpStream::connect(address).is_ok() {
                 return Ok(server);
@@ -65,6 +121,23 @@ impl Server {
             thread::sleep(Duration::from_millis(50));
         }
         bail!("{} does not listen on {address}", shell::words(&command))
+    }
+
+    /// As many requests as go, so many at once: their number.
+    pub fn saturate(&self, path: &str, at_once: u32, seconds: u32) -> Result<f64> {
+        let url = |scheme: &str| format!("{scheme}://{}{path}", self.address);
+        let call = |authority: Option<&Path>| {
+            let port = self.address.port();
+            client::calls(&self.program, port, authority, at_once, seconds)
+        };
+        match self.kind {
+            Kind::Nginx | Kind::Node | Kind::Python => client::wrk(&url("http"), at_once, seconds),
+            Kind::Tls => client::wrk(&url("https"), at_once, seconds),
+            Kind::H2 => client::h2load(&url("https"), at_once, seconds),
+            Kind::H2c => client::h2load(&url("http"), at_once, seconds),
+            Kind::Grpc => call(None),
+            Kind::GrpcTls => call(Some(&self.certificate)),
+        }
     }
 
     /// Arguments that select it for the agent, and nothing else.
@@ -100,14 +173,15 @@ impl Drop for Server {
     }
 }
 
-fn command(kind: Kind, folder: &Path, port: u16) -> Result<Command> {
+fn command(kind: Kind, program: &Path, folder: &Path, port: u16) -> Result<Command> {
     Ok(match kind {
-        Kind::Nginx => {
+        Kind::Nginx | Kind::Tls | Kind::H2 | Kind::H2c => {
             shell::install(&["nginx-light"], "bench")?;
             let file = folder.join("nginx.conf");
             let text = NGINX
                 .replace("ROOT", &folder.display().to_string())
-                .replace("PORT", &port.to_string());
+                .replace("PORT", &port.to_string())
+                .replace("HOW", how(kind));
             fs::write(&file, text)?;
             let mut command = shell::tied("/usr/sbin/nginx", false)?;
             command.arg("-c").arg(&file).arg("-p").arg(folder);
@@ -124,8 +198,62 @@ fn command(kind: Kind, folder: &Path, port: u16) -> Result<Command> {
             command.args(["-c", PYTHON, &port.to_string()]);
             command
         }
+        Kind::Grpc | Kind::GrpcTls => {
+            let mut command = shell::tied(program, false)?;
+            command.args(["server", &port.to_string()]);
+            if kind == Kind::GrpcTls {
+                command.args([folder.join(CERTIFICATE), folder.join(KEY)]);
+            }
+            command
+        }
     })
 }
+
+/// How nginx listens.
+fn how(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Tls => "ssl",
+        Kind::H2 => "ssl http2",
+        Kind::H2c => "http2",
+        _ => "",
+    }
+}
+
+/// The gRPC server and client of tests/apps, built.
+fn calls() -> Result<PathBuf> {
+    if !shell::works("go", "version") {
+        shell::install(&["golang-go"], "bench")?;
+    }
+    let program = check::kept("bench")?.join("calls");
+    let mut command = Command::new("go");
+    command
+        .args(["build", "-buildvcs=false", "-o"])
+        .arg(&program)
+        .arg(".")
+        .current_dir(shell::workspace().join("tests/apps/grpc"));
+    shell::run(&mut command)?;
+    Ok(program)
+}
+
+/// A certificate for loopback, signed by itself; gives its file.
+pub fn certificate(folder: &Path) -> Result<PathBuf> {
+    shell::install(&["openssl"], "bench")?;
+    let mut command = Command::new("openssl");
+    command
+        .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
+        .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .args(["-keyout", KEY, "-out", CERTIFICATE])
+        .current_dir(folder);
+    shell::read(&mut command)?;
+    Ok(folder.join(CERTIFICATE))
+}
+
+/// What [`certificate`] makes.
+pub const CERTIFICATE: &str = "certificate.pem";
+/// Its key.
+pub const KEY: &str = "key.pem";
 
 const NGINX: &str = "daemon off;
 worker_processes 1;
@@ -142,7 +270,9 @@ http {
     fastcgi_temp_path ROOT/fastcgi;
     uwsgi_temp_path ROOT/uwsgi;
     scgi_temp_path ROOT/scgi;
-    server { listen 127.0.0.1:PORT; root ROOT; }
+    ssl_certificate ROOT/certificate.pem;
+    ssl_certificate_key ROOT/key.pem;
+    server { listen 127.0.0.1:PORT HOW; root ROOT; }
 }
 ";
 const NODE: &str = "const body = 'x'.repeat(600);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::programs::Runs;
 use crate::shell;
 
 /// A running agent, from its first line of readiness to its end.
@@ -88,6 +89,11 @@ impl Agent {
     /// CPU it has used, microseconds.
     pub fn cpu(&self) -> f64 {
         cpu(&[self.child.id()])
+    }
+
+    /// What its programs have run.
+    pub fn runs(&self) -> Runs {
+        Runs::of(self.child.id())
     }
 
     /// Memory it has, and the most it has had, MiB.
