@@ -388,7 +388,7 @@ fn step(
 }
 
 /// Where the code's own jumps go.
-pub(super) fn targets(body: &Body) -> Vec<u64> {
+pub(super) fn targets(body: &Body) -> BTreeSet<u64> {
     let jumps = |instruction: &Instruction| {
         matches!(
             instruction.flow_control(),
@@ -396,7 +396,7 @@ pub(super) fn targets(body: &Body) -> Vec<u64> {
         )
     };
     let Some(mut decoder) = decoder(body, body.address) else {
-        return Vec::new();
+        return BTreeSet::new();
     };
     let jumps = decoder.iter().filter(jumps);
     jumps.filter_map(|jump| branch(&jump)).collect()

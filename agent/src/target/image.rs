@@ -11,6 +11,8 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 
+use memchr::memmem;
+
 use super::code::{Body, Program};
 
 mod headers;
@@ -65,6 +67,7 @@ impl Image {
     /// which holds what others link against, has none of them.
     pub fn functions(&self, names: &[&str]) -> Vec<Option<Function>> {
         let mut found = vec![None; names.len()];
+        let part = shared(names);
         for table in [SHT_DYNSYM, SHT_SYMTAB] {
             // Linkers fold a name into the end of a longer one.
             let wanted = |text: &[u8], offsets: &mut dyn FnMut(usize, usize)| {
@@ -74,7 +77,7 @@ impl Image {
                     }
                 }
             };
-            self.symbols(table, &wanted, &mut |index, function| {
+            self.symbols(table, part, &wanted, &mut |index, function| {
                 if let Some(slot) = found.get_mut(index).filter(|slot| slot.is_none()) {
                     *slot = Some(function);
                 }
@@ -86,9 +89,9 @@ impl Image {
         found
     }
 
-    /// Functions whose symbols `wanted` accepts, of both tables, each as often as it is named there.
-    /// Names that are folded into the end of longer ones are not offered.
-    pub fn matching(&self, wanted: impl Fn(&str) -> bool) -> Vec<(Box<str>, Function)> {
+    /// Functions whose symbols hold `part` and `wanted` accepts, of both tables, each as often as it
+    /// is named there. Names that are folded into the end of longer ones are not offered.
+    pub fn matching(&self, part: &str, wanted: impl Fn(&str) -> bool) -> Vec<(Box<str>, Function)> {
         let mut found = Vec::new();
         for table in [SHT_DYNSYM, SHT_SYMTAB] {
             let names = std::cell::RefCell::new(Vec::<Box<str>>::new());
@@ -100,7 +103,7 @@ impl Image {
                 }
             };
             let mut hits = Vec::new();
-            self.symbols(table, &accept, &mut |index, function| {
+            self.symbols(table, part, &accept, &mut |index, function| {
                 hits.push((index, function));
             });
             let names = names.into_inner();
@@ -264,9 +267,16 @@ impl Image {
         })
     }
 
-    /// Walks the names of a symbol table, then its symbols. `wanted` is given each name and tells,
-    /// for each match, at which byte of it it begins and under which number it is to be `found`.
-    fn symbols(&self, kind: u32, wanted: Wanted<'_>, found: &mut dyn FnMut(usize, Function)) {
+    /// Walks the names of a symbol table, then its symbols. `wanted` is given each name that holds
+    /// `part` and tells, for each match, at which byte of it it begins and under which number it is
+    /// to be `found`.
+    fn symbols(
+        &self,
+        kind: u32,
+        part: &str,
+        wanted: Wanted<'_>,
+        found: &mut dyn FnMut(usize, Function),
+    ) {
         let Some(table) = self.headers.sections.iter().find(|s| s.kind == kind) else {
             return;
         };
@@ -275,7 +285,7 @@ impl Image {
             return;
         };
         let mut numbers: HashMap<u32, usize> = HashMap::new();
-        self.strings(names, &mut |offset, text| {
+        self.strings(names, part, &mut |offset, text| {
             wanted(text, &mut |inner, number| {
                 let at = u64::try_from(inner)
                     .ok()
@@ -311,41 +321,37 @@ impl Image {
             .then_some((entry.u32(0)?, function))
     }
 
-    /// Each text of a string table with its offset, until `each` says no. Empty ones and those longer
-    /// than [`NAME`] are passed over.
-    fn strings(&self, table: &Section, each: &mut dyn FnMut(u64, &[u8]) -> bool) {
+    /// Each text of a string table that holds `part`, with its offset, until `each` says no. Of one
+    /// longer than a window only the end may be seen: a symbol's name may begin there, too.
+    fn strings(&self, table: &Section, part: &str, each: &mut dyn FnMut(u64, &[u8]) -> bool) {
         let size = self.within(table.size, STRINGS, "symbol names");
+        let finder = memmem::Finder::new(part);
         let mut done = 0;
-        let mut skipping = false;
         while done < size {
             let length = (size - done).min(WINDOW);
             let Some(bytes) = read(&self.file, table.offset + done, length) else {
                 return;
             };
-            let mut start = 0;
-            loop {
-                let rest = bytes.get(start..).unwrap_or_default();
-                let empty = rest.iter().take_while(|&&byte| byte == 0).count();
-                start += empty;
-                let rest = rest.get(empty..).unwrap_or_default();
-                let Some(end) = memchr::memchr(0, rest) else {
-                    break;
+            let whole = memchr::memrchr(0, &bytes).map_or(0, |last| last + 1);
+            let texts = bytes.get(..whole).unwrap_or_default();
+            let mut end = 0;
+            for hit in finder.find_iter(texts) {
+                let (Some(before), Some(after)) = (texts.get(..hit), texts.get(hit..)) else {
+                    return;
                 };
-                let text = rest.get(..end).unwrap_or_default();
-                if !std::mem::take(&mut skipping) && !each(done + start as u64, text) {
+                if hit < end {
+                    continue;
+                }
+                let start = memchr::memrchr(0, before).map_or(0, |zero| zero + 1);
+                end = hit + memchr::memchr(0, after).unwrap_or_default();
+                let text = texts.get(start..end).unwrap_or_default();
+                if !text.is_empty() && !each(done + start as u64, text) {
                     return;
                 }
-                start += end + 1;
-            }
-            if length < WINDOW {
-                return;
             }
             // The text that the window cuts is read again with the next, unless it fills one.
-            if bytes.len() - start > NAME {
-                skipping = true;
-                start = bytes.len();
-            }
-            done += start as u64;
+            let cut = length == WINDOW && whole > 0;
+            done += if cut { whole as u64 } else { length };
         }
     }
 
@@ -404,6 +410,19 @@ impl Program for Image {
     }
 }
 
+/// What all names begin with.
+fn shared<'a>(names: &[&'a str]) -> &'a str {
+    let Some((first, others)) = names.split_first() else {
+        return "";
+    };
+    let alike = |other: &&str| {
+        let pairs = first.bytes().zip(other.bytes());
+        pairs.take_while(|(a, b)| a == b).count()
+    };
+    let length = others.iter().map(alike).min().unwrap_or(first.len());
+    first.get(..length).unwrap_or_default()
+}
+
 /// Is given a name; tells where in it a match begins, and under which number to find it.
 type Wanted<'a> = &'a dyn Fn(&[u8], &mut dyn FnMut(usize, usize));
 
@@ -413,8 +432,6 @@ pub const CODE: u64 = 64 * 1024;
 const READ: u64 = 64 * 1024 * 1024;
 const SCAN: u64 = 64 * 1024 * 1024;
 const WINDOW: u64 = 256 * 1024;
-/// The longest name looked at, in bytes; C++ and Rust have long ones.
-const NAME: usize = 16 * 1024;
 /// Node.js has 110,000 with 7.5 MiB of names.
 const SYMBOLS: u64 = 1024 * 1024;
 const STRINGS: u64 = 32 * 1024 * 1024;
@@ -454,7 +471,7 @@ mod tests {
             return;
         };
         tls::plans(&image);
-        let named = image.matching(|name| name.contains("SSL_"));
+        let named = image.matching("SSL_", |_| true);
         for (_, function) in named.into_iter().take(8) {
             if let Some(body) = image.body_of(function) {
                 code::entry(&body, &[code::Register::RDI]);

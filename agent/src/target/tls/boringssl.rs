@@ -248,24 +248,23 @@ fn bio_write(image: &Image, sources: &Sources) -> Option<Function> {
 
 /// SSL_set_connect_state and SSL_set_accept_state.
 fn begins(image: &Image, sources: &Sources) -> Option<[Function; 2]> {
-    let mut found = Vec::new();
-    for file in [CLIENT, SERVER] {
-        let steps = around(image, &sources.places(file))?;
-        let steps: Vec<u64> = steps.iter().map(|function| function.address).collect();
-        let places = references(image, &steps).into_iter();
-        let places: Vec<u64> = places.map(|(place, _)| place).collect();
+    let steps = |file| around(image, &sources.places(file));
+    let (client, server) = (steps(CLIENT)?, steps(SERVER)?);
+    let all = client
+        .iter()
+        .chain(&server)
+        .map(|function| function.address);
+    let places = references(image, &all.collect::<Vec<u64>>());
+    let setter = |steps: &[Function]| {
+        let of = |to: u64| steps.iter().any(|function| function.address == to);
+        let places = places.iter().filter(|(_, to)| of(*to));
+        let places: Vec<u64> = places.map(|(place, _)| *place).collect();
         let setters = around(image, &places)?.into_iter();
         let setters = setters.filter_map(|function| Some((function, set(image, function)?)));
-        let setters: Vec<(Function, u64)> = setters.collect();
-        let [one] = setters.as_slice() else {
-            return None;
-        };
-        found.push(*one);
-    }
-    match found.as_slice() {
-        [(connect, one), (accept, other)] if one == other => Some([*connect, *accept]),
-        _ => None,
-    }
+        <[_; 1]>::try_from(setters.collect::<Vec<_>>()).ok()
+    };
+    let ([(connect, one)], [(accept, other)]) = (setter(&client)?, setter(&server)?);
+    (one == other).then_some([connect, accept])
 }
 
 /// The field of its first argument that a function puts an address into, if that and a flag is all

@@ -85,9 +85,12 @@ static FUNCTIONS: [Known; 4] = [
 /// The version whose layouts are known.
 const KNOWN: &str = "0.23.";
 
+/// In both manglings a name stands behind its length: few symbols need be looked at closely.
+const CRATE: &str = "6rustls";
+
 fn functions(image: &Image) -> Vec<(&'static Known, Function)> {
     let mut functions: Vec<(&Known, Function)> = Vec::new();
-    for (symbol, function) in image.matching(|symbol| probed(symbol).is_some()) {
+    for (symbol, function) in image.matching(CRATE, |symbol| probed(symbol).is_some()) {
         // A function may have a symbol in both tables.
         let new = functions.iter().all(|(_, other)| *other != function);
         functions.extend(
@@ -100,8 +103,7 @@ fn functions(image: &Image) -> Vec<(&'static Known, Function)> {
 }
 
 fn probed(symbol: &str) -> Option<&'static Known> {
-    // In both manglings a name stands behind its length: few symbols need be looked at closely.
-    if !symbol.contains("6rustls") {
+    if !symbol.contains(CRATE) {
         return None;
     }
     let mut path = Path(String::new());

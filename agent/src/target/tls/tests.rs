@@ -123,3 +123,26 @@ fn boringssl_inside_grpc() {
         assert!(plans.iter().all(|plan| begins(plan) == 2), "{path}");
     }
 }
+
+/// `PROGRAMS=/usr/bin/node:/bin/x cargo test --release -- --ignored --nocapture plan_cost`
+#[test]
+#[ignore = "a measurement: run in release mode"]
+fn plan_cost() {
+    for path in std::env::var("PROGRAMS").unwrap().split(':') {
+        let began = std::time::Instant::now();
+        let image = Image::open(File::open(path).unwrap()).unwrap();
+        let plans = plans(&image);
+        eprintln!("{path}: {:?}", began.elapsed());
+        for library in ALL {
+            let began = std::time::Instant::now();
+            library.plan(&image);
+            eprintln!("  {}: {:?}", library.name(), began.elapsed());
+        }
+        for plan in plans {
+            match plan {
+                Ok(plan) => eprintln!("  {}: {:?}", plan.library, plan.left_out),
+                Err(why) => eprintln!("  {why}"),
+            }
+        }
+    }
+}
