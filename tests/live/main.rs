@@ -49,7 +49,43 @@ const GAPS: &[spantap_tests::run::Gap] = &[
     ("h2::node-to-hyper::syscall::after", LONG_CALLS),
     ("h2::reqwest-to-node::syscall::before", LONG_CALLS),
     ("h2::reqwest-to-node::syscall::after", LONG_CALLS),
+    ("grpc::python::socket::before", OLD_CHANNEL),
+    ("grpc::python::syscall::before", OLD_CHANNEL),
+    ("grpc::python::tls::socket::before", OLD_CHANNEL),
+    ("grpc::python::tls::syscall::before", OLD_CHANNEL),
+    ("grpc::go::socket::before", OLD_CHANNEL),
+    ("grpc::go::syscall::before", OLD_CHANNEL),
+    ("grpc::go::tls::socket::before", OLD_CHANNEL),
+    ("grpc::go::tls::syscall::before", OLD_CHANNEL),
+    ("grpc::node::socket::before", OLD_CHANNEL),
+    ("grpc::node::syscall::before", OLD_CHANNEL),
+    ("grpc::node::tls::socket::before", OLD_CHANNEL),
+    ("grpc::node::tls::syscall::before", OLD_CHANNEL),
+    ("grpc::tonic::socket::before", OLD_CHANNEL),
+    ("grpc::tonic::syscall::before", OLD_CHANNEL),
+    ("grpc::tonic::tls::socket::before", OLD_CHANNEL),
+    ("grpc::tonic::tls::syscall::before", OLD_CHANNEL),
+    ("grpc::java::socket::before", OLD_CHANNEL),
+    ("grpc::java::syscall::before", OLD_CHANNEL),
+    ("grpc::java::tls::socket::before", OLD_CHANNEL),
+    ("grpc::java::tls::syscall::before", OLD_CHANNEL),
+    ("grpc::node-to-go::socket::before", OLD_CHANNEL),
+    ("grpc::node-to-go::syscall::before", OLD_CHANNEL),
+    ("grpc::node-to-go::tls::socket::before", OLD_CHANNEL),
+    ("grpc::node-to-go::tls::syscall::before", OLD_CHANNEL),
+    ("grpc::java-to-python::socket::before", OLD_CHANNEL),
+    ("grpc::java-to-python::syscall::before", OLD_CHANNEL),
+    ("grpc::java-to-python::tls::socket::before", OLD_CHANNEL),
+    ("grpc::java-to-python::tls::syscall::before", OLD_CHANNEL),
+    ("grpc::go-to-tonic::socket::before", OLD_CHANNEL),
+    ("grpc::go-to-tonic::syscall::before", OLD_CHANNEL),
+    ("grpc::go-to-tonic::tls::socket::before", OLD_CHANNEL),
+    ("grpc::go-to-tonic::tls::syscall::before", OLD_CHANNEL),
 ];
+
+/// What was said before the agent came is sent by number since.
+const OLD_CHANNEL: &str = "on a channel older than the agent a call is known by what only calls have; what ends at once \
+     with an error has sent nothing of it, and its status by number";
 
 /// Node.js writes many frames at once.
 const LONG_CALLS: &str = "the fall-back path copies 64 KiB of a call: of the frames behind them nothing is known, and \

@@ -240,6 +240,8 @@ impl Cell {
     fn complete(&self, one: &mut Known, ask: &Ask, of: &Party, before: bool) {
         one.version = if self.two { "2" } else { "1.1" };
         one.scheme = "https";
+        // Of HTTP/2, streams have numbers. A program may begin to speak before it is probed.
+        one.may_be_apart = !self.two;
         one.address = Some(ADDRESSES[0].into());
         // HTTP/2 sends the authority by number once it was sent.
         one.host = (!(self.two && before)).then(|| "localhost".into());
@@ -253,6 +255,7 @@ impl Cell {
     fn second(&self, one: &Known, front: &Party, back: &Party) -> Known {
         let mut next = passed_on(one, self.behind, front, back);
         next.version = "1.1";
+        next.may_be_apart = true;
         next.host = Some("localhost".into());
         next
     }
@@ -319,6 +322,7 @@ fn four(stage: &mut Stage, client: &'static Client, capture: Capture) -> Result<
             let target = format!("{target}/{at}");
             let mut one = Known::new("GET", &target, Some(404), ports[which]).between(&by, &of);
             one.scheme = "https";
+            one.may_be_apart = true;
             one.host = Some(hosts[which].into());
             one.address = Some(ADDRESSES[which].into());
             one.window = (begun, now());

@@ -212,7 +212,7 @@ fn parents(score: &mut Score, known: &Known, pair: Pair<'_>, what: &str) {
         score.parents.0 += 1;
         if fine {
             score.parents.1 += 1;
-        } else {
+        } else if !(known.may_be_apart && span.parent.is_none()) {
             let got = span.parent.as_deref().unwrap_or("none");
             score.problems.push(format!(
                 "{what}, {side}: parent {got} in trace {}, want {want}",

@@ -122,6 +122,9 @@ pub struct Known {
     pub port: u16,
     /// The client's port, where known.
     pub client_port: Option<u16>,
+    /// Whether the server's span may have no parent: what ties it to the client's is the place in the
+    /// stream, and whether the stream's beginning was seen depends on who came first.
+    pub may_be_apart: bool,
     /// Who asked; None if that side is not traced.
     pub client: Option<Party>,
     /// Who answered; None if that side is not traced.
@@ -160,6 +163,7 @@ impl Known {
             version: "1.1",
             port,
             client_port: None,
+            may_be_apart: false,
             client: None,
             server: None,
             origin: Origin::Root,

@@ -273,7 +273,7 @@ fn probing(probe: &Arc<Mutex<Probe>>, shared: &Arc<Shared>) -> Result<thread::Jo
 }
 
 /// Longest the start waits for probes.
-const PROBE: Duration = Duration::from_secs(3);
+const PROBE: Duration = Duration::from_secs(10);
 
 fn lock(probe: &Mutex<Probe>) -> MutexGuard<'_, Probe> {
     probe.lock().unwrap_or_else(PoisonError::into_inner)
