@@ -90,15 +90,14 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         return;
     }
     if result <= 0 {
-        session::tried(state);
         let asked = result != 0 || arguments.value[2] != 0;
-        let now = socket.field(Field::SkState);
-        if let Some((how, errno)) = connection::ending(result, way, now, tcp)
-            && ((state.opened != 0 || state.session != 0) && asked)
-        {
-            connection::end(state, how, errno, time, pid_tgid);
-        }
-        return;
+        let call = Call {
+            time,
+            pid_tgid,
+            way,
+            length: 0,
+        };
+        return nothing(state, socket, call, (result, asked));
     }
     if tcp && transfers.discards {
         arguments.number = NO_SYSCALL;
@@ -149,6 +148,19 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
             // It came back: nobody delivers.
             state.lost = state.lost.wrapping_add(1);
         }
+    }
+}
+
+/// A call that moved nothing: it may be an end.
+#[inline(always)]
+fn nothing(state: &mut Connection, socket: Untyped, call: Call, (result, asked): (i32, bool)) {
+    session::tried(state);
+    let now = socket.field(Field::SkState);
+    let known = state.opened != 0 || state.session != 0;
+    if let Some((how, errno)) = connection::ending(result, call.way, now, state.tcp != 0)
+        && (known && asked)
+    {
+        connection::end(state, how, errno, call.time, call.pid_tgid);
     }
 }
 

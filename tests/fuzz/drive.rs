@@ -53,7 +53,7 @@ pub fn elf(data: &[u8]) {
         return;
     };
     tls::plans(&image);
-    for (_, function) in image.matching(|_| true).into_iter().take(8) {
+    for (_, function) in image.matching("", |_| true).into_iter().take(8) {
         if let Some(body) = image.body_of(function) {
             let _ = code::entry(&body, &[Register::RDI, Register::RDX]);
             let _ = code::exits(&image, body);

@@ -21,6 +21,12 @@ pub fn cases() -> Vec<Case> {
         for tls in [false, true] {
             for capture in [Capture::Socket, Capture::Syscall] {
                 for before in [true, false] {
+                    // What an older channel needs is the same on both paths, and so is what two
+                    // languages make of each other.
+                    let mixed = pair.0.contains("-to-");
+                    if capture == Capture::Syscall && (before || mixed) || mixed && before {
+                        continue;
+                    }
                     let name = format!(
                         "grpc::{}::{}{}::{}",
                         pair.0,

@@ -16,9 +16,8 @@ pub mod shard;
 pub mod weaver;
 
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,7 +41,7 @@ use collector::Collector;
 use encrypted::Encrypted;
 use failure::Failure;
 use mailbox::Mailbox;
-use reader::{Arrival, Shared};
+use reader::Shared;
 use shard::Shard;
 use weaver::Weaver;
 
@@ -146,7 +145,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
     heat(&mut probe, &shared)?;
     let probe = Arc::new(Mutex::new(probe));
-    let prober = probing(&probe, &shared)?;
+    let prober = prober::start(&probe, &shared)?;
     privilege::keep(privilege::ATTACH).context("give up privileges")?;
     (start.ready)();
     let mut told = Told::default();
@@ -246,34 +245,6 @@ fn meet(shared: &Arc<Shared>) -> Result<()> {
 
 /// Longest the start waits for what files tell.
 const MEET: Duration = Duration::from_millis(300);
-
-/// Starts the prober, and for a moment waits until it has met everyone who is there.
-fn probing(probe: &Arc<Mutex<Probe>>, shared: &Arc<Shared>) -> Result<thread::JoinHandle<()>> {
-    for (process, verdict) in shared.targets.scan() {
-        if verdict.is_traced() {
-            shared.probing.push(Arrival::Process(process));
-        }
-    }
-    let (met, all) = mpsc::channel();
-    let (probe, shared) = (Arc::clone(probe), Arc::clone(shared));
-    let prober = move || {
-        let failure = &shared.failure;
-        failure.guard("the prober", || {
-            privilege::keep_or_go_on(privilege::PROBE);
-            prober::run(&shared, &probe, Path::new(PROC), &met)
-        });
-    };
-    let prober = thread::Builder::new()
-        .name("prober".into())
-        .spawn(prober)
-        .context("start the prober's thread")?;
-    // Whoever is met later is probed later.
-    let _ = all.recv_timeout(PROBE);
-    Ok(prober)
-}
-
-/// Longest the start waits for probes.
-const PROBE: Duration = Duration::from_secs(10);
 
 fn lock(probe: &Mutex<Probe>) -> MutexGuard<'_, Probe> {
     probe.lock().unwrap_or_else(PoisonError::into_inner)

@@ -24,6 +24,7 @@ use crate::probe::Probe;
 use crate::probe::uprobe::Uprobe;
 use crate::say::say;
 use crate::stats::Stats;
+use crate::target::PROC;
 use crate::target::image::Image;
 use crate::target::mapped::{self, Identity, Mapped};
 use crate::target::tls::{self, Plan};
@@ -82,13 +83,44 @@ impl Queue {
     }
 }
 
+/// Starts the prober, and for a moment waits until it has met everyone who is there.
+///
+/// # Errors
+/// Where no thread can be started.
+pub fn start(probe: &Arc<Mutex<Probe>>, shared: &Arc<Shared>) -> Result<thread::JoinHandle<()>> {
+    for (process, verdict) in shared.targets.scan() {
+        if verdict.is_traced() {
+            shared.probing.push(Arrival::Process(process));
+        }
+    }
+    let (met, all) = mpsc::channel();
+    let (probe, shared) = (Arc::clone(probe), Arc::clone(shared));
+    let prober = move || {
+        let failure = &shared.failure;
+        failure.guard("the prober", || {
+            privilege::keep_or_go_on(privilege::PROBE);
+            run(&shared, &probe, Path::new(PROC), &met)
+        });
+    };
+    let prober = thread::Builder::new()
+        .name("prober".into())
+        .spawn(prober)
+        .context("start the prober's thread")?;
+    // Whoever is met later is probed later.
+    let _ = all.recv_timeout(MEET);
+    Ok(prober)
+}
+
+/// Longest the start waits for probes.
+const MEET: Duration = Duration::from_secs(10);
+
 /// The thread's loop; returns when all is over, with every probe gone.
 ///
 /// `met` is told once those who were there at first have been looked at.
 ///
 /// # Errors
 /// Where no thread can be started.
-pub fn run(
+fn run(
     shared: &Shared,
     probe: &Arc<Mutex<Probe>>,
     proc: &Path,
