@@ -7,7 +7,7 @@
 //!
 //! Never true here: that a number of the file is believed without a look at what it points to.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::fs::File;
 
@@ -26,6 +26,8 @@ pub struct Image {
     file: File,
     headers: Headers,
     cut: Cell<Option<&'static str>>,
+    /// Read when first asked for.
+    slots: OnceCell<HashMap<u64, u32>>,
 }
 
 /// A function.
@@ -45,6 +47,7 @@ impl Image {
             file,
             headers,
             cut: Cell::new(None),
+            slots: OnceCell::new(),
         })
     }
 
@@ -225,32 +228,33 @@ impl Image {
     /// that others link against: the slots of the procedure linkage table. `None` also where
     /// another file may provide the function.
     pub fn slot(&self, slot: u64) -> Option<Function> {
-        let dynamic = self
-            .headers
-            .sections
-            .iter()
-            .find(|s| s.kind == SHT_DYNSYM)?;
-        let relocations = self.headers.sections.iter().filter(|s| s.kind == SHT_RELA);
-        for table in relocations {
-            let mut symbol = None;
+        let symbol = *self.slots.get_or_init(|| self.read_slots()).get(&slot)?;
+        let mut sections = self.headers.sections.iter();
+        let dynamic = sections.find(|s| s.kind == SHT_DYNSYM)?;
+        let at = u64::from(symbol)
+            .checked_mul(SYMBOL)?
+            .checked_add(dynamic.offset)?;
+        let inside = at.checked_add(SYMBOL)? <= dynamic.offset.checked_add(dynamic.size)?;
+        let entry = Bytes(inside.then(|| read(&self.file, at, 24))??);
+        self.symbol(&entry).map(|(_, function)| function)
+    }
+
+    /// The pointers that the loader fills with functions' addresses, and the symbols of these.
+    fn read_slots(&self) -> HashMap<u64, u32> {
+        let mut slots = HashMap::new();
+        let sections = self.headers.sections.iter();
+        for table in sections.filter(|section| section.kind == SHT_RELA) {
             self.windows(table, RELA, RELOCATIONS, "relocations", &mut |entry| {
                 // r_offset, then r_info: the symbol's index and the type.
-                let kind = entry.u32(8);
-                if entry.u64(0) == Some(slot) && matches!(kind, Some(GLOB_DAT | JUMP_SLOT)) {
-                    symbol = entry.u32(12);
+                if matches!(entry.u32(8), Some(GLOB_DAT | JUMP_SLOT))
+                    && let (Some(slot), Some(symbol)) = (entry.u64(0), entry.u32(12))
+                {
+                    slots.entry(slot).or_insert(symbol);
                 }
-                symbol.is_none()
+                slots.len() < SLOTS || self.is_cut("relocations")
             });
-            if let Some(symbol) = symbol {
-                let at = u64::from(symbol)
-                    .checked_mul(SYMBOL)?
-                    .checked_add(dynamic.offset)?;
-                let inside = at.checked_add(SYMBOL)? <= dynamic.offset.checked_add(dynamic.size)?;
-                let entry = Bytes(inside.then(|| read(&self.file, at, 24))??);
-                return self.symbol(&entry).map(|(_, function)| function);
-            }
         }
-        None
+        slots
     }
 
     fn load(&self, address: u64) -> Option<(&Segment, u64)> {
@@ -436,6 +440,7 @@ const WINDOW: u64 = 256 * 1024;
 const SYMBOLS: u64 = 1024 * 1024;
 const STRINGS: u64 = 32 * 1024 * 1024;
 const RELOCATIONS: u64 = 1024 * 1024;
+const SLOTS: usize = 128 * 1024;
 const MATCHES: usize = 4096;
 
 const SYMBOL: u64 = 24;
