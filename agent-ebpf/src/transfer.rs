@@ -108,8 +108,9 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         way,
         length: result as u32,
     };
+    // As they were asked, from the map: what of them only this reads takes no room on the stack.
     if state.habits != 0
-        && let Some(name) = session::bind(state, &arguments, pid_tgid, way)
+        && let Some(name) = session::bind(state, &transfers.arguments, pid_tgid, way)
     {
         introduce(name, socket, tcp, call);
     }
