@@ -8,8 +8,8 @@ use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns};
 
 use crate::emit;
 use crate::kernel::{Pointer, Typed, Untyped};
-use crate::maps::{EPOCH, HABITS, PROCESSES, WISHES};
-use crate::payload;
+use crate::maps::{EPOCH, PROCESSES, WISHES};
+use crate::{payload, session};
 
 /// State of one socket. Two threads may touch it at once; what that can spoil is a budget or a
 /// turn mark, never an offset of a direction that one thread uses at a time.
@@ -89,7 +89,7 @@ impl Connection {
         let stamp = (u64::from(epoch()) << 32) | u64::from(tgid);
         if self.judged != stamp {
             self.judged = stamp;
-            self.habits = habits(tgid) as u8;
+            self.habits = session::habits(tgid) as u8;
             self.judgement = self.judge(tgid);
         }
         self.judgement.passes()
@@ -164,22 +164,6 @@ pub fn judge_process(tgid: u32) -> Judgement {
     match unsafe { PROCESSES.get(tgid) } {
         Some(found) if *found != verdict::TRACED => Judgement::Unselected,
         _ => Judgement::Wanted,
-    }
-}
-
-/// What a process is known to do, 0 where it calls no TLS library.
-#[inline(always)]
-pub fn habits(tgid: u32) -> u32 {
-    // SAFETY: a u32 read once.
-    unsafe { HABITS.get(tgid) }.copied().unwrap_or(0)
-}
-
-/// Lets every connection look again at what the maps say.
-#[inline(always)]
-pub fn raise_epoch() {
-    if let Some(epoch) = EPOCH.get_ptr_mut(0) {
-        // SAFETY: an array slot; two CPUs raising it at once still change it.
-        unsafe { *epoch = (*epoch).wrapping_add(1) };
     }
 }
 
