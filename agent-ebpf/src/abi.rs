@@ -344,6 +344,8 @@ fields! {
     BytesReceived = "tcp_sock"."bytes_received",
     BytesSent = "tcp_sock"."bytes_sent",
     BytesRetrans = "tcp_sock"."bytes_retrans",
+    UlpOps = "inet_connection_sock"."icsk_ulp_ops",
+    UlpName = "tcp_ulp_ops"."name",
     UnixPeer = "unix_sock"."peer",
     SkSocket = "sock"."sk_socket",
     SocketFile = "socket"."file",

@@ -8,8 +8,8 @@ use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns};
 
 use crate::emit;
 use crate::kernel::{Pointer, Typed, Untyped};
-use crate::maps::{EPOCH, HABITS, PROCESSES, WISHES};
-use crate::payload;
+use crate::maps::{EPOCH, PROCESSES, WISHES};
+use crate::{payload, session};
 
 /// State of one socket. Two threads may touch it at once; what that can spoil is a budget or a
 /// turn mark, never an offset of a direction that one thread uses at a time.
@@ -38,7 +38,7 @@ pub struct Connection {
     pub way: u8,
     /// 1 once user space knows it.
     pub opened: u8,
-    /// 1 for TCP.
+    /// 1 for TCP, where its positions count the bytes that calls move: not where the kernel does TLS.
     pub tcp: u8,
     /// What the last judgement was.
     pub judgement: Judgement,
@@ -89,7 +89,7 @@ impl Connection {
         let stamp = (u64::from(epoch()) << 32) | u64::from(tgid);
         if self.judged != stamp {
             self.judged = stamp;
-            self.habits = habits(tgid) as u8;
+            self.habits = session::habits(tgid) as u8;
             self.judgement = self.judge(tgid);
         }
         self.judgement.passes()
@@ -124,7 +124,9 @@ impl Connection {
         self.next = [0; 2];
         self.sequence = [0; 2];
         let Some(tcp) = tcp else { return };
-        if way == EGRESS {
+        if has_kernel_tls(tcp) {
+            self.tcp = 0;
+        } else if way == EGRESS {
             self.sequence[INGRESS as usize] = tcp.field(Field::CopiedSeq);
         } else {
             self.sequence[EGRESS as usize] = tcp.field(Field::WriteSeq);
@@ -164,22 +166,6 @@ pub fn judge_process(tgid: u32) -> Judgement {
     match unsafe { PROCESSES.get(tgid) } {
         Some(found) if *found != verdict::TRACED => Judgement::Unselected,
         _ => Judgement::Wanted,
-    }
-}
-
-/// What a process is known to do, 0 where it calls no TLS library.
-#[inline(always)]
-pub fn habits(tgid: u32) -> u32 {
-    // SAFETY: a u32 read once.
-    unsafe { HABITS.get(tgid) }.copied().unwrap_or(0)
-}
-
-/// Lets every connection look again at what the maps say.
-#[inline(always)]
-pub fn raise_epoch() {
-    if let Some(epoch) = EPOCH.get_ptr_mut(0) {
-        // SAFETY: an array slot; two CPUs raising it at once still change it.
-        unsafe { *epoch = (*epoch).wrapping_add(1) };
     }
 }
 
@@ -290,6 +276,7 @@ pub fn introduce<P: Pointer>(name: Name, socket: P, tcp: Option<P>, net: Net, ca
         addresses(open, socket);
         counters(open, tcp);
         open.fin = has_fin(socket) as u8;
+        open.kernel_tls = has_kernel_tls(tcp) as u32;
     }
     // SAFETY: the whole record is initialised.
     unsafe {
@@ -357,6 +344,14 @@ fn counters<P: Pointer>(open: &mut Open, tcp: P) {
     open.bytes_retrans = tcp.field(Field::BytesRetrans);
     open.rcv_nxt = tcp.field(Field::RcvNxt);
     open.bytes_received = tcp.field(Field::BytesReceived);
+}
+
+/// Whether the kernel does the socket's TLS: the name of its upper layer (net/tls/tls_main.c,
+/// `tcp_tls_ulp_ops`). Where it has none, a null pointer is read, which gives 0.
+#[inline(always)]
+fn has_kernel_tls<P: Pointer>(tcp: P) -> bool {
+    let layer = Untyped(tcp.field::<u64>(Field::UlpOps) as *const _);
+    layer.field::<u32>(Field::UlpName) == u32::from_ne_bytes(*b"tls\0")
 }
 
 /// Tells user space that a direction or a connection ended, and so of the session it carries.

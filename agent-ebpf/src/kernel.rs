@@ -58,15 +58,25 @@ impl Pointer for Untyped {
 #[inline(always)]
 pub fn read<T: Copy + Default>(base: *const c_void, offset: u32) -> T {
     let mut value = T::default();
-    // SAFETY: the helper checks the address and writes only `value`.
+    // SAFETY: `value` is ours.
+    unsafe { read_to(&raw mut value, base, offset) };
+    value
+}
+
+/// The same, to where there is room for it.
+///
+/// # Safety
+/// `to` can be written.
+#[inline(always)]
+pub unsafe fn read_to<T: Copy>(to: *mut T, base: *const c_void, offset: u32) {
+    // SAFETY: the helper checks the address and writes only what `to` points to.
     unsafe {
         bpf_probe_read_kernel(
-            core::ptr::addr_of_mut!(value).cast(),
+            to.cast(),
             size_of::<T>() as u32,
             base.byte_add(offset as usize),
         );
     }
-    value
 }
 
 /// Offset of a field on this kernel.

@@ -6,6 +6,7 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 
+use crate::arch::WORDS;
 use crate::batch::Batch;
 use crate::connection::Connection;
 use crate::framing::Look;
@@ -69,6 +70,9 @@ pub static RUSTLS: LruHashMap<Unit, rustls::Thread> = LruHashMap::with_max_entri
 /// Records that were encrypted into memory → the object of their session.
 #[map]
 pub static CIPHERTEXTS: LruHashMap<Ciphertext, u64> = LruHashMap::with_max_entries(16_384, 0);
+/// Saved registers that are read at once: more than fits on the stack of a deep program.
+#[map]
+pub static REGISTERS: PerCpuArray<[u64; WORDS]> = PerCpuArray::with_max_entries(1, 0);
 /// The call that is being looked at on the fall-back path.
 #[map]
 pub static TRANSFERS: PerCpuArray<Transfers> = PerCpuArray::with_max_entries(1, 0);

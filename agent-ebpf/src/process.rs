@@ -9,10 +9,9 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use aya_log_ebpf::warn;
 
-use crate::connection;
 use crate::emit;
 use crate::kernel::{Pointer, Untyped};
-use crate::maps::{PROCESSES, global};
+use crate::maps::{EPOCH, PROCESSES, global};
 
 /// After exec: the process is somebody else now, to be judged anew.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
@@ -67,7 +66,16 @@ pub fn forked(context: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn forget(tgid: u32) {
     if PROCESSES.remove(tgid).is_ok() {
-        connection::raise_epoch();
+        raise_epoch();
+    }
+}
+
+/// Lets every connection look again at what the maps say.
+#[inline(always)]
+pub fn raise_epoch() {
+    if let Some(epoch) = EPOCH.get_ptr_mut(0) {
+        // SAFETY: an array slot; two CPUs raising it at once still change it.
+        unsafe { *epoch = (*epoch).wrapping_add(1) };
     }
 }
 

@@ -11,11 +11,12 @@ use aya_ebpf::helpers::generated::{
 };
 
 use crate::arch::Arguments;
-use crate::connection::{self, Call, Connection, Name};
+use crate::connection::{Call, Connection, Name};
 use crate::emit;
 use crate::iovec::{Slices, Walker};
 use crate::maps::{CIPHERTEXTS, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch};
 use crate::payload::{self, Buffer};
+use crate::process;
 use crate::rustls;
 
 /// Names a session: the process and the address of the library's object.
@@ -254,14 +255,21 @@ fn add(word: &mut u64, value: u64) {
 /// Scratches of a CPU.
 pub const PLACES: u32 = 4;
 
+/// What a process is known to do, 0 where it calls no TLS library.
+#[inline(always)]
+pub fn habits(tgid: u32) -> u32 {
+    // SAFETY: a u32 read once.
+    unsafe { HABITS.get(tgid) }.copied().unwrap_or(0)
+}
+
 /// Adds to what this process is known to do, and lets its connections know.
 #[inline(always)]
 pub fn note(pid_tgid: u64, habit: u32) {
     let tgid = (pid_tgid >> 32) as u32;
-    let known = connection::habits(tgid);
+    let known = habits(tgid);
     if known & habit == 0 {
         let _ = HABITS.insert(tgid, known | habit, 0);
-        connection::raise_epoch();
+        process::raise_epoch();
     }
 }
 

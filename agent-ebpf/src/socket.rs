@@ -180,7 +180,10 @@ fn arguments(socket: Typed, discarded: bool) -> Arguments {
         let registers = bpf_task_pt_regs(task) as *const u8;
         let mut words = [0u64; arch::WORDS];
         for (i, word) in words.iter_mut().enumerate() {
-            *word = core::ptr::read_volatile(registers.add(arch::FROM as usize + 8 * i).cast());
+            *word = registers
+                .add(arch::FROM as usize + 8 * i)
+                .cast::<u64>()
+                .read();
         }
         (Typed(task.cast_const().cast()), arch::arguments(&words))
     };

@@ -16,8 +16,8 @@ use crate::arch::{self, Arguments, call};
 use crate::batch;
 use crate::connection;
 use crate::emit;
-use crate::kernel::read;
-use crate::maps::{SOCKETS, TRANSFERS, global};
+use crate::kernel::{read, read_to};
+use crate::maps::{REGISTERS, SOCKETS, TRANSFERS, global};
 use crate::transfer::{Rest, Transfers, deliver, transfer};
 
 /// After a system call, kernels with bpf_loop (5.17 and later).
@@ -56,9 +56,14 @@ pub fn delivered_untyped_old(_: RawTracePointContext) -> i32 {
     deliver()
 }
 
-/// After a call that ended with this result; its words are read when they are wanted.
+/// After a call that ended with this result; what it was asked is read when it is wanted.
 #[inline(always)]
-fn after(number: u32, result: i64, words: impl FnOnce() -> Words, rest: Rest) -> i32 {
+fn after(
+    number: u32,
+    result: i64,
+    arguments: impl FnOnce() -> Option<Arguments>,
+    rest: Rest,
+) -> i32 {
     if !moves_bytes(number) || result < i32::MIN.into() || result > i32::MAX.into() {
         return 0;
     }
@@ -66,7 +71,7 @@ fn after(number: u32, result: i64, words: impl FnOnce() -> Words, rest: Rest) ->
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let tgid = (pid_tgid >> 32) as u32;
     if tgid != global!(OWN) && connection::judge_process(tgid).passes() {
-        moved(arch::arguments(&words().0), result, pid_tgid, rest);
+        moved(arguments, result, pid_tgid, rest);
     }
     0
 }
@@ -76,16 +81,15 @@ fn after(number: u32, result: i64, words: impl FnOnce() -> Words, rest: Rest) ->
 fn typed(context: &BtfTracePointContext, rest: Rest) -> i32 {
     let registers: *const u8 = context.arg(0);
     // SAFETY: typed registers; the verifier checks the loads.
-    let word =
-        |at: u32| unsafe { core::ptr::read_volatile(registers.add(at as usize).cast::<u64>()) };
-    let words = || {
-        let mut words = Words::default();
-        for (i, to) in words.0.iter_mut().enumerate() {
+    let word = |at: u32| unsafe { registers.add(at as usize).cast::<u64>().read() };
+    let arguments = || {
+        let mut words = [0; arch::WORDS];
+        for (i, to) in words.iter_mut().enumerate() {
             *to = word(arch::FROM + 8 * i as u32);
         }
-        words
+        Some(arch::arguments(&words))
     };
-    after(word(arch::NUMBER) as u32, context.arg(1), words, rest)
+    after(word(arch::NUMBER) as u32, context.arg(1), arguments, rest)
 }
 
 /// For kernels without BTF of their own: the registers are a number only.
@@ -93,23 +97,26 @@ fn typed(context: &BtfTracePointContext, rest: Rest) -> i32 {
 fn untyped(context: &RawTracePointContext, rest: Rest) -> i32 {
     let registers: *const c_void = context.arg(0);
     let number = read::<u64>(registers, arch::NUMBER) as u32;
-    after(number, context.arg(1), || read(registers, arch::FROM), rest)
-}
-
-/// The saved registers that are read, at once.
-#[derive(Clone, Copy)]
-struct Words([u64; arch::WORDS]);
-
-impl Default for Words {
-    #[inline(always)]
-    fn default() -> Self {
-        Self([0; arch::WORDS])
-    }
+    let arguments = || {
+        let words = REGISTERS.get_ptr_mut(0)?;
+        // SAFETY: this CPU's slot, valid for the program's run; it does not nest in itself.
+        Some(arch::arguments(unsafe {
+            read_to(words, registers, arch::FROM);
+            &*words
+        }))
+    };
+    after(number, context.arg(1), arguments, rest)
 }
 
 /// A call that may have moved bytes over sockets.
 #[inline(always)]
-fn moved(arguments: Arguments, result: i64, pid_tgid: u64, rest: Rest) {
+fn moved(arguments: impl FnOnce() -> Option<Arguments>, result: i64, pid_tgid: u64, rest: Rest) {
+    // Asked for before the registers are read: less is on the stack meanwhile.
+    let slot = match rest {
+        Rest::Here => TRANSFERS.get_ptr_mut(0),
+        Rest::Called(_) => None,
+    };
+    let Some(arguments) = arguments() else { return };
     if arguments.compat {
         emit::count(Counter::Compat, 1);
         return;
@@ -128,9 +135,7 @@ fn moved(arguments: Arguments, result: i64, pid_tgid: u64, rest: Rest) {
     if let Rest::Called(_) = rest {
         return first(&mut transfers, rest);
     }
-    let Some(slot) = TRANSFERS.get_ptr_mut(0) else {
-        return;
-    };
+    let Some(slot) = slot else { return };
     // SAFETY: this CPU's slot, valid for the program's run; it does not nest in itself.
     let slot = unsafe { &mut *slot };
     *slot = transfers;

@@ -90,14 +90,11 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         return;
     }
     if result <= 0 {
-        let asked = result != 0 || arguments.value[2] != 0;
-        let call = Call {
-            time,
-            pid_tgid,
-            way,
-            length: 0,
-        };
-        return nothing(state, socket, call, (result, asked));
+        session::tried(state);
+        if result != 0 || arguments.value[2] != 0 {
+            ended(state, socket, (result, way, tcp), time, pid_tgid);
+        }
+        return;
     }
     if tcp && transfers.discards {
         arguments.number = NO_SYSCALL;
@@ -108,8 +105,9 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         way,
         length: result as u32,
     };
+    // As they were asked, from the map: what of them only this reads takes no room on the stack.
     if state.habits != 0
-        && let Some(name) = session::bind(state, &arguments, pid_tgid, way)
+        && let Some(name) = session::bind(state, &transfers.arguments, pid_tgid, way)
     {
         introduce(name, socket, tcp, call);
     }
@@ -122,45 +120,58 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
     if transfers.array != 0 && known != 0 && matches!(rest, Rest::Called(_)) {
         at = known.wrapping_add(call.length);
     }
-    if state.opened == 0 {
-        let whole = Call {
-            length: call.length.wrapping_add(transfers.left as u32),
-            ..call
-        };
-        if !introduce(Name::own(state.id), socket, tcp, whole) {
-            state.lost = state.lost.wrapping_add(1);
-            return;
-        }
-        state.begin(tcp.then_some(socket), way);
+    let left = transfers.left as u32;
+    if state.opened == 0 && !open(state, socket, tcp, call, left) {
+        return;
     }
     let offset = connection::advance(state, socket, way, call.length, at);
     if tcp {
         opposite(state, socket, call);
     }
     state.mover[(way & 1) as usize] = pid_tgid as u32;
+    let delivery = Delivery::new(arguments, call, offset, socket);
     match rest {
-        Rest::Here => {
-            let buffer = Buffer::of(&arguments, way);
-            payload::deliver(state, &buffer, call, offset, Walker::Loop, false);
-        }
+        Rest::Here => delivery.go(state, Walker::Loop),
         Rest::Called(context) => {
-            hand_on(context, Delivery::new(arguments, call, offset, socket));
+            hand_on(context, delivery);
             // It came back: nobody delivers.
             state.lost = state.lost.wrapping_add(1);
         }
     }
 }
 
-/// A call that moved nothing: it may be an end.
+/// Introduces a connection at the first of a call's transfers, `left` bytes before its end; whether
+/// that was told.
 #[inline(always)]
-fn nothing(state: &mut Connection, socket: Untyped, call: Call, (result, asked): (i32, bool)) {
-    session::tried(state);
+fn open(state: &mut Connection, socket: Untyped, tcp: bool, call: Call, left: u32) -> bool {
+    let whole = Call {
+        length: call.length.wrapping_add(left),
+        ..call
+    };
+    let told = introduce(Name::own(state.id), socket, tcp, whole);
+    if told {
+        state.begin(tcp.then_some(socket), call.way);
+    } else {
+        state.lost = state.lost.wrapping_add(1);
+    }
+    told
+}
+
+/// After a call that moved nothing, though it was asked to.
+#[inline(always)]
+fn ended(
+    state: &mut Connection,
+    socket: Untyped,
+    (result, way, tcp): (i32, u8, bool),
+    time: u64,
+    pid_tgid: u64,
+) {
+    if state.opened == 0 && state.session == 0 {
+        return;
+    }
     let now = socket.field(Field::SkState);
-    let known = state.opened != 0 || state.session != 0;
-    if let Some((how, errno)) = connection::ending(result, call.way, now, state.tcp != 0)
-        && (known && asked)
-    {
-        connection::end(state, how, errno, call.time, call.pid_tgid);
+    if let Some((how, errno)) = connection::ending(result, way, now, tcp) {
+        connection::end(state, how, errno, time, pid_tgid);
     }
 }
 
@@ -197,6 +208,12 @@ impl Delivery {
             socket: socket.address(),
         }
     }
+
+    #[inline(always)]
+    fn go(&self, state: &mut Connection, walker: Walker) {
+        let buffer = Buffer::of(&self.arguments, self.call.way);
+        payload::deliver(state, &buffer, self.call, self.offset, walker, false);
+    }
 }
 
 /// The second half of a transfer.
@@ -206,18 +223,11 @@ pub fn deliver() -> i32 {
         return 0;
     };
     // SAFETY: written by the program that called this one, on this CPU.
-    let Delivery {
-        arguments,
-        call,
-        offset,
-        socket,
-    } = unsafe { *slot };
+    let delivery = unsafe { *slot };
     // The entry can have made room for another since: then the next call finds a new connection.
-    if let Some(state) = SOCKETS.get_ptr_mut(socket) {
+    if let Some(state) = SOCKETS.get_ptr_mut(delivery.socket) {
         // SAFETY: a map value, valid for the program's run.
-        let state = unsafe { &mut *state };
-        let buffer = Buffer::of(&arguments, call.way);
-        payload::deliver(state, &buffer, call, offset, Walker::Unrolled, false);
+        delivery.go(unsafe { &mut *state }, Walker::Unrolled);
     }
     0
 }

@@ -285,6 +285,17 @@ mod tests {
     }
 
     #[test]
+    fn tls_by_the_kernel_is_secure_and_its_positions_are_not_the_bytes() {
+        let mut raw = raw(true, 400, 200, EGRESS, 50);
+        let plain = open(&raw).unwrap();
+        assert!(!plain.is_secure() && plain.counts_from_start());
+        raw.kernel_tls = 1;
+        let secure = open(&raw).unwrap();
+        assert!(secure.kernel_tls && secure.is_secure() && !secure.counts_from_start());
+        assert_eq!(secure.ends, plain.ends);
+    }
+
+    #[test]
     fn fins_are_no_bytes() {
         let whole = open(&raw(false, 400, 200, INGRESS, 50)).unwrap();
         let same = |raw: &abi::Open| {

@@ -136,9 +136,10 @@ impl Open {
         self.session.is_some() || self.kernel_tls
     }
 
-    /// Whether offsets mean the same on both ends.
+    /// Whether offsets mean the same on both ends. Where the kernel does TLS, TCP counts ciphertext.
     pub fn counts_from_start(&self) -> bool {
-        self.session.is_none_or(|session| session.whole)
+        self.session
+            .map_or(!self.kernel_tls, |session| session.whole)
     }
 
     /// Whether it is a unix socket.

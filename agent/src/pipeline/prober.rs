@@ -127,8 +127,13 @@ fn run(
     met: &mpsc::Sender<()>,
 ) -> Result<()> {
     let reaper = Reaper::start().context("start the reaper's thread")?;
+    let off = {
+        let probe = probe.lock().unwrap_or_else(PoisonError::into_inner);
+        probe.no_uprobes().is_some()
+    };
     let mut prober = Prober {
         proc,
+        off,
         everyone: shared.targets.takes_all(),
         probe,
         reaper: &reaper,
@@ -226,6 +231,8 @@ const NAP: Duration = Duration::from_millis(200);
 
 struct Prober<'a> {
     proc: &'a Path,
+    /// Whether nothing can be probed, which was said.
+    off: bool,
     /// Whether files are probed for all who map them.
     everyone: bool,
     probe: &'a Arc<Mutex<Probe>>,
@@ -264,7 +271,7 @@ impl Prober<'_> {
     /// Probes the system's libraries before anybody maps them: who lives for milliseconds only could
     /// not be met in time.
     fn prepare(&mut self) {
-        if !self.everyone {
+        if self.off || !self.everyone {
             return;
         }
         let entries = SYSTEM.iter().filter_map(|folder| fs::read_dir(folder).ok());
@@ -293,6 +300,9 @@ impl Prober<'_> {
 
     fn came(&mut self, process: u32) {
         self.gone(process);
+        if self.off {
+            return;
+        }
         let next = Instant::now();
         self.processes.insert(process, Process::new(next));
         self.due.push(Reverse((next, process)));

@@ -195,10 +195,24 @@ pub struct Trial {
 }
 
 impl Kernel {
-    /// Loads the programs of each path, for the answer alone: nothing is attached.
+    /// Loads the programs of each path and those of uprobes, for the answer alone: nothing that sees
+    /// traffic is attached.
     pub fn trials(&self) -> Vec<Trial> {
-        let path = |path, feature, detail: &str, replaced, remedy| {
+        let mut uprobes = Trial {
+            feature: "TLS (uprobes)",
+            path: None,
+            detail: "on".to_owned(),
+            programs: Vec::new(),
+            error: Some("off: no path works".to_owned()),
+            replaced: true,
+            remedy: "root or CAP_SYS_ADMIN; without, TLS stays unread and the rest works",
+        };
+        let mut path = |path, feature, detail: &str, replaced, remedy| {
             let tried = super::Probe::load(&capture(path), self);
+            if let Ok(probe) = &tried {
+                uprobes.programs = probe.loaded_uprobes();
+                uprobes.error = probe.no_uprobes().map(|why| format!("off: {why}"));
+            }
             Trial {
                 feature,
                 path: Some(path),
@@ -209,7 +223,7 @@ impl Kernel {
                 remedy,
             }
         };
-        vec![
+        let mut trials = vec![
             path(
                 CapturePath::Socket,
                 "socket path",
@@ -224,7 +238,9 @@ impl Kernel {
                 false,
                 "Linux 5.10 or later with BTF",
             ),
-        ]
+        ];
+        trials.push(uprobes);
+        trials
     }
 }
 

@@ -228,16 +228,18 @@ impl Probe {
     /// What the kernel made of each program of this path.
     pub fn loaded(&self) -> Vec<Loaded> {
         let names = PROCESS.iter().chain(self.programs);
-        let loaded = names.filter_map(|&(name, _)| {
-            let program = self.ebpf.program(name)?;
-            let info = program.info().ok()?;
-            Some(Loaded {
-                name,
-                verified: info.verified_instruction_count(),
-                length: info.size_translated().map(|bytes| bytes / INSTRUCTION),
-            })
-        });
-        loaded.collect()
+        names
+            .filter_map(|&(name, _)| self.loaded_program(name))
+            .collect()
+    }
+
+    fn loaded_program(&self, name: &'static str) -> Option<Loaded> {
+        let info = self.ebpf.program(name)?.info().ok()?;
+        Some(Loaded {
+            name,
+            verified: info.verified_instruction_count(),
+            length: info.size_translated().map(|bytes| bytes / INSTRUCTION),
+        })
     }
 
     /// What may be changed while it runs, from any thread.

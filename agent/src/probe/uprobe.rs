@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::programs::Program;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope};
 
-use super::Probe;
+use super::{Loaded, Probe};
 use crate::target::tls::{Hook, Site};
 
 /// A hold on a probe: dropped, it is gone.
@@ -41,15 +41,35 @@ const HOOKS: [(Hook, &str); 20] = [
     (Hook::RustlsReceiveDone, "rustls_receive_done"),
 ];
 
+/// kernel/events/core.c, perf_uprobe_event_init: perfmon_capable since 5.8, CAP_SYS_ADMIN since 6.16
+/// and wherever the fix was taken over.
+const TRIED: &str = "uprobes are refused (they take CAP_SYS_ADMIN where CVE-2025-38466 is fixed)";
+
 impl Probe {
-    /// Loads the programs; where the kernel refuses one, TLS stays unread and the rest works.
+    /// Loads the programs and tries one; where the kernel refuses, TLS stays unread and the rest works.
     pub(super) fn load_uprobes(&mut self) {
+        self.no_uprobes = self.try_uprobes().err().map(|why| format!("{why:#}"));
+    }
+
+    fn try_uprobes(&mut self) -> Result<()> {
         for (_, name) in HOOKS {
-            if let Err(error) = self.load_program(name, "a uprobe", None) {
-                self.no_uprobes = Some(format!("{error:#}"));
-                return;
-            }
+            self.load_program(name, "a uprobe", None)?;
         }
+        // The head of our own file, which is no code: nobody comes by.
+        let site = Site {
+            offset: 0,
+            hook: Hook::Free,
+            stepped: false,
+        };
+        let own = NonZeroU32::new(std::process::id());
+        let tried = self.attach_uprobe(Path::new("/proc/self/exe"), &site, own);
+        tried.map(drop).context(TRIED)
+    }
+
+    /// The programs, as loaded.
+    pub fn loaded_uprobes(&self) -> Vec<Loaded> {
+        let names = HOOKS.iter().map(|&(_, name)| name);
+        names.filter_map(|name| self.loaded_program(name)).collect()
     }
 
     /// Why no uprobe can be attached, where none can.

@@ -910,6 +910,8 @@ mod tests {
                 status: 500,
                 ..case(role)
             });
+            let request = &mut linked.exchange.request;
+            request.attributes.retain(|a| a.key != semconv::URL_SCHEME);
             linked.exchange.request.protocol = "tls";
             linked.exchange.request.operation = "TLS handshake".into();
             let response = linked.exchange.response.as_mut().expect("an alert");

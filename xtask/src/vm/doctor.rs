@@ -45,7 +45,12 @@ impl Report {
         if chosen != Some(want) {
             bail!("spantap doctor chooses {path:?} on {series}, which is to use the {want} path");
         }
-        for (feature, works) in [("socket path", socket), ("syscall path", true)] {
+        let features = [
+            ("socket path", socket),
+            ("syscall path", true),
+            ("TLS (uprobes)", true),
+        ];
+        for (feature, works) in features {
             let row = self.row(feature)?;
             if (text(row, "state") == "ok") != works {
                 bail!("on {series} it is wrong that {row}");
@@ -103,7 +108,8 @@ mod tests {
                 {{"feature": "kernel", "state": "ok", "detail": "Linux {release}"}},
                 {{"feature": "path in use", "state": "ok", "detail": "{path}"}},
                 {{"feature": "socket path", "state": "{socket}", "detail": ""}},
-                {{"feature": "syscall path", "state": "ok", "detail": ""}}],
+                {{"feature": "syscall path", "state": "ok", "detail": ""}},
+                {{"feature": "TLS (uprobes)", "state": "ok", "detail": "on"}}],
               "programs": [
                 {{"path": "socket path", "name": "sent", "verified": 9000, "length": 700}},
                 {{"path": "syscall path", "name": "returned", "verified": null, "length": 800}}]}}"#
