@@ -152,6 +152,7 @@ fn run(
     }
     let server = server.port(port).start()?;
     let agent = stage.agent()?.ports(&[port]).capture(capture);
+    let agent = if tls { agent.tls() } else { agent };
     let (mut client, agent) = if before {
         let mut client = Client::start(client)?;
         client.tell(&format!("Unary /live.Calls/Unary_{}", number()))?;

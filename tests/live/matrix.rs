@@ -138,7 +138,7 @@ impl Cell {
         };
         let setup = (self.server.setup)(&place)?.port(self.port);
         let server = showing(setup, self.server.service, &self.certificates);
-        let agent = stage.agent()?.ports(&[self.port, self.behind]);
+        let agent = stage.agent()?.tls().ports(&[self.port, self.behind]);
         let agent = agent.capture(capture);
         let mut done = match self.client.how {
             How::Lines(start) => {
@@ -306,7 +306,7 @@ fn four(stage: &mut Stage, client: &'static Client, capture: Capture) -> Result<
         anyhow::bail!("{} takes no requests", client.name);
     };
     let setup = start(&stage.folder, &bases.join(","), false)?;
-    let agent = stage.agent()?.ports(&ports).capture(capture).start()?;
+    let agent = stage.agent()?.tls().ports(&ports).capture(capture).start()?;
     let serving = server.start()?;
     let mut asking = spantap_tests::Client::start(trusting(setup, client.name, &certificates))?;
     let target = format!("/status/404/{}", number());

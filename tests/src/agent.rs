@@ -62,7 +62,9 @@ impl Setup {
         let setup = program::Setup::new(name, folder, "sh")
             .args::<&std::ffi::OsStr>(words)
             .arg(binary()?)
-            .env("OTEL_BSP_SCHEDULE_DELAY", "200");
+            .env("OTEL_BSP_SCHEDULE_DELAY", "200")
+            // Probes take time to go; who wants them says so.
+            .env("SPANTAP_TLS", "false");
         Ok(Self {
             setup,
             log: folder.join(format!("{name}.log")),
@@ -73,7 +75,9 @@ impl Setup {
     pub fn command(name: &str, folder: &Path, words: &[&str]) -> Result<Self> {
         let setup = program::Setup::new(name, folder, binary()?)
             .args(words)
-            .env("OTEL_BSP_SCHEDULE_DELAY", "200");
+            .env("OTEL_BSP_SCHEDULE_DELAY", "200")
+            // Probes take time to go; who wants them says so.
+            .env("SPANTAP_TLS", "false");
         Ok(Self {
             setup,
             log: folder.join(format!("{name}.log")),
@@ -108,6 +112,12 @@ impl Setup {
             .iter()
             .flat_map(|pid| ["--pid".into(), pid.to_string()]);
         self.args(words)
+    }
+
+    /// Reads TLS.
+    #[must_use]
+    pub fn tls(self) -> Self {
+        self.env("SPANTAP_TLS", "true")
     }
 
     /// Chooses the kernel hooks.

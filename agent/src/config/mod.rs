@@ -65,6 +65,8 @@ pub enum CapturePath {
 pub struct Capture {
     /// Which hooks.
     pub path: CapturePath,
+    /// Whether what TLS protects is read at the edges of its libraries.
+    pub tls: bool,
     /// Kernel types from this file instead of the running kernel's own.
     pub btf: Option<PathBuf>,
     /// Bytes copied of one message before only its length is followed.
@@ -85,6 +87,7 @@ impl Default for Capture {
     fn default() -> Self {
         Self {
             path: CapturePath::Auto,
+            tls: true,
             btf: None,
             message_bytes: 64 * 1024,
             ring_bytes: 8 * 1024 * 1024,

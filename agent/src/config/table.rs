@@ -124,6 +124,9 @@ settings! {
     /// File with the types of exactly the running kernel (BTF, as BTFHub has it, unpacked), for
     /// kernels without /sys/kernel/btf/vmlinux. With it the syscall path is used.
     "capture.btf" = config.capture.btf as File, "btf" "FILE" [] rare;
+    /// Whether what TLS protects is read, by probes in the libraries that do it. Without, encrypted
+    /// connections are told of and not read.
+    "capture.tls" = config.capture.tls as Switch, "tls" "BOOL" [] rare;
     /// Bytes copied of one message; past that only its length is followed.
     "capture.message_bytes" = config.capture.message_bytes as Number { min: 1 << 10, max: 1 << 24, unit: Unit::Bytes }, "message-bytes" "BYTES" [] rare;
     /// Memory of all ring buffers together; a power of two.

@@ -134,7 +134,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         .context("start the exporters' runtime")?;
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
     let mut probe = apart(|| Probe::load(&config.capture, &kernel))??;
-    if let Some(why) = probe.no_uprobes() {
+    if let Some(why) = probe.no_uprobes().filter(|_| config.capture.tls) {
         say(format_args!("TLS stays unread: {why}"));
     }
     let control = probe.control();

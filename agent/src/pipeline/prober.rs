@@ -47,6 +47,8 @@ const MAX_PROBES: usize = 32_768;
 /// The plan that, where its file holds no more of OpenSSL, is for a process alone: many programs
 /// that map the file never encrypt into memory.
 const BIO: &str = "openssl-bio";
+/// How the programs are called that do.
+const MEMORY: [&str; 3] = ["python", "pypy", "uwsgi"];
 /// How long a file is probed that nobody maps any more.
 const LINGER: Duration = Duration::from_secs(60);
 /// Processes that wait to be looked at.
@@ -371,6 +373,9 @@ impl Prober<'_> {
         for plan in &*plans {
             self.stats.probe_left_out.add(plan.left_out.len() as u64);
             let alone = plan.library == BIO && plans.len() == 1;
+            if alone && !self.encrypts_into_memory(process) {
+                continue;
+            }
             let everyone = self.everyone && !alone;
             if everyone && probed {
                 continue;
@@ -389,6 +394,15 @@ impl Prober<'_> {
         if let Some(known) = self.processes.get_mut(&process) {
             known.files.insert(file.identity, own);
         }
+    }
+
+    /// Whether a process is one of those that map OpenSSL as a library and use it apart from sockets:
+    /// Python's asyncio does.
+    fn encrypts_into_memory(&self, process: u32) -> bool {
+        let link = self.proc.join(process.to_string()).join("exe");
+        let program = fs::read_link(link).unwrap_or_default();
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        MEMORY.iter().any(|prefix| name.starts_with(prefix))
     }
 
     /// What is in a file that was not seen before.

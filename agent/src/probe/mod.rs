@@ -205,7 +205,11 @@ impl Probe {
                 .map_err(|e| kernel.explain(e))?;
         }
         probe.chain()?;
-        probe.load_uprobes();
+        if capture.tls {
+            probe.load_uprobes();
+        } else {
+            probe.no_uprobes = Some("capture.tls is false".into());
+        }
         for &(program, tracepoint) in PROCESS {
             let link = probe.attach(program, tracepoint)?;
             probe.always.push(link);
