@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::reader::{Arrival, Shared};
 use crate::probe::Probe;
-use crate::probe::uprobe::Uprobe;
+use crate::probe::uprobe::{self, Uprobe};
 use crate::say::say;
 use crate::stats::Stats;
 use crate::target::image::Image;
@@ -329,6 +329,7 @@ impl Prober<'_> {
             .map(|site| probe.attach_uprobe(&path, site, scope))
             .collect();
         drop(probe);
+        uprobe::stop_counting();
         match probes {
             Ok(probes) => {
                 self.stats.probe_attached.add(1);
