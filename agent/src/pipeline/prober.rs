@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result};
 use super::privilege;
 use super::reader::{Arrival, Shared};
 use crate::probe::Probe;
-use crate::probe::uprobe::Uprobe;
+use crate::probe::uprobe::{self, Uprobe};
 use crate::say::say;
 use crate::stats::Stats;
 use crate::target::PROC;
@@ -447,6 +447,7 @@ impl Prober<'_> {
             .map(|site| probe.attach_uprobe(&path, site, scope))
             .collect();
         drop(probe);
+        uprobe::stop_counting();
         match probes {
             Ok(probes) => {
                 self.stats.probe_attached.add(1);

@@ -45,6 +45,14 @@ const HOOKS: [(Hook, &str); 20] = [
 /// and wherever the fix was taken over.
 const TRIED: &str = "uprobes are refused (they take CAP_SYS_ADMIN where CVE-2025-38466 is fixed)";
 
+/// Spares the probed processes the work that a counter costs whenever they are scheduled: disables the
+/// perf events that this thread opened. Their programs run all the same (kernel/trace/trace_uprobe.c,
+/// `__uprobe_perf_func`: a program first, counters then).
+pub fn stop_counting() {
+    // SAFETY: takes no pointers (kernel/events/core.c, perf_event_task_disable).
+    unsafe { libc::prctl(libc::PR_TASK_PERF_EVENTS_DISABLE) };
+}
+
 impl Probe {
     /// Loads the programs and tries one; where the kernel refuses, TLS stays unread and the rest works.
     pub(super) fn load_uprobes(&mut self) {
