@@ -205,11 +205,7 @@ impl Probe {
                 .map_err(|e| kernel.explain(e))?;
         }
         probe.chain()?;
-        if capture.tls {
-            probe.load_uprobes();
-        } else {
-            probe.no_uprobes = Some("capture.tls is false".into());
-        }
+        probe.load_uprobes(capture.tls);
         for &(program, tracepoint) in PROCESS {
             let link = probe.attach(program, tracepoint)?;
             probe.always.push(link);

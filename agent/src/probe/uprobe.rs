@@ -55,8 +55,13 @@ pub fn stop_counting() {
 
 impl Probe {
     /// Loads the programs and tries one; where the kernel refuses, TLS stays unread and the rest works.
-    pub(super) fn load_uprobes(&mut self) {
-        self.no_uprobes = self.try_uprobes().err().map(|why| format!("{why:#}"));
+    /// Where none are `wanted` nothing is loaded.
+    pub(super) fn load_uprobes(&mut self, wanted: bool) {
+        self.no_uprobes = if wanted {
+            self.try_uprobes().err().map(|why| format!("{why:#}"))
+        } else {
+            Some("capture.tls is false".into())
+        };
     }
 
     fn try_uprobes(&mut self) -> Result<()> {
