@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use crate::matrix::MEETING;
 use spantap_tests::agent::{self, Capture};
 use spantap_tests::certificates::Certificates;
 use spantap_tests::known::{now, number};
@@ -160,7 +161,11 @@ fn run(
         (client, agent.start()?)
     } else {
         let agent = agent.start()?;
-        (Client::start(client)?, agent)
+        let client = Client::start(client)?;
+        if tls {
+            std::thread::sleep(MEETING);
+        }
+        (client, agent)
     };
     let made = make(&mut client, before)?;
     if agent::dry() {

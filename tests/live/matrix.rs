@@ -61,6 +61,9 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
+/// A program whose file the agent has not seen yet is probed a while after it has started.
+pub const MEETING: Duration = Duration::from_secs(1);
+
 /// How many requests each cell makes.
 const MANY: usize = 200;
 
@@ -193,6 +196,7 @@ impl Cell {
             agent = agent_setup.start()?;
             serving = server.start()?;
             asking = spantap_tests::Client::start(client)?;
+            std::thread::sleep(MEETING);
         }
         let by = Party::new(self.client.name, &asking.pids());
         let (first, rest) = self.asks.split_at(1);
@@ -309,6 +313,7 @@ fn four(stage: &mut Stage, client: &'static Client, capture: Capture) -> Result<
     let agent = stage.agent()?.tls().ports(&ports).capture(capture).start()?;
     let serving = server.start()?;
     let mut asking = spantap_tests::Client::start(trusting(setup, client.name, &certificates))?;
+    std::thread::sleep(MEETING);
     let target = format!("/status/404/{}", number());
     let begun = now();
     let answer = asking.ask(&Ask {
