@@ -7,6 +7,7 @@ pub mod btf;
 pub mod clock;
 pub mod kernel;
 pub mod object;
+mod perf_event;
 pub mod ring;
 pub mod uprobe;
 

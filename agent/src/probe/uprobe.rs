@@ -2,19 +2,19 @@
 //! through perf_event_open, so that a hold on them is a descriptor, and goes with the agent.
 
 use std::num::NonZeroU32;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use aya::programs::Program;
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope};
 
-use super::Probe;
+use super::{Probe, perf_event};
 use crate::target::tls::{Hook, Site};
 
 /// A hold on a probe: dropped, it is gone.
 #[derive(Debug)]
 pub struct Uprobe {
-    _link: UProbeLink,
+    _event: OwnedFd,
 }
 
 /// Every hook, and its program.
@@ -67,18 +67,11 @@ impl Probe {
             .into_iter()
             .find(|(hook, _)| *hook == site.hook)
             .with_context(|| format!("no program for {:?}", site.hook))?;
-        let scope = process.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
         let Program::UProbe(program) = self.program(name)? else {
             bail!("{name} is no uprobe");
         };
-        program
-            .attach(
-                UProbeAttachLocation::AbsoluteOffset(site.offset),
-                path,
-                scope,
-            )
-            .and_then(|id| program.take_link(id))
-            .map(|link| Uprobe { _link: link })
+        perf_event::uprobe(path, site.offset, process, program.fd()?.as_fd())
+            .map(|event| Uprobe { _event: event })
             .with_context(|| format!("attach {name} at {:#x}", site.offset))
     }
 }
