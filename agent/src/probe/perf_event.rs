@@ -1,7 +1,7 @@
 //! A uprobe as a perf event that is never enabled. Its program runs all the same: that a place is
 //! probed, and in whose memory, hangs on the event being open (trace_uprobe.c, uprobe_perf_open and
 //! __uprobe_perf_func). An enabled event of a process would be taken off and put on a CPU by the
-//! scheduler at every switch to and from its threads, and there are some thirty of them.
+//! scheduler at every switch to and from its threads, and a program with OpenSSL has over twenty.
 
 use std::ffi::CString;
 use std::fs;
