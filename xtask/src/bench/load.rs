@@ -194,6 +194,9 @@ impl Load {
     }
 }
 
+/// Most seconds to wait for a first span.
+const WARM_UP: u32 = 20;
+
 const SATURATED: &[&str] = &[
     "mode",
     "requests/s",
@@ -332,8 +335,14 @@ impl Bench<'_> {
     }
 
     fn loads(&self, agent: Option<&Agent>) -> Result<Sample> {
-        // One second to warm up, unmeasured: caches, the agent's first look at the connections.
-        self.server.saturate(SMALL, self.load.connections, 1)?;
+        // Seconds to warm up, unmeasured: caches, and the agent's probes, late where much else is probed.
+        let before = self.receiver.spans();
+        for _ in 0..WARM_UP {
+            self.server.saturate(SMALL, self.load.connections, 1)?;
+            if agent.is_none() || self.receiver.spans() > before {
+                break;
+            }
+        }
         let small = self.saturated(SMALL, agent, self.load.seconds)?;
         let large = match self.kind {
             Kind::Nginx => Some(self.saturated(LARGE, agent, self.load.seconds)?),

@@ -138,10 +138,13 @@ fn ended(line: &str) -> Option<Ended> {
 pub fn end(child: &mut Child) {
     let mut term = Command::new("kill");
     shell::run(term.arg(child.id().to_string())).ok();
-    if shell::wait_for(child, Duration::from_secs(10)).is_err() {
+    if shell::wait_for(child, PATIENCE).is_err() {
         child.kill().ok();
     }
 }
+
+/// Each probe that is taken away waits for the kernel, longer where others do the same.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// CPU that processes and the threads they have had used, microseconds (proc_pid_stat(5)).
 pub fn cpu(pids: &[u32]) -> f64 {
