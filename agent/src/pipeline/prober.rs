@@ -223,7 +223,8 @@ const SYSTEM: [&str; 6] = [
 /// What they are called.
 const LIBRARIES: [&str; 2] = ["libssl.so.", "libgnutls.so."];
 
-/// Programs that have TLS inside, and begin to use it soon after their start.
+/// Programs that have TLS inside and begin to use it soon after their start: that they are read takes
+/// longer than that.
 const PROGRAMS: [&str; 2] = ["/usr/bin/node", "/usr/local/bin/node"];
 
 /// Stands for the system itself among processes.
@@ -282,14 +283,21 @@ impl Prober<'_> {
             let name = name.to_string_lossy();
             LIBRARIES.iter().any(|prefix| name.starts_with(prefix))
         });
-        let libraries = libraries.map(|entry| entry.path());
-        for path in libraries.chain(PROGRAMS.iter().map(PathBuf::from)) {
+        let libraries = libraries.map(|entry| (entry.path(), true));
+        let programs = PROGRAMS.iter().map(|path| (PathBuf::from(path), false));
+        for (path, at_once) in libraries.chain(programs) {
             let file = File::open(&path).ok();
             let Some(file) = file.and_then(|f| Mapped::of(f, &path.to_string_lossy())) else {
                 continue;
             };
             // Nobody is its user, and nobody else lets go of it.
-            self.meet(NOBODY, &file);
+            if at_once {
+                self.meet(NOBODY, &file);
+            } else if self.read(&file).is_some()
+                && let Some(known) = self.files.get_mut(&file.identity)
+            {
+                known.users = 1;
+            }
         }
     }
 
