@@ -220,7 +220,9 @@ fn thread() -> Option<(u64, &'static mut Thread)> {
     let unit = Unit::thread(pid_tgid);
     if RUSTLS.get_ptr_mut(unit).is_none() {
         session::note(pid_tgid, habit::RUSTLS);
-        let _ = RUSTLS.insert(unit, &IDLE, 0);
+        // By reference: it is too much for the stack.
+        let idle = &IDLE;
+        let _ = RUSTLS.insert(unit, idle, 0);
     }
     // SAFETY: a map value, valid for the program's run; only this thread uses it.
     RUSTLS

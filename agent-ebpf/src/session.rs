@@ -182,7 +182,7 @@ pub fn tell_slices(
     moved: (u32, u64),
 ) {
     deliver(session, EGRESS.into(), buffer, moved, |scratch| {
-        scratch.slices = *slices
+        scratch.slices = *slices;
     });
 }
 

@@ -260,11 +260,14 @@ impl Exchanges {
             Pairing::Order(_) => peer.shares_offsets.then_some((start.offset, 0)),
             Pairing::Number(number) => Some((0, number)),
         };
-        let key = peer.key.zip(place).map(|(stream, (offset, number))| MessageKey {
-            stream,
-            offset,
-            number,
-        });
+        let key = peer
+            .key
+            .zip(place)
+            .map(|(stream, (offset, number))| MessageKey {
+                stream,
+                offset,
+                number,
+            });
         sink.stats.exchange_opened.add(1);
         sink.facts.push(Fact::Opened(Box::new(Opened {
             id,

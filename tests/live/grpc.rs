@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
 use crate::matrix::MEETING;
+use anyhow::{Result, ensure};
 use spantap_tests::agent::{self, Capture};
 use spantap_tests::certificates::Certificates;
 use spantap_tests::known::{now, number};

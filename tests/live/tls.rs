@@ -68,7 +68,12 @@ fn fails(
 ) -> Result<()> {
     let port = free_port()?;
     let _server = serve(stage, port, server)?;
-    let agent = stage.agent()?.tls().ports(&[port]).capture(capture).start()?;
+    let agent = stage
+        .agent()?
+        .tls()
+        .ports(&[port])
+        .capture(capture)
+        .start()?;
     let ran = Setup::new("client", &stage.folder, "openssl")
         .args(["s_client", "-servername", "shop.test", "-connect"])
         .arg(format!("127.0.0.1:{port}"))
@@ -116,7 +121,12 @@ fn fails(
 fn unread(stage: &mut Stage, capture: Capture) -> Result<()> {
     let port = free_port()?;
     let server = serve(stage, port, &[])?;
-    let agent = stage.agent()?.tls().ports(&[port]).capture(capture).start()?;
+    let agent = stage
+        .agent()?
+        .tls()
+        .ports(&[port])
+        .capture(capture)
+        .start()?;
     let Ran { pid, code, .. } = Setup::new("client", &stage.folder, "curl")
         .args(["-sk", "--http1.1"])
         .arg(format!("https://localhost:{port}/"))

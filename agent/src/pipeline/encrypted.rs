@@ -58,7 +58,7 @@ pub struct Seen<'a> {
 }
 
 /// Encrypted connections of whom no plaintext was seen. Bounded: of the one that was there for
-/// longest only its kind is remembered, and past [`MAX_KINDS`] only that it was there.
+/// longest only its kind is remembered, and past `MAX_KINDS` only that it was there.
 #[derive(Debug)]
 pub struct Unread(Mutex<State>);
 

@@ -1,12 +1,12 @@
 //! TLS, as far as it can be seen on the socket (RFC 8446, RFC 5246): the hellos, and what goes wrong
 //! in the clear. What follows is ciphertext: the connection is left, and never taken up again.
 //!
-//! The client's hello is kept until the server's has come; together they make a [`Handshake`], which
+//! The client's hello is kept until the server's has come; together they make a `Handshake`, which
 //! spans of the plaintext use. Up to TLS 1.2 the rest of the handshake is in the clear: its records
 //! are passed over by their lengths until the server changes to ciphertext, as an alert may come
 //! instead. A handshake that fails becomes an exchange of its own; one that does not becomes none.
 //!
-//! Never true here: that a hello costs more than [`MAX_HELLO`] bytes, or more than one pass over
+//! Never true here: that a hello costs more than `MAX_HELLO` bytes, or more than one pass over
 //! them; that lost bytes make a handshake fail; that a certificate is read.
 
 mod handshake;

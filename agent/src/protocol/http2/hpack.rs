@@ -5,7 +5,7 @@
 //! keeps its number, and what points past it is unknown: a field without a name or a value, never a
 //! guess. Once the sender's table has turned over nothing points there any more.
 //!
-//! Never true here: that more than [`MAX_TABLE`] bytes are kept, or more of one block than it was
+//! Never true here: that more than `MAX_TABLE` bytes are kept, or more of one block than it was
 //! asked for.
 
 use std::collections::VecDeque;

@@ -71,7 +71,7 @@ pub fn add(attributes: &mut Attributes, key: &'static str, value: &str) {
 }
 
 /// The handshakes of all shards' connections, by the socket's connection. Bounded: past
-/// [`MAX_HANDSHAKES`] one that was not looked up for long is forgotten; counted, while it is in use.
+/// `MAX_HANDSHAKES` one that was not looked up for long is forgotten; counted, while it is in use.
 #[derive(Debug)]
 pub struct Handshakes(Mutex<Table<Known>>);
 

@@ -1,5 +1,5 @@
 //! Go's crypto/tls, which every Go program that speaks TLS has inside. Its functions are found in
-//! stripped programs too ([`Table`]), and arguments are where Go 1.17's calling convention says
+//! stripped programs too (`Table`), and arguments are where Go 1.17's calling convention says
 //! (cmd/compile/abi-internal.md): rax, rbx, rcx, rdi, rsi, with the goroutine in r14.
 //!
 //! No exit is probed: what `Read` gives is seen where it copies it to the application, what `Write`
