@@ -131,35 +131,43 @@ impl Key {
 /// A session that begins here and now; what was at its address is over.
 #[inline(always)]
 pub fn begin(key: Key) {
-    let _ = SESSIONS.insert(key, fresh(1), 0);
+    make(key, 1);
 }
 
 /// The session at an address; made where nothing is known of it.
 #[inline(always)]
 pub fn get(key: Key) -> Option<&'static mut Session> {
-    if SESSIONS.get_ptr_mut(key).is_none() {
-        let _ = SESSIONS.insert(key, fresh(0), 0);
+    match SESSIONS.get_ptr_mut(key) {
+        // SAFETY: a map value, valid for the program's run.
+        Some(found) => Some(unsafe { &mut *found }),
+        None => make(key, 0),
     }
-    let Some(found) = SESSIONS.get_ptr_mut(key) else {
+}
+
+/// Made in place from a blank: it is too much for the stack.
+#[inline(always)]
+fn make(key: Key, begun: u32) -> Option<&'static mut Session> {
+    let blank = &BLANK;
+    let _ = SESSIONS.insert(key, blank, 0);
+    let Some(made) = SESSIONS.get_ptr_mut(key) else {
         emit::count(Counter::NoState, 1);
         return None;
     };
-    // SAFETY: a map value, valid for the program's run.
-    Some(unsafe { &mut *found })
-}
-
-#[inline(always)]
-fn fresh(begun: u32) -> Session {
     // SAFETY: no arguments. Time and CPU name the session: a CPU makes one a nanosecond at most.
     let (time, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id()) };
-    let id = SESSION | (time << 8) | u64::from(cpu & 0xff);
-    Session {
-        plain: Connection::new(id, false, 0),
-        carrier: 0,
-        begun,
-        pad: 0,
-    }
+    // SAFETY: a map value, valid for the program's run; nobody uses a session that has no name.
+    let made = unsafe { &mut *made };
+    made.begun = begun;
+    made.plain.id = SESSION | (time << 8) | u64::from(cpu & 0xff);
+    Some(made)
 }
+
+static BLANK: Session = Session {
+    plain: Connection::new(0, false, 0),
+    carrier: 0,
+    begun: 0,
+    pad: 0,
+};
 
 /// Tells user space of plaintext that a call moved.
 #[inline(always)]
@@ -194,7 +202,7 @@ fn deliver(
     (length, pid_tgid): (u32, u64),
     prepare: impl FnOnce(&mut Scratch),
 ) {
-    if !session.plain.wanted_by((pid_tgid >> 32) as u32) {
+    if session.plain.id == 0 || !session.plain.wanted_by((pid_tgid >> 32) as u32) {
         return;
     }
     let call = Call {
@@ -301,6 +309,10 @@ pub fn bind(
     let found = SESSIONS.get_ptr_mut(key)?;
     // SAFETY: a map value, valid for the program's run.
     let session = unsafe { &mut *found };
+    if session.plain.id == 0 {
+        // Another thread is about to name it.
+        return None;
+    }
     if session.carrier == 0 {
         // What was known of the session it carried was lost, or the library took another object.
         session.carrier = connection.id;

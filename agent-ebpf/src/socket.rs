@@ -124,27 +124,33 @@ fn state_of(socket: *mut c_void, tgid: u32, result: i32) -> Option<&'static mut 
     unsafe {
         let map = core::ptr::addr_of!(CONNECTIONS).cast_mut().cast::<c_void>();
         let found = bpf_sk_storage_get(map, socket, core::ptr::null_mut(), 0).cast::<Connection>();
-        if let Some(found) = found.as_mut() {
+        if let Some(found) = found.as_mut()
+            && found.id != 0
+        {
             return Some(found);
         }
         if result <= 0 || !connection::judge_process(tgid).passes() {
             return None;
         }
         let tcp = connection::kind_of(Typed(socket))?;
-        let mut fresh = Connection::new(bpf_get_socket_cookie(socket), tcp, 0);
-        let made = bpf_sk_storage_get(
-            map,
-            socket,
-            core::ptr::addr_of_mut!(fresh).cast(),
-            BPF_SK_STORAGE_GET_F_CREATE.into(),
-        )
-        .cast::<Connection>();
-        if made.is_null() {
+        let blank = core::ptr::addr_of!(BLANK).cast_mut().cast();
+        let flags = BPF_SK_STORAGE_GET_F_CREATE.into();
+        let Some(made) = bpf_sk_storage_get(map, socket, blank, flags)
+            .cast::<Connection>()
+            .as_mut()
+        else {
             emit::count(Counter::NoState, 1);
-        }
-        made.as_mut()
+            return None;
+        };
+        // Two threads that come here at once write the same.
+        made.tcp = tcp.into();
+        made.id = bpf_get_socket_cookie(socket);
+        Some(made)
     }
 }
+
+/// Not on the stack, of which a deep program has too little.
+static BLANK: Connection = Connection::new(0, false, 0);
 
 /// Not inlined: it happens once per connection and its record is large. `tcp` is null for what is
 /// not TCP; no Option crosses the call, as the verifier wants every argument register written.
