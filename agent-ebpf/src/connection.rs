@@ -169,8 +169,9 @@ pub fn judge_process(tgid: u32) -> Judgement {
     }
 }
 
+/// Changes whenever a judgement may have.
 #[inline(always)]
-fn epoch() -> u32 {
+pub fn epoch() -> u32 {
     let kernel = EPOCH.get(0).copied().unwrap_or(0);
     kernel.wrapping_add(EPOCH.get(1).copied().unwrap_or(0))
 }

@@ -5,13 +5,12 @@
 //! Source: crypto/tls/conn.go; the convention: cmd/compile/abi-internal.md.
 
 use agent_ebpf::abi::{EGRESS, INGRESS, habit};
-use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::arch;
 use crate::iovec::Walker;
-use crate::maps::INSIDE;
 use crate::payload::Buffer;
 use crate::session::{self, Inside, Key, Unit};
 use crate::tls::{register, wanted};
@@ -30,10 +29,11 @@ pub fn go_begin(context: ProbeContext) -> u32 {
 /// Entry of (\*Conn).Read.
 #[uprobe]
 pub fn go_read(context: ProbeContext) -> u32 {
-    if let Some(pid_tgid) = wanted() {
-        let object = register(&context, arch::GO[0]);
+    // SAFETY: no arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let object = register(&context, arch::GO[0]);
+    if enter(&context, pid_tgid, object, INGRESS) {
         let _ = session::get(Key::new(object, pid_tgid));
-        enter(&context, pid_tgid, object, INGRESS);
     }
     0
 }
@@ -42,7 +42,7 @@ pub fn go_read(context: ProbeContext) -> u32 {
 #[uprobe]
 pub fn go_read_copy(context: ProbeContext) -> u32 {
     let Some(pid_tgid) = wanted() else { return 0 };
-    let _ = INSIDE.remove(Unit::goroutine(
+    let _ = session::leave(Unit::goroutine(
         register(&context, arch::GOROUTINE),
         pid_tgid,
     ));
@@ -71,9 +71,12 @@ pub fn go_read_copy(context: ProbeContext) -> u32 {
 /// A call of (\*Conn).writeRecordLocked by (\*Conn).Write: (conn, type, data, bytes).
 #[uprobe]
 pub fn go_write(context: ProbeContext) -> u32 {
-    let Some(pid_tgid) = wanted() else { return 0 };
+    // SAFETY: no arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let object = register(&context, arch::GO[0]);
-    enter(&context, pid_tgid, object, EGRESS);
+    if !enter(&context, pid_tgid, object, EGRESS) {
+        return 0;
+    }
     let (data, count) = (
         register(&context, arch::GO[2]),
         register(&context, arch::GO[3]),
@@ -83,18 +86,17 @@ pub fn go_write(context: ProbeContext) -> u32 {
 }
 
 #[inline(always)]
-fn enter(context: &ProbeContext, pid_tgid: u64, object: u64, way: u8) {
-    session::note(pid_tgid, habit::GO);
+fn enter(context: &ProbeContext, pid_tgid: u64, object: u64, way: u8) -> bool {
     let inside = Inside {
         object,
         buffer: 0,
         count_at: 0,
         stack: 0,
         way: way.into(),
-        pad: 0,
+        judged: 0,
     };
     let unit = Unit::goroutine(register(context, arch::GOROUTINE), pid_tgid);
-    let _ = INSIDE.insert(unit, inside, 0);
+    session::enter(unit, inside, habit::GO, pid_tgid)
 }
 
 #[inline(always)]

@@ -11,10 +11,10 @@ use aya_ebpf::helpers::generated::{
 };
 
 use crate::arch::Arguments;
-use crate::connection::{Call, Connection, Name};
+use crate::connection::{self, Call, Connection, Name};
 use crate::emit;
 use crate::iovec::{Slices, Walker};
-use crate::maps::{CIPHERTEXTS, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch};
+use crate::maps::{CIPHERTEXTS, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch, global};
 use crate::payload::{self, Buffer};
 use crate::process;
 use crate::rustls;
@@ -79,11 +79,12 @@ impl Unit {
     }
 }
 
-/// A TLS call under way.
+/// The TLS call that a thread or goroutine is in, or was in last: its place in the map stays, as taking
+/// one costs more than all else that the entry of a call does.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Inside {
-    /// The session's object.
+    /// The session's object; 0 once the call is left.
     pub object: u64,
     /// The application's buffer.
     pub buffer: u64,
@@ -93,8 +94,8 @@ pub struct Inside {
     pub stack: u64,
     /// `EGRESS` or `INGRESS`.
     pub way: u32,
-    /// Unused.
-    pub pad: u32,
+    /// The epoch in which the process was found to be traced.
+    pub judged: u32,
 }
 
 /// The beginning of a TLS record as it was encrypted, without its head.
@@ -168,6 +169,56 @@ static BLANK: Session = Session {
     begun: 0,
     pad: 0,
 };
+
+/// Notes that a thread or goroutine is in a call; false where its process is not traced.
+#[inline(always)]
+pub fn enter(unit: Unit, inside: Inside, habit: u32, pid_tgid: u64) -> bool {
+    let epoch = connection::epoch();
+    let inside = Inside {
+        judged: epoch,
+        ..inside
+    };
+    let known = INSIDE.get_ptr_mut(unit);
+    if let Some(known) = known {
+        // SAFETY: a map value, valid for the program's run; only this thread or goroutine uses it.
+        let known = unsafe { &mut *known };
+        if known.judged == epoch {
+            *known = inside;
+            return true;
+        }
+    }
+    if !is_traced(pid_tgid) {
+        return false;
+    }
+    note(pid_tgid, habit);
+    let _ = INSIDE.insert(unit, inside, 0);
+    true
+}
+
+/// The call that a thread or goroutine is in.
+#[inline(always)]
+pub fn inside(unit: Unit) -> Option<&'static mut Inside> {
+    let found = INSIDE.get_ptr_mut(unit)?;
+    // SAFETY: as in `enter`.
+    let inside = unsafe { &mut *found };
+    (inside.object != 0).then_some(inside)
+}
+
+/// The call that a thread or goroutine is in, which it leaves.
+#[inline(always)]
+pub fn leave(unit: Unit) -> Option<Inside> {
+    let inside = inside(unit)?;
+    let left = *inside;
+    inside.object = 0;
+    Some(left)
+}
+
+/// Whether the current process is traced.
+#[inline(always)]
+pub fn is_traced(pid_tgid: u64) -> bool {
+    let tgid = (pid_tgid >> 32) as u32;
+    tgid != global!(OWN) && connection::judge_process(tgid).passes()
+}
 
 /// Tells user space of plaintext that a call moved.
 #[inline(always)]
@@ -298,7 +349,7 @@ pub fn bind(
         }
         let _ = get(key);
         key
-    } else if let Some(object) = inside(habits, arguments, pid_tgid) {
+    } else if let Some(object) = object(habits, arguments, pid_tgid) {
         Key::new(object, pid_tgid)
     } else if habits & habit::MEMORY != 0 && way == EGRESS && connection.session == 0 {
         let object = encrypted(Buffer::of(arguments, way).first(), pid_tgid)?;
@@ -351,19 +402,14 @@ pub fn tried(connection: &Connection) {
 
 /// The session that this thread or goroutine is inside a call for.
 #[inline(always)]
-fn inside(habits: u32, arguments: &Arguments, pid_tgid: u64) -> Option<u64> {
+fn object(habits: u32, arguments: &Arguments, pid_tgid: u64) -> Option<u64> {
     if habits & habit::C != 0
-        && let Some(inside) = INSIDE.get_ptr(Unit::thread(pid_tgid))
+        && let Some(inside) = inside(Unit::thread(pid_tgid))
     {
-        // SAFETY: a map value, valid for the program's run.
-        let Inside { object, stack, .. } = unsafe { *inside };
-        return (arguments.stack < stack).then_some(object);
+        return (arguments.stack < inside.stack).then_some(inside.object);
     }
-    if habits & habit::GO != 0
-        && let Some(inside) = INSIDE.get_ptr(Unit::goroutine(arguments.goroutine, pid_tgid))
-    {
-        // SAFETY: as above.
-        return Some(unsafe { (*inside).object });
+    if habits & habit::GO != 0 {
+        return inside(Unit::goroutine(arguments.goroutine, pid_tgid)).map(|inside| inside.object);
     }
     None
 }

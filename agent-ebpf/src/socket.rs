@@ -85,7 +85,9 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     } else {
         tcp.field(Field::CopiedSeq)
     };
-    let mut arguments = arguments(Typed(socket), !tcp.0.is_null() && flags & MSG_TRUNC != 0);
+    // Of ciphertext no buffer is read.
+    let lost = state.encrypted != 0 || !tcp.0.is_null() && flags & MSG_TRUNC != 0;
+    let mut arguments = arguments(Typed(socket), lost);
     batch::pick(state, &mut arguments, &call);
     let buffer = Buffer::of(&arguments, way);
     if state.habits != 0
@@ -175,11 +177,11 @@ fn ended(state: &mut Connection, socket: Typed, result: i32, way: u8, time: u64,
 }
 
 /// What the system call was asked that moves bytes over this socket now. Without a number where
-/// they are not in a buffer of its: kernel threads (io_uring's, NFS's) have none; work done on the
+/// its buffer is unwanted, or the bytes are not in it: kernel threads (io_uring's, NFS's) have none; work done on the
 /// way out of another call (io_uring's) or inside of it (a network file system's) is not the call's;
 /// TCP throws bytes away that are received with MSG_TRUNC.
 #[inline(always)]
-fn arguments(socket: Typed, discarded: bool) -> Arguments {
+fn arguments(socket: Typed, unwanted: bool) -> Arguments {
     // SAFETY: the current task and its saved registers always exist; the loads are the verifier's.
     let (task, mut arguments) = unsafe {
         let task = bpf_get_current_task_btf();
@@ -194,7 +196,7 @@ fn arguments(socket: Typed, discarded: bool) -> Arguments {
         (Typed(task.cast_const().cast()), arch::arguments(&words))
     };
     let flags: u32 = task.field(Field::TaskFlags);
-    if discarded
+    if unwanted
         || flags & (PF_KTHREAD | PF_IO_WORKER) != 0
         || !arguments.running
         || !names(task, arguments.value[0] as u32, socket)

@@ -12,9 +12,8 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::arch;
-use crate::connection;
 use crate::iovec::Walker;
-use crate::maps::{INSIDE, SESSIONS, global};
+use crate::maps::SESSIONS;
 use crate::payload::Buffer;
 use crate::session::{self, Inside, Key, Unit};
 
@@ -92,14 +91,14 @@ pub fn tls_free(context: ProbeContext) -> u32 {
 /// A library writes a record to what stands for its socket, which may be memory.
 #[uprobe]
 pub fn tls_bio_write(context: ProbeContext) -> u32 {
-    let Some(pid_tgid) = wanted() else { return 0 };
-    let Some(inside) = INSIDE.get_ptr(Unit::thread(pid_tgid)) else {
+    // SAFETY: no arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let Some(inside) = session::inside(Unit::thread(pid_tgid)) else {
         return 0;
     };
-    // SAFETY: a map value, valid for the program's run.
-    let object = unsafe { (*inside).object };
+    let object = inside.object;
     if let Some(session) = SESSIONS.get_ptr(Key::new(object, pid_tgid)) {
-        // SAFETY: as above.
+        // SAFETY: a map value, valid for the program's run.
         if unsafe { (*session).carrier } != 0 {
             return 0;
         }
@@ -114,8 +113,7 @@ pub fn tls_bio_write(context: ProbeContext) -> u32 {
 pub fn wanted() -> Option<u64> {
     // SAFETY: no arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
-    let tgid = (pid_tgid >> 32) as u32;
-    (tgid != global!(OWN) && connection::judge_process(tgid).passes()).then_some(pid_tgid)
+    session::is_traced(pid_tgid).then_some(pid_tgid)
 }
 
 /// A register of the probed program, by its offset.
@@ -135,18 +133,19 @@ pub fn register(context: &ProbeContext, offset: u32) -> u64 {
 
 #[inline(always)]
 fn enter(context: &ProbeContext, way: u8, count: usize) -> u32 {
-    let Some(pid_tgid) = wanted() else { return 0 };
-    session::note(pid_tgid, habit::C);
+    // SAFETY: no arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let inside = Inside {
         object: register(context, arch::C[0]),
         buffer: register(context, arch::C[1]),
         count_at: register(context, arch::C[count]),
         stack: register(context, arch::STACK),
         way: way.into(),
-        pad: 0,
+        judged: 0,
     };
-    let _ = session::get(Key::new(inside.object, pid_tgid));
-    let _ = INSIDE.insert(Unit::thread(pid_tgid), inside, 0);
+    if session::enter(Unit::thread(pid_tgid), inside, habit::C, pid_tgid) {
+        let _ = session::get(Key::new(inside.object, pid_tgid));
+    }
     0
 }
 
@@ -154,13 +153,9 @@ fn enter(context: &ProbeContext, way: u8, count: usize) -> u32 {
 fn leave(result: i32, elsewhere: impl FnOnce(&Inside) -> Option<u64>) -> u32 {
     // SAFETY: no arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
-    let unit = Unit::thread(pid_tgid);
-    let Some(found) = INSIDE.get_ptr(unit) else {
+    let Some(inside) = session::leave(Unit::thread(pid_tgid)) else {
         return 0;
     };
-    // SAFETY: a map value, valid for the program's run.
-    let inside = unsafe { *found };
-    let _ = INSIDE.remove(unit);
     if result <= 0 {
         return 0;
     }
