@@ -26,8 +26,13 @@ pub struct Connection {
     pub sequence: [u32; 2],
     /// Bytes that may still be copied of the message under way, by direction.
     pub left: [u32; 2],
-    /// Offset of the first byte that is surely behind the body under way, by direction.
+    /// Offset of the first byte that is surely behind the body or the frame under way, by direction.
     pub body: [u64; 2],
+    /// Offset up to which the frame under way is copied, by direction.
+    pub copied: [u64; 2],
+    /// What came of a frame's head whose rest was in another piece, by direction: the number of its
+    /// bytes (0 to 3), then they.
+    pub part: [u32; 2],
     /// Records lost since one came through.
     pub lost: u32,
     /// The last wish to be introduced again that was heard.
@@ -54,6 +59,10 @@ pub struct Connection {
     pub habits: u8,
     /// Name of the TLS session it carries, or 0.
     pub session: u64,
+    /// A bit for each direction whose HTTP/2 frames are followed.
+    pub follows: u32,
+    /// Unused.
+    pub pad: u32,
 }
 
 impl Connection {
@@ -67,6 +76,8 @@ impl Connection {
             sequence: [0; 2],
             left: [0; 2],
             body: [0; 2],
+            copied: [0; 2],
+            part: [0; 2],
             lost: 0,
             obeyed: wish::MUTE,
             inode,
@@ -80,6 +91,8 @@ impl Connection {
             encrypted: 0,
             habits: 0,
             session: 0,
+            follows: 0,
+            pad: 0,
         }
     }
 
@@ -123,6 +136,8 @@ impl Connection {
         self.way = 2;
         self.next = [0; 2];
         self.sequence = [0; 2];
+        self.follows = 0;
+        self.part = [0; 2];
         let Some(tcp) = tcp else { return };
         if has_kernel_tls(tcp) {
             self.tcp = 0;

@@ -41,13 +41,24 @@ pub fn go_read(context: ProbeContext) -> u32 {
 /// The copy to the application's buffer, its last act: (to, from, bytes).
 #[uprobe]
 pub fn go_read_copy(context: ProbeContext) -> u32 {
+    copied(&context, Walker::Loop)
+}
+
+/// The same for kernels before bpf_loop.
+#[uprobe]
+pub fn go_read_copy_old(context: ProbeContext) -> u32 {
+    copied(&context, Walker::Unrolled)
+}
+
+#[inline(always)]
+fn copied(context: &ProbeContext, walker: Walker) -> u32 {
     let Some(pid_tgid) = wanted() else { return 0 };
     let _ = session::leave(Unit::goroutine(
-        register(&context, arch::GOROUTINE),
+        register(context, arch::GOROUTINE),
         pid_tgid,
     ));
     // Read has put its first argument where its caller left room for it.
-    let at = register(&context, arch::FRAME).wrapping_add(16);
+    let at = register(context, arch::FRAME).wrapping_add(16);
     let mut object = 0u64;
     // SAFETY: the helper checks the user address and writes only `object`.
     let failed = unsafe {
@@ -61,27 +72,38 @@ pub fn go_read_copy(context: ProbeContext) -> u32 {
         return 0;
     }
     let (from, count) = (
-        register(&context, arch::GO[1]),
-        register(&context, arch::GO[2]),
+        register(context, arch::GO[1]),
+        register(context, arch::GO[2]),
     );
-    tell(object, INGRESS, from, count, pid_tgid);
+    tell(object, INGRESS, (from, count), pid_tgid, walker);
     0
 }
 
 /// A call of (\*Conn).writeRecordLocked by (\*Conn).Write: (conn, type, data, bytes).
 #[uprobe]
 pub fn go_write(context: ProbeContext) -> u32 {
+    written(&context, Walker::Loop)
+}
+
+/// The same for kernels before bpf_loop.
+#[uprobe]
+pub fn go_write_old(context: ProbeContext) -> u32 {
+    written(&context, Walker::Unrolled)
+}
+
+#[inline(always)]
+fn written(context: &ProbeContext, walker: Walker) -> u32 {
     // SAFETY: no arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
-    let object = register(&context, arch::GO[0]);
-    if !enter(&context, pid_tgid, object, EGRESS) {
+    let object = register(context, arch::GO[0]);
+    if !enter(context, pid_tgid, object, EGRESS) {
         return 0;
     }
     let (data, count) = (
-        register(&context, arch::GO[2]),
-        register(&context, arch::GO[3]),
+        register(context, arch::GO[2]),
+        register(context, arch::GO[3]),
     );
-    tell(object, EGRESS, data, count, pid_tgid);
+    tell(object, EGRESS, (data, count), pid_tgid, walker);
     0
 }
 
@@ -100,12 +122,12 @@ fn enter(context: &ProbeContext, pid_tgid: u64, object: u64, way: u8) -> bool {
 }
 
 #[inline(always)]
-fn tell(object: u64, way: u8, address: u64, count: u64, pid_tgid: u64) {
+fn tell(object: u64, way: u8, (address, count): (u64, u64), pid_tgid: u64, walker: Walker) {
     if count == 0 || count > i32::MAX as u64 {
         return;
     }
     if let Some(session) = session::get(Key::new(object, pid_tgid)) {
-        let buffer = (&Buffer::at(address), Walker::Unrolled);
+        let buffer = (&Buffer::at(address), walker);
         session::tell(session, way.into(), buffer, count as u32, pid_tgid);
     }
 }

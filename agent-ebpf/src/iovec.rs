@@ -23,7 +23,7 @@ pub fn gather(
         iovecs: buffer.address,
         from: u64::from(piece.from) + u64::from(buffer.skipped),
         wanted: wanted.into(),
-        tail: u64::from(piece.length > wanted),
+        tail: u64::from(piece.ends && piece.length > wanted),
         total: u64::from(total) + u64::from(buffer.skipped),
         passed: 0,
         filled: 0,
@@ -61,6 +61,9 @@ pub fn gather(
         return (filled, 0, hole::NONE);
     }
     emit::count(Counter::Budgeted, (piece.length - filled).into());
+    if !piece.ends {
+        return (filled, 0, hole::BUDGET);
+    }
     (filled, tail(scratch, filled), hole::BUDGET)
 }
 

@@ -2,7 +2,7 @@
 //! any other target it is an empty program, so that the whole workspace builds with stock tools.
 //!
 //! A program filters, reads and emits; it knows sockets and bytes, and of protocols only what saves
-//! copying (`framing`).
+//! copying (`framing`, `frames`).
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
@@ -13,6 +13,8 @@ mod batch;
 mod connection;
 #[cfg(target_arch = "bpf")]
 mod emit;
+#[cfg(target_arch = "bpf")]
+mod frames;
 #[cfg(target_arch = "bpf")]
 mod framing;
 #[cfg(target_arch = "bpf")]

@@ -9,9 +9,9 @@ use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use crate::arch::WORDS;
 use crate::batch::Batch;
 use crate::connection::Connection;
+use crate::frames::Frames;
 use crate::framing::Look;
 use crate::iovec::{Slices, Walk};
-use crate::payload::Parts;
 use crate::rustls;
 use crate::session::{Ciphertext, Inside, Key, PLACES, Session, Unit};
 use crate::transfer::{Delivery, Transfers};
@@ -102,8 +102,8 @@ pub struct Scratch {
     pub walk: Walk,
     /// Pieces of a buffer that are not in user memory any more: (address, length).
     pub slices: Slices,
-    /// A long call under way.
-    pub parts: Parts,
+    /// A walk over a call's frames.
+    pub frames: Frames,
     /// A look for a head's end, here for the same reason.
     pub look: Look,
     /// A connection's introduction: too large for the stack of a deep program.

@@ -2,12 +2,13 @@
 //! budget allows, and the copy. Reads user memory only; what cannot be read becomes a hole.
 
 use agent_ebpf::abi::{CHUNK, Counter, EGRESS, INGRESS, Kind, PARTS, Segment, TAIL, flag, hole};
-use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_loop, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_probe_read_user};
 use core::ffi::c_void;
 
 use crate::arch::{Arguments, NO_SYSCALL, call};
 use crate::connection::{Call, Connection};
 use crate::emit;
+use crate::frames;
 use crate::framing;
 use crate::iovec::{Walker, gather, iovec};
 use crate::maps::{SCRATCH, Scratch, global};
@@ -54,6 +55,23 @@ impl Buffer {
             iovecs,
             skipped: skipped as u32,
             missing: hole::NONE,
+        }
+    }
+
+    /// Whether there is one.
+    #[inline(always)]
+    pub const fn is_there(&self) -> bool {
+        self.missing == hole::NONE
+    }
+
+    /// From one of its iovecs on, of which every byte is meant.
+    #[inline(always)]
+    pub const fn from(&self, index: u64) -> Self {
+        Self {
+            address: self.address.wrapping_add(index * 16),
+            iovecs: self.iovecs.wrapping_sub(index),
+            skipped: 0,
+            missing: self.missing,
         }
     }
 
@@ -145,6 +163,8 @@ pub struct Piece {
     pub wanted: u32,
     /// Bits of `abi::flag`.
     pub flags: u8,
+    /// Whether it ends where the call does, and its last bytes are wanted.
+    pub ends: bool,
 }
 
 /// Sends the records of one completed call: up to [`PARTS`] of at most [`CHUNK`] bytes. `framed`:
@@ -176,18 +196,21 @@ pub fn deliver_by(
 ) {
     let way = (call.way & 1) as usize;
     let mut flags = 0;
+    // On the syscall path that is more stack than verifiers allow.
+    let followed = framed && frames::are_followed(connection, buffer, (call, offset));
     if connection.way != call.way {
         connection.way = call.way;
-        connection.left[way] = global!(MESSAGE_BYTES);
-        connection.body[way] = 0;
         flags = flag::TURN;
+        if !followed {
+            connection.left[way] = global!(MESSAGE_BYTES);
+            connection.body[way] = 0;
+        }
+    }
+    let long = framed && connection.whole != 0 && call.length > (PARTS * CHUNK) as u32;
+    if buffer.is_there() && (followed || long) {
+        return frames::deliver(connection, scratch, buffer, (call, offset), flags);
     }
     let wanted = wanted(connection, scratch, buffer, (call, offset), framed);
-    // On the syscall path that is more stack than verifiers allow.
-    let present = buffer.missing == hole::NONE;
-    if framed && present && connection.whole != 0 && call.length > (PARTS * CHUNK) as u32 {
-        return deliver_all(connection, scratch, buffer, (call, offset), flags);
-    }
     // A walk without bpf_loop is all the old verifiers have patience for: one record then.
     let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 {
         1
@@ -207,6 +230,7 @@ pub fn deliver_by(
             length,
             wanted: wanted.saturating_sub(from),
             flags,
+            ends: true,
         };
         one(connection, scratch, buffer, walker, call, offset, &piece);
         if last {
@@ -216,85 +240,6 @@ pub fn deliver_by(
         flags = 0;
     }
 }
-
-/// A long call of which all is wanted, here so that the verifier sees one part like the next.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Parts {
-    buffer: Buffer,
-    call: Call,
-    offset: u64,
-    /// Bits of `abi::flag` for the first record.
-    flags: u8,
-}
-
-/// Sends a long call whole, up to [`MOST_PARTS`] records of it.
-#[inline(always)]
-fn deliver_all(
-    connection: &mut Connection,
-    scratch: &mut Scratch,
-    buffer: &Buffer,
-    (call, offset): (Call, u64),
-    flags: u8,
-) {
-    let count = call.length.div_ceil(CHUNK as u32).min(MOST_PARTS);
-    scratch.parts = Parts {
-        buffer: *buffer,
-        call,
-        offset,
-        flags,
-    };
-    let mut context: Held = (
-        core::ptr::from_mut(scratch),
-        core::ptr::from_mut(connection),
-    );
-    let context = core::ptr::addr_of_mut!(context);
-    // SAFETY: `part` takes what it is given here; the verifier checks its body.
-    unsafe { bpf_loop(count, part as *mut c_void, context.cast(), 0) };
-}
-
-type Held = (*mut Scratch, *mut Connection);
-
-/// bpf_loop's callback: one record of a long call.
-extern "C" fn part(index: u32, context: *mut c_void) -> i64 {
-    // SAFETY: what `deliver_all` passed; both outlive the loop.
-    let (scratch, connection) = unsafe {
-        let (scratch, connection) = *context.cast::<Held>();
-        (&mut *scratch, &mut *connection)
-    };
-    let Parts {
-        buffer,
-        call,
-        offset,
-        flags,
-    } = scratch.parts;
-    let from = index.wrapping_mul(CHUNK as u32);
-    let left = call.length.saturating_sub(from);
-    let length = if left > CHUNK as u32 && index + 1 < MOST_PARTS {
-        CHUNK as u32
-    } else {
-        left
-    };
-    let piece = Piece {
-        from,
-        length,
-        wanted: length,
-        flags: if index == 0 { flags } else { 0 },
-    };
-    one(
-        connection,
-        scratch,
-        &buffer,
-        Walker::Loop,
-        call,
-        offset,
-        &piece,
-    );
-    0
-}
-
-/// Most records of a call of which all is wanted.
-const MOST_PARTS: u32 = 256;
 
 /// Bytes of a call that are to be copied; takes them from the turn's budget.
 #[inline(always)]
@@ -351,8 +296,9 @@ pub fn scratch(way: u32) -> Option<&'static mut Scratch> {
         .map(|slot| unsafe { &mut *slot })
 }
 
+/// Sends one record: the piece of a call whose first byte is at this offset.
 #[inline(always)]
-fn one(
+pub fn one(
     connection: &mut Connection,
     scratch: &mut Scratch,
     buffer: &Buffer,
@@ -445,6 +391,9 @@ fn copy(
         return (wanted, 0, hole::NONE);
     }
     emit::count(Counter::Budgeted, (piece.length - wanted).into());
+    if !piece.ends {
+        return (wanted, 0, hole::BUDGET);
+    }
     let tail = (piece.length - wanted).min(TAIL as u32);
     let end = buffer.address.wrapping_add(total.into());
     let kept = read_user(scratch, wanted, tail, end.wrapping_sub(tail.into()));

@@ -150,7 +150,7 @@ pub fn rustls_read(context: ProbeContext) -> u32 {
     if length != 0
         && let Some(session) = session::get(Key::of(thread.source, pid_tgid))
     {
-        let buffer = (&Buffer::at(address), Walker::Unrolled);
+        let buffer = (&Buffer::at(address), Walker::Loop);
         session::tell(session, INGRESS.into(), buffer, length as u32, pid_tgid);
     }
     0

@@ -273,7 +273,8 @@ fn deliver(
     };
     prepare(scratch);
     let place = (call, offset);
-    payload::deliver_by(&mut session.plain, scratch, buffer, place, walker, false);
+    let framed = walker == Walker::Loop;
+    payload::deliver_by(&mut session.plain, scratch, buffer, place, walker, framed);
     add(&mut scratch.users, u64::MAX);
 }
 
@@ -382,6 +383,8 @@ pub fn bind(
     if session.plain.obeyed != 0 {
         // Introduced anew, it counts anew.
         session.plain.next = [0; 2];
+        session.plain.follows = 0;
+        session.plain.part = [0; 2];
         session.begun = 0;
     }
     session.plain.opened = 1;

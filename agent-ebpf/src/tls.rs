@@ -38,24 +38,39 @@ pub fn tls_write_ex2(context: ProbeContext) -> u32 {
 /// Exit of one that returns how many bytes it moved.
 #[uprobe]
 pub fn tls_done(context: ProbeContext) -> u32 {
-    leave(register(&context, arch::RESULT) as i32, |_| None)
+    leave(&context, |_| None, Walker::Loop)
+}
+
+/// The same for kernels before bpf_loop.
+#[uprobe]
+pub fn tls_done_old(context: ProbeContext) -> u32 {
+    leave(&context, |_| None, Walker::Unrolled)
 }
 
 /// Exit of one that returns 1 and says elsewhere how many.
 #[uprobe]
 pub fn tls_done_ex(context: ProbeContext) -> u32 {
-    leave(register(&context, arch::RESULT) as i32, |inside| {
-        let mut count = 0u64;
-        // SAFETY: the helper checks the user address and writes only `count`.
-        unsafe {
-            bpf_probe_read_user(
-                core::ptr::addr_of_mut!(count).cast(),
-                8,
-                inside.count_at as *const _,
-            );
-        }
-        Some(count)
-    })
+    leave(&context, elsewhere, Walker::Loop)
+}
+
+/// The same for kernels before bpf_loop.
+#[uprobe]
+pub fn tls_done_ex_old(context: ProbeContext) -> u32 {
+    leave(&context, elsewhere, Walker::Unrolled)
+}
+
+#[inline(always)]
+fn elsewhere(inside: &Inside) -> Option<u64> {
+    let mut count = 0u64;
+    // SAFETY: the helper checks the user address and writes only `count`.
+    unsafe {
+        bpf_probe_read_user(
+            core::ptr::addr_of_mut!(count).cast(),
+            8,
+            inside.count_at as *const _,
+        );
+    }
+    Some(count)
 }
 
 /// A session begins at this address.
@@ -150,7 +165,12 @@ fn enter(context: &ProbeContext, way: u8, count: usize) -> u32 {
 }
 
 #[inline(always)]
-fn leave(result: i32, elsewhere: impl FnOnce(&Inside) -> Option<u64>) -> u32 {
+fn leave(
+    context: &ProbeContext,
+    count: impl FnOnce(&Inside) -> Option<u64>,
+    walker: Walker,
+) -> u32 {
+    let result = register(context, arch::RESULT) as i32;
     // SAFETY: no arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let Some(inside) = session::leave(Unit::thread(pid_tgid)) else {
@@ -159,12 +179,12 @@ fn leave(result: i32, elsewhere: impl FnOnce(&Inside) -> Option<u64>) -> u32 {
     if result <= 0 {
         return 0;
     }
-    let count = elsewhere(&inside).unwrap_or(result as u64);
+    let count = count(&inside).unwrap_or(result as u64);
     if count == 0 || count > i32::MAX as u64 {
         return 0;
     }
     if let Some(session) = session::get(Key::new(inside.object, pid_tgid)) {
-        let buffer = (&Buffer::at(inside.buffer), Walker::Unrolled);
+        let buffer = (&Buffer::at(inside.buffer), walker);
         session::tell(session, inside.way, buffer, count as u32, pid_tgid);
     }
     0

@@ -2,10 +2,12 @@
 //! a new one; and two hundred requests at once on one connection.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use spantap_tests::agent::Capture;
+use anyhow::{Context as _, Result, ensure};
+use spantap_tests::agent::{self, Capture};
 use spantap_tests::install::tool;
 use spantap_tests::known::{Ask, Asks as _, Known, Size, application, ask, drive, now, number};
 use spantap_tests::process::free_port;
@@ -25,13 +27,28 @@ pub fn cases() -> Vec<Case> {
                     let (to, by, path) = (server.name, client.name, capture.name());
                     let name = format!("h2::{by}-to-{to}::{path}::{when}");
                     cases.push(Case::new(name, move |stage| {
-                        run(stage, server, client, capture, before)
+                        let asks = asks();
+                        // What is known to be HTTP/2 late is copied whole, and both ends of 2 MiB
+                        // come at once.
+                        let ring = "67108864";
+                        let cell = Cell {
+                            server,
+                            client,
+                            capture,
+                            asks,
+                            ring,
+                        };
+                        cell.run(stage, before).map(drop)
                     }));
                 }
             }
             let name = format!("h2::{}-to-{}::at-once", client.name, server.name);
             cases.push(Case::new(name, move |stage| at_once(stage, server, client)));
         }
+    }
+    for server in SERVERS_H2 {
+        let name = format!("h2::reqwest-to-{}::bulk", server.name);
+        cases.push(Case::new(name, move |stage| bulk(stage, server)));
     }
     for capture in [Capture::Socket, Capture::Syscall] {
         for taken in [true, false] {
@@ -78,6 +95,31 @@ fn upgrade(stage: &mut Stage, capture: Capture, taken: bool) -> Result<()> {
     stage.judge(agent, &known).map(drop)
 }
 
+/// A download of a quarter of a gigabyte, and what follows it on the same connection: a ring of one
+/// megabyte takes its frames' heads. Where nginx has the kernel send files there are no bytes to see.
+fn bulk(stage: &mut Stage, server: &'static Server) -> Result<()> {
+    let client = CLIENTS_H2.iter().find(|one| one.name == "reqwest");
+    let client = client.context("no reqwest")?;
+    let asks = [10, 256 << 20, 1024, 0].map(|size| {
+        let target = format!("/bytes/{size}/{}", number());
+        ask("GET", &target, 200)
+    });
+    let cell = Cell {
+        server,
+        client,
+        capture: Capture::Socket,
+        asks: asks.to_vec(),
+        ring: "1048576",
+    };
+    let log = cell.run(stage, false)?;
+    if !agent::dry() {
+        let log = fs::read_to_string(log)?;
+        ensure!(log.contains(" spans, 0 lost"), "lost: {log}");
+    }
+    fs::remove_dir_all(stage.folder.join("www")).ok();
+    Ok(())
+}
+
 /// What is asked: the usual, without what only HTTP/1 has.
 fn asks() -> Vec<Ask> {
     let mut asks = application();
@@ -87,61 +129,65 @@ fn asks() -> Vec<Ask> {
     asks
 }
 
-fn run(
-    stage: &mut Stage,
-    server: &Server,
-    client: &ClientProgram,
+/// One client and one server.
+struct Cell {
+    server: &'static Server,
+    client: &'static ClientProgram,
     capture: Capture,
-    before: bool,
-) -> Result<()> {
-    let port = free_port()?;
-    let base = format!("http://127.0.0.1:{port}");
-    let asks = asks();
-    let program = (server.setup)(&stage.folder, port, &asks.iter().collect::<Vec<_>>())?
-        .port(port)
-        .start()?;
-    // Bodies are copied, and both ends of 2 MiB come at once: on a busy machine more than the usual
-    // ring has room for until it is drained, which would be told as lost.
-    let agent = stage
-        .agent()?
-        .ports(&[port])
-        .args(["--ring-bytes", "67108864"])
-        .capture(capture);
-    let setup = (client.setup)(&stage.folder, &base)?;
-    let (mut asking, agent) = if before {
-        let mut asking = Client::start(setup)?;
-        let warm = [ask("GET", &format!("/status/404/{}", number()), 404)];
-        drive(&warm, &mut asking, port, None, None)?;
-        (asking, agent.start()?)
-    } else {
-        let agent = agent.start()?;
-        (Client::start(setup)?, agent)
-    };
-    let by = Party::new(client.service, &asking.pids());
-    let mut known = Vec::new();
-    let mut rest = &asks[..];
-    if before {
-        // What is first seen of a connection is copied within the budget of any: a moment passes
-        // before the kernel side is told that it speaks HTTP/2.
-        let (first, others) = asks.split_at(1);
-        known = drive(first, &mut asking, port, Some(&by), None)?;
-        std::thread::sleep(Duration::from_millis(100));
-        rest = others;
-    }
-    known.extend(drive(rest, &mut asking, port, Some(&by), None)?);
-    let of = Party::new(server.service, &program.pids());
-    for (one, ask) in known.iter_mut().zip(&asks) {
-        one.version = "2";
-        one.server = Some(of.clone());
-        one.received = match one.received {
-            Size::Framed(size, _) => Size::Exact(size),
-            size => size,
+    asks: Vec<Ask>,
+    /// Bytes of the agent's ring.
+    ring: &'static str,
+}
+
+impl Cell {
+    /// Asks all of it, and judges; the agent's log.
+    fn run(&self, stage: &mut Stage, before: bool) -> Result<PathBuf> {
+        let (server, client, asks) = (self.server, self.client, &self.asks);
+        let port = free_port()?;
+        let base = format!("http://127.0.0.1:{port}");
+        let program = (server.setup)(&stage.folder, port, &asks.iter().collect::<Vec<_>>())?
+            .port(port)
+            .start()?;
+        let agent = stage.agent()?.ports(&[port]).capture(self.capture);
+        let agent = agent.args(["--ring-bytes", self.ring]);
+        let setup = (client.setup)(&stage.folder, &base)?;
+        let (mut asking, agent) = if before {
+            let mut asking = Client::start(setup)?;
+            let warm = [ask("GET", &format!("/status/404/{}", number()), 404)];
+            drive(&warm, &mut asking, port, None, None)?;
+            (asking, agent.start()?)
+        } else {
+            let agent = agent.start()?;
+            (Client::start(setup)?, agent)
         };
-        if server.early && ask.body.is_some() {
-            one.sent = Size::Maybe(ask.body.unwrap_or_default() as u64);
+        let by = Party::new(client.service, &asking.pids());
+        let mut known = Vec::new();
+        let mut rest = &asks[..];
+        if before {
+            // What is first seen of a connection is copied within the budget of any: a moment passes
+            // before the kernel side is told that it speaks HTTP/2.
+            let (first, others) = asks.split_at(1);
+            known = drive(first, &mut asking, port, Some(&by), None)?;
+            std::thread::sleep(Duration::from_millis(100));
+            rest = others;
         }
+        known.extend(drive(rest, &mut asking, port, Some(&by), None)?);
+        let of = Party::new(server.service, &program.pids());
+        for (one, ask) in known.iter_mut().zip(asks) {
+            one.version = "2";
+            one.server = Some(of.clone());
+            one.received = match one.received {
+                Size::Framed(size, _) => Size::Exact(size),
+                size => size,
+            };
+            if server.early && ask.body.is_some() {
+                one.sent = Size::Maybe(ask.body.unwrap_or_default() as u64);
+            }
+        }
+        let log = agent.log_path().to_path_buf();
+        stage.judge(agent, &known)?;
+        Ok(log)
     }
-    stage.judge(agent, &known).map(drop)
 }
 
 /// Two hundred streams of one connection at once: each is its own.

@@ -5,10 +5,11 @@
 
 mod programs;
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use spantap_tests::agent::Capture;
+use spantap_tests::agent::{self, Capture};
 use spantap_tests::certificates::{ADDRESSES, Certificates};
 use spantap_tests::known::{Ask, Asks as _, Known, Size, ask, drive, now, number, put};
 use spantap_tests::process::free_port;
@@ -17,7 +18,7 @@ use spantap_tests::{Agent, Case, Party, Program, Stage};
 
 use crate::programs::{go_server, nginx_at, passed_on};
 use programs::{
-    AIOHTTP, CLIENTS, Client, HTTPX, How, NGINX, NODE, PROXY, Place, SERVERS, Server, listen,
+    AIOHTTP, CLIENTS, Client, GO, HTTPX, How, NGINX, NODE, PROXY, Place, SERVERS, Server, listen,
     showing, shown, trusting,
 };
 
@@ -60,7 +61,28 @@ pub fn cases() -> Vec<Case> {
             cases.push(Case::new(name, move |stage| four(stage, client, capture)));
         }
     }
+    for (client, name) in [(&CLIENTS[0], "curl"), (&GO, "go")] {
+        let name = format!("matrix::{name}-to-nginx::h2::bulk");
+        cases.push(Case::new(name, move |stage| bulk(stage, client)));
+    }
     cases
+}
+
+/// A download of a quarter of a gigabyte, and what follows it on the same connection: a ring that
+/// holds a fraction of a hundredth of that takes its frames' heads, and nothing is lost.
+fn bulk(stage: &mut Stage, client: &'static Client) -> Result<()> {
+    let get = |target: &str, status| ask("GET", &format!("{target}/{}", number()), status);
+    let mut cell = Cell::new(stage, client, &NGINX, true)?;
+    cell.asks = vec![
+        get("/bytes/10", 200),
+        get("/bytes/268435456", 200),
+        get("/status/404", 404),
+        get("/bytes/1024", 200),
+    ];
+    cell.ring = Some("1048576");
+    cell.run(stage, Capture::Socket, false)?;
+    fs::remove_dir_all(stage.folder.join("www"))?;
+    Ok(())
 }
 
 /// A client for each way in which sessions are bound to sockets: inside of a call on a thread (OpenSSL,
@@ -101,6 +123,8 @@ struct Cell {
     /// Of the server behind a proxy.
     behind: u16,
     asks: Vec<Ask>,
+    /// Bytes of the agent's ring, if not the usual.
+    ring: Option<&'static str>,
 }
 
 /// What there is once all requests were answered; programs end when it is dropped.
@@ -126,6 +150,7 @@ impl Cell {
             port: free_port()?,
             behind: free_port()?,
             asks: asks(matches!(client.how, How::Once(_))),
+            ring: None,
         })
     }
 
@@ -148,7 +173,11 @@ impl Cell {
         let setup = (self.server.setup)(&place)?.port(self.port);
         let server = showing(setup, self.server.service, &self.certificates);
         let agent = stage.agent()?.tls().ports(&[self.port, self.behind]);
-        let agent = agent.capture(capture);
+        let ring = self
+            .ring
+            .into_iter()
+            .flat_map(|bytes| ["--ring-bytes", bytes]);
+        let agent = agent.capture(capture).args(ring);
         let mut done = match self.client.how {
             How::Lines(start) => {
                 let base = format!("https://localhost:{}", self.port);
@@ -175,7 +204,13 @@ impl Cell {
                 .collect();
             done.known.extend(second);
         }
-        stage.judge(done.agent, &done.known).map(drop)
+        let log = done.agent.log_path().to_path_buf();
+        stage.judge(done.agent, &done.known)?;
+        if self.ring.is_some() && !agent::dry() {
+            let log = fs::read_to_string(log)?;
+            ensure!(log.contains(" spans, 0 lost"), "lost: {log}");
+        }
+        Ok(())
     }
 
     fn trusting(&self, setup: Setup) -> Setup {
@@ -187,7 +222,7 @@ impl Cell {
         &self,
         server: Setup,
         client: Setup,
-        agent_setup: spantap_tests::agent::Setup,
+        agent_setup: agent::Setup,
         before: bool,
     ) -> Result<Done> {
         let (agent, serving, mut asking);
@@ -221,12 +256,7 @@ impl Cell {
     }
 
     /// A client that asks for a list of URLs and ends.
-    fn once(
-        &self,
-        server: Setup,
-        client: Setup,
-        agent: spantap_tests::agent::Setup,
-    ) -> Result<Done> {
+    fn once(&self, server: Setup, client: Setup, agent: agent::Setup) -> Result<Done> {
         let agent = agent.start()?;
         let serving = server.start()?;
         let begun = now();

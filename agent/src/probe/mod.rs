@@ -44,6 +44,8 @@ pub struct Probe {
     logger: Option<EbpfLogger<Diagnostics>>,
     /// Why no uprobe can be attached, where none can.
     no_uprobes: Option<String>,
+    /// Whether the kernel has bpf_loop.
+    loops: bool,
 }
 
 /// A program's hold on its tracepoint: dropped, it is detached, and stays loaded.
@@ -198,6 +200,7 @@ impl Probe {
             hot: false,
             logger,
             no_uprobes: None,
+            loops: kernel.bpf_loop,
         };
         for &(program, tracepoint) in PROCESS.iter().chain(programs(path, kernel)) {
             probe

@@ -17,28 +17,28 @@ pub struct Uprobe {
     _link: UProbeLink,
 }
 
-/// Every hook, and its program.
-const HOOKS: [(Hook, &str); 20] = [
-    (Hook::Read, "tls_read"),
-    (Hook::Write, "tls_write"),
-    (Hook::WriteEx2, "tls_write_ex2"),
-    (Hook::Done, "tls_done"),
-    (Hook::DoneEx, "tls_done_ex"),
-    (Hook::Begin, "tls_begin"),
-    (Hook::BeginOnce, "tls_begin_once"),
-    (Hook::Free, "tls_free"),
-    (Hook::BioWrite, "tls_bio_write"),
-    (Hook::GoRead, "go_read"),
-    (Hook::GoReadCopy, "go_read_copy"),
-    (Hook::GoWrite, "go_write"),
-    (Hook::GoBegin, "go_begin"),
-    (Hook::RustlsWrite, "rustls_write"),
-    (Hook::RustlsWriteDone, "rustls_write_done"),
-    (Hook::RustlsRead, "rustls_read"),
-    (Hook::RustlsSend, "rustls_send"),
-    (Hook::RustlsSendDone, "rustls_send_done"),
-    (Hook::RustlsReceive, "rustls_receive"),
-    (Hook::RustlsReceiveDone, "rustls_receive_done"),
+/// Every hook, and its program: on kernels with bpf_loop (5.17), and on older ones.
+const HOOKS: [(Hook, &str, Option<&str>); 20] = [
+    (Hook::Read, "tls_read", Some("tls_read")),
+    (Hook::Write, "tls_write", Some("tls_write")),
+    (Hook::WriteEx2, "tls_write_ex2", Some("tls_write_ex2")),
+    (Hook::Done, "tls_done", Some("tls_done_old")),
+    (Hook::DoneEx, "tls_done_ex", Some("tls_done_ex_old")),
+    (Hook::Begin, "tls_begin", Some("tls_begin")),
+    (Hook::BeginOnce, "tls_begin_once", Some("tls_begin_once")),
+    (Hook::Free, "tls_free", Some("tls_free")),
+    (Hook::BioWrite, "tls_bio_write", Some("tls_bio_write")),
+    (Hook::GoRead, "go_read", Some("go_read")),
+    (Hook::GoReadCopy, "go_read_copy", Some("go_read_copy_old")),
+    (Hook::GoWrite, "go_write", Some("go_write_old")),
+    (Hook::GoBegin, "go_begin", Some("go_begin")),
+    (Hook::RustlsWrite, "rustls_write", None),
+    (Hook::RustlsWriteDone, "rustls_write_done", None),
+    (Hook::RustlsRead, "rustls_read", None),
+    (Hook::RustlsSend, "rustls_send", None),
+    (Hook::RustlsSendDone, "rustls_send_done", None),
+    (Hook::RustlsReceive, "rustls_receive", None),
+    (Hook::RustlsReceiveDone, "rustls_receive_done", None),
 ];
 
 /// kernel/events/core.c, perf_uprobe_event_init: perfmon_capable since 5.8, CAP_SYS_ADMIN since 6.16
@@ -65,11 +65,9 @@ impl Probe {
     }
 
     fn try_uprobes(&mut self) -> Result<()> {
-        for (_, name) in HOOKS {
-            let loaded = self.load_program(name, "a uprobe", None);
-            // They walk lists, which takes Linux 5.17; where they are not loaded they are not attached.
-            if !name.starts_with("rustls") {
-                loaded?;
+        for (hook, ..) in HOOKS {
+            if let Some(name) = self.program_of(hook) {
+                self.load_program(name, "a uprobe", None)?;
             }
         }
         // The head of our own file, which is no code: nobody comes by.
@@ -85,8 +83,13 @@ impl Probe {
 
     /// The programs, as loaded.
     pub fn loaded_uprobes(&self) -> Vec<Loaded> {
-        let names = HOOKS.iter().map(|&(_, name)| name);
+        let names = HOOKS.iter().filter_map(|&(hook, ..)| self.program_of(hook));
         names.filter_map(|name| self.loaded_program(name)).collect()
+    }
+
+    fn program_of(&self, hook: Hook) -> Option<&'static str> {
+        let (_, name, old) = HOOKS.into_iter().find(|&(of, ..)| of == hook)?;
+        if self.loops { Some(name) } else { old }
     }
 
     /// Why no uprobe can be attached, where none can.
@@ -107,10 +110,9 @@ impl Probe {
         if let Some(why) = &self.no_uprobes {
             bail!("no uprobes: {why}");
         }
-        let (_, name) = HOOKS
-            .into_iter()
-            .find(|(hook, _)| *hook == site.hook)
-            .with_context(|| format!("no program for {:?}", site.hook))?;
+        let name = self
+            .program_of(site.hook)
+            .with_context(|| format!("{:?} takes Linux 5.17", site.hook))?;
         let scope = process.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
         let Program::UProbe(program) = self.program(name)? else {
             bail!("{name} is no uprobe");

@@ -150,16 +150,19 @@ pub const CLIENTS: &[Client] = &[
     },
     AIOHTTP,
     NODE,
-    client("go", |folder, base, two| {
-        Ok(Setup::new("go-client", folder, install::go()?)
-            .args(["client", base])
-            .env("GODEBUG", if two { "" } else { "http2client=0" }))
-    }),
+    GO,
     client("reqwest", |folder, base, two| {
         let kind = if two { "client2" } else { "client" };
         Ok(Setup::new("reqwest", folder, HYPER).args([kind, base]))
     }),
 ];
+
+/// Go's net/http.
+pub const GO: Client = client("go", |folder, base, two| {
+    Ok(Setup::new("go-client", folder, install::go()?)
+        .args(["client", base])
+        .env("GODEBUG", if two { "" } else { "http2client=0" }))
+});
 
 /// A client whose TLS library sees no socket: asyncio hands it bytes.
 pub const AIOHTTP: Client = Client {

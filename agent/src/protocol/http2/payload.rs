@@ -5,6 +5,7 @@
 
 use super::frame::{self, HEAD, Head};
 use super::{Dialogue, Fault, Feed, Flow, Mark, Part, State, message};
+use crate::event::Hole;
 
 /// What a payload that has passed means for its stream.
 #[derive(Clone, Copy, Debug)]
@@ -112,8 +113,10 @@ impl Dialogue {
         if let After::Unread(head, start) = after {
             self.head(flow, head, start, (Vec::new(), false), feed);
         }
+        // What a body may cost says nothing: bodies are passed over anyway.
+        let head = matches!(after, After::Unread(..));
         for (cause, bytes) in feed.stream.take_missing().iter() {
-            if self.streams.has(stream) {
+            if self.streams.has(stream) && (head || cause != Hole::Budget) {
                 let fault = Part::Fault(Fault::Missing { cause, bytes });
                 feed.out.push(message(flow, stream, at, fault));
             }
