@@ -105,6 +105,8 @@ pub struct Count {
     pub skipped: usize,
     /// What was left out, and why.
     pub remark: Option<String>,
+    /// What test programs said of those that failed, the first lines of each.
+    pub failures: Vec<String>,
 }
 
 impl Count {
@@ -114,6 +116,7 @@ impl Count {
         failed: 0,
         skipped: 0,
         remark: None,
+        failures: Vec::new(),
     };
 
     /// Adds another's numbers; the first remark stays.
@@ -122,10 +125,16 @@ impl Count {
         self.failed += other.failed;
         self.skipped += other.skipped;
         self.remark = self.remark.take().or_else(|| other.remark.clone());
+        self.failures.extend_from_slice(&other.failures);
     }
 
-    /// Adds what a line of a test program's output says, if it is a closing line.
+    /// Adds what a line of a test program's output says, if it is a closing line or tells of a failure.
     fn read(&mut self, line: &str) {
+        if line.starts_with("---- ") {
+            self.failures.push(line.to_owned());
+        } else if line.starts_with("  ") && self.told() < MOST_TOLD {
+            self.failures.push(line.chars().take(300).collect());
+        }
         let Some(rest) = line.strip_prefix("test result: ") else {
             return;
         };
@@ -144,7 +153,19 @@ impl Count {
             }
         }
     }
+
+    /// Lines kept of the failure that was told of last; as many as may be where there was none.
+    fn told(&self) -> usize {
+        let begun = self
+            .failures
+            .iter()
+            .rposition(|line| line.starts_with("---- "));
+        begun.map_or(MOST_TOLD, |begun| self.failures.len() - begun - 1)
+    }
 }
+
+/// Most lines that are repeated of what is said of one failure.
+const MOST_TOLD: usize = 3;
 
 impl Test {
     /// Runs the chosen steps; success only if all of them passed.
@@ -230,6 +251,7 @@ fn summary(rows: &[Row], left: usize) -> ExitCode {
             failed,
             skipped,
             remark,
+            ..
         } = count;
         let remark = remark.as_deref().unwrap_or_default();
         println!(
@@ -238,6 +260,7 @@ fn summary(rows: &[Row], left: usize) -> ExitCode {
         );
         all.add(count);
     }
+    all.failures.iter().for_each(|line| println!("{line}"));
     if left > 0 {
         println!("{left} steps were not reached");
     }
@@ -374,9 +397,19 @@ mod tests {
                 passed: 13,
                 failed: 2,
                 skipped: 3,
-                remark: None
+                ..Count::default()
             }
         );
+    }
+
+    #[test]
+    fn what_is_said_of_failures_is_kept_in_brief() {
+        let mut count = Count::default();
+        let said =
+            "a::case ok\n  of no failure\n---- a::b ----\n  1\n  2\n  3\n  4\n\n---- c ----\n  5";
+        said.lines().for_each(|line| count.read(line));
+        let kept = ["---- a::b ----", "  1", "  2", "  3", "---- c ----", "  5"];
+        assert_eq!(count.failures, kept);
     }
 
     #[test]
