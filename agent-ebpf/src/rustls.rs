@@ -88,6 +88,10 @@ pub fn rustls_write(context: ProbeContext) -> u32 {
     }
     let object = register(&context, arch::C[0]);
     let given = &mut thread.given;
+    if given.object != 0 && given.taken != 0 {
+        // Given before and not sent: not known any more.
+        emit::count(Counter::Misshapen, 1);
+    }
     given.object = object;
     given.taken = 0;
     if words[0] == 0 {

@@ -1,11 +1,12 @@
 //! TLS sessions: what is kept of one, and which socket carries it.
 //!
 //! A session is bound to a connection by evidence alone: the thread (or goroutine) that is inside a
-//! TLS call for it moves bytes over that connection; or, where the library encrypts into memory, the
-//! very bytes it encrypted are what the process sends. A session has one carrier, for good; what says
-//! otherwise is counted and changes nothing.
+//! TLS call for it moves a TLS record over that connection; or, where the library encrypts into memory,
+//! the very bytes it encrypted are what the process sends. A session has one carrier, for good; where a
+//! call for it moves records over another, its plaintext is told no more, and that is counted.
 
 use agent_ebpf::abi::{Counter, EGRESS, INGRESS, SESSION, habit};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_user,
 };
@@ -132,7 +133,7 @@ impl Key {
 /// A session that begins here and now; what was at its address is over.
 #[inline(always)]
 pub fn begin(key: Key) {
-    make(key, 1);
+    make(key, 1, 0);
 }
 
 /// The session at an address; made where nothing is known of it.
@@ -141,15 +142,16 @@ pub fn get(key: Key) -> Option<&'static mut Session> {
     match SESSIONS.get_ptr_mut(key) {
         // SAFETY: a map value, valid for the program's run.
         Some(found) => Some(unsafe { &mut *found }),
-        None => make(key, 0),
+        // Two threads may come here at once: the second takes what the first made.
+        None => make(key, 0, BPF_NOEXIST.into()),
     }
 }
 
 /// Made in place from a blank: it is too much for the stack.
 #[inline(always)]
-fn make(key: Key, begun: u32) -> Option<&'static mut Session> {
+fn make(key: Key, begun: u32, flags: u64) -> Option<&'static mut Session> {
     let blank = &BLANK;
-    let _ = SESSIONS.insert(key, blank, 0);
+    let is_new = SESSIONS.insert(key, blank, flags).is_ok();
     let Some(made) = SESSIONS.get_ptr_mut(key) else {
         emit::count(Counter::NoState, 1);
         return None;
@@ -158,8 +160,10 @@ fn make(key: Key, begun: u32) -> Option<&'static mut Session> {
     let (time, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id()) };
     // SAFETY: a map value, valid for the program's run; nobody uses a session that has no name.
     let made = unsafe { &mut *made };
-    made.begun = begun;
-    made.plain.id = SESSION | (time << 8) | u64::from(cpu & 0xff);
+    if is_new {
+        made.begun = begun;
+        made.plain.id = SESSION | (time << 8) | u64::from(cpu & 0xff);
+    }
     Some(made)
 }
 
@@ -182,6 +186,10 @@ pub fn enter(unit: Unit, inside: Inside, habit: u32, pid_tgid: u64) -> bool {
     if let Some(known) = known {
         // SAFETY: a map value, valid for the program's run; only this thread or goroutine uses it.
         let known = unsafe { &mut *known };
+        if known.object != 0 && inside.stack != 0 && inside.stack < known.stack {
+            // A call inside of a call: the end of the outer one will not be known.
+            emit::count(Counter::Misshapen, 1);
+        }
         if known.judged == epoch {
             *known = inside;
             return true;
@@ -253,7 +261,10 @@ fn deliver(
     (length, pid_tgid): (u32, u64),
     prepare: impl FnOnce(&mut Scratch),
 ) {
-    if session.plain.id == 0 || !session.plain.wanted_by((pid_tgid >> 32) as u32) {
+    if session.plain.id == 0
+        || session.carrier == DOUBTED
+        || !session.plain.wanted_by((pid_tgid >> 32) as u32)
+    {
         return;
     }
     let call = Call {
@@ -333,16 +344,18 @@ pub fn note(pid_tgid: u64, habit: u32) {
     }
 }
 
-/// Binds the session whose bytes move over a connection now, where that is certain; the name it is to
-/// be introduced by, where user space does not know it.
+/// Binds the session whose bytes move over a connection now, where that is certain; it, and the name it
+/// is to be introduced by, where user space does not know it.
 #[inline(always)]
 pub fn bind(
     connection: &mut Connection,
     arguments: &Arguments,
     pid_tgid: u64,
     way: u8,
-) -> Option<Name> {
+) -> Option<(&'static mut Session, Name)> {
     let habits = u32::from(connection.habits);
+    // Goroutines are not seen to leave their calls: what one moves may be of something else by now.
+    let mut inside = true;
     let key = if habits & habit::RUSTLS != 0 && rustls::moves(connection.id) {
         let key = Key::of(connection.id, pid_tgid);
         if SESSIONS.get_ptr(key).is_none() && is_hello(Buffer::of(arguments, way).first()) {
@@ -350,7 +363,10 @@ pub fn bind(
         }
         let _ = get(key);
         key
-    } else if let Some(object) = object(habits, arguments, pid_tgid) {
+    } else if let Some(object) = thread_in(habits, arguments, pid_tgid) {
+        Key::new(object, pid_tgid)
+    } else if let Some(object) = goroutine_in(habits, arguments, pid_tgid) {
+        inside = false;
         Key::new(object, pid_tgid)
     } else if habits & habit::MEMORY != 0 && way == EGRESS && connection.session == 0 {
         let object = encrypted(Buffer::of(arguments, way).first(), pid_tgid)?;
@@ -365,16 +381,27 @@ pub fn bind(
         // Another thread is about to name it.
         return None;
     }
-    if session.carrier == 0 {
-        // What was known of the session it carried was lost, or the library took another object.
-        session.carrier = connection.id;
-        connection.session = session.plain.id;
-    } else if session.carrier != connection.id {
-        emit::count(Counter::SecondSocket, 1);
-        return None;
-    }
-    if connection.encrypted == 0 && is_application_data(Buffer::of(arguments, way).first()) {
-        connection.encrypted = 1;
+    if session.carrier != connection.id || connection.encrypted == 0 {
+        let first = first_of(Buffer::of(arguments, way).first()) & 0xff;
+        // A callback may move other bytes inside of a call.
+        if session.carrier != connection.id && first == 0 && connection.encrypted == 0 {
+            return None;
+        }
+        if session.carrier == 0 {
+            // What was known of the session it carried was lost, or the library took another object.
+            session.carrier = connection.id;
+            connection.session = session.plain.id;
+        } else if session.carrier != connection.id {
+            if inside {
+                session.carrier = DOUBTED;
+                emit::count(Counter::SecondSocket, 1);
+            }
+            return None;
+        }
+        // As everything is once keys are agreed upon (TLS 1.3), or only application data is (before).
+        if first == APPLICATION_DATA {
+            connection.encrypted = 1;
+        }
     }
     session.plain.wanted_by((pid_tgid >> 32) as u32);
     if session.plain.opened != 0 {
@@ -388,11 +415,22 @@ pub fn bind(
         session.begun = 0;
     }
     session.plain.opened = 1;
-    Some(Name {
+    let name = Name {
         id: session.plain.id,
         carrier: connection.id,
         whole: session.begun,
-    })
+    };
+    Some((session, name))
+}
+
+/// [`Session::carrier`] of one whose records went over two connections.
+const DOUBTED: u64 = u64::MAX;
+
+/// Notes that user space was not told of a session: its next bytes try again.
+#[inline(always)]
+pub fn untold(session: &mut Session) {
+    session.plain.opened = 0;
+    session.plain.lost = session.plain.lost.wrapping_add(1);
 }
 
 /// Notes that a call moved nothing: whose bytes it was to move is evidence all the same.
@@ -403,18 +441,23 @@ pub fn tried(connection: &Connection) {
     }
 }
 
-/// The session that this thread or goroutine is inside a call for.
+/// The session that this thread is inside a call for.
 #[inline(always)]
-fn object(habits: u32, arguments: &Arguments, pid_tgid: u64) -> Option<u64> {
-    if habits & habit::C != 0
-        && let Some(inside) = inside(Unit::thread(pid_tgid))
-    {
-        return (arguments.stack < inside.stack).then_some(inside.object);
+fn thread_in(habits: u32, arguments: &Arguments, pid_tgid: u64) -> Option<u64> {
+    if habits & habit::C == 0 {
+        return None;
     }
-    if habits & habit::GO != 0 {
-        return inside(Unit::goroutine(arguments.goroutine, pid_tgid)).map(|inside| inside.object);
+    let inside = inside(Unit::thread(pid_tgid))?;
+    (arguments.stack < inside.stack).then_some(inside.object)
+}
+
+/// The session that this goroutine is inside a call for, or was last.
+#[inline(always)]
+fn goroutine_in(habits: u32, arguments: &Arguments, pid_tgid: u64) -> Option<u64> {
+    if habits & habit::GO == 0 {
+        return None;
     }
-    None
+    inside(Unit::goroutine(arguments.goroutine, pid_tgid)).map(|inside| inside.object)
 }
 
 /// The session that encrypted what is at an address.
@@ -434,7 +477,8 @@ pub fn encrypts(object: u64, address: u64, pid_tgid: u64) {
 }
 
 /// The bytes after a record's head (RFC 8446, section 5.1): those of a nonce or a key share or of the
-/// ciphertext itself, and equal to no other record's.
+/// ciphertext itself, and equal to no other record's. A HelloRetryRequest has none: its random is the
+/// same in all of them (section 4.1.3).
 #[inline(always)]
 fn ciphertext(address: u64, pid_tgid: u64) -> Option<Ciphertext> {
     let mut words = [0u64; 4];
@@ -446,7 +490,7 @@ fn ciphertext(address: u64, pid_tgid: u64) -> Option<Ciphertext> {
             address as *const _,
         )
     };
-    if address == 0 || failed != 0 || !is_record(words[0]) {
+    if address == 0 || failed != 0 || !is_record(words[0]) || words[1] >> 24 == RETRY {
         return None;
     }
     Some(Ciphertext {
@@ -456,18 +500,16 @@ fn ciphertext(address: u64, pid_tgid: u64) -> Option<Ciphertext> {
     })
 }
 
+/// The first five bytes of that random, where bytes 11 to 15 of a record are read as a number.
+const RETRY: u64 = u64::from_le_bytes([0xcf, 0x21, 0xad, 0x74, 0xe5, 0, 0, 0]);
+/// Type of records with application data.
+const APPLICATION_DATA: u64 = 23;
+
 /// Whether these are the first bytes of a TLS record: type 20 to 23, version 3.x.
 #[inline(always)]
 const fn is_record(first: u64) -> bool {
     let (kind, major, minor) = (first & 0xff, first >> 8 & 0xff, first >> 16 & 0xff);
     kind >= 20 && kind <= 23 && major == 3 && minor <= 4
-}
-
-/// Whether a buffer begins with a record of application data, as everything is once keys are agreed
-/// upon (TLS 1.3) or only application data is (before).
-#[inline(always)]
-fn is_application_data(address: u64) -> bool {
-    first_of(address) & 0xff == 23
 }
 
 /// Whether it begins with a record of a handshake in the clear, with which every connection does.

@@ -91,9 +91,10 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     batch::pick(state, &mut arguments, &call);
     let buffer = Buffer::of(&arguments, way);
     if state.habits != 0
-        && let Some(name) = session::bind(state, &arguments, pid_tgid, way)
+        && let Some((session, name)) = session::bind(state, &arguments, pid_tgid, way)
+        && !introduce(name, socket, tcp.0, call)
     {
-        introduce(name, socket, tcp.0, call);
+        session::untold(session);
     }
     if !wanted || state.encrypted != 0 {
         return;

@@ -107,9 +107,10 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
     };
     // As they were asked, from the map: what of them only this reads takes no room on the stack.
     if state.habits != 0
-        && let Some(name) = session::bind(state, &transfers.arguments, pid_tgid, way)
+        && let Some((session, name)) = session::bind(state, &transfers.arguments, pid_tgid, way)
+        && !introduce(name, socket, tcp, call)
     {
-        introduce(name, socket, tcp, call);
+        session::untold(session);
     }
     if !wanted || state.encrypted != 0 {
         return;

@@ -50,10 +50,14 @@ pub struct MessageKey {
     /// The connection.
     pub stream: StreamKey,
     /// Offset of the request's first byte in the client → server direction; 0 where it has a number.
+    /// In a TLS session the highest bit is set: what its carrier says before it is something else.
     pub offset: u64,
     /// [`crate::protocol::Pairing::Number`], or 0.
     pub number: u64,
 }
+
+/// The bit of [`MessageKey::offset`] that says so.
+const SESSION: u64 = 1 << 63;
 
 /// Names an exchange inside this agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -260,12 +264,13 @@ impl Exchanges {
             Pairing::Order(_) => peer.shares_offsets.then_some((start.offset, 0)),
             Pairing::Number(number) => Some((0, number)),
         };
+        let inside = if peer.carrier.is_some() { SESSION } else { 0 };
         let key = peer
             .key
             .zip(place)
             .map(|(stream, (offset, number))| MessageKey {
                 stream,
-                offset,
+                offset: offset | inside,
                 number,
             });
         sink.stats.exchange_opened.add(1);

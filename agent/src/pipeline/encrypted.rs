@@ -39,7 +39,7 @@ impl Encrypted {
     /// Whether a connection is known to have gone on encrypted: bytes of it that look like anything
     /// else are plaintext which the kernel encrypts (kTLS).
     pub fn has(&self, connection: ConnectionId) -> bool {
-        self.unread.lock().open.get(connection).is_some()
+        matches!(self.unread.lock().open.get(connection), Some(Some(_)))
             || self.handshakes.get(connection).is_some()
     }
 }
@@ -331,6 +331,7 @@ mod tests {
         of.unread.bound(ConnectionId(1), &stats);
         assert_eq!(stats.protocol_decrypted.get(), 1);
         of.unread.bound(ConnectionId(2), &stats);
+        assert!(!of.has(ConnectionId(2)), "its hellos may be still to come");
         insert(&of, 2, 7, None, None);
         assert_eq!(report(&of.unread), [""; 0]);
     }

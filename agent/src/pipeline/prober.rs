@@ -449,11 +449,7 @@ impl Prober<'_> {
         }
         let path = file.path();
         let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
-        let probes: Result<Vec<_>, _> = plan
-            .sites
-            .iter()
-            .map(|site| probe.attach_uprobe(&path, site, scope))
-            .collect();
+        let probes = probe.attach_uprobes(&path, &plan.sites, scope);
         drop(probe);
         uprobe::stop_counting();
         match probes {

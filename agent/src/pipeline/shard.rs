@@ -200,7 +200,10 @@ impl Shard {
         let connection = Box::new(Connection::new(open, talk));
         if let Some((old, connection)) = self.table.insert(id, connection) {
             // What had to go is introduced anew with its next bytes.
-            self.stats.connection_evicted.add(u64::from(old != id));
+            if old != id {
+                self.stats.connection_evicted.add(1);
+                self.apart.expect(old);
+            }
             self.close(*connection, out);
         }
     }
@@ -220,6 +223,12 @@ impl Shard {
         }
     }
 
+    /// The same of one that may go on: it is introduced anew with its next bytes.
+    fn forget(&mut self, id: ConnectionId, out: &mut Out<'_>) {
+        self.apart.expect(id);
+        self.drop(id, out);
+    }
+
     /// Leaves a connection alone from now on.
     fn leave(&mut self, id: ConnectionId, now: Nanos, out: &mut Out<'_>) {
         self.apart.leave(id, now, out.commands);
@@ -233,7 +242,8 @@ impl Shard {
             stats.connection_lost_records.add(u64::from(segment.lost));
         }
         let Some(connection) = self.table.get(id) else {
-            if id.is_session() && !self.apart.knows(id) && self.early.keep(segment) {
+            if id.is_session() && !self.apart.knows(id) {
+                stats.connection_unbound.add(self.early.keep(segment));
                 return;
             }
             if self.apart.met(id, segment.time, out.commands) {
@@ -315,7 +325,7 @@ impl Shard {
             state.weigh(streams, &mut self.held);
             if state.held > 0 {
                 self.stats.connection_evicted.add(1);
-                self.drop(id, out);
+                self.forget(id, out);
             }
         }
         if self.holders.len() > self.table.len().saturating_mul(2).saturating_add(64) {
@@ -411,7 +421,7 @@ impl Shard {
         // Heads that were begun and never ended.
         self.stats.connection_evicted.add(stale.len() as u64);
         for id in stale.into_iter().chain(idle) {
-            self.drop(id, out);
+            self.forget(id, out);
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod btf;
 pub mod clock;
 pub mod kernel;
+mod multi;
 pub mod object;
 pub mod ring;
 pub mod uprobe;
@@ -46,6 +47,8 @@ pub struct Probe {
     no_uprobes: Option<String>,
     /// Whether the kernel has bpf_loop.
     loops: bool,
+    /// The uprobes' programs for many places at once, where the kernel takes such.
+    many: Option<multi::Programs>,
 }
 
 /// A program's hold on its tracepoint: dropped, it is detached, and stays loaded.
@@ -188,6 +191,8 @@ impl Probe {
         let mut ebpf = object::load(&settings, btf.as_ref()).map_err(|e| kernel.explain(e))?;
         // An object whose programs have nothing to say has no log map: no error.
         let logger = EbpfLogger::init_with_logger(&mut ebpf, Diagnostics).ok();
+        let many = capture.tls && kernel.version >= multi::SINCE;
+        let many = many.then(|| multi::Programs::load(&ebpf, uprobe::names(kernel.bpf_loop)));
         let control = Arc::new(Control::take(&mut ebpf, shards)?);
         let mut probe = Self {
             ebpf,
@@ -201,6 +206,8 @@ impl Probe {
             logger,
             no_uprobes: None,
             loops: kernel.bpf_loop,
+            // Perf events do as well.
+            many: many.and_then(Result::ok),
         };
         for &(program, tracepoint) in PROCESS.iter().chain(programs(path, kernel)) {
             probe

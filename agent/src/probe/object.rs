@@ -3,6 +3,7 @@
 use agent_ebpf::abi::FIELD_COUNT;
 use anyhow::{Context as _, Result, bail};
 use aya::{Btf, Ebpf, EbpfLoader};
+use aya_obj::Object;
 
 use crate::config::Capture;
 
@@ -67,6 +68,14 @@ pub fn load(settings: &Settings<'_>, btf: Option<&Btf>) -> Result<Ebpf> {
         .map_max_entries("RING_2", size(2))
         .map_max_entries("RING_3", size(3));
     loader.load(OBJECT).context("load the kernel side")
+}
+
+/// The object as it is in its file.
+///
+/// # Errors
+/// Where it is none.
+pub fn parsed() -> Result<Object> {
+    Object::parse(OBJECT).context("read the kernel side")
 }
 
 /// TLS sessions that are followed at once.

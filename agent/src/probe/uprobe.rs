@@ -1,7 +1,10 @@
-//! Uprobes: the places in a file that `target::tls` names, and the programs they are for. Attached
-//! through perf_event_open, so that a hold on them is a descriptor, and goes with the agent.
+//! Uprobes: the places in a file that `target::tls` names, and the programs they are for. A hold on
+//! them is a descriptor, and goes with the agent: a link for all places of a program (`multi.rs`), or
+//! where the kernel has none, a perf event for each.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,10 +14,19 @@ use aya::programs::uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope};
 use super::{Loaded, Probe};
 use crate::target::tls::{Hook, Site};
 
-/// A hold on a probe: dropped, it is gone.
+/// A hold on a place, or on many: dropped, they are probed no more.
 #[derive(Debug)]
-pub struct Uprobe {
-    _link: UProbeLink,
+pub enum Uprobe {
+    /// By a perf event.
+    One {
+        /// The hold.
+        _link: UProbeLink,
+    },
+    /// By a link of the kernel's own.
+    Many {
+        /// The hold.
+        _link: OwnedFd,
+    },
 }
 
 /// Every hook, and its program: on kernels with bpf_loop (5.17), and on older ones.
@@ -65,8 +77,8 @@ impl Probe {
     }
 
     fn try_uprobes(&mut self) -> Result<()> {
-        for (hook, ..) in HOOKS {
-            if let Some(name) = self.program_of(hook) {
+        if self.many.is_none() {
+            for name in names(self.loops) {
                 self.load_program(name, "a uprobe", None)?;
             }
         }
@@ -77,19 +89,17 @@ impl Probe {
             stepped: false,
         };
         let own = NonZeroU32::new(std::process::id());
-        let tried = self.attach_uprobe(Path::new("/proc/self/exe"), &site, own);
+        let tried = self.attach_uprobes(Path::new("/proc/self/exe"), &[site], own);
         tried.map(drop).context(TRIED)
     }
 
     /// The programs, as loaded.
     pub fn loaded_uprobes(&self) -> Vec<Loaded> {
-        let names = HOOKS.iter().filter_map(|&(hook, ..)| self.program_of(hook));
-        names.filter_map(|name| self.loaded_program(name)).collect()
-    }
-
-    fn program_of(&self, hook: Hook) -> Option<&'static str> {
-        let (_, name, old) = HOOKS.into_iter().find(|&(of, ..)| of == hook)?;
-        if self.loops { Some(name) } else { old }
+        let loaded = names(self.loops).map(|name| match &self.many {
+            Some(many) => many.loaded(name),
+            None => self.loaded_program(name),
+        });
+        loaded.flatten().collect()
     }
 
     /// Why no uprobe can be attached, where none can.
@@ -97,34 +107,72 @@ impl Probe {
         self.no_uprobes.as_deref()
     }
 
-    /// Attaches to a place in the file at `path`: for one process, or for all that map the file.
+    /// Attaches to places in the file at `path`: for one process, or for all that map the file.
     ///
     /// # Errors
-    /// Where the kernel refuses: the file or the process is gone, or a right is missing.
-    pub fn attach_uprobe(
+    /// Where the kernel refuses: the file or the process is gone, or a right is missing. None is attached
+    /// then.
+    pub fn attach_uprobes(
         &mut self,
         path: &Path,
-        site: &Site,
+        sites: &[Site],
         process: Option<NonZeroU32>,
-    ) -> Result<Uprobe> {
+    ) -> Result<Vec<Uprobe>> {
         if let Some(why) = &self.no_uprobes {
             bail!("no uprobes: {why}");
         }
-        let name = self
-            .program_of(site.hook)
-            .with_context(|| format!("{:?} takes Linux 5.17", site.hook))?;
+        let mut places: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
+        for Site { hook, offset, .. } in sites {
+            let name = program_of(*hook, self.loops);
+            let name = name.with_context(|| format!("{hook:?} takes Linux 5.17"))?;
+            places.entry(name).or_default().push(*offset);
+        }
+        let mut probes = Vec::new();
+        for (name, offsets) in places {
+            if let Some(many) = &self.many {
+                let link = many.attach(name, path, &offsets, process);
+                let link = link.with_context(|| format!("attach {name} at {offsets:x?}"))?;
+                probes.push(Uprobe::Many { _link: link });
+                continue;
+            }
+            for offset in offsets {
+                probes.push(self.attach_uprobe(name, path, offset, process)?);
+            }
+        }
+        Ok(probes)
+    }
+
+    fn attach_uprobe(
+        &mut self,
+        name: &str,
+        path: &Path,
+        offset: u64,
+        process: Option<NonZeroU32>,
+    ) -> Result<Uprobe> {
         let scope = process.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
         let Program::UProbe(program) = self.program(name)? else {
             bail!("{name} is no uprobe");
         };
+        let place = UProbeAttachLocation::AbsoluteOffset(offset);
         program
-            .attach(
-                UProbeAttachLocation::AbsoluteOffset(site.offset),
-                path,
-                scope,
-            )
+            .attach(place, path, scope)
             .and_then(|id| program.take_link(id))
-            .map(|link| Uprobe { _link: link })
-            .with_context(|| format!("attach {name} at {:#x}", site.offset))
+            .map(|link| Uprobe::One { _link: link })
+            .with_context(|| format!("attach {name} at {offset:#x}"))
     }
+
+    /// Whether they take CAP_SYS_ADMIN.
+    pub fn uprobes_are_events(&self) -> bool {
+        self.many.is_none()
+    }
+}
+
+/// All programs there are on kernels with bpf_loop, or without.
+pub(super) fn names(loops: bool) -> impl Iterator<Item = &'static str> {
+    HOOKS.into_iter().filter_map(move |(hook, ..)| program_of(hook, loops))
+}
+
+fn program_of(hook: Hook, loops: bool) -> Option<&'static str> {
+    let (_, name, old) = HOOKS.into_iter().find(|&(of, ..)| of == hook)?;
+    if loops { Some(name) } else { old }
 }

@@ -291,7 +291,7 @@ impl Flow {
     /// which on rax is settled; else the return.
     fn before(&self, ret: u64, settled: &BTreeSet<u64>) -> u64 {
         let mut at = ret;
-        for _ in 0..self.steps.len() {
+        for _ in 0..NEAR {
             let previous = self.previous.get(&at).map(SmallVec::as_slice);
             let Some([one]) = previous.filter(|_| at != self.start) else {
                 return ret;
@@ -479,6 +479,8 @@ const BODIES: usize = 6;
 /// Jump tables of one function, and instructions before a jump that are looked at.
 const TABLES: usize = 64;
 const STRAIGHT: usize = 64;
+/// How far before a return another place is looked for.
+const NEAR: usize = 64;
 
 #[cfg(test)]
 mod tests {

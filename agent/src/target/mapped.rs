@@ -21,7 +21,9 @@ pub struct Identity {
     device: u64,
     inode: u64,
     size: u64,
-    changed: (i64, i64),
+    /// When its content changed last, as far as it says. Not when anything about it did: a running
+    /// program's file that is unlinked is the same file.
+    written: (i64, i64),
 }
 
 /// A file that a process has mapped for execution.
@@ -45,8 +47,9 @@ pub fn files(proc: &Path, pid: u32) -> io::Result<Vec<Mapped>> {
     let maps = BufReader::new(File::open(process.join("maps"))?.take(MAPS));
     let mut found: Vec<Mapped> = Vec::new();
     let mut last = String::new();
-    for line in maps.lines() {
+    for line in maps.split(b'\n') {
         let line = line?;
+        let line = String::from_utf8_lossy(&line);
         let Some((range, name)) = executed(&line) else {
             continue;
         };
@@ -82,10 +85,10 @@ impl Mapped {
         let meta = file.metadata().ok().filter(fs::Metadata::is_file)?;
         Some(Self {
             identity: Identity {
-                device: meta.dev(),
+                device: if is_overlay(&file) { 0 } else { meta.dev() },
                 inode: meta.ino(),
                 size: meta.size(),
-                changed: (meta.ctime(), meta.ctime_nsec()),
+                written: (meta.mtime(), meta.mtime_nsec()),
             },
             name: name.to_owned(),
             file,
@@ -97,6 +100,15 @@ impl Mapped {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 }
+
+/// Whether a file is an overlay file system's: there each container's mount has a device of its own,
+/// while the file below, which is what the kernel probes, is one (ovl_getattr keeps its inode number).
+fn is_overlay(file: &File) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|about| about.f_type == OVERLAY)
+}
+
+/// include/uapi/linux/magic.h
+const OVERLAY: rustix::fs::FsWord = 0x794c_7630;
 
 /// The address range and the file of a line of maps, where code is run from a file.
 fn executed(line: &str) -> Option<(&str, &str)> {

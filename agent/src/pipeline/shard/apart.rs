@@ -47,6 +47,11 @@ impl Apart {
         self.table.insert(id, Stranger::Left(now));
     }
 
+    /// A connection is followed no more: with its next record its introduction is asked for.
+    pub(super) fn expect(&mut self, id: ConnectionId) {
+        self.table.insert(id, Stranger::Awaited(0, 0));
+    }
+
     /// A record came of a connection that is not followed; true if nothing is known of it.
     pub(super) fn met(
         &mut self,

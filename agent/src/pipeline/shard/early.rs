@@ -46,8 +46,8 @@ struct Kept {
 }
 
 impl Early {
-    /// Keeps a segment; false where there is no room for it.
-    pub(super) fn keep(&mut self, segment: &Segment<'_>) -> bool {
+    /// Keeps a segment; how many sessions that made give up, its own among them where one has no room.
+    pub(super) fn keep(&mut self, segment: &Segment<'_>) -> u64 {
         let id = segment.connection;
         let cost = ENTRY
             .saturating_add(segment.bytes.len())
@@ -62,17 +62,19 @@ impl Early {
             }
         });
         if waiting.held.saturating_add(cost) > MOST {
-            return false;
+            let since = waiting.since;
+            return u64::from(self.forget(id, since));
         }
         waiting.held = waiting.held.saturating_add(cost);
         waiting.segments.push(Kept::of(segment));
         self.held = self.held.saturating_add(cost);
+        let mut given_up = 0;
         while self.held > MOST_OF_ALL
             && let Some((oldest, since)) = self.order.pop_front()
         {
-            self.forget(oldest, since);
+            given_up += u64::from(self.forget(oldest, since));
         }
-        true
+        given_up
     }
 
     /// Gives out what waited for a session, oldest first.
@@ -184,9 +186,9 @@ mod tests {
     #[test]
     fn what_came_early_comes_in_order_and_once() {
         let mut early = Early::default();
-        assert!(early.keep(&segment(1, 5, b"GET")));
-        assert!(early.keep(&segment(2, 5, b"other")));
-        assert!(early.keep(&segment(1, 6, b" /")));
+        assert_eq!(early.keep(&segment(1, 5, b"GET")), 0);
+        assert_eq!(early.keep(&segment(2, 5, b"other")), 0);
+        assert_eq!(early.keep(&segment(1, 6, b" /")), 0);
         assert_eq!(taken(&mut early, 1), [b"GET".to_vec(), b" /".to_vec()]);
         assert!(taken(&mut early, 1).is_empty());
         assert_eq!(taken(&mut early, 2), [b"other".to_vec()]);
@@ -197,15 +199,17 @@ mod tests {
     fn room_is_bounded_for_one_and_for_all() {
         let mut early = Early::default();
         let bytes = vec![0; 16 * 1024];
-        let kept = (0..100)
-            .filter(|_| early.keep(&segment(1, 1, &bytes)))
-            .count();
-        assert_eq!(kept, MOST / (bytes.len() + ENTRY));
+        let room = (MOST / (bytes.len() + ENTRY)) as u64;
+        assert!((0..room).all(|_| early.keep(&segment(1, 1, &bytes)) == 0));
+        assert_eq!(early.keep(&segment(1, 1, &bytes)), 1);
+        assert!(taken(&mut early, 1).is_empty() && early.held == 0);
+        let mut given_up = 0;
         for id in 2..1000 {
-            early.keep(&segment(id, id, &bytes));
+            given_up += early.keep(&segment(id, id, &bytes));
             assert!(early.held <= MOST_OF_ALL);
         }
-        assert!(taken(&mut early, 1).is_empty(), "the oldest made room");
+        assert_eq!(given_up + early.sessions.len() as u64, 998);
+        assert!(taken(&mut early, 2).is_empty(), "the oldest made room");
         assert_eq!(taken(&mut early, 999).len(), 1);
     }
 

@@ -158,12 +158,12 @@ fn sections(file: &File, length: u64, header: &Bytes<Vec<u8>>) -> Option<Vec<Sec
     let names = read(file, offset, size.min(SECTION_NAMES))?;
     let section = |entry: Bytes<&[u8]>| {
         let from = usize::try_from(entry.u32(0)?).ok()?;
-        let name = names.get(from..)?.split(|&byte| byte == 0).next()?;
+        let name = names.get(from..)?;
+        let name = name.get(..NAME).unwrap_or(name);
+        let name = name.split(|&byte| byte == 0).next()?;
         let (offset, size) = bytes(&entry)?;
         Some(Section {
-            name: std::str::from_utf8(name.get(..NAME).unwrap_or(name))
-                .ok()?
-                .into(),
+            name: std::str::from_utf8(name).ok()?.into(),
             kind: entry.u32(4)?,
             address: entry.u64(16)?,
             offset,

@@ -91,7 +91,10 @@ impl Sources {
                 };
                 let before = text.iter().rposition(|byte| !byte.is_ascii_graphic());
                 let begin = before.map(|before| (*file, address + before as u64 + 1));
-                found.extend(begin.filter(|begin| !found.contains(begin)));
+                let others = |(name, _): &&(&str, u64)| name == file;
+                // Two are as many as are of use: what is not there once is not used.
+                let room = found.iter().filter(others).count() < 2;
+                found.extend(begin.filter(|begin| room && !found.contains(begin)));
             }
         });
         let once = |file: &str| found.iter().filter(|(name, _)| *name == file).count() == 1;
