@@ -8,6 +8,7 @@ mod collector;
 mod context;
 mod duo;
 mod export;
+mod files;
 mod grpc;
 mod h2;
 mod io;
@@ -29,6 +30,7 @@ fn main() -> std::process::ExitCode {
         policy::cases(),
         robust::cases(),
         export::cases(),
+        files::cases(),
         h2::cases(),
         grpc::cases(),
         matrix::cases(),

@@ -117,16 +117,11 @@ fn fails(
     Ok(())
 }
 
-/// A request over HTTPS whose plaintext nobody reads.
+/// A request over HTTPS whose plaintext nobody reads: TLS is left alone.
 fn unread(stage: &mut Stage, capture: Capture) -> Result<()> {
     let port = free_port()?;
     let server = serve(stage, port, &[])?;
-    let agent = stage
-        .agent()?
-        .tls()
-        .ports(&[port])
-        .capture(capture)
-        .start()?;
+    let agent = stage.agent()?.ports(&[port]).capture(capture).start()?;
     let Ran { pid, code, .. } = Setup::new("client", &stage.folder, "curl")
         .args(["-sk", "--http1.1"])
         .arg(format!("https://localhost:{port}/"))

@@ -163,7 +163,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     // Nothing is attached any more while the rest is flushed.
     let detached = lock(&probe).set_hot(false);
     threads.stop(&shared);
-    let _ = prober.join();
+    prober::wait(&prober);
     count(&control, &stats)?;
     finish(runtime, exporters, metrics);
     reason.and(detached)?;

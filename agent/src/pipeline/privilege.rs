@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | main | CAP_BPF, CAP_PERFMON | attaching again when somebody is selected, reading counters |
 //! | readers | CAP_BPF, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | verdicts in maps; /proc of others |
-//! | prober | CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN | mappings of others; uprobes, for which the kernel asks that much |
+//! | prober | CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE, CAP_LEASE, CAP_SYS_ADMIN | mappings of others; leases on their files; uprobes, for which kernels before 6.12 ask that much |
 //! | weaver | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | whose span it is |
 //! | clerk, and its process | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | files of others |
 //! | exporters, metrics | none | they speak to the network |
@@ -27,6 +27,7 @@ pub const PROCESSES: CapabilitySet =
 pub const PROBE: CapabilitySet = ATTACH
     .union(PROCESSES)
     .union(CapabilitySet::CHECKPOINT_RESTORE)
+    .union(CapabilitySet::LEASE)
     .union(CapabilitySet::SYS_ADMIN);
 /// For those that tell the kernel side, too.
 pub const READ: CapabilitySet = PROCESSES.union(CapabilitySet::BPF);

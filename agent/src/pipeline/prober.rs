@@ -3,7 +3,8 @@
 //! and takes the probes away when nobody is left that maps it.
 //!
 //! Where every process is traced a file is probed for all, so that the next one that maps it is seen
-//! from its first byte. Where some are not, each traced process gets its own: the others pay nothing.
+//! from its first byte: under a lease, as nobody may write to a file while there are breakpoints for
+//! what was in it. Where some are not traced, each traced process gets its own: the others pay nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -11,16 +12,18 @@ use std::fs::{self, File};
 use std::io;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::privilege;
 use super::reader::{Arrival, Shared};
 use crate::probe::Probe;
+use crate::probe::lease::Lease;
 use crate::probe::uprobe::{self, Uprobe};
 use crate::say::say;
 use crate::stats::Stats;
@@ -41,14 +44,15 @@ const LOOKS: [Duration; 9] = [
     Duration::from_secs(6),
     Duration::from_secs(20),
 ];
-/// Most files that are remembered, and probes that are held at once: each is a descriptor.
+/// Most files that are remembered.
 const MAX_FILES: usize = 4096;
-const MAX_PROBES: usize = 32_768;
+/// Of the descriptors that there may be, one in so many is for probes.
+const SHARE: usize = 2;
 /// The plan that, where its file holds no more of OpenSSL, is for a process alone: many programs
 /// that map the file never encrypt into memory.
 const BIO: &str = "openssl-bio";
 /// How the programs are called that do.
-const MEMORY: [&str; 3] = ["python", "pypy", "uwsgi"];
+const MEMORY: [&str; 4] = ["python", "pypy", "uwsgi", "dotnet"];
 /// How long a file is probed that nobody maps any more.
 const LINGER: Duration = Duration::from_secs(60);
 /// Processes that wait to be looked at.
@@ -116,6 +120,15 @@ pub fn start(probe: &Arc<Mutex<Probe>>, shared: &Arc<Shared>) -> Result<thread::
 /// Longest the start waits for probes.
 const MEET: Duration = Duration::from_secs(10);
 
+/// Waits until all probes are gone, but not for ever: whoever reads files may hang in one. What is left
+/// goes with the process.
+pub fn wait(prober: &thread::JoinHandle<()>) {
+    let begun = Instant::now();
+    while !prober.is_finished() && begun.elapsed() < MEET {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// The thread's loop; returns when all is over, with every probe gone.
 ///
 /// `met` is told once those who were there at first have been looked at.
@@ -128,7 +141,8 @@ fn run(
     proc: &Path,
     met: &mpsc::Sender<()>,
 ) -> Result<()> {
-    let reaper = Reaper::start().context("start the reaper's thread")?;
+    let held = Arc::new(AtomicUsize::new(0));
+    let reaper = Reaper::start(Arc::clone(&held)).context("start the reaper's thread")?;
     let off = {
         let probe = probe.lock().unwrap_or_else(PoisonError::into_inner);
         probe.no_uprobes().is_some()
@@ -143,8 +157,11 @@ fn run(
         files: HashMap::new(),
         processes: HashMap::from([(NOBODY, Process::new(Instant::now()))]),
         due: BinaryHeap::new(),
-        held: 0,
+        held,
+        room: descriptors() / SHARE,
+        leases_asked: Instant::now(),
         said: false,
+        own: own(),
     };
     prober.prepare();
     while !shared.stop.load(Ordering::Acquire) {
@@ -159,36 +176,79 @@ fn run(
         let _ = met.send(());
     }
     let Prober {
-        files, processes, ..
+        mut files,
+        processes,
+        ..
     } = prober;
-    let probes = files.into_values().flat_map(|file| file.probes);
+    let probes = files.values_mut().flat_map(|file| file.probes.drain(..));
     let own = processes.into_values().flat_map(|p| p.files.into_values());
     drop_all(probes.chain(own.flatten()).collect());
+    // Only now their leases go.
+    drop(files);
     Ok(())
 }
 
-/// Lets go of probes: for each the kernel waits until nobody can be inside, a tenth of a second and
-/// more, during which others must be met.
+/// Raises how many descriptors there may be as far as that goes, and says how many.
+fn descriptors() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if setrlimit(Resource::Nofile, raised).is_ok() {
+        limit = raised;
+    }
+    let number = limit.current.and_then(|number| usize::try_from(number).ok());
+    number.unwrap_or(MOST_DESCRIPTORS).min(MOST_DESCRIPTORS)
+}
+
+/// More are not used, however many there may be.
+const MOST_DESCRIPTORS: usize = 65_536;
+
+/// The agent's own program.
+fn own() -> Option<Identity> {
+    let file = File::open("/proc/self/exe").ok()?;
+    Mapped::of(file, "").map(|file| file.identity)
+}
+
+/// Lets go of probes: for each the kernel waits until nobody can be inside, some hundredths of a second
+/// (before Linux 6.12 a tenth for each place), during which others must be met.
 struct Reaper {
-    probes: mpsc::Sender<Vec<Uprobe>>,
+    gone: mpsc::Sender<Gone>,
+}
+
+/// Probes to be let go of, and then the lease that they were under.
+struct Gone {
+    probes: Vec<Uprobe>,
+    lease: Option<Lease>,
 }
 
 impl Reaper {
-    fn start() -> io::Result<Self> {
-        let (probes, gone) = mpsc::channel::<Vec<Uprobe>>();
+    /// `held` is the number of those there are.
+    fn start(held: Arc<AtomicUsize>) -> io::Result<Self> {
+        let (sender, gone) = mpsc::channel::<Gone>();
         thread::Builder::new()
             .name("reaper".into())
             .spawn(move || {
                 privilege::none();
-                gone.into_iter().for_each(drop_all);
+                while let Ok(first) = gone.recv() {
+                    let all = std::iter::once(first).chain(gone.try_iter());
+                    let (probes, leases): (Vec<_>, Vec<_>) =
+                        all.map(|gone| (gone.probes, gone.lease)).unzip();
+                    let probes: Vec<_> = probes.into_iter().flatten().collect();
+                    let number = probes.len();
+                    drop_all(probes);
+                    drop(leases);
+                    held.fetch_sub(number, Ordering::Relaxed);
+                }
             })?;
-        Ok(Self { probes })
+        Ok(Self { gone: sender })
     }
 
-    fn take(&self, probes: Vec<Uprobe>) {
-        if !probes.is_empty() {
+    fn take(&self, probes: Vec<Uprobe>, lease: Option<Lease>) {
+        if !probes.is_empty() || lease.is_some() {
             // Where nobody takes them they are let go of here.
-            let _ = self.probes.send(probes);
+            let _ = self.gone.send(Gone { probes, lease });
         }
     }
 }
@@ -245,10 +305,15 @@ struct Prober<'a> {
     processes: HashMap<u32, Process>,
     /// Who is to be looked at when; some are gone since.
     due: BinaryHeap<Reverse<(Instant, u32)>>,
-    /// Probes there are.
-    held: usize,
+    /// Probes there are, and how many there may be.
+    held: Arc<AtomicUsize>,
+    room: usize,
+    /// When it was last asked whether leases are in the way.
+    leases_asked: Instant,
     /// Whether it was said that probes are refused.
     said: bool,
+    /// The agent's own program, which is left alone.
+    own: Option<Identity>,
 }
 
 /// What is in a file.
@@ -256,6 +321,8 @@ struct Known {
     plans: Arc<[Plan]>,
     /// Its probes, where they are everyone's.
     probes: Vec<Uprobe>,
+    /// Without which there are none.
+    lease: Option<Lease>,
     /// Processes that map it.
     users: usize,
     /// When the last one went.
@@ -323,8 +390,7 @@ impl Prober<'_> {
             return;
         };
         for (identity, probes) in gone.files {
-            self.held = self.held.saturating_sub(probes.len());
-            self.reaper.take(probes);
+            self.reaper.take(probes, None);
             if let Some(file) = self.files.get_mut(&identity) {
                 file.users = file.users.saturating_sub(1);
                 file.left = Instant::now();
@@ -347,26 +413,46 @@ impl Prober<'_> {
             let wait = wait.copied().unwrap_or(NAP);
             known.next = now + wait;
             self.due.push(Reverse((known.next, process)));
-            // Whoever is gone will be told of.
-            for file in mapped::files(self.proc, process).unwrap_or_default() {
-                self.meet(process, &file);
+            match mapped::files(self.proc, process) {
+                Ok(files) => files.iter().for_each(|file| self.meet(process, file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.gone(process),
+                // It may not be looked at now.
+                Err(_) => {}
             }
         }
-        let (held, reaper) = (&mut self.held, self.reaper);
+        if now.saturating_duration_since(self.leases_asked) >= NAP / 2 {
+            self.leases_asked = now;
+            self.make_way();
+        }
+        let reaper = self.reaper;
         self.files.retain(|_, file| {
             let keep = file.users > 0 || now.saturating_duration_since(file.left) < LINGER;
             if !keep {
-                *held = held.saturating_sub(file.probes.len());
-                reaper.take(std::mem::take(&mut file.probes));
+                reaper.take(std::mem::take(&mut file.probes), file.lease.take());
             }
             keep
         });
+    }
+
+    /// Takes its probes out of each file that somebody is about to write to, who waits for that.
+    fn make_way(&mut self) {
+        let in_the_way = |file: &Known| file.lease.as_ref().is_some_and(Lease::is_in_the_way);
+        let files = self.files.extract_if(|_, file| in_the_way(file));
+        for mut file in files.map(|(_, file)| file) {
+            let number = file.probes.len();
+            drop_all(std::mem::take(&mut file.probes));
+            self.held.fetch_sub(number, Ordering::Relaxed);
+            // And with it the lease.
+        }
     }
 
     /// A process maps a file.
     fn meet(&mut self, process: u32, file: &Mapped) {
         let known = self.processes.get(&process);
         if known.is_none_or(|known| known.files.contains_key(&file.identity)) {
+            return;
+        }
+        if self.own == Some(file.identity) {
             return;
         }
         let plans = match self.files.get(&file.identity) {
@@ -384,13 +470,13 @@ impl Prober<'_> {
             if alone && !self.encrypts_into_memory(process) {
                 continue;
             }
-            let everyone = self.everyone && !alone;
+            let everyone = self.everyone && !alone && self.lease(file);
             if everyone && probed {
                 continue;
             }
             let scope = NonZeroU32::new(process).filter(|_| !everyone);
             let probes = self.attach(file, plan, scope);
-            self.held = self.held.saturating_add(probes.len());
+            self.held.fetch_add(probes.len(), Ordering::Relaxed);
             match self.files.get_mut(&file.identity) {
                 Some(known) if everyone => known.probes.extend(probes),
                 _ => own.extend(probes),
@@ -402,6 +488,18 @@ impl Prober<'_> {
         if let Some(known) = self.processes.get_mut(&process) {
             known.files.insert(file.identity, own);
         }
+    }
+
+    /// Whether there is a lease on a file, or can be.
+    fn lease(&mut self, file: &Mapped) -> bool {
+        let Some(known) = self.files.get_mut(&file.identity) else {
+            return false;
+        };
+        if known.lease.is_none() {
+            let file = file.file.try_clone();
+            known.lease = file.and_then(Lease::take).ok();
+        }
+        known.lease.is_some()
     }
 
     /// Whether a process is one of those that map OpenSSL as a library and use it apart from sockets:
@@ -434,6 +532,7 @@ impl Prober<'_> {
         let known = Known {
             plans: Arc::clone(&plans),
             probes: Vec::new(),
+            lease: None,
             users: 0,
             left: Instant::now(),
         };
@@ -443,7 +542,8 @@ impl Prober<'_> {
 
     /// Probes all places of a plan, or none.
     fn attach(&mut self, file: &Mapped, plan: &Plan, scope: Option<NonZeroU32>) -> Vec<Uprobe> {
-        if self.held.saturating_add(plan.sites.len()) > MAX_PROBES {
+        let held = self.held.load(Ordering::Relaxed);
+        if held.saturating_add(plan.sites.len()) > self.room {
             self.stats.probe_refused.add(1);
             return Vec::new();
         }

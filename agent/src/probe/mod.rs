@@ -6,6 +6,7 @@
 pub mod btf;
 pub mod clock;
 pub mod kernel;
+pub mod lease;
 mod multi;
 pub mod object;
 pub mod ring;

@@ -135,12 +135,15 @@ fn version(image: &Image) -> Option<Box<str>> {
     while done < section.size.min(CONSTANTS) {
         let length = (section.size - done).min(WINDOW);
         let bytes = image.read(section.address.checked_add(done)?, length)?;
-        if let Some(at) = memmem::find(&bytes, SOURCE) {
-            let rest = bytes.get(at + SOURCE.len()..)?;
+        for at in memmem::find_iter(&bytes, SOURCE) {
+            let rest = bytes.get(at + SOURCE.len()..).unwrap_or_default();
             let length = rest.iter().take(VERSION).position(|b| *b == b'/');
-            return std::str::from_utf8(rest.get(..length?)?)
-                .ok()
-                .map(Into::into);
+            let name = length.and_then(|length| rest.get(..length));
+            let name = name.and_then(|name| std::str::from_utf8(name).ok());
+            // Other texts begin so, too.
+            if let Some(name) = name.filter(|name| name.starts_with(|c: char| c.is_ascii_digit())) {
+                return Some(name.into());
+            }
         }
         done += WINDOW - OVERLAP;
         if length < WINDOW {
