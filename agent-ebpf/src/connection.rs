@@ -1,15 +1,14 @@
-//! What the kernel side keeps of a connection, and the record that introduces it to user space.
+//! What the kernel side keeps of a connection.
 
 use agent_ebpf::abi::{
-    AF_INET, AF_INET6, AF_UNIX, Counter, EGRESS, End, Field, INGRESS, Kind, Open, end, verdict,
-    wish,
+    AF_INET, AF_INET6, AF_UNIX, Counter, EGRESS, End, Field, INGRESS, Kind, end, verdict, wish,
 };
-use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 
 use crate::emit;
-use crate::kernel::{Pointer, Typed, Untyped};
+use crate::kernel::{Pointer, Untyped};
 use crate::maps::{EPOCH, PROCESSES, WISHES};
-use crate::{payload, session};
+use crate::session;
 
 /// State of one socket. Two threads may touch it at once; what that can spoil is a budget or a
 /// turn mark, never an offset of a direction that one thread uses at a time.
@@ -203,7 +202,7 @@ pub fn kind_of<P: Pointer>(socket: P) -> Option<bool> {
 }
 
 const SOCK_STREAM: u16 = 1;
-const IPPROTO_TCP: u16 = 6;
+pub const IPPROTO_TCP: u16 = 6;
 
 /// The call during which a connection is introduced.
 #[derive(Clone, Copy)]
@@ -218,154 +217,13 @@ pub struct Call {
     pub length: u32,
 }
 
-/// What is introduced.
-#[derive(Clone, Copy)]
-pub struct Name {
-    /// As records name it.
-    pub id: u64,
-    /// The connection that carries it, where it is a TLS session; else 0.
-    pub carrier: u64,
-    /// 1 for a session that began under our eyes.
-    pub whole: u32,
-}
-
-impl Name {
-    /// Of a connection itself.
-    #[inline(always)]
-    pub const fn own(id: u64) -> Self {
-        Self {
-            id,
-            carrier: 0,
-            whole: 0,
-        }
-    }
-}
-
-/// Tells user space of a connection: who talks to whom and the kernel's counters. `tcp` is the
-/// same socket with TCP's fields in reach. The reader is woken, so that a process that lives only
-/// milliseconds can still be looked up.
-#[inline(always)]
-pub fn introduce<P: Pointer>(name: Name, socket: P, tcp: Option<P>, net: Net, call: Call) -> bool {
-    let Some(scratch) = payload::scratch(call.way.into()) else {
-        return false;
-    };
-    let open = &mut scratch.open;
-    *open = Open {
-        kind: Kind::Open as u32,
-        tgid: (call.pid_tgid >> 32) as u32,
-        connection: name.id,
-        carrier: name.carrier,
-        time: call.time,
-        socket: socket.address(),
-        peer: 0,
-        netns: net.0,
-        family: socket.field(Field::SkFamily),
-        protocol: 0,
-        local: [0; 16],
-        remote: [0; 16],
-        local_port: 0,
-        remote_port: 0,
-        state: socket.field(Field::SkState),
-        has_counters: 0,
-        direction: call.way,
-        fin: 0,
-        write_seq: 0,
-        copied_seq: 0,
-        snd_una: 0,
-        snd_nxt: 0,
-        rcv_nxt: 0,
-        length: call.length,
-        bytes_acked: 0,
-        bytes_received: 0,
-        bytes_sent: 0,
-        bytes_retrans: 0,
-        comm: [0; 16],
-        whole: name.whole,
-        kernel_tls: 0,
-    };
-    // SAFETY: the helper writes at most the 16 bytes it is given.
-    unsafe { bpf_get_current_comm(open.comm.as_mut_ptr().cast(), 16) };
-    if open.family == AF_UNIX {
-        open.peer = Untyped(socket.address() as *const _).field(Field::UnixPeer);
-    }
-    if let Some(tcp) = tcp {
-        addresses(open, socket);
-        counters(open, tcp);
-        open.fin = has_fin(socket) as u8;
-        open.kernel_tls = has_kernel_tls(tcp) as u32;
-    }
-    // SAFETY: the whole record is initialised.
-    unsafe {
-        emit::send(
-            name.id,
-            core::ptr::from_ref(open).cast(),
-            size_of::<Open>() as u64,
-            true,
-        )
-    }
-}
-
 /// Bit of enum sock_flags (include/net/sock.h), which tcp_fin and nothing else sets for TCP.
 const SOCK_DONE: u32 = 1;
-
-/// Network namespace inode of a socket; read apart, as it follows a pointer.
-#[derive(Clone, Copy)]
-pub struct Net(pub u32);
-
-impl Net {
-    /// For a typed socket.
-    #[inline(always)]
-    pub fn typed(socket: Typed) -> Self {
-        let net: *const core::ffi::c_void = socket.0;
-        let net = Untyped(net).field::<u64>(Field::SkNet);
-        Self(Untyped(net as *const _).field(Field::NetInum))
-    }
-
-    /// For an untyped one.
-    #[inline(always)]
-    pub fn untyped(socket: Untyped) -> Self {
-        Self(Untyped(socket.field::<u64>(Field::SkNet) as *const _).field(Field::NetInum))
-    }
-}
-
-#[inline(always)]
-fn addresses<P: Pointer>(open: &mut Open, socket: P) {
-    open.protocol = IPPROTO_TCP;
-    open.local_port = socket.field(Field::SkLocalPort);
-    open.remote_port = u16::from_be(socket.field(Field::SkRemotePort));
-    if open.family == AF_INET6 {
-        open.local = words(socket.field(Field::SkLocal6));
-        open.remote = words(socket.field(Field::SkRemote6));
-    } else {
-        open.local = words([socket.field::<u32>(Field::SkLocal4).into(), 0]);
-        open.remote = words([socket.field::<u32>(Field::SkRemote4).into(), 0]);
-    }
-}
-
-#[inline(always)]
-fn words(words: [u64; 2]) -> [u8; 16] {
-    // SAFETY: plain bytes either way.
-    unsafe { core::mem::transmute(words) }
-}
-
-#[inline(always)]
-fn counters<P: Pointer>(open: &mut Open, tcp: P) {
-    open.has_counters = 1;
-    open.write_seq = tcp.field(Field::WriteSeq);
-    open.copied_seq = tcp.field(Field::CopiedSeq);
-    open.snd_una = tcp.field(Field::SndUna);
-    open.bytes_acked = tcp.field(Field::BytesAcked);
-    open.snd_nxt = tcp.field(Field::SndNxt);
-    open.bytes_sent = tcp.field(Field::BytesSent);
-    open.bytes_retrans = tcp.field(Field::BytesRetrans);
-    open.rcv_nxt = tcp.field(Field::RcvNxt);
-    open.bytes_received = tcp.field(Field::BytesReceived);
-}
 
 /// Whether the kernel does the socket's TLS: the name of its upper layer (net/tls/tls_main.c,
 /// `tcp_tls_ulp_ops`). Where it has none, a null pointer is read, which gives 0.
 #[inline(always)]
-fn has_kernel_tls<P: Pointer>(tcp: P) -> bool {
+pub fn has_kernel_tls<P: Pointer>(tcp: P) -> bool {
     let layer = Untyped(tcp.field::<u64>(Field::UlpOps) as *const _);
     layer.field::<u32>(Field::UlpName) == u32::from_ne_bytes(*b"tls\0")
 }
@@ -477,7 +335,7 @@ pub fn advance<P: Pointer>(
 
 /// Whether the peer's FIN has come, which takes a number of its own and is no byte.
 #[inline(always)]
-fn has_fin<P: Pointer>(socket: P) -> bool {
+pub fn has_fin<P: Pointer>(socket: P) -> bool {
     socket.field::<u64>(Field::SkFlags) >> SOCK_DONE & 1 != 0
 }
 

@@ -5,11 +5,14 @@
 //! Source: crypto/tls/conn.go; the convention: cmd/compile/abi-internal.md.
 
 use agent_ebpf::abi::{EGRESS, INGRESS, habit};
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user,
+};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::arch;
+use crate::connection::Call;
 use crate::iovec::Walker;
 use crate::payload::Buffer;
 use crate::session::{self, Inside, Key, Unit};
@@ -114,6 +117,7 @@ fn enter(context: &ProbeContext, pid_tgid: u64, object: u64, way: u8) -> bool {
         buffer: 0,
         count_at: 0,
         stack: 0,
+        time: 0,
         way: way.into(),
         judged: 0,
     };
@@ -128,6 +132,13 @@ fn tell(object: u64, way: u8, (address, count): (u64, u64), pid_tgid: u64, walke
     }
     if let Some(session) = session::get(Key::new(object, pid_tgid)) {
         let buffer = (&Buffer::at(address), walker);
-        session::tell(session, way.into(), buffer, count as u32, pid_tgid);
+        let call = Call {
+            // SAFETY: no arguments.
+            time: unsafe { bpf_ktime_get_ns() },
+            pid_tgid,
+            way,
+            length: count as u32,
+        };
+        session::tell(session, buffer, call);
     }
 }

@@ -20,6 +20,8 @@ mod framing;
 #[cfg(target_arch = "bpf")]
 mod go;
 #[cfg(target_arch = "bpf")]
+mod introduction;
+#[cfg(target_arch = "bpf")]
 mod iovec;
 #[cfg(target_arch = "bpf")]
 mod kernel;
@@ -29,6 +31,8 @@ mod maps;
 mod payload;
 #[cfg(target_arch = "bpf")]
 mod process;
+#[cfg(target_arch = "bpf")]
+mod record;
 #[cfg(target_arch = "bpf")]
 mod rustls;
 #[cfg(target_arch = "bpf")]

@@ -12,8 +12,9 @@ use crate::connection::Connection;
 use crate::frames::Frames;
 use crate::framing::Look;
 use crate::iovec::{Slices, Walk};
+use crate::record::Ciphertext;
 use crate::rustls;
-use crate::session::{Ciphertext, Inside, Key, PLACES, Session, Unit};
+use crate::session::{Inside, Key, PLACES, Session, Unit};
 use crate::transfer::{Delivery, Transfers};
 
 /// Process id of the agent: its own traffic is dropped before anything else.

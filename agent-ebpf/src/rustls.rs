@@ -6,12 +6,15 @@
 //! then takes data: they come from the socket of the call inside the receiving. Rust promises no
 //! layout: what does not look like one is dropped and counted.
 
-use agent_ebpf::abi::{Counter, INGRESS, habit};
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
+use agent_ebpf::abi::{Counter, EGRESS, INGRESS, habit};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user,
+};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::arch;
+use crate::connection::Call;
 use crate::emit;
 use crate::iovec::{Slices, Walker};
 use crate::maps::RUSTLS;
@@ -50,6 +53,8 @@ pub struct Given {
     pub from: u64,
     /// Bytes that were taken.
     pub taken: u64,
+    /// When they were given.
+    pub time: u64,
 }
 
 const NOTHING: Given = Given {
@@ -58,6 +63,7 @@ const NOTHING: Given = Given {
     count: 0,
     from: 0,
     taken: 0,
+    time: 0,
 };
 
 /// A thread that does nothing yet; no constant, which would be put together on the stack.
@@ -94,6 +100,8 @@ pub fn rustls_write(context: ProbeContext) -> u32 {
     }
     given.object = object;
     given.taken = 0;
+    // SAFETY: no arguments.
+    given.time = unsafe { bpf_ktime_get_ns() };
     if words[0] == 0 {
         given.slices[0] = [words[1], words[2]];
         (given.count, given.from) = (1, 0);
@@ -155,7 +163,13 @@ pub fn rustls_read(context: ProbeContext) -> u32 {
         && let Some(session) = session::get(Key::of(thread.source, pid_tgid))
     {
         let buffer = (&Buffer::at(address), Walker::Loop);
-        session::tell(session, INGRESS.into(), buffer, length as u32, pid_tgid);
+        let call = Call {
+            time: 0,
+            pid_tgid,
+            way: INGRESS,
+            length: length as u32,
+        };
+        session::tell(session, buffer, call);
     }
     0
 }
@@ -191,7 +205,13 @@ pub fn rustls_send_done(_: ProbeContext) -> u32 {
     }
     if let Some(session) = session::get(Key::of(moved, pid_tgid)) {
         let buffer = (&Buffer::slices(given.count, given.from), Walker::Loop);
-        session::tell_slices(session, buffer, &given.slices, (taken as u32, pid_tgid));
+        let call = Call {
+            time: given.time,
+            pid_tgid,
+            way: EGRESS,
+            length: taken as u32,
+        };
+        session::tell_slices(session, buffer, &given.slices, call);
     }
     0
 }

@@ -7,17 +7,17 @@
 
 use agent_ebpf::abi::{Counter, EGRESS, INGRESS, SESSION, habit};
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::generated::{
-    bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_user,
-};
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 
 use crate::arch::Arguments;
-use crate::connection::{self, Call, Connection, Name};
+use crate::connection::{self, Call, Connection};
 use crate::emit;
+use crate::introduction::Name;
 use crate::iovec::{Slices, Walker};
 use crate::maps::{CIPHERTEXTS, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch, global};
 use crate::payload::{self, Buffer};
 use crate::process;
+use crate::record::{APPLICATION_DATA, ciphertext, first_of, is_hello};
 use crate::rustls;
 
 /// Names a session: the process and the address of the library's object.
@@ -93,19 +93,12 @@ pub struct Inside {
     pub count_at: u64,
     /// Stack pointer on entry, 0 where the stack may move: what happens inside is below it.
     pub stack: u64,
+    /// When it began.
+    pub time: u64,
     /// `EGRESS` or `INGRESS`.
     pub way: u32,
     /// The epoch in which the process was found to be traced.
     pub judged: u32,
-}
-
-/// The beginning of a TLS record as it was encrypted, without its head.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Ciphertext {
-    words: [u64; 3],
-    tgid: u32,
-    pad: u32,
 }
 
 impl Key {
@@ -180,6 +173,8 @@ pub fn enter(unit: Unit, inside: Inside, habit: u32, pid_tgid: u64) -> bool {
     let epoch = connection::epoch();
     let inside = Inside {
         judged: epoch,
+        // SAFETY: no arguments.
+        time: unsafe { bpf_ktime_get_ns() },
         ..inside
     };
     let known = INSIDE.get_ptr_mut(unit);
@@ -228,55 +223,41 @@ pub fn is_traced(pid_tgid: u64) -> bool {
     tgid != global!(OWN) && connection::judge_process(tgid).passes()
 }
 
-/// Tells user space of plaintext that a call moved.
+/// Tells user space of plaintext that a call moved, which began at the time it says.
 #[inline(always)]
-pub fn tell(
-    session: &mut Session,
-    way: u32,
-    (buffer, walker): (&Buffer, Walker),
-    length: u32,
-    pid_tgid: u64,
-) {
-    deliver(session, way, (buffer, walker), (length, pid_tgid), |_| ());
+pub fn tell(session: &mut Session, buffer: (&Buffer, Walker), call: Call) {
+    deliver(session, buffer, call, |_| ());
 }
 
 /// The same of plaintext in pieces that an application sends.
 #[inline(always)]
-pub fn tell_slices(
-    session: &mut Session,
-    buffer: (&Buffer, Walker),
-    slices: &Slices,
-    moved: (u32, u64),
-) {
-    deliver(session, EGRESS.into(), buffer, moved, |scratch| {
-        scratch.slices = *slices;
-    });
+pub fn tell_slices(session: &mut Session, buffer: (&Buffer, Walker), slices: &Slices, call: Call) {
+    deliver(session, buffer, call, |scratch| scratch.slices = *slices);
 }
 
 #[inline(always)]
 fn deliver(
     session: &mut Session,
-    way: u32,
     (buffer, walker): (&Buffer, Walker),
-    (length, pid_tgid): (u32, u64),
+    mut call: Call,
     prepare: impl FnOnce(&mut Scratch),
 ) {
     if session.plain.id == 0
         || session.carrier == DOUBTED
-        || !session.plain.wanted_by((pid_tgid >> 32) as u32)
+        || !session.plain.wanted_by((call.pid_tgid >> 32) as u32)
     {
         return;
     }
-    let call = Call {
-        // SAFETY: no arguments.
-        time: unsafe { bpf_ktime_get_ns() },
-        pid_tgid,
-        way: way as u8,
-        length,
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // What is sent has left before its call does, and may be answered by then.
+    call.time = match call.way {
+        EGRESS => call.time.max(now.saturating_sub(LATEST)),
+        _ => now,
     };
-    let at = (way & 1) as usize;
+    let at = (call.way & 1) as usize;
     let offset = session.plain.next[at];
-    session.plain.next[at] = offset.wrapping_add(length.into());
+    session.plain.next[at] = offset.wrapping_add(call.length.into());
     let Some(scratch) = scratch() else {
         session.plain.lost = session.plain.lost.wrapping_add(1);
         emit::count(Counter::Crowded, 1);
@@ -288,6 +269,9 @@ fn deliver(
     payload::deliver_by(&mut session.plain, scratch, buffer, place, walker, framed);
     add(&mut scratch.users, u64::MAX);
 }
+
+/// How far back a record's time may lie when it is told, nanoseconds: half of what user space waits for.
+const LATEST: u64 = 10_000_000;
 
 /// A scratch that nobody uses, taken. Where the kernel can be preempted, uprobes can be, too (from Linux
 /// 6.0 on their programs run with preemption), and another's run on the same CPU then.
@@ -353,27 +337,7 @@ pub fn bind(
     pid_tgid: u64,
     way: u8,
 ) -> Option<(&'static mut Session, Name)> {
-    let habits = u32::from(connection.habits);
-    // Goroutines are not seen to leave their calls: what one moves may be of something else by now.
-    let mut inside = true;
-    let key = if habits & habit::RUSTLS != 0 && rustls::moves(connection.id) {
-        let key = Key::of(connection.id, pid_tgid);
-        if SESSIONS.get_ptr(key).is_none() && is_hello(Buffer::of(arguments, way).first()) {
-            begin(key);
-        }
-        let _ = get(key);
-        key
-    } else if let Some(object) = thread_in(habits, arguments, pid_tgid) {
-        Key::new(object, pid_tgid)
-    } else if let Some(object) = goroutine_in(habits, arguments, pid_tgid) {
-        inside = false;
-        Key::new(object, pid_tgid)
-    } else if habits & habit::MEMORY != 0 && way == EGRESS && connection.session == 0 {
-        let object = encrypted(Buffer::of(arguments, way).first(), pid_tgid)?;
-        Key::new(object, pid_tgid)
-    } else {
-        return None;
-    };
+    let (key, inside) = whose(connection, arguments, pid_tgid, way)?;
     let found = SESSIONS.get_ptr_mut(key)?;
     // SAFETY: a map value, valid for the program's run.
     let session = unsafe { &mut *found };
@@ -421,6 +385,37 @@ pub fn bind(
         whole: session.begun,
     };
     Some((session, name))
+}
+
+/// The session whose bytes these may be, and whether that is sure if they look like TLS.
+#[inline(always)]
+fn whose(
+    connection: &Connection,
+    arguments: &Arguments,
+    pid_tgid: u64,
+    way: u8,
+) -> Option<(Key, bool)> {
+    let habits = u32::from(connection.habits);
+    if habits & habit::RUSTLS != 0 && rustls::moves(connection.id) {
+        let key = Key::of(connection.id, pid_tgid);
+        if SESSIONS.get_ptr(key).is_none() && is_hello(Buffer::of(arguments, way).first()) {
+            begin(key);
+        }
+        let _ = get(key);
+        return Some((key, true));
+    }
+    if let Some(object) = thread_in(habits, arguments, pid_tgid) {
+        return Some((Key::new(object, pid_tgid), true));
+    }
+    if let Some(object) = goroutine_in(habits, arguments, pid_tgid) {
+        // It is not seen to leave its calls: what it moves may be of something else by now.
+        return Some((Key::new(object, pid_tgid), false));
+    }
+    if habits & habit::MEMORY != 0 && way == EGRESS && connection.session == 0 {
+        let object = encrypted(Buffer::of(arguments, way).first(), pid_tgid)?;
+        return Some((Key::new(object, pid_tgid), true));
+    }
+    None
 }
 
 /// [`Session::carrier`] of one whose records went over two connections.
@@ -473,67 +468,6 @@ fn encrypted(address: u64, pid_tgid: u64) -> Option<u64> {
 pub fn encrypts(object: u64, address: u64, pid_tgid: u64) {
     if let Some(ciphertext) = ciphertext(address, pid_tgid) {
         let _ = CIPHERTEXTS.insert(ciphertext, object, 0);
-    }
-}
-
-/// The bytes after a record's head (RFC 8446, section 5.1): those of a nonce or a key share or of the
-/// ciphertext itself, and equal to no other record's. A HelloRetryRequest has none: its random is the
-/// same in all of them (section 4.1.3).
-#[inline(always)]
-fn ciphertext(address: u64, pid_tgid: u64) -> Option<Ciphertext> {
-    let mut words = [0u64; 4];
-    // SAFETY: the helper checks the user address and writes only `words`.
-    let failed = unsafe {
-        bpf_probe_read_user(
-            words.as_mut_ptr().cast(),
-            size_of::<[u64; 4]>() as u32,
-            address as *const _,
-        )
-    };
-    if address == 0 || failed != 0 || !is_record(words[0]) || words[1] >> 24 == RETRY {
-        return None;
-    }
-    Some(Ciphertext {
-        words: [words[1], words[2], words[3]],
-        tgid: (pid_tgid >> 32) as u32,
-        pad: 0,
-    })
-}
-
-/// The first five bytes of that random, where bytes 11 to 15 of a record are read as a number.
-const RETRY: u64 = u64::from_le_bytes([0xcf, 0x21, 0xad, 0x74, 0xe5, 0, 0, 0]);
-/// Type of records with application data.
-const APPLICATION_DATA: u64 = 23;
-
-/// Whether these are the first bytes of a TLS record: type 20 to 23, version 3.x.
-#[inline(always)]
-const fn is_record(first: u64) -> bool {
-    let (kind, major, minor) = (first & 0xff, first >> 8 & 0xff, first >> 16 & 0xff);
-    kind >= 20 && kind <= 23 && major == 3 && minor <= 4
-}
-
-/// Whether it begins with a record of a handshake in the clear, with which every connection does.
-#[inline(always)]
-fn is_hello(address: u64) -> bool {
-    first_of(address) & 0xff == 22
-}
-
-/// The first bytes of the record that a buffer begins with; 0 where it begins with none.
-#[inline(always)]
-fn first_of(address: u64) -> u64 {
-    let mut first = 0u32;
-    // SAFETY: as in `ciphertext`.
-    let failed = unsafe {
-        bpf_probe_read_user(
-            core::ptr::addr_of_mut!(first).cast(),
-            4,
-            address as *const _,
-        )
-    };
-    if address != 0 && failed == 0 && is_record(first.into()) {
-        first.into()
-    } else {
-        0
     }
 }
 

@@ -17,8 +17,9 @@ use core::ffi::c_void;
 
 use crate::arch::{self, Arguments, NO_SYSCALL};
 use crate::batch;
-use crate::connection::{self, Call, Connection, Judgement, Name, Net};
+use crate::connection::{self, Call, Connection, Judgement};
 use crate::emit;
+use crate::introduction::{self, Name, Net};
 use crate::iovec::Walker;
 use crate::kernel::{Pointer, Typed, read};
 use crate::maps::{CONNECTIONS, global};
@@ -78,13 +79,7 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
         way,
         length: result as u32,
     };
-    let position = if tcp.0.is_null() {
-        0
-    } else if way == EGRESS {
-        tcp.field(Field::WriteSeq)
-    } else {
-        tcp.field(Field::CopiedSeq)
-    };
+    let position = position(tcp, way);
     // Of ciphertext no buffer is read.
     let lost = state.encrypted != 0 || !tcp.0.is_null() && flags & MSG_TRUNC != 0;
     let mut arguments = arguments(Typed(socket), lost);
@@ -118,6 +113,18 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     }
     state.mover[(way & 1) as usize] = pid_tgid as u32;
     payload::deliver(state, &buffer, call, offset, Walker::Loop, true);
+}
+
+/// How far TCP is; 0 for what is not TCP.
+#[inline(always)]
+fn position(tcp: Typed, way: u8) -> u32 {
+    if tcp.0.is_null() {
+        0
+    } else if way == EGRESS {
+        tcp.field(Field::WriteSeq)
+    } else {
+        tcp.field(Field::CopiedSeq)
+    }
 }
 
 /// The state of a socket: kept with it, made when bytes first move and its process is wanted.
@@ -161,7 +168,7 @@ static BLANK: Connection = Connection::new(0, false, 0);
 fn introduce(name: Name, socket: *const c_void, tcp: *const c_void, call: Call) -> bool {
     let socket = Typed(socket);
     let tcp = (!tcp.is_null()).then_some(Typed(tcp));
-    connection::introduce(name, socket, tcp, Net::typed(socket), call)
+    introduction::introduce(name, socket, tcp, Net::typed(socket), call)
 }
 
 #[inline(always)]

@@ -12,6 +12,7 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::arch;
+use crate::connection::Call;
 use crate::iovec::Walker;
 use crate::maps::SESSIONS;
 use crate::payload::Buffer;
@@ -155,6 +156,7 @@ fn enter(context: &ProbeContext, way: u8, count: usize) -> u32 {
         buffer: register(context, arch::C[1]),
         count_at: register(context, arch::C[count]),
         stack: register(context, arch::STACK),
+        time: 0,
         way: way.into(),
         judged: 0,
     };
@@ -185,7 +187,13 @@ fn leave(
     }
     if let Some(session) = session::get(Key::new(inside.object, pid_tgid)) {
         let buffer = (&Buffer::at(inside.buffer), walker);
-        session::tell(session, inside.way, buffer, count as u32, pid_tgid);
+        let call = Call {
+            time: inside.time,
+            pid_tgid,
+            way: inside.way as u8,
+            length: count as u32,
+        };
+        session::tell(session, buffer, call);
     }
     0
 }

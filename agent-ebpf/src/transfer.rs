@@ -9,8 +9,9 @@ use aya_ebpf::programs::RawTracePointContext;
 use core::ffi::c_void;
 
 use crate::arch::{Arguments, NO_SYSCALL, call};
-use crate::connection::{self, Call, Connection, Judgement, Name, Net};
+use crate::connection::{self, Call, Connection, Judgement};
 use crate::emit;
+use crate::introduction::{self, Name, Net};
 use crate::iovec::Walker;
 use crate::kernel::{Pointer, Untyped, read};
 use crate::maps::{DELIVER, DELIVERY, SOCKETS};
@@ -258,7 +259,7 @@ fn position(socket: Untyped, tcp: bool, way: u8) -> u32 {
 /// exactly and lose patience.
 #[inline(always)]
 fn introduce(name: Name, socket: Untyped, tcp: bool, call: Call) -> bool {
-    connection::introduce(
+    introduction::introduce(
         name,
         socket,
         tcp.then_some(socket),

@@ -200,7 +200,7 @@ impl Cell {
             let second: Vec<_> = done
                 .known
                 .iter()
-                .map(|one| self.second(one, &front, &back))
+                .map(|one| self.second(one, &front, &back, before))
                 .collect();
             done.known.extend(second);
         }
@@ -285,7 +285,8 @@ impl Cell {
         one.version = if self.two { "2" } else { "1.1" };
         one.scheme = "https";
         // Of HTTP/2, streams have numbers. A program may begin to speak before it is probed.
-        one.may_be_apart = !self.two;
+        one.may_be_apart = before && !self.two;
+        one.hellos = !before;
         one.address = Some(ADDRESSES[0].into());
         // HTTP/2 sends the authority by number once it was sent.
         one.host = (!(self.two && before)).then(|| "localhost".into());
@@ -296,10 +297,10 @@ impl Cell {
     }
 
     /// What a proxy makes of an exchange: HTTP/1.1, by a name of its own.
-    fn second(&self, one: &Known, front: &Party, back: &Party) -> Known {
+    fn second(&self, one: &Known, front: &Party, back: &Party, before: bool) -> Known {
         let mut next = passed_on(one, self.behind, front, back);
         next.version = "1.1";
-        next.may_be_apart = true;
+        next.may_be_apart = before;
         next.host = Some("localhost".into());
         next
     }
@@ -372,7 +373,7 @@ fn four(stage: &mut Stage, client: &'static Client, capture: Capture) -> Result<
             let target = format!("{target}/{at}");
             let mut one = Known::new("GET", &target, Some(404), ports[which]).between(&by, &of);
             one.scheme = "https";
-            one.may_be_apart = true;
+            one.hellos = true;
             one.host = Some(hosts[which].into());
             one.address = Some(ADDRESSES[which].into());
             one.window = (begun, now());

@@ -33,12 +33,12 @@ pub struct Tally {
     pub right: usize,
     /// Received, those nobody expected too.
     pub received: usize,
-    /// How they were read ([`READ_BY`]).
-    pub read: BTreeSet<String>,
+    /// The versions of TLS they were said to have come by.
+    pub tls: BTreeSet<String>,
 }
 
-/// The attribute that names the library out of which the plaintext of TLS was taken.
-pub const READ_BY: &str = "spantap.tls.library";
+/// The attribute that says so.
+const TLS: &str = "tls.protocol.version";
 
 impl Score {
     /// Spans expected.
@@ -73,7 +73,7 @@ impl Score {
             tally.expected += other.expected;
             tally.right += other.right;
             tally.received += other.received;
-            tally.read.extend(other.read);
+            tally.tls.extend(other.tls);
         }
         self.problems.extend(other.problems);
     }
@@ -86,7 +86,7 @@ impl Score {
         let version = span.text("network.protocol.version").unwrap_or_default();
         let tally = self.tally(span.kind, span.service(), version);
         tally.received += 1;
-        tally.read.extend(span.text(READ_BY));
+        tally.tls.extend(span.text(TLS));
         tally
     }
 }
@@ -264,6 +264,10 @@ fn faults(known: &Known, span: &Span, party: &Party) -> Vec<String> {
     wrong.exchange(known);
     wrong.addresses(known);
     wrong.name();
+    if known.hellos {
+        wrong.there(TLS);
+        wrong.there("tls.cipher");
+    }
     wrong.list
 }
 
@@ -292,6 +296,13 @@ impl Wrong<'_> {
         let got = self.span.attributes.get(key).cloned();
         let fine = got.as_ref().and_then(serde_json::Value::as_i64) == Some(want);
         self.expect(fine, || format!("{key} is {got:?}, want {want}"));
+    }
+
+    fn there(&mut self, key: &str) {
+        let got = self.span.text(key);
+        self.expect(got.is_some_and(|text| !text.is_empty()), || {
+            format!("no {key}")
+        });
     }
 
     fn absent(&mut self, key: &str) {

@@ -125,6 +125,8 @@ pub struct Known {
     /// Whether the server's span may have no parent: what ties it to the client's is the place in the
     /// stream, and whether the stream's beginning was seen depends on who came first.
     pub may_be_apart: bool,
+    /// Whether the spans must tell of its TLS, as the beginning of its connection was seen.
+    pub hellos: bool,
     /// Who asked; None if that side is not traced.
     pub client: Option<Party>,
     /// Who answered; None if that side is not traced.
@@ -164,6 +166,7 @@ impl Known {
             port,
             client_port: None,
             may_be_apart: false,
+            hellos: false,
             client: None,
             server: None,
             origin: Origin::Root,

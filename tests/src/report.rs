@@ -31,7 +31,7 @@ impl Report {
 }
 
 /// `{"case", "problems", "tallies": [{"side": "client"|"server", "service", "version", "expected",
-/// "right", "received", "read": […]}]}`; see [`crate::expect::Tally`].
+/// "right", "received", "tls": […]}]}`; see [`crate::expect::Tally`].
 fn line(case: &str, score: &Score) -> Value {
     let tallies = score
         .tallies
@@ -44,7 +44,7 @@ fn line(case: &str, score: &Score) -> Value {
             };
             json!({
                 "side": side, "service": service, "version": version, "expected": tally.expected,
-                "right": tally.right, "received": tally.received, "read": tally.read,
+                "right": tally.right, "received": tally.received, "tls": tally.tls,
             })
         });
     let tallies: Vec<Value> = tallies.collect();

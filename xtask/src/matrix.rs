@@ -61,8 +61,8 @@ struct Cells {
     cases: usize,
     /// By program and side, then by HTTP version.
     rows: BTreeMap<(String, String), BTreeMap<String, Cell>>,
-    /// How each row was read.
-    read: BTreeMap<(String, String), BTreeSet<String>>,
+    /// The versions of TLS of each row.
+    tls: BTreeMap<(String, String), BTreeSet<String>>,
     /// Cases with problems, and the first of each.
     wrong: Vec<(String, String)>,
 }
@@ -99,9 +99,9 @@ impl Cells {
     fn add(&mut self, tally: &Value) {
         let number = |name| tally[name].as_u64().unwrap_or_default();
         let row = (text(tally, "service"), text(tally, "side"));
-        let ways = tally["read"].as_array().into_iter().flatten();
+        let ways = tally["tls"].as_array().into_iter().flatten();
         let ways = ways.filter_map(|way| way.as_str().map(str::to_owned));
-        self.read.entry(row.clone()).or_default().extend(ways);
+        self.tls.entry(row.clone()).or_default().extend(ways);
         let (expected, right, received) = (number("expected"), number("right"), number("received"));
         let cell = Cell {
             runs: 0,
@@ -121,10 +121,10 @@ impl Cells {
     }
 
     fn markdown(&self) -> String {
-        let mut rows = Table::head(&["program", "side", "HTTP/1.1", "HTTP/2", "read out of"]);
+        let mut rows = Table::head(&["program", "side", "HTTP/1.1", "HTTP/2", "TLS"]);
         for (row, versions) in &self.rows {
             let cell = |version| versions.get(version).map_or_else(|| "–".into(), Cell::text);
-            let ways: Vec<&str> = self.read[row].iter().map(String::as_str).collect();
+            let ways: Vec<&str> = self.tls[row].iter().map(String::as_str).collect();
             let (program, side) = row;
             let name = PROGRAMS.iter().find(|(service, _)| service == program);
             let name = name.map_or(program.as_str(), |(_, name)| name);
@@ -208,7 +208,7 @@ mod tests {
     fn line(right: u64, received: u64, problems: &str) -> String {
         format!(
             r#"{{"case": "matrix::x", "problems": [{problems}], "tallies": [{{"side": "client", "service": "go",
-                "version": "2", "expected": 200, "right": {right}, "received": {received}, "read": ["go"]}}]}}"#
+                "version": "2", "expected": 200, "right": {right}, "received": {received}, "tls": ["1.3"]}}]}}"#
         )
         .replace('\n', " ")
     }
@@ -223,7 +223,7 @@ mod tests {
         let cells = Cells::read(&lines.join("\n")).expect("a report");
         assert_eq!(cells.wrong, [("matrix::x".into(), "missing".into())]);
         let text = cells.markdown();
-        let row = "| Go net/http | client | –        | 199/200 · 199/203 (3) | go          |";
+        let row = "| Go net/http | client | –        | 199/200 · 199/203 (3) | 1.3 |";
         assert!(text.contains(row), "{text}");
         assert!(text.contains("- `matrix::x`: missing"), "{text}");
     }

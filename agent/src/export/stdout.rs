@@ -16,8 +16,8 @@ pub struct Table {
     color: bool,
     /// Width of each column; None for one that is left out.
     widths: [Option<usize>; COLUMNS.len()],
-    /// Whether cells are cut to their columns.
-    cut: bool,
+    /// Width of the terminal, where cells are cut to their columns.
+    terminal: Option<usize>,
 }
 
 impl Table {
@@ -27,14 +27,21 @@ impl Table {
         Self {
             color,
             widths: width.map_or(widths, |width| fit(widths, width)),
-            cut: width.is_some(),
+            terminal: width,
         }
     }
 
     /// The line that names the columns, without its end.
     pub fn header(&self) -> String {
         let cells = COLUMNS.map(|(name, _)| Cell::plain(name));
-        let names = self.row(&cells, false);
+        let mut names = self.row(&cells, false);
+        // What stands behind the last column may go over the edge, its name need not.
+        if self
+            .terminal
+            .is_some_and(|most| names.chars().count() > most)
+        {
+            names.truncate(names.trim_end_matches(COLUMNS[NOTES].0).trim_end().len());
+        }
         match self.color {
             true => format!("{BOLD}{names}{RESET}"),
             false => names,
@@ -69,7 +76,7 @@ impl Table {
             .get(column)
             .copied()
             .flatten()
-            .filter(|_| self.cut)
+            .filter(|_| self.terminal.is_some())
     }
 
     /// Puts each cell in its column, or two blanks after the one before where that was too long.
@@ -268,6 +275,9 @@ pub fn code(span: &Span) -> Option<i64> {
 }
 
 fn status(span: &Span) -> String {
+    if let Some(code) = text::find(&span.attributes, semconv::RPC_RESPONSE_STATUS_CODE) {
+        return code.into_owned();
+    }
     if let Some(code) = code(span) {
         return code.to_string();
     }
@@ -283,6 +293,7 @@ fn status(span: &Span) -> String {
 
 fn status_tint(span: &Span, status: &str) -> &'static str {
     match (status.bytes().next(), &span.status) {
+        _ if status == "OK" => GREEN,
         (Some(b'4'), _) => YELLOW,
         (_, Status::Error(_)) => RED,
         (Some(b'2'), _) => GREEN,
@@ -355,6 +366,7 @@ fn notes(span: &Span) -> String {
     if code(span).is_some()
         && let Some(kind) = text::find(&span.attributes, semconv::ERROR_TYPE)
         && !kind.bytes().all(|b| b.is_ascii_digit())
+        && kind != status(span)
     {
         notes.push(kind.into_owned());
     }
@@ -427,7 +439,6 @@ TIME (UTC)    PROCESS               SIDE    PEER                   CALL         
         for width in [80, 100, 120, 144, 200] {
             let table = Table::new(false, Some(width));
             for text in [table.header(), table.line(&span)] {
-                let width = width + if text.ends_with("NOTES") { 7 } else { 0 };
                 assert!(text.chars().count() <= width, "{width}: {text}");
             }
         }
@@ -435,7 +446,7 @@ TIME (UTC)    PROCESS               SIDE    PEER                   CALL         
         assert_eq!(
             format!("{}\n{}\n", narrow.header(), narrow.line(&span)),
             "\
-TIME (UTC)    PROCESS       SIDE    PEER       CALL              STATUS  TOTAL    NOTES
+TIME (UTC)    PROCESS       SIDE    PEER       CALL              STATUS  TOTAL
 12:01:07.412  cart[8812]    server  xxxxxxxx…  POST /a/very/lo…  200     41.2ms
 "
         );

@@ -3,7 +3,7 @@
 //!
 //! One table for all shards: a session's plaintext may come through another ring than its socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +22,36 @@ pub struct Encrypted {
     pub handshakes: Handshakes,
     /// Of whom no plaintext was seen.
     pub unread: Unread,
+    /// Why.
+    pub reasons: Reasons,
+}
+
+/// Why the TLS of a process cannot be read, as far as its files tell. Bounded.
+#[derive(Debug, Default)]
+pub struct Reasons(Mutex<HashMap<u32, Arc<str>>>);
+
+/// Processes of whom that is remembered.
+const MAX_REASONS: usize = 4096;
+
+impl Reasons {
+    /// Sets it, or with `None` forgets whoever had this id.
+    pub fn set(&self, process: u32, reason: Option<&Arc<str>>) {
+        let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match reason {
+            Some(reason) if reasons.len() < MAX_REASONS => {
+                reasons.insert(process, Arc::clone(reason));
+            }
+            Some(_) => {}
+            None => {
+                reasons.remove(&process);
+            }
+        }
+    }
+
+    fn get(&self, process: u32) -> Option<Arc<str>> {
+        let reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reasons.get(&process).cloned()
+    }
 }
 
 impl Encrypted {
@@ -34,6 +64,19 @@ impl Encrypted {
         if let Some(handshake) = handshake {
             self.handshakes.insert(connection, handshake, stats);
         }
+    }
+
+    /// A line for each kind of connection that nobody read, with the reason.
+    pub fn report(&self, resources: &Resources) -> Vec<String> {
+        self.unread.lines(|process, time| {
+            let (name, runtime) = resources.who(process, time);
+            let why = match (runtime, self.reasons.get(process)) {
+                (Runtime::Jvm, _) => "JSSE, no safe probe exists; nothing is injected".into(),
+                (_, Some(reason)) => reason.to_string(),
+                (_, None) => "no TLS library was found in it that can be read".into(),
+            };
+            (name, why)
+        })
     }
 
     /// Whether a connection is known to have gone on encrypted: bytes of it that look like anything
@@ -132,20 +175,7 @@ impl Unread {
         }
     }
 
-    /// A line for each kind, those of most connections first. `why` tells why a process is not read
-    /// that had this id at this time, where whoever attaches to TLS libraries knows.
-    pub fn report(
-        &self,
-        resources: &Resources,
-        why: impl Fn(u32, Nanos) -> Option<String>,
-    ) -> Vec<String> {
-        self.lines(|process, time| {
-            let (name, runtime) = resources.who(process, time);
-            let usual = || usual(runtime).to_owned();
-            (name, why(process, time).unwrap_or_else(usual))
-        })
-    }
-
+    /// Those of most connections come first; `who` tells a process's name, and why it is not read.
     fn lines(&self, who: impl Fn(u32, Nanos) -> (String, String)) -> Vec<String> {
         let mut state = self.lock();
         let State { open, gone, merged } = &mut *state;
@@ -214,14 +244,6 @@ impl Note {
             },
             time: seen.time,
         }
-    }
-}
-
-/// Why a program of this runtime is not read, where nobody knows better.
-fn usual(runtime: Runtime) -> &'static str {
-    match runtime {
-        Runtime::Jvm => "JSSE, no safe probe exists; nothing is injected",
-        _ => "its TLS is not read",
     }
 }
 

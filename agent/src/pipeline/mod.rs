@@ -171,10 +171,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         bail!("{why}");
     }
     Ok(Summary {
-        unread: shared
-            .encrypted
-            .unread
-            .report(&shared.resources, |_, _| None),
+        unread: shared.encrypted.report(&shared.resources),
         ..summary(&stats, config.export.exporters.len())
     })
 }

@@ -27,8 +27,9 @@ pub const PROCESSES: CapabilitySet =
 pub const PROBE: CapabilitySet = ATTACH
     .union(PROCESSES)
     .union(CapabilitySet::CHECKPOINT_RESTORE)
-    .union(CapabilitySet::LEASE)
-    .union(CapabilitySet::SYS_ADMIN);
+    .union(CapabilitySet::LEASE);
+/// The same where uprobes are perf events.
+pub const PROBE_EVENTS: CapabilitySet = PROBE.union(CapabilitySet::SYS_ADMIN);
 /// For those that tell the kernel side, too.
 pub const READ: CapabilitySet = PROCESSES.union(CapabilitySet::BPF);
 

@@ -8,18 +8,25 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+mod queue;
+mod reaper;
+mod system;
+
+pub use queue::Queue;
+use reaper::{Reaper, drop_all};
+
+use super::encrypted::Reasons;
 use super::privilege;
 use super::reader::{Arrival, Shared};
 use crate::probe::Probe;
@@ -51,43 +58,8 @@ const SHARE: usize = 2;
 /// The plan that, where its file holds no more of OpenSSL, is for a process alone: many programs
 /// that map the file never encrypt into memory.
 const BIO: &str = "openssl-bio";
-/// How the programs are called that do.
-const MEMORY: [&str; 4] = ["python", "pypy", "uwsgi", "dotnet"];
 /// How long a file is probed that nobody maps any more.
 const LINGER: Duration = Duration::from_secs(60);
-/// Processes that wait to be looked at.
-const MAX_WAITING: usize = 65_536;
-
-/// Processes that came or went.
-#[derive(Debug, Default)]
-pub struct Queue {
-    waiting: Mutex<Vec<Arrival>>,
-    signal: Condvar,
-}
-
-impl Queue {
-    /// Adds one; false where too many wait.
-    pub fn push(&self, arrival: Arrival) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= MAX_WAITING {
-            return false;
-        }
-        waiting.push(arrival);
-        drop(waiting);
-        self.signal.notify_one();
-        true
-    }
-
-    /// Those there are, waited for at most so long.
-    fn take(&self, patience: Duration) -> Vec<Arrival> {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut waiting, _) = self
-            .signal
-            .wait_timeout_while(waiting, patience, |waiting| waiting.is_empty())
-            .unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *waiting)
-    }
-}
 
 /// Starts the prober, and for a moment waits until it has met everyone who is there.
 ///
@@ -100,11 +72,20 @@ pub fn start(probe: &Arc<Mutex<Probe>>, shared: &Arc<Shared>) -> Result<thread::
         }
     }
     let (met, all) = mpsc::channel();
+    let events = {
+        let probe = probe.lock().unwrap_or_else(PoisonError::into_inner);
+        probe.uprobes_are_events()
+    };
+    let rights = if events {
+        privilege::PROBE_EVENTS
+    } else {
+        privilege::PROBE
+    };
     let (probe, shared) = (Arc::clone(probe), Arc::clone(shared));
     let prober = move || {
         let failure = &shared.failure;
         failure.guard("the prober", || {
-            privilege::keep_or_go_on(privilege::PROBE);
+            privilege::keep_or_go_on(rights);
             run(&shared, &probe, Path::new(PROC), &met)
         });
     };
@@ -143,9 +124,12 @@ fn run(
 ) -> Result<()> {
     let held = Arc::new(AtomicUsize::new(0));
     let reaper = Reaper::start(Arc::clone(&held)).context("start the reaper's thread")?;
-    let off = {
+    let (off, links) = {
         let probe = probe.lock().unwrap_or_else(PoisonError::into_inner);
-        probe.no_uprobes().is_some()
+        (
+            probe.no_uprobes().map(Arc::from),
+            !probe.uprobes_are_events(),
+        )
     };
     let mut prober = Prober {
         proc,
@@ -154,14 +138,17 @@ fn run(
         probe,
         reaper: &reaper,
         stats: &shared.stats,
+        reasons: &shared.encrypted.reasons,
         files: HashMap::new(),
         processes: HashMap::from([(NOBODY, Process::new(Instant::now()))]),
         due: BinaryHeap::new(),
         held,
-        room: descriptors() / SHARE,
+        room: system::descriptors() / SHARE,
         leases_asked: Instant::now(),
         said: false,
-        own: own(),
+        own: system::own(),
+        links,
+        prepared: Vec::new(),
     };
     prober.prepare();
     while !shared.stop.load(Ordering::Acquire) {
@@ -188,105 +175,6 @@ fn run(
     Ok(())
 }
 
-/// Raises how many descriptors there may be as far as that goes, and says how many.
-fn descriptors() -> usize {
-    let mut limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    if setrlimit(Resource::Nofile, raised).is_ok() {
-        limit = raised;
-    }
-    let number = limit.current.and_then(|number| usize::try_from(number).ok());
-    number.unwrap_or(MOST_DESCRIPTORS).min(MOST_DESCRIPTORS)
-}
-
-/// More are not used, however many there may be.
-const MOST_DESCRIPTORS: usize = 65_536;
-
-/// The agent's own program.
-fn own() -> Option<Identity> {
-    let file = File::open("/proc/self/exe").ok()?;
-    Mapped::of(file, "").map(|file| file.identity)
-}
-
-/// Lets go of probes: for each the kernel waits until nobody can be inside, some hundredths of a second
-/// (before Linux 6.12 a tenth for each place), during which others must be met.
-struct Reaper {
-    gone: mpsc::Sender<Gone>,
-}
-
-/// Probes to be let go of, and then the lease that they were under.
-struct Gone {
-    probes: Vec<Uprobe>,
-    lease: Option<Lease>,
-}
-
-impl Reaper {
-    /// `held` is the number of those there are.
-    fn start(held: Arc<AtomicUsize>) -> io::Result<Self> {
-        let (sender, gone) = mpsc::channel::<Gone>();
-        thread::Builder::new()
-            .name("reaper".into())
-            .spawn(move || {
-                privilege::none();
-                while let Ok(first) = gone.recv() {
-                    let all = std::iter::once(first).chain(gone.try_iter());
-                    let (probes, leases): (Vec<_>, Vec<_>) =
-                        all.map(|gone| (gone.probes, gone.lease)).unzip();
-                    let probes: Vec<_> = probes.into_iter().flatten().collect();
-                    let number = probes.len();
-                    drop_all(probes);
-                    drop(leases);
-                    held.fetch_sub(number, Ordering::Relaxed);
-                }
-            })?;
-        Ok(Self { gone: sender })
-    }
-
-    fn take(&self, probes: Vec<Uprobe>, lease: Option<Lease>) {
-        if !probes.is_empty() || lease.is_some() {
-            // Where nobody takes them they are let go of here.
-            let _ = self.gone.send(Gone { probes, lease });
-        }
-    }
-}
-
-/// Many at a time: what takes time is to wait.
-fn drop_all(probes: Vec<Uprobe>) {
-    let most = probes.len().div_ceil(AT_ONCE).max(1);
-    let mut probes = probes.into_iter();
-    thread::scope(|scope| {
-        loop {
-            let some: Vec<Uprobe> = probes.by_ref().take(most).collect();
-            if some.is_empty() {
-                break;
-            }
-            scope.spawn(move || drop(some));
-        }
-    });
-}
-
-/// Threads that let go of probes at once.
-const AT_ONCE: usize = 64;
-
-/// Where systems keep the libraries that short-lived programs use.
-const SYSTEM: [&str; 6] = [
-    "/usr/lib/x86_64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu",
-    "/usr/lib64",
-    "/usr/lib",
-    "/lib64",
-    "/lib",
-];
-/// What they are called.
-const LIBRARIES: [&str; 2] = ["libssl.so.", "libgnutls.so."];
-
-/// Programs that have TLS inside and begin to use it soon after their start: that they are read takes
-/// longer than that.
-const PROGRAMS: [&str; 2] = ["/usr/bin/node", "/usr/local/bin/node"];
-
 /// Stands for the system itself among processes.
 const NOBODY: u32 = 0;
 /// Longest sleep, so that the end is seen.
@@ -294,13 +182,14 @@ const NAP: Duration = Duration::from_millis(200);
 
 struct Prober<'a> {
     proc: &'a Path,
-    /// Whether nothing can be probed, which was said.
-    off: bool,
+    /// Why nothing can be probed, which was said.
+    off: Option<Arc<str>>,
     /// Whether files are probed for all who map them.
     everyone: bool,
     probe: &'a Arc<Mutex<Probe>>,
     reaper: &'a Reaper,
     stats: &'a Stats,
+    reasons: &'a Reasons,
     files: HashMap<Identity, Known>,
     processes: HashMap<u32, Process>,
     /// Who is to be looked at when; some are gone since.
@@ -314,11 +203,17 @@ struct Prober<'a> {
     said: bool,
     /// The agent's own program, which is left alone.
     own: Option<Identity>,
+    /// Whether probes are links, of which a process can have some it never needs.
+    links: bool,
+    /// Libraries that each traced process is probed in before it maps them.
+    prepared: Vec<Mapped>,
 }
 
 /// What is in a file.
 struct Known {
     plans: Arc<[Plan]>,
+    /// Why the TLS in it cannot be read.
+    unread: Option<Arc<str>>,
     /// Its probes, where they are everyone's.
     probes: Vec<Uprobe>,
     /// Without which there are none.
@@ -339,31 +234,23 @@ struct Process {
 
 impl Prober<'_> {
     /// Probes the system's libraries before anybody maps them: who lives for milliseconds only could
-    /// not be met in time.
+    /// not be met in time. Where not everyone is traced, they are read and kept open for who is.
     fn prepare(&mut self) {
-        if self.off || !self.everyone {
+        if self.off.is_some() {
             return;
         }
-        let entries = SYSTEM.iter().filter_map(|folder| fs::read_dir(folder).ok());
-        let libraries = entries.flatten().flatten().filter(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            LIBRARIES.iter().any(|prefix| name.starts_with(prefix))
-        });
-        let libraries = libraries.map(|entry| (entry.path(), true));
-        let programs = PROGRAMS.iter().map(|path| (PathBuf::from(path), false));
-        for (path, at_once) in libraries.chain(programs) {
-            let file = File::open(&path).ok();
-            let Some(file) = file.and_then(|f| Mapped::of(f, &path.to_string_lossy())) else {
-                continue;
-            };
+        for (file, at_once) in system::files() {
             // Nobody is its user, and nobody else lets go of it.
-            if at_once {
+            if at_once && self.everyone {
                 self.meet(NOBODY, &file);
-            } else if self.read(&file).is_some()
+            } else if !self.files.contains_key(&file.identity)
+                && self.read(&file).is_some()
                 && let Some(known) = self.files.get_mut(&file.identity)
             {
                 known.users = 1;
+                if at_once && self.links {
+                    self.prepared.push(file);
+                }
             }
         }
     }
@@ -376,13 +263,23 @@ impl Prober<'_> {
     }
 
     fn came(&mut self, process: u32) {
+        let mut coming = Process::new(Instant::now());
+        if let Some(known) = self.processes.get_mut(&process) {
+            // It runs another program now: what was prepared for it goes on.
+            let files = self.prepared.iter().map(|file| file.identity);
+            let kept = files.filter_map(|of| known.files.remove_entry(&of));
+            coming.files = kept.collect();
+        }
         self.gone(process);
-        if self.off {
+        self.reasons.set(process, self.off.as_ref());
+        if self.off.is_some() {
             return;
         }
-        let next = Instant::now();
-        self.processes.insert(process, Process::new(next));
-        self.due.push(Reverse((next, process)));
+        self.due.push(Reverse((coming.next, process)));
+        self.processes.insert(process, coming);
+        let prepared = std::mem::take(&mut self.prepared);
+        prepared.iter().for_each(|file| self.meet(process, file));
+        self.prepared = prepared;
     }
 
     fn gone(&mut self, process: u32) {
@@ -467,7 +364,7 @@ impl Prober<'_> {
         for plan in &*plans {
             self.stats.probe_left_out.add(plan.left_out.len() as u64);
             let alone = plan.library == BIO && plans.len() == 1;
-            if alone && !self.encrypts_into_memory(process) {
+            if alone && !system::encrypts_into_memory(self.proc, process) {
                 continue;
             }
             let everyone = self.everyone && !alone && self.lease(file);
@@ -476,6 +373,10 @@ impl Prober<'_> {
             }
             let scope = NonZeroU32::new(process).filter(|_| !everyone);
             let probes = self.attach(file, plan, scope);
+            if probes.is_empty() {
+                self.reasons
+                    .set(process, Some(&"its probes were refused".into()));
+            }
             self.held.fetch_add(probes.len(), Ordering::Relaxed);
             match self.files.get_mut(&file.identity) {
                 Some(known) if everyone => known.probes.extend(probes),
@@ -484,6 +385,9 @@ impl Prober<'_> {
         }
         if let Some(known) = self.files.get_mut(&file.identity) {
             known.users = known.users.saturating_add(1);
+            if known.unread.is_some() {
+                self.reasons.set(process, known.unread.as_ref());
+            }
         }
         if let Some(known) = self.processes.get_mut(&process) {
             known.files.insert(file.identity, own);
@@ -502,15 +406,6 @@ impl Prober<'_> {
         known.lease.is_some()
     }
 
-    /// Whether a process is one of those that map OpenSSL as a library and use it apart from sockets:
-    /// Python's asyncio does.
-    fn encrypts_into_memory(&self, process: u32) -> bool {
-        let link = self.proc.join(process.to_string()).join("exe");
-        let program = fs::read_link(link).unwrap_or_default();
-        let name = program.file_name().unwrap_or_default().to_string_lossy();
-        MEMORY.iter().any(|prefix| name.starts_with(prefix))
-    }
-
     /// What is in a file that was not seen before.
     fn read(&mut self, file: &Mapped) -> Option<Arc<[Plan]>> {
         if self.files.len() >= MAX_FILES {
@@ -519,18 +414,21 @@ impl Prober<'_> {
         }
         let image = file.file.try_clone().ok().and_then(Image::open);
         let found = image.as_ref().map(tls::plans).unwrap_or_default();
+        let mut unread = None;
         let plans: Arc<[Plan]> = found
             .into_iter()
             .filter_map(|plan| {
                 plan.inspect_err(|reason| {
                     self.stats.probe_unreadable.add(1);
                     say(format_args!("TLS of {} is unread: {reason}", file.name));
+                    unread = Some(reason.to_string().into());
                 })
                 .ok()
             })
             .collect();
         let known = Known {
             plans: Arc::clone(&plans),
+            unread,
             probes: Vec::new(),
             lease: None,
             users: 0,
@@ -557,6 +455,8 @@ impl Prober<'_> {
                 self.stats.probe_attached.add(1);
                 probes
             }
+            // It was gone before it could be probed.
+            Err(error) if is_gone(&error) => Vec::new(),
             Err(error) => {
                 self.stats.probe_refused.add(1);
                 if !std::mem::replace(&mut self.said, true) {
@@ -569,6 +469,17 @@ impl Prober<'_> {
             }
         }
     }
+}
+
+/// Whether an error says that there is no such process.
+fn is_gone(error: &anyhow::Error) -> bool {
+    let number = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<io::Error>()?;
+        error.raw_os_error()
+    };
+    error
+        .chain()
+        .any(|cause| number(cause) == Some(rustix::io::Errno::SRCH.raw_os_error()))
 }
 
 impl Process {
@@ -584,20 +495,5 @@ impl Process {
 impl Known {
     fn is_probed(&self) -> bool {
         !self.probes.is_empty()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_came_is_taken_in_order_and_waited_for_no_longer_than_said() {
-        let queue = Queue::default();
-        assert!(queue.take(Duration::from_millis(1)).is_empty());
-        queue.push(Arrival::Process(1));
-        queue.push(Arrival::Gone(1));
-        let taken = queue.take(Duration::from_secs(60));
-        assert_eq!(taken, [Arrival::Process(1), Arrival::Gone(1)]);
     }
 }

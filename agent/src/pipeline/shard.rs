@@ -223,12 +223,6 @@ impl Shard {
         }
     }
 
-    /// The same of one that may go on: it is introduced anew with its next bytes.
-    fn forget(&mut self, id: ConnectionId, out: &mut Out<'_>) {
-        self.apart.expect(id);
-        self.drop(id, out);
-    }
-
     /// Leaves a connection alone from now on.
     fn leave(&mut self, id: ConnectionId, now: Nanos, out: &mut Out<'_>) {
         self.apart.leave(id, now, out.commands);
@@ -238,9 +232,7 @@ impl Shard {
     fn segment(&mut self, segment: &Segment<'_>, out: &mut Out<'_>) {
         let id = segment.connection;
         let stats = &*self.stats;
-        if segment.lost > 0 {
-            stats.connection_lost_records.add(u64::from(segment.lost));
-        }
+        stats.connection_lost_records.add(u64::from(segment.lost));
         let Some(connection) = self.table.get(id) else {
             if id.is_session() && !self.apart.knows(id) {
                 stats.connection_unbound.add(self.early.keep(segment));
@@ -325,7 +317,8 @@ impl Shard {
             state.weigh(streams, &mut self.held);
             if state.held > 0 {
                 self.stats.connection_evicted.add(1);
-                self.forget(id, out);
+                self.apart.expect(id);
+                self.drop(id, out);
             }
         }
         if self.holders.len() > self.table.len().saturating_mul(2).saturating_add(64) {
@@ -421,7 +414,8 @@ impl Shard {
         // Heads that were begun and never ended.
         self.stats.connection_evicted.add(stale.len() as u64);
         for id in stale.into_iter().chain(idle) {
-            self.forget(id, out);
+            self.apart.expect(id);
+            self.drop(id, out);
         }
     }
 

@@ -205,7 +205,7 @@ impl Kernel {
             programs: Vec::new(),
             error: Some("off: no path works".to_owned()),
             replaced: true,
-            remedy: "root or CAP_SYS_ADMIN; without, TLS stays unread and the rest works",
+            remedy: "root, or before Linux 6.12 CAP_SYS_ADMIN; without, TLS stays unread and the rest works",
         };
         let mut path = |path, feature, detail: &str, replaced, remedy| {
             let tried = super::Probe::load(&capture(path), self);

@@ -149,17 +149,6 @@ fn read_btf(types: &Types) -> Result<Option<Btf>> {
     }
 }
 
-/// Before 5.11 maps count against RLIMIT_MEMLOCK. Where it may not be raised, the map that does not
-/// fit says so itself.
-fn raise_memlock() {
-    let all = libc::rlimit {
-        rlim_cur: libc::RLIM_INFINITY,
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: reads only `all`.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
-}
-
 /// Programs of one capture path.
 fn programs(path: CapturePath, kernel: &Kernel) -> Programs {
     let typed = kernel.btf == Types::Own;
@@ -180,7 +169,7 @@ impl Probe {
     /// Where the kernel lacks or refuses something; the message says what, and how to get it.
     pub fn load(capture: &Capture, kernel: &Kernel) -> Result<Self> {
         let path = kernel.choose(capture.path)?;
-        raise_memlock();
+        object::raise_memlock();
         let shards = shards();
         let settings = object::Settings {
             offsets: &kernel.offsets,

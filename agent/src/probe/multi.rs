@@ -16,9 +16,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{Map, MapData};
-use aya_obj::generated::{
-    bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_info, bpf_prog_type,
-};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_info, bpf_prog_type};
 use aya_obj::{Function, Object};
 
 use super::{INSTRUCTION, Loaded, object};
@@ -41,7 +39,11 @@ impl Programs {
     pub fn load(ebpf: &Ebpf, names: impl Iterator<Item = &'static str>) -> Result<Self> {
         let mut object = object::parsed()?;
         let btf = btf(&mut object)?;
-        let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        let text: HashSet<usize> = object
+            .functions
+            .keys()
+            .map(|(section, _)| *section)
+            .collect();
         let maps = std::mem::take(&mut object.maps);
         let known: Vec<(&str, RawFd, _)> = maps
             .iter()

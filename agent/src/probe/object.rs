@@ -70,6 +70,17 @@ pub fn load(settings: &Settings<'_>, btf: Option<&Btf>) -> Result<Ebpf> {
     loader.load(OBJECT).context("load the kernel side")
 }
 
+/// Before 5.11 maps count against RLIMIT_MEMLOCK. Where it may not be raised, the map that does not
+/// fit says so itself.
+pub fn raise_memlock() {
+    let all = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: reads only `all`.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
+}
+
 /// The object as it is in its file.
 ///
 /// # Errors

@@ -169,7 +169,9 @@ impl Probe {
 
 /// All programs there are on kernels with bpf_loop, or without.
 pub(super) fn names(loops: bool) -> impl Iterator<Item = &'static str> {
-    HOOKS.into_iter().filter_map(move |(hook, ..)| program_of(hook, loops))
+    HOOKS
+        .into_iter()
+        .filter_map(move |(hook, ..)| program_of(hook, loops))
 }
 
 fn program_of(hook: Hook, loops: bool) -> Option<&'static str> {

@@ -25,6 +25,8 @@ pub const HTTP_RESPONSE_BODY_SIZE: &str = "http.response.body.size";
 pub const HTTP_RESPONSE_HEADER: &str = "http.response.header.";
 /// Status code.
 pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
+/// How a call of gRPC went, by name.
+pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
 /// Route of a server span: low in cardinality.
 pub const HTTP_ROUTE: &str = "http.route";
 /// Peer's address on the socket.
