@@ -254,9 +254,9 @@ pub enum Counter {
     UntoldProcesses = 10,
     /// Calls of TLS libraries whose plaintext was not copied, as every place to do so was in use.
     Crowded = 11,
-    /// TLS sessions whose bytes came over a second socket: they stay with the first.
+    /// TLS sessions whose records went over a second socket.
     SecondSocket = 12,
-    /// What was found in a TLS library's memory is not what it was taken for.
+    /// What was found in a TLS library's memory is not what it was taken for; calls inside of calls.
     Misshapen = 13,
 }
 /// Number of [`Counter`]s.

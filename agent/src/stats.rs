@@ -90,9 +90,10 @@ counters! {
     kernel_untold_processes = "kernel.untold_processes",
     /// Calls of TLS libraries that were not copied, as every place to do so was in use.
     kernel_crowded [lost] = "kernel.crowded",
-    /// Calls of a TLS session that moved bytes over a second socket, which is not believed.
-    kernel_second_socket = "kernel.second_socket",
-    /// Times that something in a TLS library's memory was not what it was taken for.
+    /// TLS sessions whose records went over a second socket: their plaintext is told no more.
+    kernel_second_socket [lost] = "kernel.second_socket",
+    /// Plaintext that is not told: a TLS library's memory was not what it was taken for, or a call was
+    /// made inside of another.
     kernel_misshapen [lost] = "kernel.misshapen",
     /// Facts dropped because the weaver did not keep up.
     pipeline_facts_dropped [lost] = "pipeline.facts_dropped",
