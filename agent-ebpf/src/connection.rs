@@ -65,11 +65,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection nobody saw yet.
-    #[inline(always)]
-    pub const fn new(id: u64, tcp: bool, inode: u32) -> Self {
+    /// One that nobody saw yet, without a name: what all begin as.
+    pub const fn blank() -> Self {
         Self {
-            id,
+            id: 0,
             judged: u64::MAX,
             next: [0; 2],
             sequence: [0; 2],
@@ -79,10 +78,10 @@ impl Connection {
             part: [0; 2],
             lost: 0,
             obeyed: wish::MUTE,
-            inode,
+            inode: 0,
             way: 2,
             opened: 0,
-            tcp: tcp as u8,
+            tcp: 0,
             judgement: Judgement::Unselected,
             mover: [0; 2],
             batched: 0,
@@ -147,6 +146,9 @@ impl Connection {
         }
     }
 }
+
+/// To be copied from, not on the stack, of which a deep program has too little.
+pub static BLANK: Connection = Connection::blank();
 
 /// What is to be done with the bytes that a process moves over a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]

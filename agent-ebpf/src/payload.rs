@@ -27,7 +27,9 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    const fn none(missing: u8) -> Self {
+    /// None, and why: one of `abi::hole`.
+    #[inline(always)]
+    pub const fn none(missing: u8) -> Self {
         Self {
             address: 0,
             iovecs: 0,

@@ -161,7 +161,7 @@ fn make(key: Key, begun: u32, flags: u64) -> Option<&'static mut Session> {
 }
 
 static BLANK: Session = Session {
-    plain: Connection::new(0, false, 0),
+    plain: Connection::blank(),
     carrier: 0,
     begun: 0,
     pad: 0,
@@ -328,15 +328,15 @@ pub fn note(pid_tgid: u64, habit: u32) {
     }
 }
 
-/// Binds the session whose bytes move over a connection now, where that is certain; it, and the name it
-/// is to be introduced by, where user space does not know it.
+/// Binds the session whose bytes move over a connection now, where that is certain; it, where user space
+/// does not know it and is to be told.
 #[inline(always)]
 pub fn bind(
     connection: &mut Connection,
     arguments: &Arguments,
     pid_tgid: u64,
     way: u8,
-) -> Option<(&'static mut Session, Name)> {
+) -> Option<&'static mut Session> {
     let (key, inside) = whose(connection, arguments, pid_tgid, way)?;
     let found = SESSIONS.get_ptr_mut(key)?;
     // SAFETY: a map value, valid for the program's run.
@@ -379,12 +379,19 @@ pub fn bind(
         session.begun = 0;
     }
     session.plain.opened = 1;
-    let name = Name {
-        id: session.plain.id,
-        carrier: connection.id,
-        whole: session.begun,
-    };
-    Some((session, name))
+    Some(session)
+}
+
+impl Session {
+    /// What it is introduced by.
+    #[inline(always)]
+    pub const fn name(&self) -> Name {
+        Name {
+            id: self.plain.id,
+            carrier: self.carrier,
+            whole: self.begun,
+        }
+    }
 }
 
 /// The session whose bytes these may be, and whether that is sure if they look like TLS.

@@ -86,8 +86,8 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     batch::pick(state, &mut arguments, &call);
     let buffer = Buffer::of(&arguments, way);
     if state.habits != 0
-        && let Some((session, name)) = session::bind(state, &arguments, pid_tgid, way)
-        && !introduce(name, socket, tcp.0, call)
+        && let Some(session) = session::bind(state, &arguments, pid_tgid, way)
+        && !introduce(session.name(), socket, tcp.0, call)
     {
         session::untold(session);
     }
@@ -143,7 +143,7 @@ fn state_of(socket: *mut c_void, tgid: u32, result: i32) -> Option<&'static mut 
             return None;
         }
         let tcp = connection::kind_of(Typed(socket))?;
-        let blank = core::ptr::addr_of!(BLANK).cast_mut().cast();
+        let blank = core::ptr::addr_of!(connection::BLANK).cast_mut().cast();
         let flags = BPF_SK_STORAGE_GET_F_CREATE.into();
         let Some(made) = bpf_sk_storage_get(map, socket, blank, flags)
             .cast::<Connection>()
@@ -158,9 +158,6 @@ fn state_of(socket: *mut c_void, tgid: u32, result: i32) -> Option<&'static mut 
         Some(made)
     }
 }
-
-/// Not on the stack, of which a deep program has too little.
-static BLANK: Connection = Connection::new(0, false, 0);
 
 /// Not inlined: it happens once per connection and its record is large. `tcp` is null for what is
 /// not TCP; no Option crosses the call, as the verifier wants every argument register written.

@@ -1,7 +1,7 @@
 //! One transfer of a call on the fall-back path: the socket behind its descriptor, what is kept of
 //! it, where in the stream its bytes are, and who delivers them.
 
-use agent_ebpf::abi::{Counter, EGRESS, Field, INGRESS};
+use agent_ebpf::abi::{Counter, EGRESS, Field, INGRESS, hole};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns,
 };
@@ -9,7 +9,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use core::ffi::c_void;
 
 use crate::arch::{Arguments, NO_SYSCALL, call};
-use crate::connection::{self, Call, Connection, Judgement};
+use crate::connection::{self, BLANK, Call, Connection, Judgement};
 use crate::emit;
 use crate::introduction::{self, Name, Net};
 use crate::iovec::Walker;
@@ -74,9 +74,10 @@ fn end_of(arguments: &Arguments) -> (u8, Option<(Untyped, u32)>) {
 /// One transfer, or one message of several.
 #[inline(always)]
 pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
-    let mut arguments = transfers.arguments;
+    // Read from the map wherever it is asked for: it takes no room on the stack.
+    let arguments = &transfers.arguments;
     let pid_tgid = transfers.pid_tgid;
-    let (way, found) = end_of(&arguments);
+    let (way, found) = end_of(arguments);
     let Some((socket, inode)) = found else { return };
     let Some(tcp) = connection::kind_of(socket) else {
         return;
@@ -97,19 +98,15 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         }
         return;
     }
-    if tcp && transfers.discards {
-        arguments.number = NO_SYSCALL;
-    }
     let call = Call {
         time,
         pid_tgid,
         way,
         length: result as u32,
     };
-    // As they were asked, from the map: what of them only this reads takes no room on the stack.
     if state.habits != 0
-        && let Some((session, name)) = session::bind(state, &transfers.arguments, pid_tgid, way)
-        && !introduce(name, socket, tcp, call)
+        && let Some(session) = session::bind(state, arguments, pid_tgid, way)
+        && !introduce(session.name(), socket, tcp, call)
     {
         session::untold(session);
     }
@@ -131,11 +128,22 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         opposite(state, socket, call);
     }
     state.mover[(way & 1) as usize] = pid_tgid as u32;
-    let delivery = Delivery::new(arguments, call, offset, socket);
+    let discarded = tcp && transfers.discards;
     match rest {
-        Rest::Here => delivery.go(state, Walker::Loop),
+        Rest::Here => {
+            let buffer = if discarded {
+                Buffer::none(hole::NO_BUFFER)
+            } else {
+                Buffer::of(arguments, way)
+            };
+            payload::deliver(state, &buffer, call, offset, Walker::Loop, false);
+        }
         Rest::Called(context) => {
-            hand_on(context, delivery);
+            let mut arguments = *arguments;
+            if discarded {
+                arguments.number = NO_SYSCALL;
+            }
+            hand_on(context, Delivery::new(arguments, call, offset, socket));
             // It came back: nobody delivers.
             state.lost = state.lost.wrapping_add(1);
         }
@@ -311,7 +319,7 @@ fn state_of(
     if let Some(found) = SOCKETS.get_ptr_mut(key) {
         // SAFETY: a map value, valid for the program's run.
         let found = unsafe { &mut *found };
-        if found.inode == inode {
+        if found.inode == inode && found.id != 0 {
             return Some(found);
         }
     }
@@ -320,13 +328,16 @@ fn state_of(
     }
     // SAFETY: no arguments. Time and CPU name the connection: a CPU makes one a nanosecond at most.
     let id = (time << 8) | u64::from(unsafe { bpf_get_smp_processor_id() } & 0xff);
-    if SOCKETS
-        .insert(key, Connection::new(id, tcp, inode), 0)
-        .is_err()
-    {
+    let blank = &BLANK;
+    let _ = SOCKETS.insert(key, blank, 0);
+    let Some(made) = SOCKETS.get_ptr_mut(key) else {
         emit::count(Counter::NoState, 1);
         return None;
-    }
-    // SAFETY: as above.
-    SOCKETS.get_ptr_mut(key).map(|made| unsafe { &mut *made })
+    };
+    // SAFETY: as above; who meets it without its name makes it anew.
+    let made = unsafe { &mut *made };
+    made.tcp = tcp.into();
+    made.inode = inode;
+    made.id = id;
+    Some(made)
 }
