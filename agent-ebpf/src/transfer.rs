@@ -128,13 +128,26 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         opposite(state, socket, call);
     }
     state.mover[(way & 1) as usize] = pid_tgid as u32;
+    pass_on(state, transfers, (socket, tcp), (call, offset), rest);
+}
+
+/// Has the bytes of a transfer delivered.
+#[inline(always)]
+fn pass_on(
+    state: &mut Connection,
+    transfers: &Transfers,
+    (socket, tcp): (Untyped, bool),
+    (call, offset): (Call, u64),
+    rest: Rest,
+) {
+    let arguments = &transfers.arguments;
     let discarded = tcp && transfers.discards;
     match rest {
         Rest::Here => {
             let buffer = if discarded {
                 Buffer::none(hole::NO_BUFFER)
             } else {
-                Buffer::of(arguments, way)
+                Buffer::of(arguments, call.way)
             };
             payload::deliver(state, &buffer, call, offset, Walker::Loop, false);
         }
