@@ -68,7 +68,7 @@ impl Apart {
                 return false;
             }
             Some(&mut Stranger::Awaited(times, asked)) => {
-                if now.saturating_sub(asked) < AGAIN {
+                if times > 0 && now.saturating_sub(asked) < AGAIN {
                     return true;
                 }
                 times
