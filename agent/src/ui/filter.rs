@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::config::Error;
 use crate::config::cli::{Side, WatchArgs};
 use crate::export::stdout::{code, method, path};
+use crate::export::text::find;
+use crate::span::semconv::RPC_RESPONSE_STATUS_CODE;
 use crate::span::{Span, SpanKind, Status};
 use crate::target::glob::Glob;
 
@@ -24,6 +26,8 @@ pub struct Filter {
 enum Wanted {
     /// Codes from one to another.
     Codes(i64, i64),
+    /// A status of gRPC, by name.
+    Name(String),
     /// Any error, with or without a code.
     Error,
 }
@@ -34,7 +38,7 @@ impl Filter {
         let statuses = args.status.iter().map(|text| {
             let wanted = wanted(text.trim());
             wanted.ok_or_else(|| {
-                let forms = "404, 5xx, 400-499 or error";
+                let forms = "404, 5xx, 400-499, NOT_FOUND or error";
                 Error(format!("--status: expected {forms}, got `{text}`"))
             })
         });
@@ -57,6 +61,10 @@ impl Filter {
             && self.side.is_none_or(|side| side == span.kind)
             && any(&self.statuses, |wanted| match wanted {
                 Wanted::Error => matches!(span.status, Status::Error(_)),
+                Wanted::Name(name) => {
+                    let status = find(&span.attributes, RPC_RESPONSE_STATUS_CODE);
+                    status.is_some_and(|status| status == name.as_str())
+                }
                 Wanted::Codes(from, to) => code(span).is_some_and(|c| (*from..=*to).contains(&c)),
             })
             && any(&self.methods, |wanted| {
@@ -88,6 +96,10 @@ fn wanted(text: &str) -> Option<Wanted> {
     if let Some(class) = class {
         let from = code(&format!("{class}00"))?;
         return Some(Wanted::Codes(from, from + 99));
+    }
+    let name = |b: u8| b.is_ascii_uppercase() || b == b'_';
+    if !text.is_empty() && text.bytes().all(name) {
+        return Some(Wanted::Name(text.to_owned()));
     }
     code(text).map(|code| Wanted::Codes(code, code))
 }

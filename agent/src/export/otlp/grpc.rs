@@ -101,7 +101,7 @@ fn judge(status: &Status) -> Answer {
         .get_details_retry_info()
         .and_then(|info| info.retry_delay);
     let why = match status.source() {
-        Some(error) => causes(error),
+        Some(error) => hinted(causes(error)),
         None => format!("gRPC {:?}: {}", status.code(), status.message()),
     };
     let again = match status.code() {
@@ -118,6 +118,14 @@ fn judge(status: &Status) -> Answer {
     match again {
         true => Answer::Later { after, why },
         false => Answer::Refused(why),
+    }
+}
+
+/// What a receiver without gRPC answers is no frame.
+fn hinted(why: String) -> String {
+    match why.contains("invalid size") {
+        true => format!("{why} (an HTTP port? then: --otlp-protocol http/protobuf)"),
+        false => why,
     }
 }
 

@@ -98,7 +98,8 @@ fn unanswered(error: reqwest::Error) -> Answer {
 
 /// A gRPC receiver speaks HTTP/2 and nothing else, which comes out as a riddle.
 fn hinted(why: String) -> String {
-    match why.contains("invalid HTTP version") {
+    let riddles = ["invalid HTTP version", "received unexpected message"];
+    match riddles.iter().any(|riddle| why.contains(riddle)) {
         true => format!("{why} (a gRPC port? then: --otlp-protocol grpc)"),
         false => why,
     }
