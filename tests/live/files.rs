@@ -78,9 +78,9 @@ fn written_over(stage: &mut Stage) -> Result<()> {
     let mut server = serve(stage, port)?;
     std::thread::sleep(MEETING);
     let known = [ask(stage, port, &server)?];
-    server.stop();
     let changed = breakpoints(stage, &file)?;
     stage.check(changed > 0, || "nothing was probed".into());
+    server.stop();
     let begun = Instant::now();
     fs::copy(install::go()?, &file)?;
     let took = begun.elapsed();

@@ -117,6 +117,8 @@ pub fn run(mut start: Start) -> Result<Summary> {
         return idle(start);
     }
     let capture = &start.config.capture;
+    // Maps, programs and probes are descriptors all.
+    prober::descriptors();
     let kernel = apart(|| Kernel::look(capture.btf.as_deref()))?;
     able(&kernel)?;
     privilege::no_new().context("give up new privileges")?;

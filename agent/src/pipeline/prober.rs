@@ -3,8 +3,9 @@
 //! and takes the probes away when nobody is left that maps it.
 //!
 //! Where every process is traced a file is probed for all, so that the next one that maps it is seen
-//! from its first byte: under a lease, as nobody may write to a file while there are breakpoints for
-//! what was in it. Where some are not traced, each traced process gets its own: the others pay nothing.
+//! from its first byte. Where some are not traced, each traced process gets its own: the others pay
+//! nothing. Either way under a lease: nobody may write to a file while there are breakpoints for what was
+//! in it, and where none can be had it is not probed.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -23,7 +24,8 @@ mod reaper;
 mod system;
 
 pub use queue::Queue;
-use reaper::{Reaper, drop_all};
+use reaper::{Reaper, Set, drop_all};
+pub use system::descriptors;
 
 use super::encrypted::Reasons;
 use super::privilege;
@@ -57,7 +59,7 @@ const SHARE: usize = 2;
 /// The plan that, where its file holds no more of OpenSSL, is for a process alone: many programs
 /// that map the file never encrypt into memory.
 const BIO: &str = "openssl-bio";
-/// How long a file is probed that nobody maps any more.
+/// How long it is remembered what is in a file that nobody maps any more.
 const LINGER: Duration = Duration::from_secs(60);
 
 /// Starts the prober, and for a moment waits until it has met everyone who is there.
@@ -142,7 +144,7 @@ fn run(
         processes: HashMap::from([(NOBODY, Process::new(Instant::now()))]),
         due: BinaryHeap::new(),
         held,
-        room: system::descriptors() / SHARE,
+        room: descriptors() / SHARE,
         leases_asked: Instant::now(),
         said: false,
         own: system::own(),
@@ -162,20 +164,18 @@ fn run(
         let _ = met.send(());
     }
     let Prober {
-        mut files,
-        processes,
-        ..
+        files, processes, ..
     } = prober;
-    let probes = files.values_mut().flat_map(|file| file.probes.drain(..));
+    let everyone = files.into_values().flat_map(|file| file.everyone);
     let own = processes.into_values().flat_map(|p| p.files.into_values());
-    drop_all(probes.chain(own.flatten()).collect());
-    // Only now their leases go.
-    drop(files);
+    drop_all(everyone.chain(own.flatten()).collect());
     Ok(())
 }
 
 /// Stands for the system itself among processes.
 const NOBODY: u32 = 0;
+/// How long after a writer was let pass it is looked what a process maps now.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Longest sleep, so that the end is seen.
 const NAP: Duration = Duration::from_millis(200);
 
@@ -214,9 +214,9 @@ struct Known {
     /// Why the TLS in it cannot be read.
     unread: Option<Arc<str>>,
     /// Its probes, where they are everyone's.
-    probes: Vec<Uprobe>,
-    /// Without which there are none.
-    lease: Option<Lease>,
+    everyone: Vec<Set>,
+    /// Under which it is probed.
+    lease: Option<Arc<Lease>>,
     /// Processes that map it.
     users: usize,
     /// When the last one went.
@@ -228,7 +228,7 @@ struct Process {
     looks: usize,
     next: Instant,
     /// The files it maps, with the probes that are its own.
-    files: HashMap<Identity, Vec<Uprobe>>,
+    files: HashMap<Identity, Vec<Set>>,
 }
 
 impl Prober<'_> {
@@ -285,11 +285,16 @@ impl Prober<'_> {
         let Some(gone) = self.processes.remove(&process) else {
             return;
         };
-        for (identity, probes) in gone.files {
-            self.reaper.take(probes, None);
-            if let Some(file) = self.files.get_mut(&identity) {
-                file.users = file.users.saturating_sub(1);
+        for (identity, sets) in gone.files {
+            self.reaper.take(sets);
+            let Some(file) = self.files.get_mut(&identity) else {
+                continue;
+            };
+            file.users = file.users.saturating_sub(1);
+            if file.users == 0 {
                 file.left = Instant::now();
+                file.lease = None;
+                self.reaper.take(std::mem::take(&mut file.everyone));
             }
         }
     }
@@ -320,25 +325,28 @@ impl Prober<'_> {
             self.leases_asked = now;
             self.make_way();
         }
-        let reaper = self.reaper;
-        self.files.retain(|_, file| {
-            let keep = file.users > 0 || now.saturating_duration_since(file.left) < LINGER;
-            if !keep {
-                reaper.take(std::mem::take(&mut file.probes), file.lease.take());
-            }
-            keep
-        });
+        self.files
+            .retain(|_, file| file.users > 0 || now.saturating_duration_since(file.left) < LINGER);
     }
 
     /// Takes its probes out of each file that somebody is about to write to, who waits for that.
     fn make_way(&mut self) {
-        let in_the_way = |file: &Known| file.lease.as_ref().is_some_and(Lease::is_in_the_way);
-        let files = self.files.extract_if(|_, file| in_the_way(file));
-        for mut file in files.map(|(_, file)| file) {
-            let number = file.probes.len();
-            drop_all(std::mem::take(&mut file.probes));
+        let in_the_way = |file: &Known| file.lease.as_ref().is_some_and(|l| l.is_in_the_way());
+        let files: Vec<_> = self.files.extract_if(|_, file| in_the_way(file)).collect();
+        for (identity, file) in files {
+            let mut sets = file.everyone;
+            for (process, known) in &mut self.processes {
+                if let Some(own) = known.files.remove(&identity) {
+                    sets.extend(own);
+                    // What it maps is to be looked at again, whether or not it became another.
+                    known.next = Instant::now() + AGAIN;
+                    self.due.push(Reverse((known.next, *process)));
+                }
+            }
+            let number: usize = sets.iter().map(Set::len).sum();
+            drop(file.lease);
+            drop_all(sets);
             self.held.fetch_sub(number, Ordering::Relaxed);
-            // And with it the lease.
         }
     }
 
@@ -366,10 +374,15 @@ impl Prober<'_> {
             if alone && !system::encrypts_into_memory(self.proc, process) {
                 continue;
             }
-            let everyone = self.everyone && !alone && self.lease(file);
+            let everyone = self.everyone && !alone;
             if everyone && probed {
                 continue;
             }
+            let Some(lease) = self.lease(file) else {
+                // Perhaps somebody writes to it now; it is tried again at the next look.
+                let reason = "its file may be written to at any time: it has no lease (fcntl(2))";
+                return self.reasons.set(process, Some(&reason.into()));
+            };
             let scope = NonZeroU32::new(process).filter(|_| !everyone);
             let probes = self.attach(file, plan, scope);
             if probes.is_empty() {
@@ -377,9 +390,10 @@ impl Prober<'_> {
                     .set(process, Some(&"its probes were refused".into()));
             }
             self.held.fetch_add(probes.len(), Ordering::Relaxed);
+            let set = Set::new(probes, lease);
             match self.files.get_mut(&file.identity) {
-                Some(known) if everyone => known.probes.extend(probes),
-                _ => own.extend(probes),
+                Some(known) if everyone => known.everyone.push(set),
+                _ => own.push(set),
             }
         }
         if let Some(known) = self.files.get_mut(&file.identity) {
@@ -393,16 +407,14 @@ impl Prober<'_> {
         }
     }
 
-    /// Whether there is a lease on a file, or can be.
-    fn lease(&mut self, file: &Mapped) -> bool {
-        let Some(known) = self.files.get_mut(&file.identity) else {
-            return false;
-        };
+    /// The lease on a file; taken if need be.
+    fn lease(&mut self, file: &Mapped) -> Option<Arc<Lease>> {
+        let known = self.files.get_mut(&file.identity)?;
         if known.lease.is_none() {
             let file = file.file.try_clone();
-            known.lease = file.and_then(Lease::take).ok();
+            known.lease = file.and_then(Lease::take).ok().map(Arc::new);
         }
-        known.lease.is_some()
+        known.lease.clone()
     }
 
     /// What is in a file that was not seen before.
@@ -428,7 +440,7 @@ impl Prober<'_> {
         let known = Known {
             plans: Arc::clone(&plans),
             unread,
-            probes: Vec::new(),
+            everyone: Vec::new(),
             lease: None,
             users: 0,
             left: Instant::now(),
@@ -455,7 +467,7 @@ impl Prober<'_> {
                 probes
             }
             // It was gone before it could be probed.
-            Err(error) if is_gone(&error) => Vec::new(),
+            Err(error) if uprobe::is_gone(&error) => Vec::new(),
             Err(error) => {
                 self.stats.probe_refused.add(1);
                 if !std::mem::replace(&mut self.said, true) {
@@ -470,17 +482,6 @@ impl Prober<'_> {
     }
 }
 
-/// Whether an error says that there is no such process.
-fn is_gone(error: &anyhow::Error) -> bool {
-    let number = |cause: &(dyn std::error::Error + 'static)| {
-        let error = cause.downcast_ref::<io::Error>()?;
-        error.raw_os_error()
-    };
-    error
-        .chain()
-        .any(|cause| number(cause) == Some(rustix::io::Errno::SRCH.raw_os_error()))
-}
-
 impl Process {
     fn new(next: Instant) -> Self {
         Self {
@@ -493,6 +494,6 @@ impl Process {
 
 impl Known {
     fn is_probed(&self) -> bool {
-        !self.probes.is_empty()
+        !self.everyone.is_empty()
     }
 }

@@ -90,7 +90,7 @@ pub fn parsed() -> Result<Object> {
 }
 
 /// TLS sessions that are followed at once.
-const MAX_SESSIONS: usize = 16_384;
+const MAX_SESSIONS: usize = 32_768;
 /// See `PLACES` of agent-ebpf/src/session.rs.
 const PLACES: u32 = 4;
 /// Smallest ring.

@@ -178,3 +178,14 @@ fn program_of(hook: Hook, loops: bool) -> Option<&'static str> {
     let (_, name, old) = HOOKS.into_iter().find(|&(of, ..)| of == hook)?;
     if loops { Some(name) } else { old }
 }
+
+/// Whether attaching failed as there is no such process any more.
+pub fn is_gone(error: &anyhow::Error) -> bool {
+    let number = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<std::io::Error>()?;
+        error.raw_os_error()
+    };
+    error
+        .chain()
+        .any(|cause| number(cause) == Some(rustix::io::Errno::SRCH.raw_os_error()))
+}

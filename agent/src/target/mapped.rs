@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::tls;
 
 /// Most bytes that are read of a process's list of mappings, and most files of one process.
-const MAPS: u64 = 4 * 1024 * 1024;
+const MAPS: u64 = 32 * 1024 * 1024;
 const FILES: usize = 32;
 
 /// Names what is in a file: another content has another name.
@@ -44,8 +44,11 @@ pub struct Mapped {
 pub fn files(proc: &Path, pid: u32) -> io::Result<Vec<Mapped>> {
     let process = proc.join(pid.to_string());
     let executable = fs::read_link(process.join("exe"))?;
+    let name = executable.to_string_lossy();
+    let own = File::open(process.join("exe")).ok();
+    let own = own.and_then(|file| Mapped::of(file, &name));
     let maps = BufReader::new(File::open(process.join("maps"))?.take(MAPS));
-    let mut found: Vec<Mapped> = Vec::new();
+    let mut found: Vec<Mapped> = own.into_iter().collect();
     let mut last = String::new();
     for line in maps.split(b'\n') {
         let line = line?;
@@ -53,16 +56,11 @@ pub fn files(proc: &Path, pid: u32) -> io::Result<Vec<Mapped>> {
         let Some((range, name)) = executed(&line) else {
             continue;
         };
-        let own = Path::new(name) == executable;
-        if name == last || !(own || tls::may_hold_tls(name)) {
+        if name == last || !tls::may_hold_tls(name) {
             continue;
         }
         name.clone_into(&mut last);
-        let link = if own {
-            process.join("exe")
-        } else {
-            process.join("map_files").join(range)
-        };
+        let link = process.join("map_files").join(range);
         // Links to mappings are for those who may checkpoint processes.
         let inside = name.strip_suffix(" (deleted)").unwrap_or(name);
         let file = File::open(link).or_else(|_| super::files::open(&process.join("root"), inside));

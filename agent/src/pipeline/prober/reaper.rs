@@ -10,50 +10,59 @@ use crate::pipeline::privilege;
 use crate::probe::lease::Lease;
 use crate::probe::uprobe::Uprobe;
 
+/// Probes in a file, and the lease that they are under, which outlives them.
+pub(super) struct Set {
+    probes: Vec<Uprobe>,
+    lease: Arc<Lease>,
+}
+
+impl Set {
+    pub(super) fn new(probes: Vec<Uprobe>, lease: Arc<Lease>) -> Self {
+        Self { probes, lease }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.probes.len()
+    }
+}
+
 /// Lets go of probes: for each the kernel waits until nobody can be inside, some hundredths of a second
 /// (before Linux 6.12 a tenth for each place), during which others must be met.
 pub(super) struct Reaper {
-    gone: mpsc::Sender<Gone>,
-}
-
-/// Probes to be let go of, and then the lease that they were under.
-struct Gone {
-    probes: Vec<Uprobe>,
-    lease: Option<Lease>,
+    gone: mpsc::Sender<Vec<Set>>,
 }
 
 impl Reaper {
     /// `held` is the number of those there are.
     pub(super) fn start(held: Arc<AtomicUsize>) -> io::Result<Self> {
-        let (sender, gone) = mpsc::channel::<Gone>();
+        let (sender, gone) = mpsc::channel::<Vec<Set>>();
         thread::Builder::new()
             .name("reaper".into())
             .spawn(move || {
                 privilege::none();
-                while let Ok(first) = gone.recv() {
-                    let all = std::iter::once(first).chain(gone.try_iter());
-                    let (probes, leases): (Vec<_>, Vec<_>) =
-                        all.map(|gone| (gone.probes, gone.lease)).unzip();
-                    let probes: Vec<_> = probes.into_iter().flatten().collect();
-                    let number = probes.len();
-                    drop_all(probes);
-                    drop(leases);
+                while let Ok(mut sets) = gone.recv() {
+                    sets.extend(gone.try_iter().flatten());
+                    let number: usize = sets.iter().map(Set::len).sum();
+                    drop_all(sets);
                     held.fetch_sub(number, Ordering::Relaxed);
                 }
             })?;
         Ok(Self { gone: sender })
     }
 
-    pub(super) fn take(&self, probes: Vec<Uprobe>, lease: Option<Lease>) {
-        if !probes.is_empty() || lease.is_some() {
+    pub(super) fn take(&self, sets: Vec<Set>) {
+        if !sets.is_empty() {
             // Where nobody takes them they are let go of here.
-            let _ = self.gone.send(Gone { probes, lease });
+            let _ = self.gone.send(sets);
         }
     }
 }
 
-/// Many at a time: what takes time is to wait.
-pub(super) fn drop_all(probes: Vec<Uprobe>) {
+/// Many at a time: what takes time is to wait. Then the leases.
+pub(super) fn drop_all(sets: Vec<Set>) {
+    let (probes, leases): (Vec<_>, Vec<_>) =
+        sets.into_iter().map(|set| (set.probes, set.lease)).unzip();
+    let probes: Vec<Uprobe> = probes.into_iter().flatten().collect();
     let most = probes.len().div_ceil(AT_ONCE).max(1);
     let mut probes = probes.into_iter();
     thread::scope(|scope| {
@@ -65,6 +74,7 @@ pub(super) fn drop_all(probes: Vec<Uprobe>) {
             scope.spawn(move || drop(some));
         }
     });
+    drop(leases);
 }
 
 /// Threads that let go of probes at once.

@@ -41,7 +41,7 @@ const LIBRARIES: [&str; 2] = ["libssl.so.", "libgnutls.so."];
 const PROGRAMS: [&str; 2] = ["/usr/bin/node", "/usr/local/bin/node"];
 
 /// Raises how many descriptors there may be as far as that goes, and says how many.
-pub(super) fn descriptors() -> usize {
+pub fn descriptors() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
