@@ -143,7 +143,7 @@ impl Cells {
         };
         let mut text = format!("{HEAD}\n{}", table.markdown());
         if self.wrong.is_empty() {
-            text += "\nEvery span of every case was right, and its parent too.\n";
+            text += "\nEvery span of every case was right, and its parent too; what is older than the agent may have none.\n";
         } else {
             text += "\nNot right, with the first of what is wrong:\n\n";
         }
