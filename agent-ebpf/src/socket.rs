@@ -182,9 +182,9 @@ fn ended(state: &mut Connection, socket: Typed, result: i32, way: u8, time: u64,
 }
 
 /// What the system call was asked that moves bytes over this socket now. Without a number where
-/// its buffer is unwanted, or the bytes are not in it: kernel threads (io_uring's, NFS's) have none; work done on the
-/// way out of another call (io_uring's) or inside of it (a network file system's) is not the call's;
-/// TCP throws bytes away that are received with MSG_TRUNC.
+/// its buffer is unwanted, or the bytes are not in it: kernel threads (io_uring's, NFS's) have none;
+/// work done on the way out of another call (io_uring's) or inside of it (a network file system's) is
+/// not the call's; TCP throws bytes away that are received with MSG_TRUNC.
 #[inline(always)]
 fn arguments(socket: Typed, unwanted: bool) -> Arguments {
     // SAFETY: the current task and its saved registers always exist; the loads are the verifier's.

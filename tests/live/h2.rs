@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use spantap_tests::agent::{self, Capture};
+use spantap_tests::agent::Capture;
 use spantap_tests::install::tool;
 use spantap_tests::known::{Ask, Asks as _, Known, Size, application, ask, drive, now, number};
 use spantap_tests::process::free_port;
@@ -112,10 +112,7 @@ fn bulk(stage: &mut Stage, server: &'static Server) -> Result<()> {
         ring: "1048576",
     };
     let log = cell.run(stage, false)?;
-    if !agent::dry() {
-        let log = fs::read_to_string(log)?;
-        ensure!(log.contains(" spans, 0 lost"), "lost: {log}");
-    }
+    stage.check_lossless(&log)?;
     fs::remove_dir_all(stage.folder.join("www")).ok();
     Ok(())
 }

@@ -167,6 +167,16 @@ impl Stage {
         self.score.problems.push(text.into());
     }
 
+    /// Checks by its log that an agent, which has ended, lost nothing.
+    pub fn check_lossless(&mut self, log: &Path) -> Result<()> {
+        if agent::dry() {
+            return Ok(());
+        }
+        let log = fs::read_to_string(log)?;
+        self.check(log.contains(" spans, 0 lost"), || format!("lost: {log}"));
+        Ok(())
+    }
+
     /// Adds to what is wrong unless it is fine.
     pub fn check(&mut self, fine: bool, text: impl FnOnce() -> String) {
         if !fine && !agent::dry() {

@@ -99,9 +99,9 @@ impl Cells {
     fn add(&mut self, tally: &Value) {
         let number = |name| tally[name].as_u64().unwrap_or_default();
         let row = (text(tally, "service"), text(tally, "side"));
-        let ways = tally["tls"].as_array().into_iter().flatten();
-        let ways = ways.filter_map(|way| way.as_str().map(str::to_owned));
-        self.tls.entry(row.clone()).or_default().extend(ways);
+        let tls = tally["tls"].as_array().into_iter().flatten();
+        let tls = tls.filter_map(|version| version.as_str().map(str::to_owned));
+        self.tls.entry(row.clone()).or_default().extend(tls);
         let (expected, right, received) = (number("expected"), number("right"), number("received"));
         let cell = Cell {
             runs: 0,
@@ -124,7 +124,7 @@ impl Cells {
         let mut rows = Table::head(&["program", "side", "HTTP/1.1", "HTTP/2", "TLS"]);
         for (row, versions) in &self.rows {
             let cell = |version| versions.get(version).map_or_else(|| "–".into(), Cell::text);
-            let ways: Vec<&str> = self.tls[row].iter().map(String::as_str).collect();
+            let tls: Vec<&str> = self.tls[row].iter().map(String::as_str).collect();
             let (program, side) = row;
             let name = PROGRAMS.iter().find(|(service, _)| service == program);
             let name = name.map_or(program.as_str(), |(_, name)| name);
@@ -133,7 +133,7 @@ impl Cells {
                 side.clone(),
                 cell("1.1"),
                 cell("2"),
-                ways.join(", "),
+                tls.join(", "),
             ]);
         }
         let table = Table {

@@ -126,7 +126,8 @@ pub struct WatchArgs {
     /// Only exchanges that took at least this long.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = FILTERS)]
     pub slow: Option<Duration>,
-    /// Only these statuses: 404, 5xx, 400-499, a gRPC status such as NOT_FOUND, or error for any error; comma-separated.
+    /// Only these statuses: 404, 5xx, 400-499, a gRPC status such as NOT_FOUND, or error for any
+    /// error; comma-separated.
     #[arg(long, value_name = "STATUS", value_delimiter = ',', help_heading = FILTERS)]
     pub status: Vec<String>,
     /// Only these methods; comma-separated.

@@ -3,6 +3,7 @@
 //! are cut for it; elsewhere a cell that is too long pushes its neighbours. Nothing from
 //! the wire reaches a terminal as a control character.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::text::{self, Clock};
@@ -274,9 +275,14 @@ pub fn code(span: &Span) -> Option<i64> {
     }
 }
 
+/// How a call of gRPC went, by name.
+pub fn call_status(span: &Span) -> Option<Cow<'_, str>> {
+    text::find(&span.attributes, semconv::RPC_RESPONSE_STATUS_CODE)
+}
+
 fn status(span: &Span) -> String {
-    if let Some(code) = text::find(&span.attributes, semconv::RPC_RESPONSE_STATUS_CODE) {
-        return code.into_owned();
+    if let Some(name) = call_status(span) {
+        return name.into_owned();
     }
     if let Some(code) = code(span) {
         return code.to_string();

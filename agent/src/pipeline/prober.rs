@@ -73,22 +73,10 @@ pub fn start(probe: &Arc<Mutex<Probe>>, shared: &Arc<Shared>) -> Result<thread::
         }
     }
     let (met, all) = mpsc::channel();
-    let events = {
-        let probe = probe.lock().unwrap_or_else(PoisonError::into_inner);
-        probe.uprobes_are_events()
-    };
-    let rights = if events {
-        privilege::PROBE_EVENTS
-    } else {
-        privilege::PROBE
-    };
     let (probe, shared) = (Arc::clone(probe), Arc::clone(shared));
     let prober = move || {
         let failure = &shared.failure;
-        failure.guard("the prober", || {
-            privilege::keep_or_go_on(rights);
-            run(&shared, &probe, Path::new(PROC), &met)
-        });
+        failure.guard("the prober", || run(&shared, &probe, Path::new(PROC), &met));
     };
     let prober = thread::Builder::new()
         .name("prober".into())
@@ -123,8 +111,6 @@ fn run(
     proc: &Path,
     met: &mpsc::Sender<()>,
 ) -> Result<()> {
-    let held = Arc::new(AtomicUsize::new(0));
-    let reaper = Reaper::start(Arc::clone(&held)).context("start the reaper's thread")?;
     let (off, links) = {
         let probe = probe.lock().unwrap_or_else(PoisonError::into_inner);
         (
@@ -132,6 +118,13 @@ fn run(
             !probe.uprobes_are_events(),
         )
     };
+    privilege::keep_or_go_on(if links {
+        privilege::PROBE
+    } else {
+        privilege::PROBE_EVENTS
+    });
+    let held = Arc::new(AtomicUsize::new(0));
+    let reaper = Reaper::start(Arc::clone(&held)).context("start the reaper's thread")?;
     let mut prober = Prober {
         proc,
         off,
@@ -164,11 +157,14 @@ fn run(
         let _ = met.send(());
     }
     let Prober {
-        files, processes, ..
+        files,
+        processes,
+        held,
+        ..
     } = prober;
     let everyone = files.into_values().flat_map(|file| file.everyone);
     let own = processes.into_values().flat_map(|p| p.files.into_values());
-    drop_all(everyone.chain(own.flatten()).collect());
+    drop_all(everyone.chain(own.flatten()).collect(), &held);
     Ok(())
 }
 
@@ -343,10 +339,8 @@ impl Prober<'_> {
                     self.due.push(Reverse((known.next, *process)));
                 }
             }
-            let number: usize = sets.iter().map(Set::len).sum();
             drop(file.lease);
-            drop_all(sets);
-            self.held.fetch_sub(number, Ordering::Relaxed);
+            drop_all(sets, &self.held);
         }
     }
 

@@ -329,9 +329,7 @@ impl Shard {
 
     fn end(&mut self, end: &End, out: &mut Out<'_>) {
         let stats = &*self.stats;
-        if end.lost > 0 {
-            stats.connection_lost_records.add(u64::from(end.lost));
-        }
+        stats.connection_lost_records.add(u64::from(end.lost));
         if let Some(connection) = self.table.get(end.connection) {
             connection.active = connection.active.max(end.time);
             let Connection {

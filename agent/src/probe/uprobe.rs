@@ -169,14 +169,17 @@ impl Probe {
 
 /// All programs there are on kernels with bpf_loop, or without.
 pub(super) fn names(loops: bool) -> impl Iterator<Item = &'static str> {
-    HOOKS
-        .into_iter()
-        .filter_map(move |(hook, ..)| program_of(hook, loops))
+    programs(loops).map(|(_, name)| name)
 }
 
 fn program_of(hook: Hook, loops: bool) -> Option<&'static str> {
-    let (_, name, old) = HOOKS.into_iter().find(|&(of, ..)| of == hook)?;
-    if loops { Some(name) } else { old }
+    let mut all = programs(loops);
+    all.find(|(of, _)| *of == hook).map(|(_, name)| name)
+}
+
+fn programs(loops: bool) -> impl Iterator<Item = (Hook, &'static str)> {
+    let all = HOOKS.into_iter();
+    all.filter_map(move |(hook, name, old)| Some((hook, if loops { name } else { old? })))
 }
 
 /// Whether attaching failed as there is no such process any more.

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use crate::config::Error;
 use crate::config::cli::{Side, WatchArgs};
-use crate::export::stdout::{code, method, path};
-use crate::export::text::find;
-use crate::span::semconv::RPC_RESPONSE_STATUS_CODE;
+use crate::export::stdout::{call_status, code, method, path};
 use crate::span::{Span, SpanKind, Status};
 use crate::target::glob::Glob;
 
@@ -61,10 +59,7 @@ impl Filter {
             && self.side.is_none_or(|side| side == span.kind)
             && any(&self.statuses, |wanted| match wanted {
                 Wanted::Error => matches!(span.status, Status::Error(_)),
-                Wanted::Name(name) => {
-                    let status = find(&span.attributes, RPC_RESPONSE_STATUS_CODE);
-                    status.is_some_and(|status| status == name.as_str())
-                }
+                Wanted::Name(name) => call_status(span).is_some_and(|s| s == name.as_str()),
                 Wanted::Codes(from, to) => code(span).is_some_and(|c| (*from..=*to).contains(&c)),
             })
             && any(&self.methods, |wanted| {

@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
-use super::{CONNECT, USER_AGENT, headers, tls};
+use super::{CONNECT, USER_AGENT, headers, hinted, tls};
 use crate::config::Otlp;
 use crate::config::endpoint::shown;
 use crate::export::{Answer, causes};
@@ -101,7 +101,12 @@ fn judge(status: &Status) -> Answer {
         .get_details_retry_info()
         .and_then(|info| info.retry_delay);
     let why = match status.source() {
-        Some(error) => hinted(causes(error)),
+        // What a receiver without gRPC answers is no frame.
+        Some(error) => hinted(
+            causes(error),
+            &["invalid size"],
+            "an HTTP port? then: --otlp-protocol http/protobuf",
+        ),
         None => format!("gRPC {:?}: {}", status.code(), status.message()),
     };
     let again = match status.code() {
@@ -118,14 +123,6 @@ fn judge(status: &Status) -> Answer {
     match again {
         true => Answer::Later { after, why },
         false => Answer::Refused(why),
-    }
-}
-
-/// What a receiver without gRPC answers is no frame.
-fn hinted(why: String) -> String {
-    match why.contains("invalid size") {
-        true => format!("{why} (an HTTP port? then: --otlp-protocol http/protobuf)"),
-        false => why,
     }
 }
 

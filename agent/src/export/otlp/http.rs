@@ -13,7 +13,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RE
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 
-use super::{CONNECT, MAX_ANSWER, USER_AGENT, headers, tls};
+use super::{CONNECT, MAX_ANSWER, USER_AGENT, headers, hinted, tls};
 use crate::config::Otlp;
 use crate::config::endpoint::shown;
 use crate::export::{Answer, causes};
@@ -88,20 +88,14 @@ fn unanswered(error: reqwest::Error) -> Answer {
     let why = if error.is_timeout() {
         "no answer in time".to_owned()
     } else {
-        hinted(causes(&error.without_url()))
+        // A gRPC receiver speaks HTTP/2 and nothing else.
+        let riddles = ["invalid HTTP version", "received unexpected message"];
+        let hint = "a gRPC port? then: --otlp-protocol grpc";
+        hinted(causes(&error.without_url()), &riddles, hint)
     };
     match hopeless {
         true => Answer::Failed(why),
         false => Answer::Later { after: None, why },
-    }
-}
-
-/// A gRPC receiver speaks HTTP/2 and nothing else, which comes out as a riddle.
-fn hinted(why: String) -> String {
-    let riddles = ["invalid HTTP version", "received unexpected message"];
-    match riddles.iter().any(|riddle| why.contains(riddle)) {
-        true => format!("{why} (a gRPC port? then: --otlp-protocol grpc)"),
-        false => why,
     }
 }
 

@@ -101,5 +101,13 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Longest to wait for a connection, whatever the time-out.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// The wrong protocol comes out as a riddle: what may be meant is said behind it.
+fn hinted(why: String, riddles: &[&str], hint: &str) -> String {
+    match riddles.iter().any(|riddle| why.contains(riddle)) {
+        true => format!("{why} ({hint})"),
+        false => why,
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -20,10 +20,6 @@ impl Set {
     pub(super) fn new(probes: Vec<Uprobe>, lease: Arc<Lease>) -> Self {
         Self { probes, lease }
     }
-
-    pub(super) fn len(&self) -> usize {
-        self.probes.len()
-    }
 }
 
 /// Lets go of probes: for each the kernel waits until nobody can be inside, some hundredths of a second
@@ -42,9 +38,7 @@ impl Reaper {
                 privilege::none();
                 while let Ok(mut sets) = gone.recv() {
                     sets.extend(gone.try_iter().flatten());
-                    let number: usize = sets.iter().map(Set::len).sum();
-                    drop_all(sets);
-                    held.fetch_sub(number, Ordering::Relaxed);
+                    drop_all(sets, &held);
                 }
             })?;
         Ok(Self { gone: sender })
@@ -58,12 +52,13 @@ impl Reaper {
     }
 }
 
-/// Many at a time: what takes time is to wait. Then the leases.
-pub(super) fn drop_all(sets: Vec<Set>) {
+/// Many at a time: what takes time is to wait. Then the leases; then they are `held` no more.
+pub(super) fn drop_all(sets: Vec<Set>, held: &AtomicUsize) {
     let (probes, leases): (Vec<_>, Vec<_>) =
         sets.into_iter().map(|set| (set.probes, set.lease)).unzip();
     let probes: Vec<Uprobe> = probes.into_iter().flatten().collect();
-    let most = probes.len().div_ceil(AT_ONCE).max(1);
+    let number = probes.len();
+    let most = number.div_ceil(AT_ONCE).max(1);
     let mut probes = probes.into_iter();
     thread::scope(|scope| {
         loop {
@@ -75,6 +70,7 @@ pub(super) fn drop_all(sets: Vec<Set>) {
         }
     });
     drop(leases);
+    held.fetch_sub(number, Ordering::Relaxed);
 }
 
 /// Threads that let go of probes at once.
