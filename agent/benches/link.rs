@@ -53,10 +53,10 @@ fn attribute(key: &'static str, value: Value) -> Attribute {
 
 fn request(id: u64) -> Request {
     let text = |text: &str| Value::Str(text.to_owned().into());
-    Request {
-        protocol: "http1",
-        operation: "GET".into(),
-        attributes: vec![
+    Request::call(
+        "http1",
+        "GET",
+        vec![
             attribute("http.request.method", Value::Str("GET".into())),
             attribute("url.scheme", Value::Str("http".into())),
             attribute("url.path", text(&format!("/users/{id}/orders"))),
@@ -65,8 +65,7 @@ fn request(id: u64) -> Request {
             attribute("user_agent.original", text("python-requests/2.31.0")),
             attribute("network.protocol.version", Value::Str("1.1".into())),
         ],
-        carrier: None,
-    }
+    )
 }
 
 fn facts_of(side: &Side, peer: &Arc<Peer>, carrier: bool) -> [(u64, Fact); 2] {
@@ -93,6 +92,7 @@ fn facts_of(side: &Side, peer: &Arc<Peer>, carrier: bool) -> [(u64, Fact); 2] {
     let opened = Opened {
         id: ExchangeId(side.id),
         peer: Arc::clone(peer),
+        role: side.role,
         start: mark(side, side.from),
         head: mark(side, side.from),
         key,
@@ -103,12 +103,12 @@ fn facts_of(side: &Side, peer: &Arc<Peer>, carrier: bool) -> [(u64, Fact); 2] {
     let exchange = Exchange {
         id: ExchangeId(side.id),
         peer: Arc::clone(peer),
+        role: side.role,
         key,
         request: Box::new(request),
         response: Some(Box::new(Response {
             attributes: vec![attribute("http.response.status_code", Value::Int(200))],
-            client_error: None,
-            server_error: None,
+            ..Response::default()
         })),
         start: mark(side, side.from),
         request_end: Some((mark(side, side.from), finish)),

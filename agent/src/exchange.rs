@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::connection::Mark;
 use crate::event::{Address, ConnectionId, Ending, Nanos, Role, StreamKey};
 use crate::protocol::{
-    self, Carrier, Fault, Finish, Flow, Message, Pairing, Part, Request, Response,
+    Carrier, Fault, Finish, Flow, MAX_LINKS, Message, Pairing, Part, Request, Response,
 };
 use crate::stats::Stats;
 
@@ -44,13 +44,27 @@ pub struct Peer {
     pub carrier: Option<ConnectionId>,
 }
 
+impl Peer {
+    /// Whether the other end is surely on this host.
+    pub fn is_near(&self) -> bool {
+        match (&self.local, &self.remote) {
+            (Address::Inet(local), Address::Inet(remote)) => {
+                let (local, remote) = (local.ip().to_canonical(), remote.ip().to_canonical());
+                local == remote || remote.is_loopback()
+            }
+            _ => true,
+        }
+    }
+}
+
 /// Names one message on the wire on both ends: the same on the client's host and the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageKey {
     /// The connection.
     pub stream: StreamKey,
     /// Offset of the request's first byte in the client → server direction; 0 where it has a number.
-    /// In a TLS session the highest bit is set: what its carrier says before it is something else.
+    /// In a TLS session the highest bit is set: what its carrier says before it is something else. The
+    /// next is set where the server began, and the offset is of the other direction.
     pub offset: u64,
     /// [`crate::protocol::Pairing::Number`], or 0.
     pub number: u64,
@@ -58,6 +72,8 @@ pub struct MessageKey {
 
 /// The bit of [`MessageKey::offset`] that says so.
 const SESSION: u64 = 1 << 63;
+/// The bit that says that the answering side opened it.
+const REVERSED: u64 = 1 << 62;
 
 /// Names an exchange inside this agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,6 +94,8 @@ pub enum Outcome {
     Upgraded,
     /// Given up by this agent (table full, resynchronised): its end is unknown.
     Abandoned,
+    /// Nothing worth a span, or nothing of the protocol it was taken for: it makes none.
+    Dismissed,
 }
 
 /// A request's head was read: it is open. Sent at once, so that links can be made.
@@ -87,6 +105,9 @@ pub struct Opened {
     pub id: ExchangeId,
     /// Its connection.
     pub peer: Arc<Peer>,
+    /// Who this end is in it: the opposite of who it is on the connection, where the answering side
+    /// opened it.
+    pub role: Role,
     /// First byte of the request, and who moved it.
     pub start: Mark,
     /// Who moved the last byte of the request's head (who starts to serve it, on the server side).
@@ -104,6 +125,8 @@ pub struct Exchange {
     pub id: ExchangeId,
     /// Its connection.
     pub peer: Arc<Peer>,
+    /// As in its [`Opened`].
+    pub role: Role,
     /// Its name on the wire.
     pub key: Option<MessageKey>,
     /// The request.
@@ -192,7 +215,7 @@ impl Exchanges {
             part,
         } = message;
         if let Part::Request(request, head) = part {
-            return self.start(pairing, request, (at, head), peer, sink);
+            return self.start((flow, pairing), request, (at, head), peer, sink);
         }
         // What comes of requests is of the newest, what comes of responses of the oldest.
         let is = |(open, _): &(Pairing, _)| *open == pairing;
@@ -224,7 +247,7 @@ impl Exchanges {
                 self.weight = weight.saturating_add(exchange.response_weight());
                 exchange.response_start = Some(at);
             }
-            Part::Finish(finish) if flow == Flow::Request => {
+            Part::Finish(finish) if exchange.asks(flow) => {
                 exchange.request_end = Some((at, finish));
             }
             Part::Finish(finish) => {
@@ -243,13 +266,14 @@ impl Exchanges {
             Part::Reset(code) => self.close(index, Outcome::Reset(code), at.time, sink),
             Part::Upgrade => self.close(index, Outcome::Upgraded, at.time, sink),
             Part::Abandon => self.close(index, Outcome::Abandoned, at.time, sink),
+            Part::Dismiss => self.close(index, Outcome::Dismissed, at.time, sink),
             Part::Request(..) | Part::Encrypted(_) => {}
         }
     }
 
     fn start(
         &mut self,
-        pairing: Pairing,
+        (flow, pairing): (Flow, Pairing),
         request: Box<Request>,
         (start, head): (Mark, Mark),
         peer: &Arc<Peer>,
@@ -264,7 +288,15 @@ impl Exchanges {
             Pairing::Order(_) => peer.shares_offsets.then_some((start.offset, 0)),
             Pairing::Number(number) => Some((0, number)),
         };
-        let inside = if peer.carrier.is_some() { SESSION } else { 0 };
+        let role = match (flow, peer.role) {
+            (Flow::Request, role) => role,
+            (Flow::Response, Role::Client) => Role::Server,
+            (Flow::Response, Role::Server) => Role::Client,
+        };
+        let mut inside = if peer.carrier.is_some() { SESSION } else { 0 };
+        if flow == Flow::Response {
+            inside |= REVERSED;
+        }
         let key = peer
             .key
             .zip(place)
@@ -277,6 +309,7 @@ impl Exchanges {
         sink.facts.push(Fact::Opened(Box::new(Opened {
             id,
             peer: Arc::clone(peer),
+            role,
             start,
             head,
             key,
@@ -285,6 +318,7 @@ impl Exchanges {
         let exchange = Box::new(Exchange {
             id,
             peer: Arc::clone(peer),
+            role,
             key,
             request,
             response: None,
@@ -326,6 +360,11 @@ impl Exchanges {
         }
     }
 
+    /// What is open was none of the protocol's.
+    pub fn withdraw(&mut self, now: Nanos, sink: &mut Sink<'_>) {
+        self.close_all(Outcome::Dismissed, now, sink);
+    }
+
     /// Gives up what is open, for lack of room.
     pub fn evict(&mut self, now: Nanos, sink: &mut Sink<'_>) {
         sink.stats.exchange_evicted.add(self.open.len() as u64);
@@ -361,6 +400,7 @@ impl Exchanges {
             Outcome::TimedOut => &sink.stats.exchange_timed_out,
             Outcome::Upgraded => &sink.stats.exchange_upgraded,
             Outcome::Abandoned => &sink.stats.exchange_abandoned,
+            Outcome::Dismissed => &sink.stats.exchange_dismissed,
         };
         counter.add(1);
         sink.facts.push(Fact::Closed(exchange));
@@ -370,19 +410,21 @@ impl Exchanges {
 impl Exchange {
     /// What it costs to hold, in bytes.
     fn weight(&self) -> usize {
-        let request = &self.request;
-        let texts = request.carrier.as_deref().map_or(0, Carrier::weight);
         size_of::<Self>()
             .saturating_add(size_of::<Request>())
-            .saturating_add(protocol::weight(&request.attributes))
-            .saturating_add(texts)
+            .saturating_add(self.request.weight())
             .saturating_add(self.response_weight())
     }
 
     fn response_weight(&self) -> usize {
         self.response.as_deref().map_or(0, |response| {
-            size_of::<Response>().saturating_add(protocol::weight(&response.attributes))
+            size_of::<Response>().saturating_add(response.weight())
         })
+    }
+
+    /// Whether this flow carries its request.
+    fn asks(&self, flow: Flow) -> bool {
+        (self.role == self.peer.role) == (flow == Flow::Request)
     }
 
     /// Adds what trailers say to the response.
@@ -392,6 +434,10 @@ impl Exchange {
             return;
         };
         response.attributes.extend(trailers.attributes);
+        let room = MAX_LINKS.saturating_sub(response.messages.len());
+        response
+            .messages
+            .extend(trailers.messages.into_iter().take(room));
         response.client_error = trailers.client_error.or(response.client_error.take());
         response.server_error = trailers.server_error.or(response.server_error.take());
     }

@@ -258,6 +258,11 @@ counters! {
     exchange_upgraded = "exchange.upgraded",
     /// Exchanges given up, their end unknown.
     exchange_abandoned = "exchange.abandoned",
+    /// Connections that turned out not to speak the protocol they were taken for.
+    protocol_withdrawn = "protocol.withdrawn",
+    /// Exchanges that make no span: polls that brought no message, and what a protocol found before it
+    /// turned out not to be the connection's.
+    exchange_dismissed = "exchange.dismissed",
     /// Responses whose request was not seen.
     exchange_unasked = "exchange.unasked",
     /// Open exchanges given up for lack of room.

@@ -13,6 +13,7 @@ mod drive;
 
 use dialogue::{Random, Step, Way};
 use spantap::event::Ending;
+use spantap::protocol;
 
 /// One of each kind, nothing but zeros else, and a segment that holds what it says.
 fn records() -> Vec<Vec<u8>> {
@@ -77,18 +78,20 @@ fn events() -> Vec<Vec<u8>> {
     })
 }
 
-/// Each dialogue, as `drive::frames` reads it; those of other protocols as noise.
-fn frames() -> Vec<Vec<u8>> {
-    dialogues(|steps| {
-        let mut seed = Vec::new();
-        for step in steps {
+/// Each dialogue, as `drive::parser` reads it.
+fn parser() -> Vec<Vec<u8>> {
+    let number = |name: &str| protocol::ALL.iter().position(|p| p.name() == name);
+    let seed = |dialogue: &dialogue::Dialogue| {
+        let mut seed = vec![number(dialogue.protocol).expect("in the registry") as u8];
+        for step in &dialogue.steps {
             for part in step.bytes().chunks(255) {
                 seed.extend([u8::from(way(step) == Way::Answer), part.len() as u8]);
                 seed.extend(part);
             }
         }
         seed
-    })
+    };
+    dialogue::all().iter().map(seed).collect()
 }
 
 /// Blocks as `drive::hpack` reads them: numbers, texts in the table or not, and its size.
@@ -201,5 +204,5 @@ fn targets() {
     smoke("events", drive::events, &events(), ROUNDS);
     smoke("elf", drive::elf, &elf(), ROUNDS / 10);
     smoke("hpack", drive::hpack, &hpack(), ROUNDS);
-    smoke("frames", drive::frames, &frames(), ROUNDS);
+    smoke("parser", drive::parser, &parser(), 2 * ROUNDS);
 }

@@ -3,22 +3,23 @@
 //!
 //! [`records`], [`context`] and [`elf`] need only return; [`events`] reads every field of every event from
 //! the input; [`wire`] reads an honest dialogue (each line is one side's, told by its first byte)
-//! and plays it in portions; [`hpack`] and [`frames`] drive HTTP/2 alone.
+//! and plays it in portions; [`hpack`] drives HTTP/2's compression alone, and [`parser`] any one
+//! protocol's parser without what tells that it is its.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 
 use spantap::config::Config;
-use spantap::connection::stream::Stream;
+use spantap::connection::stream::{MAX_BUFFER, Stream};
 use spantap::event::{
     Address, ConnectionId, Direction, End, Ending, Event, Execution, Hole, Open, Role, Segment,
     decode,
 };
 use spantap::exchange::Fact;
 use spantap::pipeline::shard::{Out, Shard};
-use spantap::protocol::http2::{self, hpack::Decoder};
-use spantap::protocol::{Feed, Flow, Setup, Status};
+use spantap::protocol::http2::hpack::Decoder;
+use spantap::protocol::{self, Feed, Flow, Setup, Status};
 use spantap::stats::Stats;
 use spantap::target::code::{self, Register};
 use spantap::target::image::Image;
@@ -190,17 +191,24 @@ pub fn hpack(data: &[u8]) {
     }
 }
 
-/// One HTTP/2 connection without what tells that it is one: calls of so many bytes, of which some
-/// may be missing.
-pub fn frames(data: &[u8]) {
+/// One connection of the protocol that the first byte names by its place in the registry: calls of so
+/// many bytes, of which some may be missing.
+pub fn parser(data: &[u8]) {
     let setup = Setup {
         secure: false,
         role: Role::Server,
         config: Arc::default(),
     };
-    let mut parser = http2::PROTOCOL.parser(setup);
     let (mut streams, stats) = ([Stream::new(0), Stream::new(0)], Stats::default());
     let (mut input, mut last, mut time) = (Input(data), 2, 0);
+    let number = usize::from(input.byte().unwrap_or(0));
+    let protocol = protocol::ALL[number % protocol::ALL.len()];
+    let mut parser = protocol.parser(setup);
+    let most = match protocol.name() {
+        // A header block that has not come whole is all that may wait.
+        "http2" => 64 * 1024 + 512,
+        _ => MAX_BUFFER,
+    };
     while let Some(flags) = input.byte() {
         let length = usize::from(input.byte().unwrap_or(0));
         let bytes = input.take(length);
@@ -234,12 +242,11 @@ pub fn frames(data: &[u8]) {
             out: &mut out,
             stats: &stats,
         };
-        if parser.parse(flow, &mut feed) == Status::Leave {
+        if parser.parse(flow, &mut feed) != Status::Stay {
             return;
         }
         assert!(parser.weight() <= 1 << 20);
-        // A header block that has not come whole is all that may wait.
-        assert!(streams[way].held() <= 64 * 1024 + 512);
+        assert!(streams[way].held() <= most);
     }
 }
 

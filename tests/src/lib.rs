@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod certificates;
 pub mod client;
+pub mod deed;
 pub mod driver;
 pub mod expect;
 pub mod install;
@@ -21,6 +22,7 @@ pub mod span;
 
 pub use agent::Agent;
 pub use client::Client;
+pub use deed::{Deed, Doers};
 pub use driver::Driver;
 pub use known::{Known, Party};
 pub use program::Program;

@@ -40,6 +40,8 @@ fn line(case: &str, score: &Score) -> Value {
             let side = match kind {
                 Kind::Client => "client",
                 Kind::Server => "server",
+                Kind::Producer => "producer",
+                Kind::Consumer => "consumer",
                 Kind::Other => "other",
             };
             json!({

@@ -162,6 +162,11 @@ impl Stage {
         self.score.add(score);
     }
 
+    /// Adds what was judged elsewhere.
+    pub fn add(&mut self, score: Score) {
+        self.score.add(score);
+    }
+
     /// Adds to what is wrong; the case goes on.
     pub fn problem(&mut self, text: impl Into<String>) {
         self.score.problems.push(text.into());

@@ -18,6 +18,10 @@ pub enum Kind {
     Server,
     /// Asks.
     Client,
+    /// Gives messages to a broker.
+    Producer,
+    /// Is handed messages.
+    Consumer,
     /// Anything else.
     Other,
 }
@@ -185,6 +189,8 @@ fn flatten(span: otlp::Span) -> Span {
         kind: match span.kind {
             2 => Kind::Server,
             3 => Kind::Client,
+            4 => Kind::Producer,
+            5 => Kind::Consumer,
             _ => Kind::Other,
         },
         name: span.name,

@@ -67,6 +67,8 @@ fn span(span: &Span) -> proto::Span {
         kind: match span.kind {
             SpanKind::Server => proto::span::SpanKind::Server,
             SpanKind::Client => proto::span::SpanKind::Client,
+            SpanKind::Producer => proto::span::SpanKind::Producer,
+            SpanKind::Consumer => proto::span::SpanKind::Consumer,
         } as i32,
         start_time_unix_nano: span.start,
         end_time_unix_nano: span.end,

@@ -32,6 +32,8 @@ pub struct Config {
     pub selection: Selection,
     /// HTTP details.
     pub http: Http,
+    /// What is said of queries.
+    pub database: Database,
     /// Routes made from paths.
     pub route: Route,
     /// Whose context is believed.
@@ -121,6 +123,14 @@ pub struct Selection {
     pub exclude_collector: bool,
 }
 
+impl Selection {
+    /// Whether the ports at either end let a connection be traced.
+    pub fn has_port(&self, ports: [Option<u16>; 2]) -> bool {
+        let any = |of: &[u16]| ports.iter().flatten().any(|port| of.contains(port));
+        (self.ports.is_empty() || any(&self.ports)) && !any(&self.exclude_ports)
+    }
+}
+
 impl Default for Selection {
     fn default() -> Self {
         Self {
@@ -158,6 +168,36 @@ impl Default for Http {
             known_methods: METHODS.map(str::to_owned).into(),
             request_headers: Vec::new(),
             response_headers: Vec::new(),
+        }
+    }
+}
+
+/// What is said of the text of queries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueryText {
+    /// With `?` in place of each literal.
+    #[default]
+    Redacted,
+    /// As sent.
+    Full,
+    /// Nothing.
+    Off,
+}
+
+/// What is said of queries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Database {
+    /// `db.query.text`.
+    pub query_text: QueryText,
+    /// Bytes of a query's text that are kept.
+    pub query_length: usize,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            query_text: QueryText::Redacted,
+            query_length: 2048,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::form::{
 };
 use super::pairs::{Attributes, Headers};
 use super::setting::{Destination, Setting, Strategy};
-use super::{CapturePath, Protocol};
+use super::{CapturePath, Protocol, QueryText};
 
 /// `/// what it does` then `name = field as form, "flag" VALUE [standard variables] common|rare`.
 macro_rules! settings {
@@ -150,6 +150,12 @@ settings! {
     /// all that are set count together.
     "http.response_headers" = config.http.response_headers as Texts(Text::Name), "response-header" "NAME" ["OTEL_INSTRUMENTATION_HTTP_SERVER_CAPTURE_RESPONSE_HEADERS", "OTEL_INSTRUMENTATION_HTTP_CLIENT_CAPTURE_RESPONSE_HEADERS"] rare;
 
+    /// What is said of a query's text: `redacted` puts `?` in place of its literals, `full` shows it
+    /// as it was sent, `off` leaves it out.
+    "database.query_text" = config.database.query_text as Choice(QUERY_TEXTS), "query-text" "FORM" [] rare;
+    /// Length of a query's text at most.
+    "database.query_length" = config.database.query_length as Number { min: 16, max: 1 << 16, unit: Unit::Bytes }, "query-length" "BYTES" [] rare;
+
     /// Route tried on paths before the built-in rules, such as /users/{id}/**; repeatable. `{name}`
     /// and `*` stand for one segment, a last `**` for the rest.
     "route.patterns" = config.route.patterns as Texts(Text::Pattern), "route" "PATTERN" [] rare;
@@ -208,6 +214,12 @@ const PROTOCOLS: &[(&str, Protocol)] = &[
 ];
 
 const COMPRESSIONS: &[(&str, bool)] = &[("none", false), ("gzip", true)];
+
+const QUERY_TEXTS: &[(&str, QueryText)] = &[
+    ("redacted", QueryText::Redacted),
+    ("full", QueryText::Full),
+    ("off", QueryText::Off),
+];
 
 const SAMPLERS: &[(&str, Strategy)] = &[
     ("always_on", Strategy::AlwaysOn),

@@ -142,6 +142,14 @@ impl Open {
             .map_or(!self.kernel_tls, |session| session.whole)
     }
 
+    /// The ports of this end and of the other.
+    pub fn ports(&self) -> [Option<u16>; 2] {
+        [&self.local, &self.remote].map(|address| match address {
+            Address::Inet(address) => Some(address.port()),
+            Address::Unix(_) => None,
+        })
+    }
+
     /// Whether it is a unix socket.
     pub fn is_unix(&self) -> bool {
         matches!(self.local, Address::Unix(_)) || matches!(self.remote, Address::Unix(_))

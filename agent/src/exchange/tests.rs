@@ -23,6 +23,7 @@ pub(crate) fn opened(id: u64) -> Fact {
     Fact::Opened(Box::new(Opened {
         id: ExchangeId(id),
         peer: peer(),
+        role: Role::Server,
         start: at(id, 0),
         head: at(id, 9),
         key: None,
@@ -48,22 +49,13 @@ fn message(flow: Flow, n: u64, at: Mark, part: Part) -> Message {
 }
 
 fn ask(n: u64, time: Nanos) -> Message {
-    let request = Request {
-        protocol: "test",
-        operation: "ASK".into(),
-        attributes: Vec::new(),
-        carrier: None,
-    };
+    let request = Request::call("test", "ASK", Vec::new());
     let part = Part::Request(Box::new(request), at(time, n * 100 + 9));
     message(Flow::Request, n, at(time, n * 100), part)
 }
 
 fn answer(n: u64, time: Nanos) -> Message {
-    let response = Response {
-        attributes: Vec::new(),
-        client_error: None,
-        server_error: None,
-    };
+    let response = Response::default();
     message(
         Flow::Response,
         n,

@@ -6,7 +6,7 @@ use serde::ser::{SerializeMap, Serializer};
 
 use crate::protocol::{Attributes, Value};
 use crate::span::moment::Moment;
-use crate::span::{Span, SpanKind, Status};
+use crate::span::{Span, Status};
 
 /// The object, without a line end.
 pub fn json(span: &Span) -> String {
@@ -87,10 +87,7 @@ impl<'a> Line<'a> {
             parent_span_id: span.parent.map(|parent| parent.span.to_string()),
             trace_flags: span.flags,
             trace_state: span.state.as_deref(),
-            kind: match span.kind {
-                SpanKind::Server => "server",
-                SpanKind::Client => "client",
-            },
+            kind: span.kind.name(),
             name: &span.name,
             service: span.resource.service(),
             pid: span.process,

@@ -52,8 +52,8 @@ impl Table {
     /// The line, without its end.
     pub fn line(&self, span: &Span) -> String {
         let (side, tint) = match span.kind {
-            SpanKind::Server => ("server", BLUE),
-            SpanKind::Client => ("client", MAGENTA),
+            SpanKind::Server | SpanKind::Consumer => (span.kind.name(), BLUE),
+            SpanKind::Client | SpanKind::Producer => (span.kind.name(), MAGENTA),
         };
         let status = status(span);
         let cells = [
@@ -199,7 +199,7 @@ fn peer(span: &Span, most: usize) -> String {
             (semconv::NETWORK_PEER_ADDRESS, semconv::NETWORK_PEER_PORT),
             (semconv::CLIENT_ADDRESS, semconv::CLIENT_PORT),
         ],
-        SpanKind::Client => [
+        SpanKind::Client | SpanKind::Producer | SpanKind::Consumer => [
             (semconv::SERVER_ADDRESS, semconv::SERVER_PORT),
             (semconv::NETWORK_PEER_ADDRESS, semconv::NETWORK_PEER_PORT),
         ],
@@ -286,6 +286,9 @@ fn status(span: &Span) -> String {
     }
     if let Some(code) = code(span) {
         return code.to_string();
+    }
+    if let Some(code) = text::find(&span.attributes, semconv::DB_RESPONSE_STATUS_CODE) {
+        return code.into_owned();
     }
     match (
         text::find(&span.attributes, semconv::ERROR_TYPE),

@@ -201,11 +201,9 @@ mod tests {
 
     #[test]
     fn our_own_exports_are_known_wherever_they_turn_up() {
-        let request = |agent: &str| Request {
-            protocol: "http",
-            operation: "POST".into(),
-            attributes: vec![Attribute::text(semconv::USER_AGENT_ORIGINAL, agent.into())],
-            carrier: None,
+        let request = |agent: &str| {
+            let agent = Attribute::text(semconv::USER_AGENT_ORIGINAL, agent.into());
+            Request::call("http1", "POST", vec![agent])
         };
         let collector = collector("http://127.0.0.1:8080", true);
         assert!(collector.receives(&request(USER_AGENT)));

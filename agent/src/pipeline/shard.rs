@@ -18,11 +18,12 @@ use early::Early;
 
 use super::collector::Collector;
 use super::encrypted::{Encrypted, Seen};
-use crate::config::{Config, Selection};
+use crate::config::Config;
 use crate::connection::{Connection, Streams, Table};
-use crate::event::{Address, ConnectionId, End, Ending, Event, Nanos, Open, Segment};
+use crate::event::{ConnectionId, End, Ending, Event, Nanos, Open, Segment};
 use crate::exchange::{Exchanges, Fact, Ids, Peer, Sink};
 use crate::protocol::conversation::Conversation;
+use crate::protocol::sniff::{About, Sniffer};
 use crate::protocol::{Message, Part, Status};
 use crate::stats::Stats;
 
@@ -170,7 +171,7 @@ impl Shard {
         {
             return;
         }
-        if !selected(open, &self.config.selection) || self.collector.has(open) {
+        if !self.config.selection.has_port(open.ports()) || self.collector.has(open) {
             self.stats.connection_unselected.add(1);
             return self.leave(id, open.time, out);
         }
@@ -189,7 +190,11 @@ impl Shard {
         }
         let adopted = again || open.base != [0, 0] || !open.counts_from_start();
         let talk = Talk {
-            conversation: Conversation::new(adopted, open.is_secure()),
+            conversation: Conversation::new(Sniffer::new(About {
+                secure: open.is_secure(),
+                adopted,
+                ports: open.ports(),
+            })),
             exchanges: Exchanges::default(),
             peer: None,
             held: 0,
@@ -278,6 +283,11 @@ impl Shard {
             self.encrypted.insert(&seen, handshake, stats);
         }
         let mut sink = sink(&mut self.ids, out, stats);
+        if status == Status::Mistaken {
+            self.messages.clear();
+            state.exchanges.withdraw(segment.time, &mut sink);
+            state.peer = None;
+        }
         state.settle(open, &mut self.messages, &mut sink);
         if state.weigh(streams, &mut self.held) {
             self.begun = self.begun.saturating_add(1);
@@ -482,17 +492,6 @@ fn sink<'a>(ids: &'a mut Ids, out: &'a mut Out<'_>, stats: &'a Stats) -> Sink<'a
 
 fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Whether the ports at either end let the connection be traced.
-fn selected(open: &Open, selection: &Selection) -> bool {
-    let port = |address: &Address| match address {
-        Address::Inet(address) => Some(address.port()),
-        Address::Unix(_) => None,
-    };
-    let ports = [port(&open.local), port(&open.remote)];
-    let any = |of: &[u16]| ports.iter().flatten().any(|port| of.contains(port));
-    (selection.ports.is_empty() || any(&selection.ports)) && !any(&selection.exclude_ports)
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
 //! What one connection speaks: nothing known → decided → left.
 //!
 //! The first bytes of each turn are shown to every protocol of the registry until one knows them;
-//! which half of the dialogue they are tells who asks on this connection, whoever connected. What
-//! nobody knows costs at most `capture.unknown_bytes`.
+//! which half of the dialogue they are tells who asks on this connection, whoever connected. Where
+//! they are only like a protocol's, the other side's turn must be like its other half. A parser that
+//! finds it was mistaken gives the connection back, a bounded number of times. What nobody knows
+//! costs at most `capture.unknown_bytes`.
 //!
 //! Never true here: that a port decides anything, or that a connection is taken up again after it
 //! was left.
 
 use std::sync::Arc;
 
-use super::{ALL, Feed, Flow, Message, Parser, Protocol, Setup, Status, Verdict};
+use super::sniff::{Found, Shape, Sniffer};
+use super::{Feed, Flow, Message, Parser, Setup, Status};
 use crate::config::Config;
 use crate::connection::Streams;
 use crate::event::{Direction, Ending, Role};
@@ -27,25 +30,15 @@ pub struct Conversation {
 
 #[derive(Debug)]
 enum State {
-    Undecided(Undecided),
+    Undecided(Sniffer),
     Speaking(Speaking),
     Left,
 }
 
-#[derive(Debug, Default)]
-struct Undecided {
-    /// Bytes that were looked at in vain.
-    looked: u64,
-    /// Whether the first turn of (egress, ingress) was nobody's.
-    refused: [bool; 2],
-    /// Whether the connection was older than the agent: its first bytes may be any.
-    adopted: bool,
-    /// Whether TLS protects its bytes.
-    secure: bool,
-}
-
 #[derive(Debug)]
 struct Speaking {
+    /// Whom to ask if it turns out to be somebody else's.
+    sniffer: Sniffer,
     parser: Box<dyn Parser>,
     asks: Direction,
     /// Whether its bytes are needed whole, and the conversation was not told yet.
@@ -53,17 +46,20 @@ struct Speaking {
 }
 
 impl Conversation {
-    /// A connection of which nothing is known but whether it was there before the agent
-    /// (`adopted`), and whether TLS protects it (`secure`).
-    pub fn new(adopted: bool, secure: bool) -> Self {
+    /// A connection of which nothing is known but what the sniffer was told.
+    pub fn new(sniffer: Sniffer) -> Self {
         Self {
-            state: State::Undecided(Undecided {
-                adopted,
-                secure,
-                ..Undecided::default()
-            }),
+            state: State::Undecided(sniffer),
             role: None,
             whole: false,
+        }
+    }
+
+    /// What the first bytes of (egress, ingress) looked like, where nobody knew them.
+    pub fn unknown(&self) -> Option<[&Shape; 2]> {
+        match &self.state {
+            State::Undecided(sniffer) => Some(sniffer.shapes()),
+            _ => None,
         }
     }
 
@@ -101,19 +97,54 @@ impl Conversation {
                 self.whole |= std::mem::take(&mut speaking.whole);
                 status
             }
-            State::Undecided(undecided) => match undecided.decide(direction, streams, config) {
-                Decision::Wait => Status::Stay,
-                Decision::Refuse => {
-                    stats.protocol_unrecognised.add(1);
-                    Status::Leave
+            State::Undecided(sniffer) => {
+                let limit = u64::from(config.capture.unknown_bytes);
+                match sniffer.look(direction, streams, limit) {
+                    Found::Perhaps => Status::Stay,
+                    // What was seen of it is still asked for.
+                    Found::Nobodys => {
+                        stats.protocol_unrecognised.add(1);
+                        return Status::Leave;
+                    }
+                    Found::Mine(protocol, asks) => {
+                        let setup = Setup {
+                            role: role(asks),
+                            secure: sniffer.is_secure(),
+                            config: Arc::clone(config),
+                        };
+                        let speaking = Speaking {
+                            parser: protocol.parser(setup),
+                            asks,
+                            whole: protocol.needs_whole(),
+                            sniffer: std::mem::take(sniffer),
+                        };
+                        self.speak(speaking, streams, out, stats)
+                    }
                 }
-                Decision::Speak(speaking) => self.speak(speaking, streams, out, stats),
-            },
+            }
         };
-        if status == Status::Leave {
-            self.state = State::Left;
+        match status {
+            Status::Stay => Status::Stay,
+            Status::Leave => {
+                self.state = State::Left;
+                Status::Leave
+            }
+            Status::Mistaken => self.withdraw(stats),
         }
-        status
+    }
+
+    /// It is another protocol's than was thought.
+    fn withdraw(&mut self, stats: &Stats) -> Status {
+        stats.protocol_withdrawn.add(1);
+        self.role = None;
+        let state = std::mem::replace(&mut self.state, State::Left);
+        if let State::Speaking(speaking) = state
+            && let Some(sniffer) = speaking.sniffer.again()
+        {
+            self.state = State::Undecided(sniffer);
+            return Status::Mistaken;
+        }
+        Status::Leave
     }
 
     /// Starts the parser on what had come until now, the questions first.
@@ -216,14 +247,15 @@ impl Speaking {
         let flow = self.flow(direction);
         if flow == Flow::Response {
             let stream = streams.get(self.asks);
-            if self.parser.answer(&mut Feed { stream, out, stats }) == Status::Leave {
-                return Status::Leave;
+            let status = self.parser.answer(&mut Feed { stream, out, stats });
+            if status != Status::Stay {
+                return status;
             }
         }
         let stream = streams.get(direction);
         match self.parser.parse(flow, &mut Feed { stream, out, stats }) {
-            Status::Stay => Status::Stay,
             Status::Leave => self.change(streams, out, stats),
+            other => other,
         }
     }
 
@@ -242,101 +274,6 @@ impl Speaking {
         }
         status
     }
-}
-
-enum Decision {
-    Wait,
-    Refuse,
-    Speak(Speaking),
-}
-
-impl Undecided {
-    /// Shows each turn that has begun in this direction to the protocols.
-    fn decide(
-        &mut self,
-        direction: Direction,
-        streams: &mut Streams,
-        config: &Arc<Config>,
-    ) -> Decision {
-        let limit = u64::from(config.capture.unknown_bytes);
-        let stream = streams.get(direction);
-        while let Some(front) = stream.front() {
-            if front.turn && front.hole.is_none() {
-                let (bytes, cut) = stream.turn_window();
-                match recognise(bytes, self.adopted) {
-                    Found::Mine(protocol, flow) => {
-                        let asks = match flow {
-                            Flow::Request => direction,
-                            Flow::Response => opposite(direction),
-                        };
-                        let setup = Setup {
-                            role: role(asks),
-                            secure: self.secure,
-                            config: Arc::clone(config),
-                        };
-                        return Decision::Speak(Speaking {
-                            parser: protocol.parser(setup),
-                            asks,
-                            whole: protocol.needs_whole(),
-                        });
-                    }
-                    Found::Perhaps if !cut => {
-                        let waiting = stream.held() as u64;
-                        return if self.looked.saturating_add(waiting) > limit {
-                            Decision::Refuse
-                        } else {
-                            Decision::Wait
-                        };
-                    }
-                    Found::Perhaps | Found::Nobodys => self.refuse(direction),
-                }
-            }
-            self.looked = self.looked.saturating_add(front_length(stream));
-            stream.skip_front();
-            stream.take_missing();
-        }
-        let [egress, ingress] = self.refused;
-        if self.looked > limit || (!self.adopted && egress && ingress) {
-            Decision::Refuse
-        } else {
-            Decision::Wait
-        }
-    }
-
-    fn refuse(&mut self, direction: Direction) {
-        let [egress, ingress] = &mut self.refused;
-        match direction {
-            Direction::Egress => *egress = true,
-            Direction::Ingress => *ingress = true,
-        }
-    }
-}
-
-fn front_length(stream: &crate::connection::stream::Stream) -> u64 {
-    stream.front().map_or(0, |front| front.bytes.len() as u64)
-}
-
-enum Found {
-    Mine(&'static dyn Protocol, Flow),
-    Perhaps,
-    Nobodys,
-}
-
-/// Asks every protocol; the first that is sure has it.
-fn recognise(bytes: &[u8], adopted: bool) -> Found {
-    let mut found = Found::Nobodys;
-    for &protocol in ALL {
-        let verdict = match adopted {
-            true => protocol.sniff_amid(bytes),
-            false => protocol.sniff(bytes),
-        };
-        match verdict {
-            Verdict::Is(flow) => return Found::Mine(protocol, flow),
-            Verdict::More => found = Found::Perhaps,
-            Verdict::Not => {}
-        }
-    }
-    found
 }
 
 fn role(asks: Direction) -> Role {

@@ -142,11 +142,7 @@ pub fn trailers(status: Option<&[u8]>) -> Response {
         .and_then(|text| text.parse::<usize>().ok());
     match code {
         Some(code) => outcome(code),
-        None => Response {
-            attributes: Vec::new(),
-            client_error: None,
-            server_error: None,
-        },
+        None => Response::default(),
     }
 }
 
@@ -164,6 +160,7 @@ fn outcome(code: usize) -> Response {
             key: Cow::Borrowed("rpc.response.status_code"),
             value: super::Value::Str(text),
         }],
+        messages: Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 
+use super::reader::text;
 use super::{Attribute, Attributes, Carrier, Request, Response, Value};
 use crate::config;
 use crate::event::Role;
@@ -105,10 +106,8 @@ pub fn request<'a>(
         attributes.push(Attribute::text("user_agent.original", agent));
     }
     Request {
-        protocol,
-        operation,
-        attributes,
         carrier: found.carrier,
+        ..Request::call(protocol, operation, attributes)
     }
 }
 
@@ -151,6 +150,7 @@ pub fn response<'a>(
         attributes,
         client_error: error(400),
         server_error: error(500),
+        messages: Vec::new(),
     }
 }
 
@@ -435,32 +435,6 @@ fn of_str(value: &str, keep: usize, stats: &Stats) -> String {
         return text(value.as_bytes(), keep, stats);
     }
     value.to_owned()
-}
-
-/// Text of at most `keep` bytes; what is no UTF-8 is replaced.
-fn text(value: &[u8], keep: usize, stats: &Stats) -> String {
-    let kept = match value.get(..keep) {
-        Some(kept) if value.len() > keep => {
-            stats.protocol_text_cut.add(1);
-            // Not in the middle of a character.
-            let back = kept
-                .iter()
-                .rev()
-                .take(3)
-                .take_while(|&&b| b & 0xC0 == 0x80)
-                .count();
-            let lead = kept.len().saturating_sub(back.saturating_add(1));
-            match kept.get(lead) {
-                Some(b) if *b >= 0xC0 => kept.get(..lead).unwrap_or(kept),
-                _ => kept,
-            }
-        }
-        _ => value,
-    };
-    match std::str::from_utf8(kept) {
-        Ok(text) => text.to_owned(),
-        Err(_) => String::from_utf8_lossy(kept).into_owned(),
-    }
 }
 
 #[cfg(test)]

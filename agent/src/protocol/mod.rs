@@ -19,9 +19,13 @@ use crate::event::{Hole, Role};
 use crate::stats::Stats;
 
 pub mod conversation;
+pub mod database;
 pub mod grpc;
 pub mod http;
+pub mod messaging;
 pub mod order;
+pub mod reader;
+pub mod sniff;
 
 /// Declares the protocols: each line makes the module and its entry in [`ALL`], in sniffing order.
 macro_rules! registry {
@@ -57,6 +61,12 @@ pub trait Protocol: Sync {
         self.sniff(bytes)
     }
 
+    /// Ports its servers usually listen on. They decide nothing: where several protocols may be it,
+    /// those whose port it is are asked first.
+    fn ports(&self) -> &'static [u16] {
+        &[]
+    }
+
     /// Whether it can be followed only where every byte that is not a body's is seen, wherever in a
     /// call it is: the copy budget does not hold then.
     fn needs_whole(&self) -> bool {
@@ -70,8 +80,11 @@ pub trait Protocol: Sync {
 /// What a protocol says of a turn's first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Mine, and this half of the dialogue.
+    /// Mine, and this half of the dialogue: nothing else begins so.
     Is(Flow),
+    /// Like this half of a dialogue of mine; others may begin so. Believed once the other side's
+    /// first turn is like the other half.
+    Likely(Flow),
     /// Perhaps: more bytes are needed.
     More,
     /// Not mine, whatever follows.
@@ -108,6 +121,9 @@ pub enum Status {
     Stay,
     /// It has not: what follows is not its protocol.
     Leave,
+    /// It never was its protocol: the verdict is withdrawn, and what it found that is not over goes
+    /// without a span. Others are asked from the next turn on.
+    Mistaken,
 }
 
 /// The state of one connection that speaks a protocol. Total: any bytes, in any portions, with any
@@ -126,7 +142,7 @@ pub trait Parser: Send + std::fmt::Debug {
     fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>);
 
     /// Nothing has come for a while: ends what can only be seen to have ended by silence.
-    fn quiet(&mut self, flow: Flow, feed: &mut Feed<'_>);
+    fn quiet(&mut self, _flow: Flow, _feed: &mut Feed<'_>) {}
 
     /// Nothing has come for the configured time-out, and no exchange is open.
     fn time_out(&mut self, _feed: &mut Feed<'_>) {}
@@ -137,7 +153,9 @@ pub trait Parser: Send + std::fmt::Debug {
     }
 
     /// What it costs to hold beyond itself, in bytes: 0 where few wait for an answer.
-    fn weight(&self) -> usize;
+    fn weight(&self) -> usize {
+        0
+    }
 }
 
 /// Which half of the dialogue a stream carries, whatever side we watch it from.
@@ -147,6 +165,16 @@ pub enum Flow {
     Request,
     /// From the one who answers.
     Response,
+}
+
+impl Flow {
+    /// The other half.
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Request => Self::Response,
+            Self::Response => Self::Request,
+        }
+    }
 }
 
 /// An attribute's value, as OpenTelemetry has them.
@@ -186,6 +214,23 @@ pub enum Pairing {
     Number(u64),
 }
 
+/// The bit of [`Pairing`]'s number that exchanges have which the answering side opened (a broker that
+/// delivers a message), so that they never pair with those of the asking side.
+pub const PUSHED: u64 = 1 << 63;
+
+/// What an exchange is, where its two sides are not just client and server. The span's kind follows
+/// from it (messaging spans, "span kind").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A call: CLIENT and SERVER.
+    #[default]
+    Call,
+    /// Messages are given to a broker: PRODUCER, and SERVER at the broker.
+    Send,
+    /// A message is handed to its consumer: CONSUMER, and CLIENT at the broker.
+    Process,
+}
+
 /// Headers that may carry a trace context, as found on the wire; `trace` judges them.
 /// Values are as sent, trimmed; several of one name are joined with `,` in wire order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -211,16 +256,24 @@ pub struct Carrier {
 pub struct Request {
     /// The protocol that read it (its registry name).
     pub protocol: &'static str,
-    /// First part of the span's name, low in cardinality: the HTTP method, the SQL operation.
+    /// The span's name, low in cardinality: `SELECT orders`, `publish orders`. Of HTTP the method: the
+    /// route comes behind it.
     pub operation: Cow<'static, str>,
+    /// What it is to its two sides.
+    pub kind: Kind,
     /// Attributes known from the request, for either side, unredacted.
     pub attributes: Attributes,
     /// What it says about its trace; boxed, as most say nothing.
     pub carrier: Option<Box<Carrier>>,
+    /// What each of several messages in it says about its own trace; at most [`MAX_LINKS`].
+    pub messages: Vec<Carrier>,
 }
 
+/// Most messages of one exchange whose contexts are kept: each becomes a link of its span.
+pub const MAX_LINKS: usize = 64;
+
 /// The head of the (final) response.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Response {
     /// Attributes known from the response.
     pub attributes: Attributes,
@@ -228,6 +281,8 @@ pub struct Response {
     pub client_error: Option<Cow<'static, str>>,
     /// `error.type` if it is an error of the one who answered (HTTP: 5xx).
     pub server_error: Option<Cow<'static, str>>,
+    /// As [`Request::messages`], of those that came with the answer.
+    pub messages: Vec<Carrier>,
 }
 
 /// The last byte of a message has passed.
@@ -286,6 +341,9 @@ pub enum Part {
     Rename(Pairing),
     /// The request's response cannot be told from others any more (bytes are missing).
     Abandon,
+    /// The exchange turned out to be nothing worth a span, such as a poll that brought no message: it
+    /// is counted, and ends without one.
+    Dismiss,
 }
 
 /// What changes in a request that was told before.
@@ -373,6 +431,44 @@ pub fn weight(attributes: &Attributes) -> usize {
             attributes.capacity().saturating_mul(size_of::<Attribute>()),
             usize::saturating_add,
         )
+}
+
+impl Request {
+    /// A call of this protocol, by this name, that says nothing of its trace.
+    pub fn call(
+        protocol: &'static str,
+        operation: impl Into<Cow<'static, str>>,
+        attributes: Attributes,
+    ) -> Self {
+        Self {
+            protocol,
+            operation: operation.into(),
+            kind: Kind::Call,
+            attributes,
+            carrier: None,
+            messages: Vec::new(),
+        }
+    }
+
+    /// What it costs to hold beyond itself, in bytes.
+    pub fn weight(&self) -> usize {
+        let own = self.carrier.as_deref().map_or(0, Carrier::weight);
+        weight(&self.attributes)
+            .saturating_add(own)
+            .saturating_add(carriers(&self.messages))
+    }
+}
+
+impl Response {
+    /// What it costs to hold beyond itself, in bytes.
+    pub fn weight(&self) -> usize {
+        weight(&self.attributes).saturating_add(carriers(&self.messages))
+    }
+}
+
+fn carriers(messages: &[Carrier]) -> usize {
+    let each = messages.iter().map(Carrier::weight);
+    each.fold(0, usize::saturating_add)
 }
 
 impl Attribute {

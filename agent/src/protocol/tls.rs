@@ -336,6 +336,7 @@ impl Dialogue {
                 attributes: Attributes::new(),
                 client_error: Some(error.clone()),
                 server_error: Some(error),
+                messages: Vec::new(),
             };
             let finish = Finish {
                 body: 0,
@@ -355,12 +356,8 @@ impl Dialogue {
         let Some(Asked { hello, first, last }) = self.asked.take() else {
             return false;
         };
-        let request = Request {
-            protocol: "tls",
-            operation: Cow::Borrowed("TLS handshake"),
-            attributes: failed(hello, self.answered.take()),
-            carrier: None,
-        };
+        let attributes = failed(hello, self.answered.take());
+        let request = Request::call("tls", "TLS handshake", attributes);
         let part = Part::Request(Box::new(request), last);
         feed.out.push(message(Flow::Request, first, part));
         true

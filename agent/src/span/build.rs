@@ -1,16 +1,16 @@
 //! The rules of the semantic conventions: names, kinds, statuses, and which side says what.
-//! Source: HTTP spans, <https://opentelemetry.io/docs/specs/semconv/http/http-spans/> (1.42.0).
+//! Source: HTTP, database and messaging spans, <https://opentelemetry.io/docs/specs/semconv/> (1.42.0).
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::place::{self, find, string};
 use super::route::{Routed, Routes, Seen};
 use super::{Resource, Span, SpanEvent, SpanKind, Status, semconv};
 use crate::config;
-use crate::event::{Address, Ending, Hole, Nanos, Role};
-use crate::exchange::{Exchange, Outcome, Peer};
-use crate::protocol::{Attribute, Attributes, Fault, Finish, Value};
+use crate::event::{Ending, Hole, Nanos, Role};
+use crate::exchange::{Exchange, Outcome};
+use crate::protocol::{Attribute, Attributes, Fault, Finish, Kind, Value};
 use crate::stats::Stats;
 use crate::trace::{Linked, RANDOM, SAMPLED};
 
@@ -52,11 +52,8 @@ impl Builder {
         let exchange = *exchange;
         let (begin, finish) = period(&exchange, not_before);
         let start = clock(begin);
-        let kind = match exchange.peer.role {
-            Role::Client => SpanKind::Client,
-            Role::Server => SpanKind::Server,
-        };
-        let (status, error) = status(&exchange, kind);
+        let kind = kind(&exchange);
+        let (status, error) = status(&exchange);
         let events = events(&exchange, &clock, start);
         let process = exchange.start.execution.process;
         let route = self.route(&exchange, resource);
@@ -71,13 +68,13 @@ impl Builder {
             facts.put(semconv::LINK_CONFIDENCE, Value::Double(parent.confidence));
         }
         if let Some(route) = &route {
-            let key = match kind {
-                SpanKind::Server => semconv::HTTP_ROUTE,
-                SpanKind::Client => semconv::URL_TEMPLATE,
+            let key = match exchange.role {
+                Role::Server => semconv::HTTP_ROUTE,
+                Role::Client => semconv::URL_TEMPLATE,
             };
             facts.put(key, Value::Str(route.clone().into()));
         }
-        let (operation, attributes) = gather(facts, exchange, kind);
+        let (operation, attributes) = gather(facts, exchange);
         Span {
             trace,
             id: span,
@@ -119,40 +116,44 @@ impl Builder {
 }
 
 /// Attributes this stage finds; no key twice.
-struct Facts(Attributes);
+pub(super) struct Facts(Attributes);
 
 impl Facts {
-    fn put(&mut self, key: &'static str, value: Value) {
+    pub(super) fn put(&mut self, key: &'static str, value: Value) {
         let key = Cow::Borrowed(key);
         self.0.push(Attribute { key, value });
     }
 
-    fn put_port(&mut self, key: &'static str, port: u16) {
+    pub(super) fn put_port(&mut self, key: &'static str, port: u16) {
         self.put(key, Value::Int(port.into()));
     }
 }
 
 /// The operation, and the attributes of request, response and connection beside the facts.
-fn gather(mut facts: Facts, exchange: Exchange, kind: SpanKind) -> (Cow<'static, str>, Attributes) {
+fn gather(mut facts: Facts, exchange: Exchange) -> (Cow<'static, str>, Attributes) {
     let mut request = *exchange.request;
     let protocol = protocol_name(request.protocol);
     facts.put(semconv::NETWORK_PROTOCOL_NAME, text(protocol));
     let partial = exchange.faults.contains(&Fault::Partial);
     let known = !partial || string(&request.attributes, semconv::URL_PATH).is_some();
     let url = known && protocol == "http";
-    sides(
-        &mut facts,
-        kind,
-        &exchange.peer,
-        &mut request.attributes,
-        url,
-    );
+    place::sides(&mut facts, &exchange.peer, &mut request.attributes, url);
     let mut response = exchange.response.map(|r| r.attributes).unwrap_or_default();
     let mut attributes = request.attributes;
     attributes.reserve_exact(facts.0.len().saturating_add(response.len()));
     attributes.append(&mut response);
     attributes.append(&mut facts.0);
     (request.operation, attributes)
+}
+
+/// Messaging has kinds of its own (messaging spans, "span kind"); at a broker all are calls.
+fn kind(exchange: &Exchange) -> SpanKind {
+    match (exchange.request.kind, exchange.role) {
+        (Kind::Send, Role::Client) => SpanKind::Producer,
+        (Kind::Process, Role::Server) => SpanKind::Consumer,
+        (_, Role::Client) => SpanKind::Client,
+        (_, Role::Server) => SpanKind::Server,
+    }
 }
 
 /// First byte to last, never before the parent's first.
@@ -180,13 +181,16 @@ fn name(operation: Cow<'static, str>, route: Option<String>) -> Cow<'static, str
 }
 
 /// An answer's error counts for the side it is one for; an exchange that broke is one for both.
-fn status(exchange: &Exchange, kind: SpanKind) -> (Status, Option<Cow<'static, str>>) {
-    let answer = exchange.response.as_deref().and_then(|r| match kind {
-        SpanKind::Client => r.client_error.clone(),
-        SpanKind::Server => r.server_error.clone(),
-    });
+fn status(exchange: &Exchange) -> (Status, Option<Cow<'static, str>>) {
+    let answer = exchange
+        .response
+        .as_deref()
+        .and_then(|r| match exchange.role {
+            Role::Client => r.client_error.clone(),
+            Role::Server => r.server_error.clone(),
+        });
     let broken = match exchange.outcome {
-        Outcome::Complete | Outcome::Upgraded | Outcome::Abandoned => None,
+        Outcome::Complete | Outcome::Upgraded | Outcome::Abandoned | Outcome::Dismissed => None,
         Outcome::TimedOut => Some("timeout"),
         Outcome::Broken(ending) => Some(broken(ending)),
         Outcome::Reset(code) => Some(code),
@@ -212,7 +216,9 @@ fn broken(ending: Ending) -> &'static str {
 
 fn events(exchange: &Exchange, clock: &impl Fn(Nanos) -> u64, start: u64) -> Vec<SpanEvent> {
     let name = match exchange.outcome {
-        Outcome::Complete | Outcome::Upgraded | Outcome::Abandoned => return Vec::new(),
+        Outcome::Complete | Outcome::Upgraded | Outcome::Abandoned | Outcome::Dismissed => {
+            return Vec::new();
+        }
         Outcome::TimedOut | Outcome::Broken(Ending::Error(ETIMEDOUT)) => semconv::EVENT_TIMEOUT,
         Outcome::Reset(_) | Outcome::Broken(Ending::Error(ECONNRESET)) => semconv::EVENT_RESET,
         Outcome::Broken(_) => semconv::EVENT_CLOSED,
@@ -300,191 +306,13 @@ fn add(facts: &mut Facts, key: &'static str, bytes: u64) {
     }
 }
 
-/// Addresses and URLs: what each side says of itself and of the other. `url`: whether one was asked
-/// for.
-fn sides(facts: &mut Facts, kind: SpanKind, peer: &Peer, request: &mut Attributes, url: bool) {
-    match (&peer.local, &peer.remote) {
-        (_, Address::Inet(remote)) => {
-            facts.put(semconv::NETWORK_TRANSPORT, text("tcp"));
-            let ip = remote.ip().to_canonical();
-            facts.put(
-                semconv::NETWORK_TYPE,
-                text(if ip.is_ipv4() { "ipv4" } else { "ipv6" }),
-            );
-        }
-        (_, Address::Unix(_)) => facts.put(semconv::NETWORK_TRANSPORT, text("unix")),
-    }
-    // The socket's peer, whatever X-Forwarded-For claims: that header is anyone's.
-    request.retain(|a| a.key != semconv::CLIENT_ADDRESS && a.key != semconv::CLIENT_PORT);
-    if let Some(address) = address(&peer.remote) {
-        if kind == SpanKind::Server {
-            facts.put(semconv::CLIENT_ADDRESS, Value::Str(address.clone().into()));
-        }
-        facts.put(semconv::NETWORK_PEER_ADDRESS, Value::Str(address.into()));
-    }
-    if let Some(port) = port(&peer.remote) {
-        facts.put_port(semconv::NETWORK_PEER_PORT, port);
-        if kind == SpanKind::Server {
-            facts.put_port(semconv::CLIENT_PORT, port);
-        }
-    }
-    match kind {
-        SpanKind::Server => server_place(request, &peer.local, false),
-        // The whole URL was sent to a proxy: the socket's end is not who was asked.
-        SpanKind::Client if string(request, semconv::URL_FULL).is_some() => {
-            request.retain(|a| a.key != semconv::URL_PATH && a.key != semconv::URL_QUERY);
-        }
-        SpanKind::Client => {
-            server_place(request, &peer.remote, true);
-            if url {
-                full_url(request);
-            }
-        }
-    }
-}
-
-/// `server.address` and `server.port`: the name the client used, while it goes with the socket's
-/// port; else the socket's. A proxy that passes its own Host on did not call itself.
-fn server_place(request: &mut Attributes, socket: &Address, client: bool) {
-    let named = string(request, semconv::SERVER_ADDRESS).is_some();
-    let said = match find(request, semconv::SERVER_PORT) {
-        Some(Value::Int(port)) => u16::try_from(*port).ok(),
-        _ => None,
-    };
-    let Some(port) = port(socket) else {
-        // A unix socket: its path only where no name was used.
-        if let (false, Some(address)) = (named, address(socket)) {
-            push(request, semconv::SERVER_ADDRESS, Value::Str(address.into()));
-        }
-        return;
-    };
-    let usual = string(request, semconv::URL_SCHEME).and_then(default_port);
-    // Without a path it is a CONNECT, which names somebody else by its nature.
-    let differs = client && said != Some(port) && string(request, semconv::URL_PATH).is_some();
-    // A name without a port of its own goes with any.
-    let elsewhere = differs && said.is_some() && said != usual;
-    if (!named || elsewhere)
-        && let Some(address) = address(socket)
-    {
-        replace(request, semconv::SERVER_ADDRESS, Value::Str(address.into()));
-    }
-    if said.is_none() || differs {
-        replace(request, semconv::SERVER_PORT, Value::Int(port.into()));
-    }
-}
-
-/// A client span has `url.full` where a server span has its parts.
-fn full_url(request: &mut Attributes) {
-    // Without a scheme there is no URL: the parts stay.
-    let Some(scheme) = string(request, semconv::URL_SCHEME) else {
-        return;
-    };
-    let host = string(request, semconv::SERVER_ADDRESS).unwrap_or_default();
-    let path = string(request, semconv::URL_PATH).unwrap_or_default();
-    let port = match find(request, semconv::SERVER_PORT) {
-        Some(Value::Int(port)) if default_port(scheme).map(i64::from) != Some(*port) => Some(*port),
-        _ => None,
-    };
-    let mut url = String::with_capacity(path.len().saturating_add(64));
-    url.push_str(scheme);
-    url.push_str("://");
-    let bare = host.contains(':') && !host.starts_with('[');
-    if bare {
-        url.push('[');
-    }
-    url.push_str(host);
-    if bare {
-        url.push(']');
-    }
-    if let Some(port) = port {
-        url.push(':');
-        url.push_str(&port.to_string());
-    }
-    if path.starts_with('/') {
-        url.push_str(path);
-    }
-    if let Some(query) = string(request, semconv::URL_QUERY) {
-        url.push('?');
-        url.push_str(query);
-    }
-    request.retain(|a| a.key != semconv::URL_PATH && a.key != semconv::URL_QUERY);
-    push(request, semconv::URL_FULL, Value::Str(url.into()));
-}
-
-fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        "http" | "ws" => Some(80),
-        "https" | "wss" => Some(443),
-        _ => None,
-    }
-}
-
-fn address(of: &Address) -> Option<String> {
-    match of {
-        Address::Inet(socket) => Some(match socket.ip().to_canonical() {
-            IpAddr::V4(ip) => v4(ip.octets()),
-            IpAddr::V6(ip) => ip.to_string(),
-        }),
-        Address::Unix(path) => path.clone(),
-    }
-}
-
-/// As `Display` writes it, without its formatter: every span has at least one.
-fn v4(octets: [u8; 4]) -> String {
-    let mut text = String::with_capacity(15);
-    for octet in octets {
-        if !text.is_empty() {
-            text.push('.');
-        }
-        let (hundreds, tens) = (octet / 100, octet / 10 % 10);
-        if hundreds > 0 {
-            text.push(char::from(b'0' | hundreds));
-        }
-        if hundreds > 0 || tens > 0 {
-            text.push(char::from(b'0' | tens));
-        }
-        text.push(char::from(b'0' | (octet % 10)));
-    }
-    text
-}
-
-fn port(of: &Address) -> Option<u16> {
-    match of {
-        Address::Inet(socket) => Some(socket.port()),
-        Address::Unix(_) => None,
-    }
-}
-
 /// `network.protocol.name` of a registry name: `http1` and `http2` are both `http`.
 fn protocol_name(registered: &'static str) -> &'static str {
     registered.trim_end_matches(|c: char| c.is_ascii_digit())
 }
 
-fn text(value: &'static str) -> Value {
+pub(super) fn text(value: &'static str) -> Value {
     Value::Str(Cow::Borrowed(value))
-}
-
-fn find<'a>(attributes: &'a Attributes, key: &str) -> Option<&'a Value> {
-    attributes.iter().find(|a| a.key == key).map(|a| &a.value)
-}
-
-fn string<'a>(attributes: &'a Attributes, key: &str) -> Option<&'a str> {
-    match find(attributes, key) {
-        Some(Value::Str(value)) => Some(value),
-        _ => None,
-    }
-}
-
-fn push(attributes: &mut Attributes, key: &'static str, value: Value) {
-    let key = Cow::Borrowed(key);
-    attributes.push(Attribute { key, value });
-}
-
-fn replace(attributes: &mut Attributes, key: &'static str, value: Value) {
-    match attributes.iter_mut().find(|a| a.key == key) {
-        Some(known) => known.value = value,
-        None => push(attributes, key, value),
-    }
 }
 
 /// `http.request.method` of methods nobody knows.
@@ -503,9 +331,10 @@ mod tests {
 
     use super::*;
     use crate::connection::Mark;
-    use crate::event::ConnectionId;
-    use crate::exchange::ExchangeId;
+    use crate::event::{Address, ConnectionId};
+    use crate::exchange::{ExchangeId, Peer};
     use crate::protocol::{Request, Response};
+    use crate::span::place::{push, v4};
     use crate::trace::{Method, Parent, SpanId, TraceId};
 
     struct Case {
@@ -582,18 +411,15 @@ mod tests {
                     shares_offsets: true,
                     carrier: None,
                 }),
+                role: case.role,
                 key: None,
-                request: Box::new(Request {
-                    protocol: "http1",
-                    operation: "GET".into(),
-                    attributes: request,
-                    carrier: None,
-                }),
+                request: Box::new(Request::call("http1", "GET", request)),
                 response: answered.then(|| {
                     Box::new(Response {
                         attributes: attributes(&[("http.response.status_code", "200")]),
                         client_error: error(400),
                         server_error: error(500),
+                        messages: Vec::new(),
                     })
                 }),
                 start: mark(1_000),

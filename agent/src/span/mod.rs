@@ -2,6 +2,7 @@
 
 mod build;
 pub mod moment;
+mod place;
 pub mod route;
 pub mod semconv;
 
@@ -20,6 +21,27 @@ pub enum SpanKind {
     Server,
     /// Asks.
     Client,
+    /// Gives messages to a broker.
+    Producer,
+    /// Is handed messages.
+    Consumer,
+}
+
+impl SpanKind {
+    /// In lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Producer => "producer",
+            Self::Consumer => "consumer",
+        }
+    }
+
+    /// Whether it is of who was asked.
+    pub fn is_inbound(self) -> bool {
+        matches!(self, Self::Server | Self::Consumer)
+    }
 }
 
 /// OpenTelemetry span status.

@@ -27,6 +27,8 @@ pub const HTTP_RESPONSE_HEADER: &str = "http.response.header.";
 pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
 /// How a call of gRPC went, by name.
 pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
+/// The store's own code: SQLSTATE, an error's number, an error's first word.
+pub const DB_RESPONSE_STATUS_CODE: &str = "db.response.status_code";
 /// Route of a server span: low in cardinality.
 pub const HTTP_ROUTE: &str = "http.route";
 /// Peer's address on the socket.

@@ -15,11 +15,11 @@ use super::context::{Carried, Format, extract};
 use super::ids::{Ids, client_span};
 use super::table::{Entry, Handle, Table};
 use super::threads::{Item, OPEN, Task, Threads};
-use super::{Linked, Method};
+use super::{Linked, Method, links};
 use crate::config::Propagation;
 use crate::connection::Mark;
 use crate::event::{Address, Nanos, Role};
-use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Peer};
+use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
 use crate::protocol::Carrier;
 use crate::stats::Stats;
 
@@ -193,6 +193,7 @@ impl Linker {
         let entry = self.entry(&Head {
             id: opened.id,
             peer: &opened.peer,
+            role: opened.role,
             key: opened.key,
             start: opened.start,
             head: Some(opened.head),
@@ -219,6 +220,12 @@ impl Linker {
     }
 
     fn close(&mut self, exchange: Box<Exchange>) {
+        if exchange.outcome == Outcome::Dismissed {
+            if let Some(handle) = self.table.find(exchange.id) {
+                self.drop_entry(handle);
+            }
+            return;
+        }
         let handle = match self.table.find(exchange.id) {
             Some(handle) => handle,
             None => {
@@ -226,6 +233,7 @@ impl Linker {
                 let entry = self.entry(&Head {
                     id: exchange.id,
                     peer: &exchange.peer,
+                    role: exchange.role,
                     key: exchange.key,
                     start: exchange.start,
                     head: None,
@@ -252,7 +260,7 @@ impl Linker {
     }
 
     fn entry(&mut self, seen: &Head) -> Entry {
-        let role = seen.peer.role;
+        let role = seen.role;
         let (who, from) = match (role, seen.head) {
             (Role::Client, _) => (seen.start.execution, seen.start.time),
             (Role::Server, Some(head)) => (head.execution, head.time),
@@ -286,7 +294,7 @@ impl Linker {
             opened: seen.head.is_some(),
             key: seen.key,
             unix,
-            near: is_near(seen.peer),
+            near: seen.peer.is_near(),
             pair: None,
             carried: self.carried(seen.carrier),
             span,
@@ -435,14 +443,15 @@ impl Linker {
             return;
         };
         entry.emitted = true;
+        let links = links::of(&exchange, &self.settings.extract, &self.stats);
         let linked = Linked {
+            links,
             exchange,
             trace: place.trace,
             span: entry.span,
             parent: place.parent,
             flags: place.flags,
             state: place.state.as_deref().map(Into::into),
-            links: Vec::new(),
             not_before: place.not_before,
             begin: place.first,
         };
@@ -464,21 +473,11 @@ impl Linker {
 struct Head<'a> {
     id: ExchangeId,
     peer: &'a Peer,
+    role: Role,
     key: Option<MessageKey>,
     start: Mark,
     head: Option<Mark>,
     carrier: Option<&'a Carrier>,
-}
-
-/// Whether the other end is surely on this host.
-fn is_near(peer: &Peer) -> bool {
-    match (&peer.local, &peer.remote) {
-        (Address::Inet(local), Address::Inet(remote)) => {
-            let (local, remote) = (local.ip().to_canonical(), remote.ip().to_canonical());
-            local == remote || remote.is_loopback()
-        }
-        _ => true,
-    }
 }
 
 fn count(stats: &Stats, method: Option<Method>) {

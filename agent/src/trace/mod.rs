@@ -9,6 +9,7 @@ mod b3;
 pub mod context;
 pub mod ids;
 pub mod linker;
+mod links;
 mod place;
 mod table;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::config::Propagation;
 use crate::connection::Mark;
 use crate::event::{Address, ConnectionId, Ending, Execution, Role, StreamKey};
 use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
-use crate::protocol::{Carrier, Finish, Request, Response};
+use crate::protocol::{Carrier, Finish, Request};
 
 const DRAIN: Duration = Duration::from_millis(4);
 const MS: u64 = 1_000_000;
@@ -118,6 +118,7 @@ impl Side {
         Fact::Opened(Box::new(Opened {
             id: ExchangeId(self.id),
             peer: self.peer(),
+            role: self.role,
             start: self.mark(self.at[0], self.who),
             head: self.mark(self.at[1], self.who),
             key: self.message_key(),
@@ -135,20 +136,13 @@ impl Side {
         Fact::Closed(Box::new(Exchange {
             id: ExchangeId(self.id),
             peer: self.peer(),
+            role: self.role,
             key: self.message_key(),
             request: Box::new(Request {
-                protocol: "http1",
-                operation: "GET".into(),
-                attributes: Vec::new(),
                 carrier: self.carrier(),
+                ..Request::call("http1", "GET", Vec::new())
             }),
-            response: answered.then(|| {
-                Box::new(Response {
-                    attributes: Vec::new(),
-                    client_error: None,
-                    server_error: None,
-                })
-            }),
+            response: answered.then(Box::default),
             start: self.mark(self.at[0], self.who),
             request_end: Some((self.mark(self.at[1], self.who), finish)),
             response_start: answered.then(|| self.mark(self.at[2], self.answered_by)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::Error;
 use crate::config::cli::{Side, WatchArgs};
 use crate::export::stdout::{call_status, code, method, path};
-use crate::span::{Span, SpanKind, Status};
+use crate::span::{Span, Status};
 use crate::target::glob::Glob;
 
 /// The filters of one `watch`.
@@ -16,7 +16,7 @@ pub struct Filter {
     statuses: Vec<Wanted>,
     methods: Vec<String>,
     paths: Vec<Glob>,
-    side: Option<SpanKind>,
+    inbound: Option<bool>,
 }
 
 /// A status wanted.
@@ -45,9 +45,9 @@ impl Filter {
             statuses: statuses.collect::<Result<_, _>>()?,
             methods: args.method.clone(),
             paths: args.path.iter().map(|glob| Glob::of_path(glob)).collect(),
-            side: args.side.map(|side| match side {
-                Side::Server => SpanKind::Server,
-                Side::Client => SpanKind::Client,
+            inbound: args.side.map(|side| match side {
+                Side::Server => true,
+                Side::Client => false,
             }),
         })
     }
@@ -56,7 +56,7 @@ impl Filter {
     pub fn matches(&self, span: &Span) -> bool {
         let took = Duration::from_nanos(span.end.saturating_sub(span.start));
         took >= self.slow
-            && self.side.is_none_or(|side| side == span.kind)
+            && self.inbound.is_none_or(|it| it == span.kind.is_inbound())
             && any(&self.statuses, |wanted| match wanted {
                 Wanted::Error => matches!(span.status, Status::Error(_)),
                 Wanted::Name(name) => call_status(span).is_some_and(|s| s == name.as_str()),

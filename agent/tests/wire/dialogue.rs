@@ -4,7 +4,8 @@
 //! the line ends in `\`; `\r \n \t \0 \xNN \\` are read), `--` ends a segment where the side does
 //! not change, `! eof|local|reset|gone` ends something, `*N text` after `>` or `<` repeats text N
 //! times, `forged` says that a body begins like a message, `budget N` names a copy budget that
-//! changes nothing, `older` that the connection was there before the agent, `#` is a remark. After `====` comes what is expected.
+//! changes nothing, `older` that the connection was there before the agent, `#` is a remark. After a line `again` comes one more
+//! exchange, which must be read whatever was lost before it. After `====` comes what is expected.
 
 use std::path::{Path, PathBuf};
 
@@ -118,6 +119,8 @@ pub struct Dialogue {
     pub budget: Option<usize>,
     /// A body begins a turn like a message: nobody can tell who missed its head.
     pub forged: bool,
+    /// One more exchange.
+    again: Vec<Step>,
     path: PathBuf,
 }
 
@@ -128,15 +131,13 @@ impl Dialogue {
         let mut budget = None;
         let mut forged = false;
         let mut steps: Vec<Step> = Vec::new();
+        let mut before = None;
         let mut fresh = true;
         for line in script.lines() {
             let (way, rest) = match line.as_bytes().first() {
                 None | Some(b'#') => continue,
-                Some(b'>') => (Way::Ask, line[1..].strip_prefix(' ').unwrap_or(&line[1..])),
-                Some(b'<') => (
-                    Way::Answer,
-                    line[1..].strip_prefix(' ').unwrap_or(&line[1..]),
-                ),
+                Some(b'>') => (Way::Ask, after_sign(line)),
+                Some(b'<') => (Way::Answer, after_sign(line)),
                 Some(b'-') => {
                     fresh = true;
                     continue;
@@ -148,6 +149,11 @@ impl Dialogue {
                 }
                 _ if line == "older" => {
                     steps.push(Step::Older);
+                    continue;
+                }
+                _ if line == "again" => {
+                    before = Some(std::mem::take(&mut steps));
+                    fresh = true;
                     continue;
                 }
                 _ if line == "forged" => {
@@ -176,9 +182,11 @@ impl Dialogue {
             }
             fresh = false;
         }
+        let (steps, again) = before.map_or((steps.clone(), Vec::new()), |before| (before, steps));
         Self {
             name: path.display().to_string(),
             protocol: "http1",
+            again,
             steps,
             expected: expected.to_owned(),
             budget,
@@ -206,8 +214,21 @@ impl Dialogue {
             })
         );
         let seen = play(&self.steps);
-        !ends && last_is_answer && seen.iter().all(|s| s.outcome == "complete")
+        let whole = last_is_answer && seen.iter().all(|s| s.outcome == "complete");
+        !ends && (whole && self.protocol.starts_with("http") || !self.again.is_empty())
     }
+
+    /// An exchange after it.
+    pub fn one_more(&self) -> Vec<Step> {
+        match self.again.is_empty() {
+            true => <[Step; 2]>::from(one_more(self.protocol)).into(),
+            false => self.again.clone(),
+        }
+    }
+}
+
+fn after_sign(line: &str) -> &str {
+    line[1..].strip_prefix(' ').unwrap_or(&line[1..])
 }
 
 fn ending(word: &str) -> Ending {

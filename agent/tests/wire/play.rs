@@ -10,7 +10,7 @@ use spantap::event::{
 use spantap::exchange::{Exchange, Fact, Outcome};
 use spantap::pipeline::encrypted::Encrypted;
 use spantap::pipeline::shard::{Out, Shard};
-use spantap::protocol::{Attribute, Value};
+use spantap::protocol::{Attribute, Kind, Value};
 use spantap::stats::Stats;
 
 use super::{Step, Way};
@@ -18,6 +18,8 @@ use super::{Step, Way};
 /// An exchange as the tests compare it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
+    /// Whether the answering side opened it.
+    pub pushed: bool,
     /// Offset of the request's first byte.
     pub start: u64,
     pub request: Vec<String>,
@@ -25,6 +27,8 @@ pub struct Seen {
     pub outcome: String,
     /// Offset of the response's first byte.
     pub answer: Option<u64>,
+    /// The span's name, and what it is to its sides where it is more than a call; not of HTTP.
+    name: Option<String>,
     sizes: String,
     response: Vec<String>,
     faults: String,
@@ -38,9 +42,16 @@ impl Seen {
             let status = seen.status.as_deref().unwrap_or("-");
             let _ = writeln!(
                 out,
-                "@{} {status} {}{}{}",
-                seen.start, seen.outcome, seen.sizes, seen.faults
+                "@{}{} {status} {}{}{}",
+                if seen.pushed { "<" } else { "" },
+                seen.start,
+                seen.outcome,
+                seen.sizes,
+                seen.faults
             );
+            if let Some(name) = &seen.name {
+                let _ = writeln!(out, "  {name}");
+            }
             for line in seen.request.iter().chain(&seen.response) {
                 let _ = writeln!(out, "  {line}");
             }
@@ -93,13 +104,19 @@ impl Seen {
         self.faults.contains("Partial")
     }
 
+    /// Whether it says by itself that it is whole; HTTP tells by its status what is known.
+    pub fn is_sure(&self) -> bool {
+        self.name.is_some() && self.outcome == "complete" && !self.is_faulty()
+    }
+
     pub fn is_faulty(&self) -> bool {
         !self.faults.is_empty()
     }
 
     /// What both ends of a connection agree on.
     pub fn gist(&self) -> (u64, Option<String>, String) {
-        (self.start, self.status.clone(), self.outcome.clone())
+        let start = self.start | u64::from(self.pushed) << 63;
+        (start, self.status.clone(), self.outcome.clone())
     }
 
     fn of(exchange: &Exchange) -> Self {
@@ -107,11 +124,25 @@ impl Seen {
         assert!(exchange.start.time <= end, "ends before it starts");
         let response = exchange.response.as_deref();
         let status = response.and_then(|r| {
-            r.attributes
-                .iter()
-                .find(|a| a.key == "http.response.status_code")
-                .map(|a| value(&a.value))
+            let codes = ["http.response.status_code", "db.response.status_code"];
+            let code = r.attributes.iter().find(|a| codes.contains(&&*a.key));
+            let error = || r.client_error.as_ref().map(ToString::to_string);
+            code.map(|a| value(&a.value)).or_else(error)
         });
+        let request = &exchange.request;
+        let http = request
+            .attributes
+            .iter()
+            .any(|a| a.key.starts_with("http."));
+        let name = (!http).then(|| match request.kind {
+            Kind::Call => format!("name = {}", request.operation),
+            kind => format!("name = {} ({kind:?})", request.operation),
+        });
+        let own = request.carrier.as_deref().map(|c| ("carrier", c));
+        let sent = request.messages.iter().map(|c| ("message", c));
+        let brought = response.iter().flat_map(|r| &r.messages);
+        let brought = brought.map(|c| ("brought", c));
+        let carrier = own.into_iter().chain(sent).chain(brought);
         let size = |what: &str, end: &Option<(_, spantap::protocol::Finish)>| match end {
             Some((_, f)) => format!(
                 " {what}={}{}{}",
@@ -133,12 +164,12 @@ impl Seen {
                 .collect()
         };
         let faults = exchange.faults.iter().map(|f| format!(" {f:?}")).collect();
-        let carrier = exchange
-            .request
-            .carrier
-            .as_ref()
-            .map_or(String::new(), |c| format!("  carrier {c:?}\n"));
+        let carrier = carrier
+            .map(|(what, c)| format!("  {what} {c:?}\n"))
+            .collect();
         Self {
+            pushed: exchange.role != exchange.peer.role,
+            name,
             start: exchange.start.offset,
             request: lines(&exchange.request.attributes),
             status,
@@ -346,7 +377,8 @@ fn read(facts: &[Fact]) -> Vec<Seen> {
             Fact::Opened(o) => {
                 assert!(o.start.offset <= o.head.offset);
                 let key = o.key.expect("a key");
-                assert!(key.number != 0 || key.offset == o.start.offset);
+                let offset = key.offset & !(0b11 << 62);
+                assert!(key.number != 0 || offset == o.start.offset);
                 open.push(o.id);
             }
             Fact::Closed(exchange) => {
@@ -357,6 +389,7 @@ fn read(facts: &[Fact]) -> Vec<Seen> {
         }
     }
     assert!(open.is_empty(), "every exchange is closed");
-    seen.sort_by_key(|s| s.start);
+    seen.retain(|s| s.outcome != "dismissed");
+    seen.sort_by_key(|s| (s.pushed, s.start));
     seen
 }

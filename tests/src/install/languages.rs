@@ -10,9 +10,34 @@ use super::{Step, app, cached, find, tool};
 
 /// A virtual environment with `apps/python/requirements.txt`; gives its bin folder.
 pub fn python() -> Result<PathBuf> {
-    let (file, requirements) = app("python/requirements.txt")?;
+    python_of("python", &[])
+}
+
+/// A virtual environment with the requirements.txt of a folder of `apps/`; gives its bin folder.
+/// Packages that must be there to build one of them (Debian's, headers mostly) come with `needs`:
+/// a file that each brings, and its name.
+pub fn python_of(place: &str, needs: &[(&str, &str)]) -> Result<PathBuf> {
+    let (file, requirements) = app(&format!("{place}/requirements.txt"))?;
     let python = tool("python3", &["python3", "python3-venv"])?;
-    let folder = cached("python", &requirements, |folder| {
+    let name = match place {
+        "python" => place.to_owned(),
+        place => format!("python-{place}"),
+    };
+    let folder = cached(&name, &requirements, |folder| {
+        for (file, package) in needs {
+            if !Path::new(file).exists() {
+                Step::new("apt-get")
+                    .args([
+                        "install",
+                        "--yes",
+                        "--quiet",
+                        "--no-install-recommends",
+                        package,
+                    ])
+                    .env("DEBIAN_FRONTEND", "noninteractive")
+                    .run()?;
+            }
+        }
         let environment =
             || Step::new(&python).args(["-m".as_ref(), "venv".as_ref(), folder.as_os_str()]);
         if environment().run().is_err() {
@@ -45,8 +70,9 @@ pub fn node_grpc() -> Result<PathBuf> {
     modules("node-grpc", "grpc", &["calls.js"])
 }
 
-/// Scripts of a folder of `apps/`, with the modules that its package.json names.
-fn modules(name: &str, place: &str, scripts: &[&str]) -> Result<PathBuf> {
+/// Scripts of a folder of `apps/`, with the modules that its package.json names; gives the folder
+/// they are in.
+pub fn modules(name: &str, place: &str, scripts: &[&str]) -> Result<PathBuf> {
     tool("node", &["nodejs"])?;
     let mut key = String::new();
     let mut files = Vec::new();
@@ -84,8 +110,8 @@ pub fn go_grpc() -> Result<PathBuf> {
     go_build("go-grpc", "grpc", &["calls.go", "go.mod", "go.sum"])
 }
 
-/// The binary made of a folder of `apps/`.
-fn go_build(name: &str, place: &str, files: &[&str]) -> Result<PathBuf> {
+/// The binary `name`, made of these files of a folder of `apps/`, its go.mod and go.sum among them.
+pub fn go_build(name: &str, place: &str, files: &[&str]) -> Result<PathBuf> {
     let mut key = String::new();
     for file in files {
         key += &app(&format!("{place}/{file}"))?.1;
@@ -127,8 +153,9 @@ pub fn java_grpc() -> Result<String> {
     maven("java-grpc", "grpc", "Calls.java")
 }
 
-/// The classes of a file in a folder of `apps/`, and the libraries that its pom.xml names.
-fn maven(name: &str, place: &str, file: &str) -> Result<String> {
+/// The classes of a file in a folder of `apps/`, and the libraries that its pom.xml names; gives the
+/// class path.
+pub fn maven(name: &str, place: &str, file: &str) -> Result<String> {
     let (pom, key) = app(&format!("{place}/pom.xml"))?;
     let (file, source) = app(&format!("{place}/{file}"))?;
     let folder = cached(name, &(key + &source), |folder| {

@@ -16,7 +16,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 pub use debian::{Debian, debian, tool};
-pub use languages::{collector, go, go_grpc, java, java_grpc, jetty, node, node_grpc, python};
+pub use languages::{
+    collector, go, go_build, go_grpc, java, java_grpc, jetty, maven, modules, node, node_grpc,
+    python, python_of,
+};
 
 use crate::agent;
 

@@ -100,6 +100,8 @@ fn kind(kind: SpanKind) -> u64 {
     match kind {
         SpanKind::Server => 2,
         SpanKind::Client => 3,
+        SpanKind::Producer => 4,
+        SpanKind::Consumer => 5,
     }
 }
 

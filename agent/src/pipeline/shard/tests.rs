@@ -1,7 +1,7 @@
 //! Connections come, go, are left alone, and fall silent.
 
 use super::*;
-use crate::event::{Direction, Ends, Execution, Hole, Role};
+use crate::event::{Address, Direction, Ends, Execution, Hole, Role};
 use crate::exchange::{Exchange, Outcome};
 use crate::protocol::Fault;
 

@@ -10,6 +10,7 @@ use crate::connection::Streams;
 use crate::connection::stream::Stream;
 use crate::event::{ConnectionId, Direction, Ending, Execution, Segment};
 use crate::protocol::conversation::Conversation;
+use crate::protocol::sniff::{About, Sniffer};
 use crate::stats::Stats;
 
 /// One end, the client's, of one connection.
@@ -25,7 +26,10 @@ struct Bench {
 impl Bench {
     fn new(adopted: bool) -> Self {
         Self {
-            conversation: Conversation::new(adopted, false),
+            conversation: Conversation::new(Sniffer::new(About {
+                adopted,
+                ..About::default()
+            })),
             streams: Streams {
                 egress: Stream::new(0),
                 ingress: Stream::new(0),
