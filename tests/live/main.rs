@@ -6,6 +6,7 @@ mod broken;
 mod clients;
 mod collector;
 mod context;
+mod deeds;
 mod duo;
 mod export;
 mod files;
