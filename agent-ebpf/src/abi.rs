@@ -59,7 +59,7 @@ pub struct Open {
     pub netns: u32,
     /// `AF_*`.
     pub family: u16,
-    /// `IPPROTO_*` (6 for TCP, 0 for unix).
+    /// `IPPROTO_*` (6 for TCP, 17 for UDP, 0 for unix).
     pub protocol: u16,
     /// Local address, network order; IPv4 in the first four bytes.
     pub local: [u8; 16],
@@ -103,8 +103,21 @@ pub struct Open {
     pub whole: u32,
     /// 1 where the kernel's TLS is on this socket: what system calls move is plaintext.
     pub kernel_tls: u32,
+    /// Whose `name` is: [`NAMED_OWN`], [`NAMED_PEER`], or 0 where neither has one.
+    pub named: u32,
+    /// Bytes of it.
+    pub name_length: u32,
+    /// A unix socket's name: its path, or a zero byte and an abstract name.
+    pub name: [u8; NAME],
 }
-const _: () = assert!(size_of::<Open>() == 176);
+const _: () = assert!(size_of::<Open>() == 296);
+
+/// Longest name of a unix socket (sun_path, include/uapi/linux/un.h), filled up to whole words.
+pub const NAME: usize = 112;
+/// The name is this socket's.
+pub const NAMED_OWN: u32 = 1;
+/// The name is the other end's.
+pub const NAMED_PEER: u32 = 2;
 
 /// Bytes that one call moved on one connection in one direction.
 #[derive(Clone, Copy, Debug)]
@@ -347,6 +360,9 @@ fields! {
     UlpOps = "inet_connection_sock"."icsk_ulp_ops",
     UlpName = "tcp_ulp_ops"."name",
     UnixPeer = "unix_sock"."peer",
+    UnixAddress = "unix_sock"."addr",
+    AddressLength = "unix_address"."len",
+    AddressName = "unix_address"."name",
     SkSocket = "sock"."sk_socket",
     SocketFile = "socket"."file",
 }

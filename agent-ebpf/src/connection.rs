@@ -60,8 +60,8 @@ pub struct Connection {
     pub session: u64,
     /// A bit for each direction whose HTTP/2 frames are followed.
     pub follows: u32,
-    /// Unused.
-    pub pad: u32,
+    /// 1 for UDP: each call moves a message of its own.
+    pub datagrams: u32,
 }
 
 impl Connection {
@@ -90,7 +90,7 @@ impl Connection {
             habits: 0,
             session: 0,
             follows: 0,
-            pad: 0,
+            datagrams: 0,
         }
     }
 
@@ -192,19 +192,32 @@ pub fn epoch() -> u32 {
     kernel.wrapping_add(EPOCH.get(1).copied().unwrap_or(0))
 }
 
-/// Whether a socket is of a kind that is traced: TCP or a unix stream. `Some(true)` for TCP.
+/// Whether a socket is of a kind that is traced: TCP, UDP or a unix stream. `Some(true)` for TCP.
 #[inline(always)]
 pub fn kind_of<P: Pointer>(socket: P) -> Option<bool> {
     let family: u16 = socket.field(Field::SkFamily);
-    let stream = socket.field::<u16>(Field::SkType) == SOCK_STREAM;
-    if (family == AF_INET || family == AF_INET6) && stream {
-        return (socket.field::<u16>(Field::SkProtocol) == IPPROTO_TCP).then_some(true);
+    let kind: u16 = socket.field(Field::SkType);
+    if family == AF_INET || family == AF_INET6 {
+        let protocol: u16 = socket.field(Field::SkProtocol);
+        return match (kind, protocol) {
+            (SOCK_STREAM, IPPROTO_TCP) => Some(true),
+            (SOCK_DGRAM, IPPROTO_UDP) => Some(false),
+            _ => None,
+        };
     }
-    (family == AF_UNIX && stream).then_some(false)
+    (family == AF_UNIX && kind == SOCK_STREAM).then_some(false)
+}
+
+/// Whether a socket of a kind that is traced moves datagrams.
+#[inline(always)]
+pub fn has_datagrams<P: Pointer>(socket: P) -> bool {
+    socket.field::<u16>(Field::SkType) == SOCK_DGRAM
 }
 
 const SOCK_STREAM: u16 = 1;
-pub const IPPROTO_TCP: u16 = 6;
+const SOCK_DGRAM: u16 = 2;
+const IPPROTO_TCP: u16 = 6;
+const IPPROTO_UDP: u16 = 17;
 
 /// The call during which a connection is introduced.
 #[derive(Clone, Copy)]
@@ -265,9 +278,15 @@ fn send(end: &End) -> bool {
 }
 
 /// What a result of 0 or less says of the connection: an end, an error that ends it, or nothing.
+/// `state` is the socket's.
 #[inline(always)]
-pub fn ending(result: i32, way: u8, state: u8, tcp: bool) -> Option<(u32, u32)> {
+pub fn ending(connection: &Connection, result: i32, way: u8, state: u8) -> Option<(u32, u32)> {
+    let tcp = connection.tcp != 0;
     match result {
+        // Nobody listens where the last message went; a message may also be empty.
+        _ if connection.datagrams != 0 => {
+            (result == ECONNREFUSED).then_some((end::ERROR, result.unsigned_abs()))
+        }
         // A receive of nothing on an established connection was asked for nothing.
         0 if way == INGRESS && !(tcp && state == TCP_ESTABLISHED) => Some((end::EOF, 0)),
         ECONNRESET | EPIPE | ETIMEDOUT | EHOSTUNREACH => Some((end::ERROR, result.unsigned_abs())),
@@ -279,6 +298,7 @@ const TCP_ESTABLISHED: u8 = 1;
 const EPIPE: i32 = -32;
 const ECONNRESET: i32 = -104;
 const ETIMEDOUT: i32 = -110;
+const ECONNREFUSED: i32 = -111;
 const EHOSTUNREACH: i32 = -113;
 
 /// Tells the end of a connection that user space knows, from wherever the kernel ends it. That it is

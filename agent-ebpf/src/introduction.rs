@@ -1,10 +1,12 @@
 //! The record that introduces a connection, or the TLS session it carries, to user space.
 
-use agent_ebpf::abi::{AF_INET6, AF_UNIX, Field, Kind, Open};
-use aya_ebpf::helpers::generated::bpf_get_current_comm;
+use agent_ebpf::abi::{
+    ABSENT, AF_INET6, AF_UNIX, Field, Kind, NAME, NAMED_OWN, NAMED_PEER, Open,
+};
+use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_probe_read_kernel};
 
-use crate::connection::{Call, IPPROTO_TCP, has_fin, has_kernel_tls};
-use crate::kernel::{Pointer, Typed, Untyped};
+use crate::connection::{Call, has_fin, has_kernel_tls};
+use crate::kernel::{Pointer, Typed, Untyped, offset};
 use crate::{emit, payload};
 
 /// What is introduced.
@@ -71,14 +73,20 @@ pub fn introduce<P: Pointer>(name: Name, socket: P, tcp: Option<P>, net: Net, ca
         comm: [0; 16],
         whole: name.whole,
         kernel_tls: 0,
+        named: NAMED_OWN,
+        name_length: 0,
+        name: [0; NAME],
     };
     // SAFETY: the helper writes at most the 16 bytes it is given.
     unsafe { bpf_get_current_comm(open.comm.as_mut_ptr().cast(), 16) };
     if open.family == AF_UNIX {
-        open.peer = Untyped(socket.address() as *const _).field(Field::UnixPeer);
+        let own = Untyped(socket.address() as *const _);
+        open.peer = own.field(Field::UnixPeer);
+        name_of(open, own);
+    } else {
+        addresses(open, socket);
     }
     if let Some(tcp) = tcp {
-        addresses(open, socket);
         counters(open, tcp);
         open.fin = has_fin(socket) as u8;
         open.kernel_tls = has_kernel_tls(tcp) as u32;
@@ -116,7 +124,7 @@ impl Net {
 
 #[inline(always)]
 fn addresses<P: Pointer>(open: &mut Open, socket: P) {
-    open.protocol = IPPROTO_TCP;
+    open.protocol = socket.field(Field::SkProtocol);
     open.local_port = socket.field(Field::SkLocalPort);
     open.remote_port = u16::from_be(socket.field(Field::SkRemotePort));
     if open.family == AF_INET6 {
@@ -125,6 +133,34 @@ fn addresses<P: Pointer>(open: &mut Open, socket: P) {
     } else {
         open.local = words([socket.field::<u32>(Field::SkLocal4).into(), 0]);
         open.remote = words([socket.field::<u32>(Field::SkRemote4).into(), 0]);
+    }
+}
+
+/// The name of a unix socket, which an accepted one has of the one that listens, or else of its peer
+/// (net/unix/af_unix.c, unix_stream_connect).
+#[inline(always)]
+fn name_of(open: &mut Open, own: Untyped) {
+    let mut address: u64 = own.field(Field::UnixAddress);
+    if address == 0 {
+        open.named = NAMED_PEER;
+        address = Untyped(open.peer as *const _).field(Field::UnixAddress);
+    }
+    if address == 0 {
+        open.named = 0;
+        return;
+    }
+    let address = Untyped(address as *const core::ffi::c_void);
+    // sockaddr_un: its family comes first (include/uapi/linux/un.h).
+    let length: u32 = address.field(Field::AddressLength);
+    let length = payload::opaque(length.wrapping_sub(2).into());
+    let offset = offset(Field::AddressName);
+    if length <= NAME as u64 && offset != ABSENT {
+        open.name_length = length as u32;
+        // SAFETY: the length is bounded just above; the helper checks the address.
+        unsafe {
+            let from = address.0.byte_add(offset as usize + 2);
+            bpf_probe_read_kernel(open.name.as_mut_ptr().cast(), length as u32, from);
+        }
     }
 }
 

@@ -199,7 +199,9 @@ pub fn deliver_by(
     let way = (call.way & 1) as usize;
     let mut flags = 0;
     // On the syscall path that is more stack than verifiers allow.
-    let followed = framed && frames::are_followed(connection, buffer, (call, offset));
+    let followed = framed
+        && connection.datagrams == 0
+        && frames::are_followed(connection, buffer, (call, offset));
     if connection.way != call.way {
         connection.way = call.way;
         flags = flag::TURN;
@@ -214,7 +216,8 @@ pub fn deliver_by(
     }
     let wanted = wanted(connection, scratch, buffer, (call, offset), framed);
     // A walk without bpf_loop is all the old verifiers have patience for: one record then.
-    let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 {
+    // A datagram is one record too.
+    let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 || connection.datagrams != 0 {
         1
     } else {
         PARTS as u32

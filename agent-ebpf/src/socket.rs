@@ -154,6 +154,7 @@ fn state_of(socket: *mut c_void, tgid: u32, result: i32) -> Option<&'static mut 
         };
         // Two threads that come here at once write the same.
         made.tcp = tcp.into();
+        made.datagrams = connection::has_datagrams(Typed(socket)).into();
         made.id = bpf_get_socket_cookie(socket);
         Some(made)
     }
@@ -175,7 +176,7 @@ fn ended(state: &mut Connection, socket: Typed, result: i32, way: u8, time: u64,
         return;
     }
     if let Some((how, errno)) =
-        connection::ending(result, way, socket.field(Field::SkState), state.tcp != 0)
+        connection::ending(state, result, way, socket.field(Field::SkState))
     {
         connection::end(state, how, errno, time, pid_tgid);
     }

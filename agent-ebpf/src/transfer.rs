@@ -94,7 +94,7 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
     if result <= 0 {
         session::tried(state);
         if result != 0 || arguments.value[2] != 0 {
-            ended(state, socket, (result, way, tcp), time, pid_tgid);
+            ended(state, socket, (result, way), time, pid_tgid);
         }
         return;
     }
@@ -185,7 +185,7 @@ fn open(state: &mut Connection, socket: Untyped, tcp: bool, call: Call, left: u3
 fn ended(
     state: &mut Connection,
     socket: Untyped,
-    (result, way, tcp): (i32, u8, bool),
+    (result, way): (i32, u8),
     time: u64,
     pid_tgid: u64,
 ) {
@@ -193,7 +193,7 @@ fn ended(
         return;
     }
     let now = socket.field(Field::SkState);
-    if let Some((how, errno)) = connection::ending(result, way, now, tcp) {
+    if let Some((how, errno)) = connection::ending(state, result, way, now) {
         connection::end(state, how, errno, time, pid_tgid);
     }
 }
@@ -350,6 +350,7 @@ fn state_of(
     // SAFETY: as above; who meets it without its name makes it anew.
     let made = unsafe { &mut *made };
     made.tcp = tcp.into();
+    made.datagrams = connection::has_datagrams(socket).into();
     made.inode = inode;
     made.id = id;
     Some(made)

@@ -136,6 +136,7 @@ fn facts(headers: bool) -> Vec<(u64, Fact)> {
             key: None,
             shares_offsets: true,
             carrier: None,
+            datagrams: false,
         })
     };
     let (client, server) = (peer(Role::Client), peer(Role::Server));

@@ -42,6 +42,8 @@ pub struct Peer {
     pub shares_offsets: bool,
     /// The connection that carries it, where it is a TLS session.
     pub carrier: Option<ConnectionId>,
+    /// Whether it is of UDP.
+    pub datagrams: bool,
 }
 
 impl Peer {

@@ -307,6 +307,7 @@ impl Play {
                 netns: 0,
                 session: None,
                 kernel_tls: false,
+                datagrams: false,
             };
             shard.take(&Event::Open(open), out);
         });

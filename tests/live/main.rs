@@ -7,6 +7,7 @@ mod clients;
 mod collector;
 mod context;
 mod deeds;
+mod dns;
 mod duo;
 mod export;
 mod files;
@@ -37,6 +38,7 @@ fn main() -> std::process::ExitCode {
         matrix::cases(),
         tls::cases(),
         collector::cases(),
+        dns::cases(),
     ];
     spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)
 }

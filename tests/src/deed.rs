@@ -26,6 +26,12 @@ pub struct Deed {
     pub error: Option<String>,
     /// Links it must have, as (trace id, span id).
     pub links: Vec<(String, String)>,
+    /// Whether the error is none of the server's.
+    pub blameless: bool,
+    /// Whether the server's span is a root.
+    pub apart: bool,
+    /// Whether the server's side has no span of it.
+    pub alone: bool,
     /// The context it must be a child of, as (trace id, span id), on the side that has the first kind.
     pub parent: Option<(String, String)>,
 }
@@ -68,6 +74,20 @@ impl Deed {
         self
     }
 
+    /// The same, failed for the one who asked; who answered made no mistake.
+    #[must_use]
+    pub fn fails_client(mut self, error: &str) -> Self {
+        self.blameless = true;
+        self.fails(error)
+    }
+
+    /// The same, where nothing tells which span of the client is the parent of the server's.
+    #[must_use]
+    pub fn apart(mut self) -> Self {
+        self.apart = true;
+        self
+    }
+
     /// The same with these kinds at the client and at the server.
     #[must_use]
     pub fn kinds(mut self, client: Kind, server: Kind) -> Self {
@@ -81,6 +101,13 @@ impl Deed {
             Side::Client => client,
             Side::Server => server,
         }
+    }
+
+    /// The same, seen by the client alone.
+    #[must_use]
+    pub fn by_client(mut self) -> Self {
+        self.alone = true;
+        self
     }
 
     /// What is not as it must be in a span that would be this one's; empty if it is.
@@ -108,8 +135,15 @@ impl Deed {
             }
         }
         let error = span.text("error.type");
-        if error != self.error || span.error != self.error.is_some() {
-            fault(format!("error.type {error:?}, want {:?}", self.error));
+        let want = self
+            .error
+            .as_ref()
+            .filter(|_| side == Side::Client || !self.blameless);
+        if error.as_ref() != want || span.error != want.is_some() {
+            fault(format!("error.type {error:?}, want {want:?}"));
+        }
+        if self.apart && side == Side::Server && span.parent.is_some() {
+            fault(format!("parent {:?}, want none", span.parent));
         }
         let links: Vec<_> = span
             .links
@@ -163,12 +197,14 @@ impl Stage {
         deeds: &[Deed],
         doers: &Doers,
     ) -> Result<Vec<Span>> {
-        let sides = 1 + usize::from(!doers.server.is_empty());
         if agent::dry() {
             return Ok(Vec::new());
         }
         let log = agent.log_path().to_path_buf();
-        let spans = self.receive(agent, sides * deeds.len())?;
+        let served = deeds
+            .iter()
+            .filter(|deed| !deed.alone && !doers.server.is_empty());
+        let spans = self.receive(agent, deeds.len() + served.count())?;
         let mut score = Score::default();
         judge(&mut score, deeds, doers, &spans);
         if !score.problems.is_empty() {
@@ -206,7 +242,16 @@ fn judge(score: &mut Score, deeds: &[Deed], doers: &Doers, spans: &[Span]) {
     if doers.server.is_empty() {
         return;
     }
-    for span in side(score, deeds, Side::Server, &mut servers, doers) {
+    let served: Vec<Deed> = deeds.iter().filter(|deed| !deed.alone).cloned().collect();
+    let apart: Vec<&str> = served
+        .iter()
+        .filter(|deed| deed.apart)
+        .map(|deed| deed.name.as_str())
+        .collect();
+    for span in side(score, &served, Side::Server, &mut servers, doers) {
+        if span.parent.is_none() && apart.contains(&span.name.as_str()) {
+            continue;
+        }
         score.parents.0 += 1;
         let parent = span.parent.as_ref().and_then(|id| parents.get_mut(id));
         match parent {

@@ -172,6 +172,24 @@ impl Stream {
     }
 
     /// Makes the bytes between the end and `start` a hole.
+    /// Takes a datagram: its bytes behind their number, in two bytes, as a turn of its own. Where one is
+    /// in the sender's order says nothing, so it comes at the end; a byte is missing for each record
+    /// that was lost before it.
+    pub fn push_datagram(&mut self, segment: &Segment<'_>, stats: &Stats) {
+        let length = u16::try_from(segment.length).unwrap_or(u16::MAX);
+        let mut bytes = Vec::with_capacity(segment.bytes.len().saturating_add(2));
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(segment.bytes);
+        let datagram = Segment {
+            offset: self.end.saturating_add(segment.lost.into()),
+            length: u32::from(length).saturating_add(2),
+            bytes: &bytes,
+            turn: true,
+            ..*segment
+        };
+        self.push(&datagram, 0, stats);
+    }
+
     fn gap(&mut self, start: u64, segment: &Segment<'_>, stats: &Stats) {
         let Some(bytes) = start.checked_sub(self.end).filter(|&n| n > 0) else {
             return;

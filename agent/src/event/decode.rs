@@ -102,7 +102,7 @@ fn comm(raw: &[u8]) -> String {
 
 fn open(raw: &abi::Open) -> Option<Open> {
     let (local, remote) = match raw.family {
-        AF_UNIX => (Address::Unix(None), Address::Unix(None)),
+        AF_UNIX => names(raw),
         AF_INET | AF_INET6 => (
             Address::Inet(address(raw.family, raw.local, raw.local_port)),
             Address::Inet(address(raw.family, raw.remote, raw.remote_port)),
@@ -138,8 +138,26 @@ fn open(raw: &abi::Open) -> Option<Open> {
         netns: raw.netns,
         session,
         kernel_tls: raw.kernel_tls == 1,
+        datagrams: raw.protocol == IPPROTO_UDP,
     })
 }
+
+/// The two ends of a unix socket, of which one has the name at most.
+fn names(raw: &abi::Open) -> (Address, Address) {
+    let name = raw.name.get(..raw.name_length as usize);
+    let name = name.and_then(|name| match name {
+        [] => None,
+        [0, name @ ..] => Some(format!("@{}", String::from_utf8_lossy(name))),
+        name => Some(comm(name)),
+    });
+    match raw.named {
+        abi::NAMED_OWN => (Address::Unix(name), Address::Unix(None)),
+        abi::NAMED_PEER => (Address::Unix(None), Address::Unix(name)),
+        _ => (Address::Unix(None), Address::Unix(None)),
+    }
+}
+
+const IPPROTO_UDP: u16 = 17;
 
 fn address(family: u16, raw: [u8; 16], port: u16) -> SocketAddr {
     let ip = if family == AF_INET {
@@ -267,6 +285,36 @@ mod tests {
             comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
             whole: 0,
             kernel_tls: 0,
+            named: 0,
+            name_length: 0,
+            name: [0; abi::NAME],
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_has_the_name_of_the_end_that_has_one() {
+        for (text, named, expected) in [
+            (
+                &b"/run/db.sock\0"[..],
+                abi::NAMED_PEER,
+                [None, Some("/run/db.sock")],
+            ),
+            (
+                b"/run/db.sock",
+                abi::NAMED_OWN,
+                [Some("/run/db.sock"), None],
+            ),
+            (b"\0bus", abi::NAMED_OWN, [Some("@bus"), None]),
+            (b"", abi::NAMED_OWN, [None, None]),
+            (b"/x", 0, [None, None]),
+        ] {
+            let mut raw = raw(true, 10, 0, EGRESS, 10);
+            (raw.family, raw.has_counters, raw.named) = (AF_UNIX, 0, named);
+            raw.name[..text.len()].copy_from_slice(text);
+            raw.name_length = text.len() as u32;
+            let open = open(&raw).expect("one that is known");
+            let unix = |name: Option<&str>| Address::Unix(name.map(Into::into));
+            assert_eq!([open.local, open.remote], expected.map(unix), "{text:?}");
         }
     }
 

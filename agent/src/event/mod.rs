@@ -119,6 +119,9 @@ pub struct Open {
     pub session: Option<Session>,
     /// Whether the kernel does the TLS of its socket: its bytes are plaintext all the same.
     pub kernel_tls: bool,
+    /// Whether it is a UDP socket: each segment is a message of its own, and the other end is whoever it
+    /// was connected to, if it was.
+    pub datagrams: bool,
 }
 
 /// A TLS session, seen as the plaintext that a library takes and gives.
@@ -150,9 +153,9 @@ impl Open {
         })
     }
 
-    /// Whether it is a unix socket.
-    pub fn is_unix(&self) -> bool {
-        matches!(self.local, Address::Unix(_)) || matches!(self.remote, Address::Unix(_))
+    /// Whether nobody tells when its socket is closed: only TCP has a hook for that.
+    pub fn ends_unseen(&self) -> bool {
+        self.datagrams || matches!(self.local, Address::Unix(_))
     }
 }
 

@@ -15,6 +15,7 @@ fn peer() -> Arc<Peer> {
         }),
         shares_offsets: true,
         carrier: None,
+        datagrams: false,
     })
 }
 

@@ -174,6 +174,7 @@ mod tests {
             netns,
             session: None,
             kernel_tls: false,
+            datagrams: false,
         }
     }
 

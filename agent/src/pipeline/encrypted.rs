@@ -297,6 +297,7 @@ mod tests {
             netns: 0,
             session: None,
             kernel_tls: false,
+            datagrams: false,
         }
     }
 

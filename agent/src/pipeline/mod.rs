@@ -13,6 +13,7 @@ pub mod privilege;
 pub mod prober;
 pub mod reader;
 pub mod shard;
+pub mod unknown;
 pub mod weaver;
 
 use std::fmt;
@@ -69,7 +70,7 @@ pub struct Summary {
     pub spans: u64,
     /// What was lost, where and how often; only what was.
     pub losses: Vec<Loss>,
-    /// Encrypted connections that were not read, a line for each kind: how many, whose, why.
+    /// Connections that were not read, encrypted or unknown, a line for each kind: how many, whose, why.
     pub unread: Vec<String>,
     /// Every counter that is not zero: its name, what it counts, how much.
     pub counters: Vec<(&'static str, &'static str, u64)>,
@@ -173,7 +174,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         bail!("{why}");
     }
     Ok(Summary {
-        unread: shared.encrypted.report(&shared.resources),
+        unread: shared.unread(),
         ..summary(&stats, config.export.exporters.len())
     })
 }
@@ -208,6 +209,7 @@ fn shared(
         probing: prober::Queue::default(),
         collector,
         encrypted: Arc::new(Encrypted::default()),
+        unknown: Arc::default(),
     })
 }
 
@@ -381,13 +383,12 @@ fn summary(stats: &Stats, exporters: usize) -> Summary {
         Ok(exporters @ 1..) => stats.export_sent.get() / exporters,
         _ => stats.pipeline_spans.get(),
     };
-    let mut counters = stats.read();
-    counters.retain(|(_, _, count)| *count > 0);
+    let counters = stats.read().into_iter().filter(|(_, _, n)| *n > 0);
     Summary {
         spans: left,
         losses: losses(stats),
         unread: Vec::new(),
-        counters,
+        counters: counters.collect(),
     }
 }
 
@@ -462,7 +463,7 @@ impl Threads {
             let (config, stats) = (Arc::clone(config), Arc::clone(&shared.stats));
             let shard = Shard::one_of(shards, number, config, stats)
                 .without(shared.collector.clone())
-                .sharing(Arc::clone(&shared.encrypted));
+                .sharing(Arc::clone(&shared.encrypted), Arc::clone(&shared.unknown));
             let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
             let wakes = weaver.thread().clone();
             let reader = thread::Builder::new()

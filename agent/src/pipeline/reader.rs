@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::mailbox::Mailbox;
 use super::prober::Queue;
 use super::shard::{Command, Out, Shard};
+use super::unknown::Unknown;
 use crate::event::decode::decode;
 use crate::event::{ConnectionId, Event, Nanos};
 use crate::exchange::Fact;
@@ -135,10 +136,21 @@ pub struct Shared {
     pub collector: Collector,
     /// What is known of encrypted connections.
     pub encrypted: Arc<Encrypted>,
+    /// Connections that nobody could read.
+    pub unknown: Arc<Unknown>,
     /// Processes that came or went, for the weaver.
     pub arrivals: Mutex<Vec<Arrival>>,
     /// The same, for the prober.
     pub probing: Queue,
+}
+
+impl Shared {
+    /// A line for each kind of connection that was not read, and why.
+    pub fn unread(&self) -> Vec<String> {
+        let mut lines = self.encrypted.report(&self.resources);
+        lines.extend(self.unknown.report(&self.resources));
+        lines
+    }
 }
 
 /// A process event that the weaver acts upon.

@@ -8,6 +8,7 @@
 
 mod apart;
 mod early;
+mod talk;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,13 +16,15 @@ use std::time::Duration;
 
 use apart::Apart;
 use early::Early;
+use talk::Talk;
 
 use super::collector::Collector;
-use super::encrypted::{Encrypted, Seen};
+use super::encrypted::Encrypted;
+use super::unknown::Unknown;
 use crate::config::Config;
-use crate::connection::{Connection, Streams, Table};
+use crate::connection::{Connection, Table};
 use crate::event::{ConnectionId, End, Ending, Event, Nanos, Open, Segment};
-use crate::exchange::{Exchanges, Fact, Ids, Peer, Sink};
+use crate::exchange::{Exchanges, Fact, Ids, Sink};
 use crate::protocol::conversation::Conversation;
 use crate::protocol::sniff::{About, Sniffer};
 use crate::protocol::{Message, Part, Status};
@@ -58,6 +61,7 @@ pub struct Shard {
     config: Arc<Config>,
     collector: Collector,
     encrypted: Arc<Encrypted>,
+    unknown: Arc<Unknown>,
     stats: Arc<Stats>,
     looked: Nanos,
     /// Bytes held of all connections, and the most that may be.
@@ -70,22 +74,6 @@ pub struct Shard {
     begun: u64,
     /// Empty between calls; kept for its room.
     messages: Vec<Message>,
-}
-
-/// What the stages after `connection` keep about one.
-#[derive(Debug)]
-struct Talk {
-    conversation: Conversation,
-    exchanges: Exchanges,
-    peer: Option<Arc<Peer>>,
-    /// Bytes held of it, as they are counted in the shard's.
-    held: usize,
-    /// Its number among those who hold some; old where it holds none.
-    holds: u64,
-    /// The number it is among the shard's holders with; 0 where it is not.
-    listed: u64,
-    /// Whether records of it were lost: where nothing is open, nothing is said of its end.
-    blind: bool,
 }
 
 /// Where a shard's findings go; the caller empties both.
@@ -118,6 +106,7 @@ impl Shard {
             config,
             collector: Collector::default(),
             encrypted: Arc::default(),
+            unknown: Arc::default(),
             stats,
             looked: 0,
             held: 0,
@@ -134,10 +123,14 @@ impl Shard {
         Self { collector, ..self }
     }
 
-    /// Shares what is known of encrypted connections.
+    /// Shares what is known of connections that are encrypted, and of those that nobody can read.
     #[must_use]
-    pub fn sharing(self, encrypted: Arc<Encrypted>) -> Self {
-        Self { encrypted, ..self }
+    pub fn sharing(self, encrypted: Arc<Encrypted>, unknown: Arc<Unknown>) -> Self {
+        Self {
+            encrypted,
+            unknown,
+            ..self
+        }
     }
 
     /// How many connections it follows.
@@ -184,16 +177,18 @@ impl Shard {
         }
         let again = self.apart.forget(id);
         let mut open = open.clone();
-        if again && open.is_unix() {
+        if again && open.ends_unseen() {
             // Its offsets begin anew on this end only: they name no message on both.
             open.ends = None;
         }
-        let adopted = again || open.base != [0, 0] || !open.counts_from_start();
+        // Any datagram may be a first one.
+        let adopted = again || open.base != [0, 0] || !open.counts_from_start() || open.datagrams;
         let talk = Talk {
             conversation: Conversation::new(Sniffer::new(About {
                 secure: open.is_secure(),
                 adopted,
                 ports: open.ports(),
+                datagrams: open.datagrams,
             })),
             exchanges: Exchanges::default(),
             peer: None,
@@ -257,15 +252,14 @@ impl Shard {
             ..
         } = &mut **connection;
         state.blind |= segment.lost > 0;
-        streams.get(segment.direction).push(segment, base, stats);
-        let config = &self.config;
-        let status = state.conversation.feed(
-            segment.direction,
-            streams,
-            config,
-            &mut self.messages,
-            stats,
-        );
+        let direction = segment.direction;
+        let stream = streams.get(direction);
+        match open.datagrams {
+            true => stream.push_datagram(segment, stats),
+            false => stream.push(segment, base, stats),
+        }
+        let (config, messages) = (&self.config, &mut self.messages);
+        let status = (state.conversation).feed(direction, streams, config, messages, stats);
         if state.conversation.wants_whole() {
             out.commands.push(Command::Whole(id));
         }
@@ -273,14 +267,12 @@ impl Shard {
         if let Some(message) = self.messages.pop_if(encrypted)
             && let Part::Encrypted(handshake) = message.part
         {
-            let known = handshake.as_ref().and(state.conversation.role());
-            let seen = Seen {
-                open,
-                role: known.or(open.role),
-                process: segment.execution.process,
-                time: segment.time,
-            };
+            let seen = state.seen(open, segment, handshake.is_some());
             self.encrypted.insert(&seen, handshake, stats);
+        }
+        if let (Status::Leave, Some(shapes)) = (status, state.conversation.unknown()) {
+            let process = segment.execution.process;
+            self.unknown.insert(open, process, segment.time, shapes);
         }
         let mut sink = sink(&mut self.ids, out, stats);
         if status == Status::Mistaken {
@@ -380,8 +372,9 @@ impl Shard {
         let mut sink = sink(&mut self.ids, out, &self.stats);
         for (id, connection) in self.table.iter_mut() {
             let silent = now.saturating_sub(connection.active);
-            let over = silent >= timeout;
-            let unix = connection.open.is_unix();
+            let patience = connection.state.conversation.patience();
+            let over = silent >= patience.map_or(timeout, nanos);
+            let unseen = connection.open.ends_unseen();
             let Connection {
                 streams,
                 state,
@@ -391,7 +384,7 @@ impl Shard {
             } = &mut **connection;
             if over && streams.held() > 0 {
                 stale.push(id);
-            } else if over && unix {
+            } else if over && unseen {
                 idle.push(id);
             }
             if over && state.exchanges.is_empty() && !state.blind {
@@ -405,8 +398,8 @@ impl Shard {
             state
                 .conversation
                 .quiet(streams, &mut self.messages, &self.stats);
-            if over && unix {
-                // Nobody tells when a unix socket is closed, and some answers end with it.
+            if over && unseen {
+                // Nobody tells when it is closed, and some answers end with it.
                 let messages = &mut self.messages;
                 state
                     .conversation
@@ -415,6 +408,7 @@ impl Shard {
             state.settle(open, &mut self.messages, &mut sink);
             if over {
                 state.exchanges.time_out(*active, now, &mut sink);
+                state.conversation.silenced();
             }
             state.weigh(streams, &mut self.held);
         }
@@ -432,52 +426,6 @@ impl Shard {
         let mut sink = sink(&mut self.ids, out, &self.stats);
         for (_, connection) in self.table.iter_mut() {
             connection.state.exchanges.abandon(now, &mut sink);
-        }
-    }
-}
-
-impl Talk {
-    /// Whether the entry of this number among the holders is still its own, and of use.
-    fn lists(&mut self, number: u64) -> bool {
-        let own = self.listed == number;
-        if own && self.held == 0 {
-            self.listed = 0;
-        }
-        own && self.held > 0
-    }
-
-    /// Counts anew what is held of it; true if it begins to hold something.
-    fn weigh(&mut self, streams: &Streams, all: &mut usize) -> bool {
-        let weight = streams
-            .weight()
-            .saturating_add(self.exchanges.weight())
-            .saturating_add(self.conversation.weight());
-        *all = all.saturating_sub(self.held).saturating_add(weight);
-        std::mem::replace(&mut self.held, weight) == 0 && weight > 0
-    }
-
-    /// Gives what the parser found to the exchanges.
-    fn settle(&mut self, open: &Open, messages: &mut Vec<Message>, sink: &mut Sink<'_>) {
-        if messages.is_empty() {
-            return;
-        }
-        if self.peer.is_none() {
-            self.peer = self.conversation.role().map(|role| {
-                Arc::new(Peer {
-                    connection: open.connection,
-                    local: open.local.clone(),
-                    remote: open.remote.clone(),
-                    role,
-                    key: open.ends.map(|ends| ends.key(role)),
-                    shares_offsets: open.counts_from_start(),
-                    carrier: open.session.map(|session| session.carrier),
-                })
-            });
-        }
-        for message in messages.drain(..) {
-            if let Some(peer) = &self.peer {
-                self.exchanges.take(message, peer, sink);
-            }
         }
     }
 }

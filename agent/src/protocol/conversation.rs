@@ -10,6 +10,7 @@
 //! was left.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::sniff::{Found, Shape, Sniffer};
 use super::{Feed, Flow, Message, Parser, Setup, Status};
@@ -40,6 +41,7 @@ struct Speaking {
     /// Whom to ask if it turns out to be somebody else's.
     sniffer: Sniffer,
     parser: Box<dyn Parser>,
+    patience: Option<Duration>,
     asks: Direction,
     /// Whether its bytes are needed whole, and the conversation was not told yet.
     whole: bool,
@@ -66,6 +68,21 @@ impl Conversation {
     /// Whether the copy budget is to be lifted; true once.
     pub fn wants_whole(&mut self) -> bool {
         std::mem::take(&mut self.whole)
+    }
+
+    /// How long an exchange waits without any byte, where its protocol says that.
+    pub fn patience(&self) -> Option<Duration> {
+        match &self.state {
+            State::Speaking(speaking) => speaking.patience,
+            _ => None,
+        }
+    }
+
+    /// All that was open has timed out.
+    pub fn silenced(&mut self) {
+        if let State::Speaking(speaking) = &mut self.state {
+            speaking.parser.silenced();
+        }
     }
 
     /// Who this end is in the dialogue, once that is known.
@@ -114,6 +131,7 @@ impl Conversation {
                         };
                         let speaking = Speaking {
                             parser: protocol.parser(setup),
+                            patience: protocol.patience(),
                             asks,
                             whole: protocol.needs_whole(),
                             sniffer: std::mem::take(sniffer),
@@ -265,6 +283,7 @@ impl Speaking {
             return Status::Leave;
         };
         (self.parser, self.whole) = (parser, protocol.needs_whole());
+        self.patience = protocol.patience();
         let mut status = Status::Stay;
         for direction in [self.asks, opposite(self.asks)] {
             let (flow, stream) = (self.flow(direction), streams.get(direction));

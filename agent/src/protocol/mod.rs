@@ -9,8 +9,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-
-use smallvec::SmallVec;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::connection::Mark;
@@ -18,6 +17,7 @@ use crate::connection::stream::Stream;
 use crate::event::{Hole, Role};
 use crate::stats::Stats;
 
+mod carrier;
 pub mod conversation;
 pub mod database;
 pub mod grpc;
@@ -26,6 +26,8 @@ pub mod messaging;
 pub mod order;
 pub mod reader;
 pub mod sniff;
+
+pub use carrier::Carrier;
 
 /// Declares the protocols: each line makes the module and its entry in [`ALL`], in sniffing order.
 macro_rules! registry {
@@ -45,6 +47,8 @@ registry! {
     http1,
     /// HTTP/2 (RFC 9113), and gRPC in it.
     http2,
+    /// DNS over UDP and TCP (RFC 1035).
+    dns,
 }
 
 /// One protocol.
@@ -65,6 +69,18 @@ pub trait Protocol: Sync {
     /// those whose port it is are asked first.
     fn ports(&self) -> &'static [u16] {
         &[]
+    }
+
+    /// Whether it is spoken over UDP too. Each datagram then comes as a turn, behind its length in two
+    /// bytes.
+    fn has_datagrams(&self) -> bool {
+        false
+    }
+
+    /// How long one of its exchanges lasts without any byte before it has timed out, where that is
+    /// not for the configuration to say.
+    fn patience(&self) -> Option<Duration> {
+        None
     }
 
     /// Whether it can be followed only where every byte that is not a body's is seen, wherever in a
@@ -146,6 +162,9 @@ pub trait Parser: Send + std::fmt::Debug {
 
     /// Nothing has come for the configured time-out, and no exchange is open.
     fn time_out(&mut self, _feed: &mut Feed<'_>) {}
+
+    /// All that was open has timed out.
+    fn silenced(&mut self) {}
 
     /// Whose the rest is, once it has left: both sides agreed on another protocol that is known here.
     fn successor(&mut self) -> Option<(&'static dyn Protocol, Box<dyn Parser>)> {
@@ -229,26 +248,6 @@ pub enum Kind {
     Send,
     /// A message is handed to its consumer: CONSUMER, and CLIENT at the broker.
     Process,
-}
-
-/// Headers that may carry a trace context, as found on the wire; `trace` judges them.
-/// Values are as sent, trimmed; several of one name are joined with `,` in wire order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Carrier {
-    /// `traceparent`: every value found, since more than one makes it invalid.
-    pub traceparent: SmallVec<[Box<str>; 1]>,
-    /// `tracestate`.
-    pub tracestate: Option<Box<str>>,
-    /// `b3`.
-    pub b3: Option<Box<str>>,
-    /// `x-b3-traceid`.
-    pub b3_trace_id: Option<Box<str>>,
-    /// `x-b3-spanid`.
-    pub b3_span_id: Option<Box<str>>,
-    /// `x-b3-sampled`.
-    pub b3_sampled: Option<Box<str>>,
-    /// `x-b3-flags`.
-    pub b3_flags: Option<Box<str>>,
 }
 
 /// The head of a request: what is asked, in semantic-convention terms.
@@ -380,34 +379,6 @@ pub struct Message {
     pub at: Mark,
     /// What was found.
     pub part: Part,
-}
-
-impl Carrier {
-    /// What it costs to hold, in bytes.
-    pub fn weight(&self) -> usize {
-        let Self {
-            traceparent,
-            tracestate,
-            b3,
-            b3_trace_id,
-            b3_span_id,
-            b3_sampled,
-            b3_flags,
-        } = self;
-        [
-            tracestate,
-            b3,
-            b3_trace_id,
-            b3_span_id,
-            b3_sampled,
-            b3_flags,
-        ]
-        .into_iter()
-        .flatten()
-        .chain(traceparent)
-        .map(|text| text.len())
-        .fold(size_of::<Self>(), usize::saturating_add)
-    }
 }
 
 /// What attributes cost to hold, in bytes.

@@ -24,6 +24,8 @@ pub struct About {
     pub adopted: bool,
     /// Ports of both its ends.
     pub ports: [Option<u16>; 2],
+    /// Whether each turn is a datagram.
+    pub datagrams: bool,
 }
 
 /// Who is asked about a connection, and what was found of its first bytes.
@@ -175,7 +177,7 @@ impl Sniffer {
         let mut more = false;
         for (number, protocol) in ALL.iter().enumerate() {
             let bit = 1 << number;
-            if self.had & bit != 0 {
+            if self.had & bit != 0 || self.about.datagrams && !protocol.has_datagrams() {
                 continue;
             }
             let verdict = match self.about.adopted {
@@ -241,7 +243,8 @@ enum Turn {
 const SHAPE: usize = 16;
 
 impl Shape {
-    fn of(bytes: &[u8]) -> Self {
+    /// Of a turn's first bytes.
+    pub fn of(bytes: &[u8]) -> Self {
         let kind = |b: &u8| match b {
             b'a'..=b'z' => 'a',
             b'A'..=b'Z' => 'A',

@@ -410,6 +410,7 @@ mod tests {
                     key: None,
                     shares_offsets: true,
                     carrier: None,
+                    datagrams: false,
                 }),
                 role: case.role,
                 key: None,

@@ -15,7 +15,8 @@ use crate::protocol::{Attribute, Attributes, Value};
 pub(super) fn sides(facts: &mut Facts, peer: &Peer, request: &mut Attributes, url: bool) {
     match (&peer.local, &peer.remote) {
         (_, Address::Inet(remote)) => {
-            facts.put(semconv::NETWORK_TRANSPORT, text("tcp"));
+            let transport = if peer.datagrams { "udp" } else { "tcp" };
+            facts.put(semconv::NETWORK_TRANSPORT, text(transport));
             let ip = remote.ip().to_canonical();
             facts.put(
                 semconv::NETWORK_TYPE,
@@ -131,6 +132,8 @@ fn default_port(scheme: &str) -> Option<u16> {
 
 fn address(of: &Address) -> Option<String> {
     match of {
+        // A UDP socket that is not connected has no peer.
+        Address::Inet(socket) if socket.port() == 0 => None,
         Address::Inet(socket) => Some(match socket.ip().to_canonical() {
             IpAddr::V4(ip) => v4(ip.octets()),
             IpAddr::V6(ip) => ip.to_string(),
@@ -160,7 +163,7 @@ pub(super) fn v4(octets: [u8; 4]) -> String {
 
 fn port(of: &Address) -> Option<u16> {
     match of {
-        Address::Inet(socket) => Some(socket.port()),
+        Address::Inet(socket) => Some(socket.port()).filter(|port| *port != 0),
         Address::Unix(_) => None,
     }
 }

@@ -91,6 +91,7 @@ impl Side {
             key: None,
             shares_offsets: true,
             carrier: None,
+            datagrams: false,
         })
     }
 

@@ -258,7 +258,7 @@ impl Player {
         let encrypted = Arc::new(Encrypted::default());
         let shard = Shard::new(0, 16, Arc::new(config), stats);
         let mut end = Self {
-            shard: shard.sharing(Arc::clone(&encrypted)),
+            shard: shard.sharing(Arc::clone(&encrypted), Arc::default()),
             encrypted,
             facts: Vec::new(),
             role,
@@ -281,6 +281,7 @@ impl Player {
             netns: 0,
             session: None,
             kernel_tls: false,
+            datagrams: false,
         };
         end.with(|shard, out| shard.take(&Event::Open(open), out));
         end

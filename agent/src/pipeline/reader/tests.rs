@@ -98,6 +98,7 @@ impl Bench {
                 probing: Queue::default(),
                 collector: Collector::default(),
                 encrypted: Arc::default(),
+                unknown: Arc::default(),
             },
             config,
             mailbox: Mailbox::one_of(1),

@@ -55,6 +55,7 @@ impl Bench {
             netns: 1,
             session: None,
             kernel_tls: false,
+            datagrams: false,
         }));
     }
 

@@ -1,0 +1,3 @@
+module live-dns
+
+go 1.21
