@@ -14,7 +14,7 @@ use clap::Args;
 use crate::bench::guest::Gate;
 use crate::shell::{self, say};
 use crate::toolchain::find::Toolchain;
-use crate::{agent, deny, tidy, toolchain, vm};
+use crate::{agent, deny, protocols, tidy, toolchain, vm};
 
 /// Flags of `cargo xtask test`.
 #[derive(Args)]
@@ -344,7 +344,15 @@ const UNIT: &[&[&str]] = &[
 
 /// The tests of the whole system need root, the release build and one kernel for themselves.
 fn live(_: &Context) -> Result<Count> {
-    tests(&mut live_tests()?)
+    let report = kept("live")?.join("report.json");
+    let mut command = live_tests()?;
+    command.args(["--".into(), format!("--report={}", report.display())]);
+    let mut count = tests(&mut command)?;
+    if let Some(why) = protocols::stale(&report)? {
+        count.failed += 1;
+        count.failures.push(why);
+    }
+    Ok(count)
 }
 
 /// The command that runs them; what is added goes to the tests' own program after `--`.

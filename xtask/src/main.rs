@@ -9,6 +9,7 @@ mod check;
 mod deny;
 mod fuzz;
 mod matrix;
+mod protocols;
 mod shell;
 mod tidy;
 mod toolchain;
@@ -67,6 +68,8 @@ enum Task {
     Vm(vm::Vm),
     /// Run the matrix of TLS and HTTP: real programs on this kernel; the table goes to docs/matrix.md.
     Matrix(matrix::Matrix),
+    /// Run the drivers of every protocol against its server; the table goes to docs/protocols.md.
+    Protocols(protocols::Protocols),
     /// Measure what tracing costs; tables go to docs/performance.md.
     Bench(bench::Bench),
     /// Fuzz the parsers (cargo-fuzz on nightly) for some seconds each.
@@ -92,6 +95,7 @@ fn run(flags: Flags) -> Result<ExitCode> {
         Task::Tidy => tidy::go().map(|()| ExitCode::SUCCESS),
         Task::Vm(vm) => vm.go(),
         Task::Matrix(matrix) => matrix.go(),
+        Task::Protocols(protocols) => protocols.go(),
         Task::Bench(bench) => bench.go().map(|()| ExitCode::SUCCESS),
         Task::Fuzz(fuzz) => fuzz.go().map(|()| ExitCode::SUCCESS),
     }

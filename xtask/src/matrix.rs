@@ -69,7 +69,7 @@ struct Cells {
 
 /// The worst run of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Cell {
+pub struct Cell {
     runs: usize,
     expected: u64,
     right: u64,
@@ -97,27 +97,15 @@ impl Cells {
     }
 
     fn add(&mut self, tally: &Value) {
-        let number = |name| tally[name].as_u64().unwrap_or_default();
         let row = (text(tally, "service"), text(tally, "side"));
         let tls = tally["tls"].as_array().into_iter().flatten();
         let tls = tls.filter_map(|version| version.as_str().map(str::to_owned));
         self.tls.entry(row.clone()).or_default().extend(tls);
-        let (expected, right, received) = (number("expected"), number("right"), number("received"));
-        let cell = Cell {
-            runs: 0,
-            expected,
-            right,
-            received,
-        };
+        let cell = Cell::of(tally);
         let versions = self.rows.entry(row).or_default();
-        let kept = versions
-            .entry(text(tally, "version"))
-            .or_insert_with(|| cell.clone());
-        let runs = kept.runs + 1;
-        if cell.faults() > kept.faults() {
-            *kept = cell;
-        }
-        kept.runs = runs;
+        let kept = versions.entry(text(tally, "version"));
+        let kept = kept.or_insert_with(|| cell.clone());
+        kept.worsen(cell);
     }
 
     fn markdown(&self) -> String {
@@ -155,12 +143,33 @@ impl Cells {
 }
 
 impl Cell {
+    /// What a report's tally says, of no run yet.
+    pub fn of(tally: &Value) -> Self {
+        let number = |name| tally[name].as_u64().unwrap_or_default();
+        Self {
+            runs: 0,
+            expected: number("expected"),
+            right: number("right"),
+            received: number("received"),
+        }
+    }
+
+    /// One run more.
+    pub fn worsen(&mut self, other: Self) {
+        let runs = self.runs + 1;
+        if other.faults() > self.faults() {
+            *self = other;
+        }
+        self.runs = runs;
+    }
+
     /// Spans missing or wrong, and spans nobody expected.
     fn faults(&self) -> u64 {
         self.expected.abs_diff(self.right) + self.received.abs_diff(self.right)
     }
 
-    fn text(&self) -> String {
+    /// As the page has it.
+    pub fn text(&self) -> String {
         let Self {
             runs,
             expected,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::code::{self, Code};
 use super::{Finding, Source};
+use crate::protocols;
 
 /// A function fits on a screen.
 const FUNCTION: usize = 70;
@@ -128,7 +129,8 @@ pub fn dialogues(sources: &[Source]) -> Vec<Finding> {
             text: "missing".to_owned(),
         }];
     };
-    let names = protocols(&registry.text);
+    let entries = protocols::registry(&registry.text);
+    let names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
     if names.is_empty() {
         return vec![registry.finding(1, "dialogue", "no protocol found in registry! { … }")];
     }
@@ -148,24 +150,6 @@ pub fn dialogues(sources: &[Source]) -> Vec<Finding> {
                 format!("{name} has nothing in tests/wire/{name}/"),
             )
         })
-        .collect()
-}
-
-/// The names in `registry! { a, b, }`, not those of the macro's own definition.
-fn protocols(text: &str) -> Vec<String> {
-    let code = Code::read(text);
-    let Some((_, _, after)) = code
-        .words()
-        .find(|(_, word, after)| *word == "registry" && after.starts_with("! {"))
-    else {
-        return Vec::new();
-    };
-    let inside = after.split(['{', '}']).nth(1).unwrap_or_default();
-    inside
-        .split([',', '\n'])
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
         .collect()
 }
 
