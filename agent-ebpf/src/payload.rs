@@ -215,9 +215,10 @@ pub fn deliver_by(
         return frames::deliver(connection, scratch, buffer, (call, offset), flags);
     }
     let wanted = wanted(connection, scratch, buffer, (call, offset), framed);
+    // A datagram is one record; without a branch, which verifiers would walk twice behind it.
+    let wanted = wanted.min(CHUNK as u32 | connection.datagrams.wrapping_sub(1));
     // A walk without bpf_loop is all the old verifiers have patience for: one record then.
-    // A datagram is one record too.
-    let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 || connection.datagrams != 0 {
+    let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 {
         1
     } else {
         PARTS as u32

@@ -205,7 +205,7 @@ counters! {
     connection_unbound [lost] = "connection.unbound",
     /// Connections given up because the table, or the room for what they hold, was full.
     connection_evicted [lost] = "connection.evicted",
-    /// Unix connections forgotten after long silence, as nobody tells when one is closed.
+    /// Unix and UDP connections forgotten after long silence, as nobody tells when one is closed.
     connection_expired = "connection.expired",
     /// Connections left alone because of their ports or addresses.
     connection_unselected = "connection.unselected",
