@@ -26,6 +26,7 @@ pub mod messaging;
 pub mod order;
 pub mod reader;
 pub mod sniff;
+pub mod sql;
 
 /// Declares the protocols: each line makes the module and its entry in [`ALL`], in sniffing order.
 macro_rules! registry {
