@@ -46,6 +46,8 @@ registry! {
     http1,
     /// HTTP/2 (RFC 9113), and gRPC in it.
     http2,
+    /// PostgreSQL (frontend/backend protocol 3.0 and 3.2).
+    postgresql,
 }
 
 /// One protocol.
