@@ -15,6 +15,7 @@ mod h2;
 mod io;
 mod matrix;
 mod policy;
+mod postgresql;
 mod programs;
 mod robust;
 mod servers;
@@ -37,6 +38,7 @@ fn main() -> std::process::ExitCode {
         matrix::cases(),
         tls::cases(),
         collector::cases(),
+        postgresql::cases(),
     ];
     spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)
 }

@@ -46,10 +46,6 @@ impl Protocol for Postgresql {
         frame::sniff(bytes)
     }
 
-    fn sniff_amid(&self, bytes: &[u8]) -> Verdict {
-        frame::sniff_amid(bytes)
-    }
-
     fn ports(&self) -> &'static [u16] {
         &[5432]
     }
@@ -201,7 +197,7 @@ impl Dialogue {
         while let Some(front) = feed.stream.front() {
             if front.turn && front.hole.is_none() {
                 let (bytes, cut) = feed.stream.turn_window();
-                match frame::sniff_amid(bytes) {
+                match frame::sniff(bytes) {
                     Verdict::Is(found) | Verdict::Likely(found) if found == flow => {
                         self.refused = 0;
                         feed.stream.take_missing();

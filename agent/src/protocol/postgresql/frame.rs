@@ -43,8 +43,22 @@ pub fn opening(length: u32, code: u32) -> Option<(Opening, usize)> {
     Some((opening, length))
 }
 
-/// Whether a connection begins so.
+/// Whether a turn begins so: a connection's beginning is nothing else's, other turns may be.
 pub fn sniff(bytes: &[u8]) -> Verdict {
+    if bytes.first() == Some(&0) {
+        return begins(bytes);
+    }
+    match (chain(bytes, Flow::Request), chain(bytes, Flow::Response)) {
+        (Chain::Yes, Chain::No) => Verdict::Likely(Flow::Request),
+        (Chain::No, Chain::Yes) => Verdict::Likely(Flow::Response),
+        (Chain::No, Chain::No) => Verdict::Not,
+        // `CLOSE` of a statement and a command's tag look alike until the next message.
+        _ => Verdict::More,
+    }
+}
+
+/// Whether a connection begins so.
+fn begins(bytes: &[u8]) -> Verdict {
     let mut reader = Reader::new(bytes);
     if bytes.first().is_some_and(|b| *b != 0) {
         return Verdict::Not;
@@ -65,20 +79,6 @@ pub fn sniff(bytes: &[u8]) -> Verdict {
             }
         }
         Some(_) => Verdict::Is(Flow::Request),
-    }
-}
-
-/// Whether a turn of a connection whose beginning was not seen begins so.
-pub fn sniff_amid(bytes: &[u8]) -> Verdict {
-    if bytes.first() == Some(&0) {
-        return sniff(bytes);
-    }
-    match (chain(bytes, Flow::Request), chain(bytes, Flow::Response)) {
-        (Chain::Yes, Chain::No) => Verdict::Likely(Flow::Request),
-        (Chain::No, Chain::Yes) => Verdict::Likely(Flow::Response),
-        (Chain::No, Chain::No) => Verdict::Not,
-        // `CLOSE` of a statement and a command's tag look alike until the next message.
-        _ => Verdict::More,
     }
 }
 
@@ -178,10 +178,11 @@ fn asks(kind: u8, body: &[u8], whole: bool) -> Option<bool> {
     let mut reader = Reader::new(body);
     Some(match kind {
         b'Q' => {
-            let text = body.strip_suffix(&[0]).filter(|_| whole).unwrap_or(body);
-            (!whole || body.last() == Some(&0))
-                && (whole || body.len() >= TEXT / 2)
-                && is_text(text)
+            if !whole && is_text(body) && body.len() < TEXT / 2 {
+                return None;
+            }
+            let text = body.strip_suffix(&[0]).filter(|_| whole);
+            is_text(text.unwrap_or(body)) && whole == text.is_some()
         }
         b'P' => {
             let name = is_text(reader.c_string()?);
@@ -201,7 +202,7 @@ fn asks(kind: u8, body: &[u8], whole: bool) -> Option<bool> {
         b'D' | b'C' => matches!(reader.u8()?, b'S' | b'P') && named(&mut reader, whole)?,
         b'E' => {
             let name = is_text(reader.c_string()?);
-            name && reader.u32().is_some_and(|rows| rows <= i32::MAX as u32) && reader.is_empty()
+            name && reader.u32()? <= i32::MAX as u32 && reader.is_empty()
         }
         b'F' => reader.u32()? != 0 && reader.u16()? <= 100,
         _ => true,
@@ -244,9 +245,11 @@ fn answers(kind: u8, body: &[u8], whole: bool) -> Option<bool> {
         }
         b't' => usize::from(reader.u16()?).saturating_mul(4) == reader.rest().len() || !whole,
         b'G' | b'H' | b'W' => {
-            reader.u8()? <= 1 && usize::from(reader.u16()?).saturating_mul(2) == reader.rest().len()
+            let plain = reader.u8()? <= 1;
+            let columns = usize::from(reader.u16()?).saturating_mul(2);
+            plain && (!whole || columns == reader.rest().len())
         }
-        b'S' => is_text(reader.c_string()?) && reader.c_string().is_some() && reader.is_empty(),
+        b'S' => is_text(reader.c_string()?) && named(&mut reader, whole)?,
         b'A' => reader.u32()? != 0 && is_text(reader.c_string()?),
         b'R' => reader.u32()? <= 16,
         b'K' => body.len() <= 512,

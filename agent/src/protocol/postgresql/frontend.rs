@@ -231,7 +231,9 @@ impl Dialogue {
                 self.begins = None;
                 self.sync(asked.turn);
             }
-            // Passwords, copied data, Flush, the end.
+            // Flush: what prepared is answered by itself.
+            b'H' => self.begins = None,
+            // Passwords, copied data, the end.
             _ => {}
         }
         Some(())
