@@ -16,6 +16,7 @@ mod h2;
 mod io;
 mod matrix;
 mod policy;
+mod postgresql;
 mod programs;
 mod robust;
 mod servers;
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
         tls::cases(),
         collector::cases(),
         dns::cases(),
+        postgresql::cases(),
     ];
     spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)
 }

@@ -26,6 +26,7 @@ pub mod messaging;
 pub mod order;
 pub mod reader;
 pub mod sniff;
+pub mod sql;
 
 pub use carrier::Carrier;
 
@@ -49,6 +50,8 @@ registry! {
     http2,
     /// DNS over UDP and TCP (RFC 1035).
     dns,
+    /// PostgreSQL (frontend/backend protocol 3.0 and 3.2).
+    postgresql,
 }
 
 /// One protocol.

@@ -1,0 +1,330 @@
+//! PostgreSQL's protocol, version 3.0 and 3.2 (PostgreSQL 18, chapter 54 "Frontend/Backend Protocol"),
+//! as servers, poolers and what else speaks it use it.
+//!
+//! A simple query is an exchange, and so is each Execute of the extended protocol, from the first message
+//! that prepares for it. What is asked up to one ReadyForQuery is a group: groups pair by their order
+//! (`order`), the messages of a group by what each is answered with. Rows and copied data are passed
+//! over by their lengths. After the server has agreed to TLS the rest is TLS's.
+//!
+//! Never true here: that a parameter's value, a row or a password is looked at; that an answer is given
+//! to a statement that it may not belong to; that start-up, notices or notifications make an exchange.
+
+mod backend;
+mod frame;
+mod frontend;
+mod group;
+mod statements;
+
+use std::sync::Arc;
+
+use self::group::{Group, Item};
+use self::statements::{Names, Statement};
+use super::order::Order;
+use super::{
+    Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict, tls,
+};
+use crate::config::Config;
+use crate::connection::Mark;
+use crate::connection::stream::Missing;
+use crate::event::Hole;
+
+/// The registry's entry.
+pub const PROTOCOL: &dyn Protocol = &Postgresql;
+
+/// Turns in a row that begin like no message, until the connection is given up.
+const MAX_REFUSED: u32 = 16;
+
+#[derive(Debug)]
+struct Postgresql;
+
+impl Protocol for Postgresql {
+    fn name(&self) -> &'static str {
+        "postgresql"
+    }
+
+    fn sniff(&self, bytes: &[u8]) -> Verdict {
+        frame::sniff(bytes)
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        &[5432]
+    }
+
+    fn parser(&self, setup: Setup) -> Box<dyn Parser> {
+        Box::new(Dialogue {
+            config: Arc::clone(&setup.config),
+            setup,
+            namespace: None,
+            asks: Side::default(),
+            answers: Side::default(),
+            order: Order::default(),
+            groups: std::collections::VecDeque::new(),
+            items: 0,
+            next: 0,
+            prepared: Names::default(),
+            portals: Names::default(),
+            begins: None,
+            passing: None,
+            first: None,
+            rows: 0,
+            encrypt: false,
+            copying: false,
+            understood: false,
+            refused: 0,
+            end: None,
+        })
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Dialogue {
+    config: Arc<Config>,
+    setup: Setup,
+    /// `db.namespace`: the database.
+    namespace: Option<String>,
+    asks: Side,
+    answers: Side,
+    /// The groups that wait.
+    order: Order<()>,
+    groups: std::collections::VecDeque<Group>,
+    /// Messages of all groups.
+    items: usize,
+    /// The next exchange's number.
+    next: u64,
+    prepared: Names,
+    portals: Names,
+    /// Where what prepares for the next Execute begins.
+    begins: Option<Mark>,
+    /// The exchange whose request's last bytes are yet to come.
+    passing: Option<u64>,
+    /// Where the present answer begins.
+    first: Option<Mark>,
+    /// Rows of it.
+    rows: u64,
+    /// Whether encryption was asked for and not answered yet.
+    encrypt: bool,
+    /// Whether data is copied to the server.
+    copying: bool,
+    /// Whether anything was.
+    understood: bool,
+    /// Turns in a row that began like no message.
+    refused: u32,
+    /// Why nothing more is read.
+    end: Option<End>,
+}
+
+/// How a flow is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Side {
+    /// Message by message.
+    #[default]
+    Messages,
+    /// At the end of an answer whose messages were lost: only what ends it is looked for.
+    Tail,
+    /// Passes over everything until a turn begins like a message.
+    Seek,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// What follows is TLS, or cannot be known.
+    Encrypted(bool),
+    /// It never was this protocol.
+    Mistaken,
+    /// It makes no sense any more.
+    GivenUp,
+}
+
+impl Parser for Dialogue {
+    fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
+        while self.end.is_none() && self.step(flow, feed) {}
+        match self.end {
+            None => Status::Stay,
+            Some(End::Mistaken) => Status::Mistaken,
+            Some(_) => Status::Leave,
+        }
+    }
+
+    fn close(&mut self, flow: Flow, _clean: bool, _feed: &mut Feed<'_>) {
+        *self.side(flow) = Side::Done;
+    }
+
+    fn successor(&mut self) -> Option<(&'static dyn Protocol, Box<dyn Parser>)> {
+        let is_tls = self.end == Some(End::Encrypted(true));
+        is_tls.then(|| (tls::PROTOCOL, tls::PROTOCOL.parser(self.setup.clone())))
+    }
+
+    fn weight(&self) -> usize {
+        let items = self.items.saturating_mul(size_of::<Item>());
+        self.order
+            .weight()
+            .saturating_add(if self.items > FEW { items } else { 0 })
+            .saturating_add(self.prepared.weight())
+            .saturating_add(self.portals.weight())
+    }
+}
+
+/// Messages that wait without being counted.
+const FEW: usize = 16;
+
+impl Dialogue {
+    fn side(&mut self, flow: Flow) -> &mut Side {
+        match flow {
+            Flow::Request => &mut self.asks,
+            Flow::Response => &mut self.answers,
+        }
+    }
+
+    /// Goes on by one message; false when more bytes are needed.
+    fn step(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        match (*self.side(flow), flow) {
+            (Side::Messages, Flow::Request) => self.request(feed),
+            (Side::Messages, Flow::Response) => self.response(feed),
+            (Side::Tail, _) => self.tail(feed),
+            (Side::Seek, _) => self.seek(flow, feed),
+            (Side::Done, _) => {
+                feed.stream.skip_all();
+                feed.stream.take_missing();
+                false
+            }
+        }
+    }
+
+    /// Looks for a turn that begins like a message of this flow.
+    fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        while let Some(front) = feed.stream.front() {
+            if front.turn && front.hole.is_none() {
+                let (bytes, cut) = feed.stream.turn_window();
+                match frame::sniff(bytes) {
+                    Verdict::Is(found) | Verdict::Likely(found) if found == flow => {
+                        self.refused = 0;
+                        feed.stream.take_missing();
+                        *self.side(flow) = Side::Messages;
+                        if flow == Flow::Response {
+                            self.order.resume();
+                            self.first = None;
+                        }
+                        return true;
+                    }
+                    Verdict::More if !cut => return false,
+                    _ => {
+                        self.refused = self.refused.saturating_add(1);
+                        if self.refused > MAX_REFUSED {
+                            feed.stats.protocol_given_up.add(1);
+                            self.end = Some(End::GivenUp);
+                            return false;
+                        }
+                    }
+                }
+            }
+            feed.stream.skip_front();
+            self.unsettle(flow, None, feed);
+        }
+        false
+    }
+
+    /// The next message cannot be read: its bytes make no sense, or are not there (`cut`).
+    fn lose(&mut self, flow: Flow, cut: bool, feed: &mut Feed<'_>) -> bool {
+        match cut {
+            true => feed.stats.protocol_cut.add(1),
+            false => feed.stats.protocol_malformed.add(1),
+        }
+        if !cut && !self.understood {
+            self.end = Some(End::Mistaken);
+            return false;
+        }
+        feed.stats.protocol_resynced.add(1);
+        if flow == Flow::Response && cut && self.may_end_by_its_tail() {
+            *self.side(flow) = Side::Tail;
+            return true;
+        }
+        feed.stream.skip_front();
+        self.unsettle(flow, None, feed);
+        *self.side(flow) = Side::Seek;
+        true
+    }
+
+    /// Messages of this flow may be missing from here on, but for the group under way.
+    fn unsettle(&mut self, flow: Flow, under_way: Option<u64>, feed: &mut Feed<'_>) {
+        match flow {
+            // What is copied is no question.
+            Flow::Request if self.copying => {
+                feed.stream.take_missing();
+            }
+            Flow::Request => {
+                feed.stream.take_missing();
+                self.order.lose_asks();
+                if let Some(group) = self.groups.back_mut() {
+                    group.blurred |= !group.synced;
+                }
+                // A name may stand for something else by now.
+                self.prepared.clear();
+                self.portals.clear();
+                self.begins = None;
+                self.passing = None;
+            }
+            Flow::Response => {
+                let mut gone = Vec::new();
+                self.order
+                    .lose_answers(under_way, |number| gone.push(number));
+                self.abandon(&gone, feed);
+                self.first = None;
+                self.encrypt = false;
+            }
+        }
+    }
+
+    /// The answers to these groups cannot be known any more.
+    fn abandon(&mut self, gone: &[u64], feed: &mut Feed<'_>) {
+        let missing = feed.stream.take_missing();
+        let at = feed.stream.last();
+        for number in gone {
+            let Some(place) = self.groups.iter().position(|g| g.number == *number) else {
+                continue;
+            };
+            let Some(group) = self.groups.remove(place) else {
+                continue;
+            };
+            self.items = self.items.saturating_sub(group.items.len());
+            for exchange in group.items.iter().filter_map(Item::exchange) {
+                for (cause, bytes) in missing.iter() {
+                    let fault = Part::Fault(Fault::Missing { cause, bytes });
+                    feed.out.push(message(Flow::Response, exchange, at, fault));
+                }
+                feed.out
+                    .push(message(Flow::Response, exchange, at, Part::Abandon));
+            }
+        }
+        if self.groups.is_empty() {
+            self.copying = false;
+        }
+    }
+
+    /// What is known of a statement of this name.
+    fn statement(names: &Names, name: &[u8]) -> Arc<Statement> {
+        names.get(name).unwrap_or_else(|| {
+            let name = name.get(..statements::LONGEST_NAME).unwrap_or(name);
+            Arc::new(Statement::Named(String::from_utf8_lossy(name).into_owned()))
+        })
+    }
+}
+
+fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
+    Message {
+        flow,
+        pairing: Pairing::Order(number),
+        at,
+        part,
+    }
+}
+
+/// What a span must say about the holes in its message; the copy budget leaves out only what
+/// nobody needed.
+fn faults(missing: Missing) -> impl Iterator<Item = Fault> {
+    missing
+        .iter()
+        .filter(|(cause, _)| *cause != Hole::Budget)
+        .map(|(cause, bytes)| Fault::Missing { cause, bytes })
+}
