@@ -46,6 +46,8 @@ registry! {
     http1,
     /// HTTP/2 (RFC 9113), and gRPC in it.
     http2,
+    /// MySQL and MariaDB (their client/server protocol, version 10).
+    mysql,
 }
 
 /// One protocol.
