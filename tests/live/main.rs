@@ -14,6 +14,7 @@ mod grpc;
 mod h2;
 mod io;
 mod matrix;
+mod mysql;
 mod policy;
 mod programs;
 mod robust;
@@ -36,6 +37,7 @@ fn main() -> std::process::ExitCode {
         grpc::cases(),
         matrix::cases(),
         tls::cases(),
+        mysql::cases(),
         collector::cases(),
     ];
     spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)

@@ -210,7 +210,7 @@ impl Dialogue {
             self.overlook(feed);
             return true;
         };
-        if head.sequence != 1 {
+        if head.sequence != 1 && !self.request.long {
             return self.nonsense(Flow::Response, feed);
         }
         feed.stream.take_missing();
@@ -219,7 +219,7 @@ impl Dialogue {
             number,
             asked,
             first: feed.stream.mark(0),
-            sequence: Some(1),
+            sequence: Some(head.sequence),
             place: match asked.kind {
                 Kind::LogIn => Place::End,
                 Kind::Fields => Place::Fields,

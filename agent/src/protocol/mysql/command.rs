@@ -65,6 +65,8 @@ pub(super) struct Side {
     previous: Option<u8>,
     /// Whether the payload goes on in the next packet.
     continues: bool,
+    /// Whether the last command had several packets: its answer's number follows theirs.
+    pub(super) long: bool,
     /// Whether nothing that has an answer was asked in this turn yet.
     fresh: bool,
     /// Whether a log-in or a command was read.
@@ -304,6 +306,7 @@ impl Dialogue {
         side.begun = true;
         side.previous = Some(0);
         side.continues = head.continues();
+        side.long = head.continues();
         feed.stream.take_missing();
         feed.stream.skip(head.whole());
         let mut told = None;
