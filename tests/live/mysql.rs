@@ -1,11 +1,12 @@
 //! MariaDB's server with drivers of four languages: statements as text and prepared, several results,
-//! errors, another database, on TCP and on a unix socket, on a connection from before the agent and
-//! on a new one.
+//! errors, another database, on TCP, on a unix socket and in TLS, on a connection from before the
+//! agent and on a new one.
 
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 use spantap_tests::agent::Capture;
+use spantap_tests::certificates::Certificates;
 use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
 use spantap_tests::{Case, Deed, Program, Stage, install};
@@ -37,6 +38,11 @@ pub fn cases() -> Vec<Case> {
                 }
             }
         }
+    }
+    for capture in [Capture::Socket, Capture::Syscall] {
+        let name = Cell::name(capture, false);
+        let name = format!("mysql::pymysql::tls::{name}");
+        cases.push(Case::new(name, move |stage| encrypted(stage, capture)));
     }
     cases
 }
@@ -150,7 +156,7 @@ CREATE DEFINER=app@'%' PROCEDURE shop.three(n INT) SELECT id FROM shop.items WHE
 ";
 
 /// A server with data of its own, on a port and a unix socket.
-pub fn serve(folder: &Path, port: u16, socket: &Path, further: &[&str]) -> Result<Program> {
+fn serve(folder: &Path, port: u16, socket: &Path, further: &[String]) -> Result<Program> {
     let packages = ["mariadb-server-core", "mariadb-client-core"];
     let debian = install::debian("mariadb", &packages)?;
     let base = debian.file("usr")?;
@@ -228,6 +234,31 @@ fn run(
         before,
         tls: false,
     };
+    cell.run(stage, agent, setup, &deeds)?;
+    Ok(())
+}
+
+/// The greeting is in the clear, what follows in TLS: there nobody says which server it is.
+fn encrypted(stage: &mut Stage, capture: Capture) -> Result<()> {
+    let port = free_port()?;
+    let files = Certificates::make(&stage.folder, "mysql")?;
+    let socket = std::env::temp_dir().join(format!("spantap-mysql-{port}"));
+    let words = [("cert", &files.server), ("key", &files.server_key)];
+    let words = words.map(|(word, file)| format!("--ssl-{word}={}", file.display()));
+    let server = serve(&stage.folder, port, &socket, &words)?;
+    let setup = python(&stage.folder, "pymysql", &port.to_string())?.arg(files.authority);
+    let mut deeds = by_python(false);
+    deeds.push(shop("SET", [("db.query.text", "SET NAMES utf8mb4")]));
+    older(&mut deeds, true, 0);
+    let cell = Cell {
+        protocol: "mysql",
+        driver: "pymysql, TLS",
+        server: &server,
+        capture,
+        before: false,
+        tls: true,
+    };
+    let agent = stage.agent()?.tls().ports(&[port]);
     cell.run(stage, agent, setup, &deeds)?;
     Ok(())
 }

@@ -13,13 +13,15 @@
 //! Never true here: that a row, a parameter or a password is kept; that the database is named where
 //! its last change was not seen.
 
-mod answer;
+mod client;
 mod command;
 mod packet;
+mod result;
+mod server;
+mod session;
 mod sniff;
-mod statements;
 
-use self::statements::Session;
+use self::session::Session;
 use super::order::Order;
 use super::tls;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
@@ -31,6 +33,9 @@ use crate::event::Hole;
 pub const PROTOCOL: &dyn Protocol = &MySql;
 
 const NAME: &str = "mysql";
+
+/// Bytes of a database's name that are kept.
+const MAX_NAME: usize = 256;
 
 /// Turns in a row that begin like nothing, until the connection is given up.
 const MAX_REFUSED: u32 = 16;
@@ -59,8 +64,8 @@ impl Protocol for MySql {
         Box::new(Dialogue {
             setup,
             session: Session::default(),
-            request: command::Side::default(),
-            response: answer::Side::default(),
+            request: client::Side::default(),
+            response: server::Side::default(),
             order: Order::default(),
             unseen: Vec::new(),
             refused: 0,
@@ -104,8 +109,8 @@ enum Kind {
 struct Dialogue {
     setup: Setup,
     session: Session,
-    request: command::Side,
-    response: answer::Side,
+    request: client::Side,
+    response: server::Side,
     order: Order<Asked>,
     /// Bytes of answers that passed without being seen since those who wait asked, by cause.
     unseen: Vec<(Hole, u64)>,
@@ -135,10 +140,10 @@ impl Parser for Dialogue {
 
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
         match flow {
-            Flow::Request => self.request.state = command::State::Done,
+            Flow::Request => self.request.state = client::State::Done,
             Flow::Response => {
                 self.answered_unseen(feed);
-                self.response.state = answer::State::Done;
+                self.response.state = server::State::Done;
             }
         }
     }

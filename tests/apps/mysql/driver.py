@@ -8,7 +8,7 @@ place = {"unix_socket": sys.argv[2]}
 if sys.argv[2].isdigit():
     place = {"host": "127.0.0.1", "port": int(sys.argv[2])}
 if len(sys.argv) > 3:
-    place["ssl"] = {"ca": sys.argv[3]}
+    place["ssl"] = {"ca": sys.argv[3], "check_hostname": False}
 link = driver.connect(user="app", password="secret", database="shop", autocommit=True, **place)
 cursor = link.cursor()
 print("ready", flush=True)

@@ -109,9 +109,11 @@ pub(super) fn command(head: Head, payload: &[u8]) -> Verdict {
 /// A statement, perhaps with attributes before it.
 fn statement(body: &[u8], length: usize, attributes: bool) -> Verdict {
     let text = match command::attributes(body, None) {
-        Some(found) if attributes => found.text,
-        None if body.len() < length.min(STATEMENT_LOOK) => return Verdict::More,
-        _ => body,
+        _ if !attributes => body,
+        _ if body.len() < length.min(2) => return Verdict::More,
+        Some(found) => found.text,
+        None if body.len() < length.min(ATTRIBUTES_LOOK) => return Verdict::More,
+        None => return Verdict::Not,
     };
     let seen = text.get(..STATEMENT_LOOK).unwrap_or(text);
     let control = |b: &u8| b.is_ascii_control() && !b.is_ascii_whitespace();
@@ -127,6 +129,8 @@ fn statement(body: &[u8], length: usize, attributes: bool) -> Verdict {
     }
 }
 
+/// Bytes of attributes before a statement that are looked at.
+const ATTRIBUTES_LOOK: usize = 1024;
 /// Bytes of a statement that are looked at.
 const STATEMENT_LOOK: usize = 24;
 

@@ -2,22 +2,17 @@
 //! length is lost, what is left of the answer is passed over up to the next turn, or to what looks
 //! like the end of rows at the end of a call.
 //!
-//! Never true here: that a row is looked at beyond its first byte, or counted where some passed
-//! unseen.
-
-use std::borrow::Cow;
+//! Never true here: that rows are counted where some passed unseen, or that an answer is given to a
+//! command it may not belong to.
 
 use super::packet::{self, Fine, Greeting, HEAD, Head, MAX_END};
-use super::statements::Session;
-use super::{Asked, Dialogue, Kind, faults, message, sniff};
+use super::result::{Amid, End, Place, Step};
+use super::{Dialogue, MAX_NAME, faults, message, sniff};
 use crate::connection::Mark;
 use crate::event::Hole;
 use crate::protocol::database::Outcome;
-use crate::protocol::reader::{self, Reader};
+use crate::protocol::reader;
 use crate::protocol::{Fault, Feed, Finish, Flow, Part, Verdict};
-
-/// Bytes of a database's name that are kept.
-const MAX_NAME: usize = 256;
 
 /// The server's flow.
 #[derive(Debug, Default)]
@@ -44,45 +39,6 @@ pub(super) enum State {
     Done,
 }
 
-/// An answer under way.
-#[derive(Debug)]
-pub(super) struct Amid {
-    number: u64,
-    asked: Asked,
-    first: Mark,
-    /// The next packet's number, where it is known.
-    sequence: Option<u8>,
-    place: Place,
-    /// Whether the payload goes on in the next packet.
-    continues: bool,
-    /// Rows that have come, once there was a place for some.
-    rows: Option<u64>,
-    /// The session's database now, where that is said.
-    schema: Option<Vec<u8>>,
-    /// The number of the statement that was prepared.
-    prepared: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// At an answer's first packet, or at another result's.
-    First,
-    /// At a column's definition, with so many to come.
-    Columns(u64),
-    /// Behind the last of them.
-    Behind,
-    /// At a row, or at the end of them.
-    Rows,
-    /// At one of so many parameters of a statement, with so many columns behind them.
-    Parameters(u64, u64),
-    /// Behind the last parameter or, where no column follows, behind them too.
-    BehindParameters(u64),
-    /// At a column's definition of how many nobody said.
-    Fields,
-    /// At what ends a file's transfer, or a log-in.
-    End,
-}
-
 /// An answer whose rest cannot be read.
 #[derive(Debug)]
 pub(super) struct Doubt {
@@ -90,21 +46,6 @@ pub(super) struct Doubt {
     told: bool,
     first: Mark,
     last: Mark,
-}
-
-/// What a packet means for its answer.
-enum Step {
-    Next,
-    Over(End),
-    Nonsense,
-}
-
-/// How an answer ended.
-#[derive(Debug, Default)]
-struct End {
-    error: Option<Cow<'static, str>>,
-    /// Whether an EOF packet may follow.
-    trailing: bool,
 }
 
 impl Dialogue {
@@ -196,11 +137,11 @@ impl Dialogue {
         if let Some(sequence) = self.response.trailing {
             if head.sequence == sequence && head.size() == packet::EOF {
                 self.response.trailing = None;
-                self.session.has_eof = Some(true);
+                self.session.has_eof.get_or_insert(true);
                 feed.stream.skip(head.whole());
                 return true;
             }
-            self.session.has_eof = Some(false);
+            self.session.has_eof.get_or_insert(false);
             self.response.trailing = None;
         }
         let Some((number, asked)) = self.order.first() else {
@@ -215,22 +156,8 @@ impl Dialogue {
         }
         feed.stream.take_missing();
         self.unseen.clear();
-        self.response.state = State::Amid(Amid {
-            number,
-            asked,
-            first: feed.stream.mark(0),
-            sequence: Some(head.sequence),
-            place: match asked.kind {
-                Kind::LogIn => Place::End,
-                Kind::Fields => Place::Fields,
-                Kind::Fetch => Place::Rows,
-                _ => Place::First,
-            },
-            continues: false,
-            rows: (asked.kind == Kind::Fetch).then_some(0),
-            schema: None,
-            prepared: None,
-        });
+        let first = feed.stream.mark(0);
+        self.response.state = State::Amid(Amid::new((number, asked), head, first));
         true
     }
 
@@ -439,219 +366,6 @@ impl Dialogue {
             .give_up(|number| abandon(number, at, &unseen, feed));
     }
 }
-
-impl Amid {
-    /// Reads packets as far as they are there. Returns how many bytes, and what the last one means;
-    /// `Next` where more must come.
-    fn read(&mut self, feed: &Feed<'_>, session: &mut Session) -> (u64, Step) {
-        let window = feed.stream.window();
-        let mut at = 0u64;
-        loop {
-            let rest = usize::try_from(at).ok().and_then(|at| window.get(at..));
-            let Some((head, rest)) = rest.and_then(|rest| Head::read(rest).zip(rest.get(HEAD..)))
-            else {
-                return (at, Step::Next);
-            };
-            if self.sequence.is_some_and(|number| number != head.sequence) {
-                return (at, Step::Nonsense);
-            }
-            let needed = match rest.first() {
-                _ if self.continues => 0,
-                Some(first) if self.matters(*first, head) => head.size().min(MAX_END),
-                _ => head.size().min(1),
-            };
-            let Some(payload) = rest.get(..needed) else {
-                return (at, Step::Next);
-            };
-            at = at.saturating_add(head.whole());
-            self.sequence = self.sequence.map(|number| number.wrapping_add(1));
-            let goes_on = std::mem::replace(&mut self.continues, head.continues());
-            if goes_on {
-                continue;
-            }
-            match self.packet(head, payload, session) {
-                Step::Next => {}
-                step => return (at, step),
-            }
-        }
-    }
-
-    /// Whether more than the first byte of a packet is to be read.
-    fn matters(&self, first: u8, head: Head) -> bool {
-        match self.place {
-            Place::First => true,
-            Place::Columns(_) | Place::Parameters(..) => false,
-            Place::End => first == packet::OK || first == packet::ERROR,
-            Place::Behind | Place::BehindParameters(_) | Place::Rows | Place::Fields => {
-                first == packet::ERROR || first == packet::END && !head.continues()
-            }
-        }
-    }
-
-    fn packet(&mut self, head: Head, payload: &[u8], session: &mut Session) -> Step {
-        let first = payload.first().copied();
-        let is_end = first == Some(packet::END) && !head.continues();
-        match self.place {
-            Place::Columns(_) | Place::Parameters(..) => return self.definition(session),
-            _ if first == Some(packet::ERROR) => return error(payload),
-            Place::First => return self.begin(head, payload),
-            Place::End => {
-                // The client's packets have numbers of the same row.
-                self.sequence = None;
-                return match first {
-                    Some(packet::OK) => self.fine(head, payload),
-                    _ => Step::Next,
-                };
-            }
-            Place::Behind if is_end && head.size() == packet::EOF => {
-                session.has_eof = Some(true);
-                let waits = Fine::read(payload, head.size()).is_some_and(|fine| fine.cursor());
-                if waits {
-                    return Step::Over(End::default());
-                }
-                self.place = Place::Rows;
-                return Step::Next;
-            }
-            Place::BehindParameters(columns) => {
-                let eof = is_end && head.size() == packet::EOF;
-                session.has_eof = Some(eof);
-                return match (eof, columns) {
-                    (true, 0) => Step::Over(End::default()),
-                    (true, columns) => {
-                        self.place = Place::Parameters(columns, 0);
-                        Step::Next
-                    }
-                    (false, 0) => Step::Nonsense,
-                    (false, columns) => {
-                        self.place = Place::Parameters(columns, 0);
-                        self.definition(session)
-                    }
-                };
-            }
-            Place::Behind | Place::Rows | Place::Fields => {}
-        }
-        if is_end {
-            return self.fine(head, payload);
-        }
-        if self.place == Place::Fields {
-            return Step::Next;
-        }
-        if self.place == Place::Behind {
-            session.has_eof = Some(false);
-            self.place = Place::Rows;
-        }
-        self.rows = self.rows.map(|rows| rows.saturating_add(1));
-        Step::Next
-    }
-
-    /// An answer's first packet, or that of another result.
-    fn begin(&mut self, head: Head, payload: &[u8]) -> Step {
-        match (self.asked.kind, payload.first()) {
-            (Kind::Text, _) => return Step::Over(End::default()),
-            (Kind::Prepare, Some(&packet::OK)) => return self.prepared(payload),
-            (Kind::Plain, Some(&(packet::OK | packet::END))) => return self.fine(head, payload),
-            (Kind::Result, Some(&packet::OK)) if head.size() >= packet::SHORT_OK => {
-                return self.fine(head, payload);
-            }
-            (Kind::Result, Some(&packet::FILE)) => {
-                self.place = Place::End;
-                self.sequence = None;
-                return Step::Next;
-            }
-            (Kind::Result, Some(_)) => {}
-            _ => return Step::Nonsense,
-        }
-        let Some((count, defined)) = packet::columns(payload) else {
-            return Step::Nonsense;
-        };
-        self.rows = Some(self.rows.unwrap_or(0));
-        self.place = match defined {
-            true => Place::Columns(count),
-            false => Place::Behind,
-        };
-        Step::Next
-    }
-
-    fn definition(&mut self, session: &Session) -> Step {
-        let (left, columns) = match self.place {
-            Place::Columns(left) => {
-                self.place = match left.saturating_sub(1) {
-                    0 => Place::Behind,
-                    left => Place::Columns(left),
-                };
-                return Step::Next;
-            }
-            Place::Parameters(left, columns) => (left.saturating_sub(1), columns),
-            _ => return Step::Nonsense,
-        };
-        self.place = match (left, columns, session.has_eof) {
-            (1.., ..) => Place::Parameters(left, columns),
-            (0, 1.., Some(false)) => Place::Parameters(columns, 0),
-            (0, 0, Some(false)) => return Step::Over(End::default()),
-            // Whether another packet comes is to be seen.
-            (0, 0, None) => {
-                return Step::Over(End {
-                    trailing: true,
-                    ..End::default()
-                });
-            }
-            (0, columns, _) => Place::BehindParameters(columns),
-        };
-        Step::Next
-    }
-
-    fn prepared(&mut self, payload: &[u8]) -> Step {
-        let mut reader = Reader::new(payload);
-        let read = reader.skip(1).and_then(|()| {
-            let id = reader.u32_le()?;
-            let columns = u64::from(reader.u16_le()?);
-            Some((id, columns, u64::from(reader.u16_le()?)))
-        });
-        let Some((id, columns, parameters)) = read else {
-            return Step::Nonsense;
-        };
-        // MySQL may leave the definitions out.
-        let left_out = payload.get(PREPARED) == Some(&0);
-        self.prepared = Some(id);
-        self.place = match (parameters, columns) {
-            _ if left_out => return Step::Over(End::default()),
-            (0, 0) => return Step::Over(End::default()),
-            (0, columns) => Place::Parameters(columns, 0),
-            (parameters, columns) => Place::Parameters(parameters, columns),
-        };
-        Step::Next
-    }
-
-    /// OK, or the end of rows.
-    fn fine(&mut self, head: Head, payload: &[u8]) -> Step {
-        let Some(fine) = Fine::read(payload, head.size()) else {
-            return Step::Nonsense;
-        };
-        if let Some(schema) = fine.schema {
-            self.schema = Some(schema.to_vec());
-        }
-        if fine.more() && self.asked.kind == Kind::Result {
-            self.place = Place::First;
-            return Step::Next;
-        }
-        Step::Over(End::default())
-    }
-}
-
-/// An error, or how far a long command has come.
-fn error(payload: &[u8]) -> Step {
-    match packet::error(payload) {
-        None => Step::Nonsense,
-        Some(None) => Step::Next,
-        Some(error) => Step::Over(End {
-            error,
-            ..End::default()
-        }),
-    }
-}
-
-/// Bytes of the answer to a statement that was prepared, before what not all servers say.
-const PREPARED: usize = 12;
 
 fn finish(exact: bool) -> Finish {
     Finish {
