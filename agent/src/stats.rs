@@ -222,6 +222,8 @@ counters! {
     protocol_unread_merged = "protocol.unread_merged",
     /// Connections left alone because they stopped speaking their protocol.
     protocol_given_up [lost] = "protocol.given_up",
+    /// Connections left alone because both sides compress what they say.
+    protocol_compressed [lost] = "protocol.compressed",
     /// Connections left alone because they changed to another protocol (101, CONNECT).
     protocol_upgraded = "protocol.upgraded",
     /// Heads that began like a message and could not be read.

@@ -15,6 +15,7 @@ mod grpc;
 mod h2;
 mod io;
 mod matrix;
+mod mysql;
 mod policy;
 mod postgresql;
 mod programs;
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
         grpc::cases(),
         matrix::cases(),
         tls::cases(),
+        mysql::cases(),
         collector::cases(),
         dns::cases(),
         postgresql::cases(),

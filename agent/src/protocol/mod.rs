@@ -52,6 +52,8 @@ registry! {
     dns,
     /// PostgreSQL (frontend/backend protocol 3.0 and 3.2).
     postgresql,
+    /// MySQL and MariaDB (their client/server protocol, version 10).
+    mysql,
 }
 
 /// One protocol.

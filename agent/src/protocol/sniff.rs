@@ -121,7 +121,8 @@ impl Sniffer {
     /// bytes were looked at in vain.
     pub fn look(&mut self, direction: Direction, streams: &mut Streams, limit: u64) -> Found {
         while let Some(front) = streams.get(direction).front() {
-            if front.turn && front.hole.is_none() {
+            let front_is_hole = front.hole.is_some();
+            if front.turn && !front_is_hole {
                 match self.turn(direction, streams) {
                     Turn::Mine(number, asks) => {
                         self.had |= 1 << number;
@@ -140,13 +141,15 @@ impl Sniffer {
                     Turn::Nobodys => {
                         self.side(direction).refused = true;
                         // What it would have agreed with agrees with nothing.
-                        let other = self.side(opposite(direction));
-                        if std::mem::take(&mut other.likely) != Likely::default() {
-                            other.refused = true;
-                            self.pass(streams.get(opposite(direction)));
+                        if self.drop_likely(opposite(direction), streams) {
+                            self.side(opposite(direction)).refused = true;
                         }
                     }
                 }
+            }
+            // What waits for its answer may have had it there.
+            if front_is_hole {
+                self.drop_likely(opposite(direction), streams);
             }
             self.side(direction).likely = Likely::default();
             self.pass(streams.get(direction));
@@ -156,6 +159,16 @@ impl Sniffer {
             true => Found::Nobodys,
             false => Found::Perhaps,
         }
+    }
+
+    /// Passes over the turn that somebody found likely, if there is one.
+    fn drop_likely(&mut self, direction: Direction, streams: &mut Streams) -> bool {
+        let likely = std::mem::take(&mut self.side(direction).likely);
+        let waits = likely != Likely::default();
+        if waits {
+            self.pass(streams.get(direction));
+        }
+        waits
     }
 
     /// Passes over what is left of a stream's first run.
