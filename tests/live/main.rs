@@ -14,8 +14,10 @@ mod grpc;
 mod h2;
 mod io;
 mod matrix;
+mod memcached;
 mod policy;
 mod programs;
+mod redis;
 mod robust;
 mod servers;
 mod shapes;
@@ -37,6 +39,8 @@ fn main() -> std::process::ExitCode {
         matrix::cases(),
         tls::cases(),
         collector::cases(),
+        redis::cases(),
+        memcached::cases(),
     ];
     spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)
 }

@@ -24,6 +24,7 @@ pub mod grpc;
 pub mod http;
 pub mod messaging;
 pub mod order;
+pub mod pace;
 pub mod reader;
 pub mod sniff;
 
@@ -45,6 +46,10 @@ registry! {
     http1,
     /// HTTP/2 (RFC 9113), and gRPC in it.
     http2,
+    /// Redis: RESP2 and RESP3 (the Redis serialization protocol specification).
+    redis,
+    /// memcached: text with meta commands, and binary (its `doc/protocol.txt`).
+    memcached,
 }
 
 /// One protocol.
