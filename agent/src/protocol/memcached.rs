@@ -207,8 +207,9 @@ impl Dialogue {
     /// What waits may be off by some: nothing is given to it.
     fn disown(&mut self, at: Mark, feed: &mut Feed<'_>) {
         feed.stats.protocol_resynced.add(1);
-        self.pace.misled();
-        self.unsettle(Flow::Response, at, feed);
+        self.pace.unasked();
+        self.order.give_up(|number| abandon(number, at, feed));
+        self.order.lose_asks();
     }
 
     /// Looks for a turn that begins like a message of this flow; false when more bytes are needed.
@@ -275,7 +276,8 @@ fn finish(flow: Flow, number: u64, at: Mark, (exact, whole): (bool, bool), feed:
         exact,
         whole,
     };
-    feed.out.push(message(flow, number, at, Part::Finish(finish)));
+    feed.out
+        .push(message(flow, number, at, Part::Finish(finish)));
 }
 
 fn abandon(number: u64, at: Mark, feed: &mut Feed<'_>) {

@@ -17,6 +17,10 @@ const ALTERNATIONS: u32 = 32;
 #[derive(Debug, Default)]
 pub struct Pace {
     shared: bool,
+    /// A command began a turn while others waited: unless their answers turn out to be missing.
+    waited: bool,
+    /// An answer was nobody's: unless a command turns out to be missing.
+    unasked: bool,
     /// When something was last moved, in either direction.
     active: Nanos,
     /// Commands of the turn, and answers to them.
@@ -29,8 +33,9 @@ pub struct Pace {
 impl Pace {
     /// A command begins, first in a turn or not; `waits`: others surely do.
     pub fn asked(&mut self, turn: bool, waits: bool) {
+        self.shared |= std::mem::take(&mut self.unasked);
         if turn {
-            self.shared |= waits;
+            self.waited |= waits;
             self.alternations = match (self.asks, self.answers) {
                 (1, 1) => self.alternations.saturating_add(1),
                 _ => 0,
@@ -42,6 +47,7 @@ impl Pace {
 
     /// An answer begins.
     pub fn answered(&mut self) {
+        self.shared |= std::mem::take(&mut self.waited);
         self.answers = self.answers.saturating_add(1);
     }
 
@@ -53,12 +59,13 @@ impl Pace {
     /// Messages may have been missed.
     pub fn lost(&mut self) {
         (self.asks, self.alternations) = (2, 0);
+        (self.waited, self.unasked) = (false, false);
     }
 
-    /// Turns have misled.
-    pub fn misled(&mut self) {
-        self.shared = true;
+    /// An answer is nobody's.
+    pub fn unasked(&mut self) {
         self.lost();
+        self.unasked = true;
     }
 
     /// Whether several share the connection.
@@ -86,10 +93,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_nobodys_fault() {
+        let mut pace = Pace::default();
+        pace.asked(true, false);
+        pace.asked(true, true);
+        pace.lost();
+        pace.answered();
+        pace.unasked();
+        pace.lost();
+        pace.asked(true, false);
+        assert!(!pace.is_shared());
+        pace.unasked();
+        pace.asked(true, false);
+        assert!(pace.is_shared());
+    }
+
+    #[test]
     fn several_callers_are_known_by_silence_or_long_alternation() {
         let mut pace = Pace::default();
         pace.asked(true, false);
         pace.asked(true, true);
+        assert!(!pace.is_shared());
+        pace.answered();
         pace.moved(10);
         assert!(pace.is_shared() && !pace.is_sure(20));
         assert!(pace.is_sure(10 + SILENCE));

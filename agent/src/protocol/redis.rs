@@ -301,9 +301,12 @@ impl Dialogue {
     /// What waits may be off by some: nothing is given to it.
     fn disown(&mut self, at: Mark, feed: &mut Feed<'_>) {
         feed.stats.protocol_resynced.add(1);
-        self.pace.misled();
-        self.unsettle(Flow::Response, at, feed);
+        self.pace.unasked();
+        self.session.forget_changes();
+        self.session.unsure = true;
         self.confirmed = (0, 0);
+        self.order.give_up(|number| abandon(number, at, feed));
+        self.order.lose_asks();
     }
 
     /// Looks for a turn that begins like a message of this flow; false when more bytes are needed.
@@ -374,7 +377,8 @@ fn finish(flow: Flow, number: u64, (exact, whole): (bool, bool), feed: &mut Feed
         whole,
     };
     let at = feed.stream.last();
-    feed.out.push(message(flow, number, at, Part::Finish(finish)));
+    feed.out
+        .push(message(flow, number, at, Part::Finish(finish)));
 }
 
 fn abandon(number: u64, at: Mark, feed: &mut Feed<'_>) {

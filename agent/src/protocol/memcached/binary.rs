@@ -67,7 +67,9 @@ pub(super) fn sniff(bytes: &[u8]) -> Verdict {
         None => Verdict::More,
         Some(&ASKS | &ANSWERS) if !second => Verdict::Not,
         Some(&ASKS | &ANSWERS) if bytes.len() < HEAD => Verdict::More,
-        Some(&ASKS | &ANSWERS) => head(bytes).map_or(Verdict::Not, |head| Verdict::Likely(head.flow)),
+        Some(&ASKS | &ANSWERS) => {
+            head(bytes).map_or(Verdict::Not, |head| Verdict::Likely(head.flow))
+        }
         Some(_) => Verdict::Not,
     }
 }

@@ -231,7 +231,11 @@ fn shown(line: &[u8], ask: &text::Ask<'_>, config: &Database) -> Option<String> 
 
 fn with_marks(name: &str, arguments: usize) -> String {
     let marks = arguments.min(MAX_SHOWN);
-    let mut text = String::with_capacity(name.len().saturating_add(marks.saturating_mul(2)).saturating_add(4));
+    let mut text = String::with_capacity(
+        name.len()
+            .saturating_add(marks.saturating_mul(2))
+            .saturating_add(4),
+    );
     text.push_str(name);
     for _ in 0..marks {
         text.push_str(" ?");

@@ -63,14 +63,14 @@ fn what_is_no_command_gives_the_connection_back() {
 }
 
 #[test]
-fn a_million_commands() {
+fn a_million_messages() {
     let asks = b"get k\r\n".repeat(500);
     let answers = b"VALUE k 0 1\r\nx\r\nEND\r\n".repeat(500);
     let round = [(Flow::Request, &asks[..]), (Flow::Response, &answers[..])];
-    let portions = round.repeat(2000);
+    let portions = round.repeat(500);
     let begun = Instant::now();
     let mut messages = 0;
     play(&portions, |_, out| messages += out.drain(..).count());
-    assert_eq!(messages, 4 * 1_000_000);
+    assert_eq!(messages, 1_000_000);
     assert!(begun.elapsed() < Duration::from_secs(20));
 }

@@ -68,7 +68,10 @@ pub(super) fn ask(line: &[u8]) -> Option<Ask<'_>> {
     let number = |at: usize| Words(line).nth(at).is_some_and(is_number);
     let key = first.is_some_and(is_key);
     let (fits, shape) = match name {
-        "get" | "gets" => (Words(line).skip(1).all(is_key) && arguments > 0, Shape::Values),
+        "get" | "gets" => (
+            Words(line).skip(1).all(is_key) && arguments > 0,
+            Shape::Values,
+        ),
         "gat" | "gats" => (number(1) && arguments > 1, Shape::Values),
         "set" | "add" | "replace" | "append" | "prepend" => {
             (key && own == 4 && (2..=4).all(number), STORED)
@@ -78,7 +81,10 @@ pub(super) fn ask(line: &[u8]) -> Option<Ask<'_>> {
         "incr" | "decr" => (key && own == 2 && number(2), Shape::Number),
         "touch" => (key && own == 2 && number(2), TOUCHED),
         "mg" | "md" | "ma" | "me" => (key && Words(line).skip(2).all(is_flag), Shape::Meta),
-        "ms" => (key && number(2) && Words(line).skip(3).all(is_flag), Shape::Meta),
+        "ms" => (
+            key && number(2) && Words(line).skip(3).all(is_flag),
+            Shape::Meta,
+        ),
         "mn" => (arguments == 0, Shape::Mark),
         "stats" => (true, Shape::Lines),
         "version" => (arguments == 0, VERSION),
@@ -95,26 +101,32 @@ pub(super) fn ask(line: &[u8]) -> Option<Ask<'_>> {
         "shutdown" => (own <= 1, Shape::Silent),
         _ => return None,
     };
-    let size = |at: usize| {
-        let word = std::str::from_utf8(Words(line).nth(at)?).ok()?;
-        let size = word.parse::<u64>().ok().filter(|size| *size <= MAX_DATA)?;
-        size.checked_add(2)
-    };
     let data = match (name, shape) {
-        ("ms", _) => size(2)?,
-        (_, STORED) => size(4)?,
+        ("ms", _) => size(line, 2)?,
+        (_, STORED) => size(line, 4)?,
         _ => 0,
     };
     let meta = matches!(shape, Shape::Meta);
     let q = meta && Words(line).skip(2).any(|flag| flag == b"q");
     fits.then_some(Ask {
         name,
-        shape: if noreply && !meta { Shape::Silent } else { shape },
+        shape: if noreply && !meta {
+            Shape::Silent
+        } else {
+            shape
+        },
         data,
         arguments,
         quiet: q,
         leaves: name == "quit",
     })
+}
+
+/// The size that a word says, with the end of the line behind the data.
+fn size(line: &[u8], at: usize) -> Option<u64> {
+    let word = std::str::from_utf8(Words(line).nth(at)?).ok()?;
+    let size = word.parse::<u64>().ok().filter(|size| *size <= MAX_DATA)?;
+    size.checked_add(2)
 }
 
 /// What a line of an answer says.
@@ -142,15 +154,10 @@ pub(super) fn line(line: &[u8]) -> Line {
     let Some(first) = words.next() else {
         return Line::Other;
     };
-    let size = |at: usize| {
-        let word = Words(line).nth(at).filter(|word| word.len() <= 10)?;
-        let size = std::str::from_utf8(word).ok()?.parse::<u64>().ok()?;
-        (size <= MAX_DATA).then(|| size.saturating_add(2))
-    };
     let several = words.next().is_some();
     match first {
-        b"VALUE" => size(3).map_or(Line::Other, Line::Value),
-        b"VA" => size(1).map_or(Line::Other, Line::Meta),
+        b"VALUE" => size(line, 3).map_or(Line::Other, Line::Value),
+        b"VA" => size(line, 1).map_or(Line::Other, Line::Meta),
         b"HD" | b"NS" | b"EX" | b"NF" | b"ME" => Line::Meta(0),
         b"EN" if !several => Line::End,
         b"END" if !several => Line::End,
@@ -173,7 +180,14 @@ pub(super) fn line(line: &[u8]) -> Line {
 
 /// Answers of one word.
 const WORDS: [&str; 8] = [
-    "STORED", "NOT_STORED", "EXISTS", "NOT_FOUND", "DELETED", "TOUCHED", "OK", "RESET",
+    "STORED",
+    "NOT_STORED",
+    "EXISTS",
+    "NOT_FOUND",
+    "DELETED",
+    "TOUCHED",
+    "OK",
+    "RESET",
 ];
 
 /// Whether a line answers such a command, or begins to.
@@ -203,7 +217,9 @@ pub(super) fn sniff(bytes: &[u8]) -> Verdict {
         false => known.as_bytes() == name,
     };
     let digits = name.iter().all(u8::is_ascii_digit) && first <= 20;
-    if !(ASKS.iter().any(|known| begins(&known)) || ANSWERS.iter().any(|known| begins(&known)) || digits)
+    if !(ASKS.iter().any(|known| begins(&known))
+        || ANSWERS.iter().any(|known| begins(&known))
+        || digits)
         || first == 0 && !looked.is_empty()
     {
         return Verdict::Not;
@@ -232,15 +248,58 @@ pub(super) fn sniff(bytes: &[u8]) -> Verdict {
 
 /// What the sniffer knows of commands: those that begin nothing else.
 const ASKS: [&str; 26] = [
-    "get", "gets", "gat", "gats", "set", "add", "replace", "append", "prepend", "cas", "delete",
-    "incr", "decr", "touch", "mg", "ms", "md", "ma", "mn", "me", "stats", "version", "flush_all",
-    "verbosity", "lru_crawler", "watch",
+    "get",
+    "gets",
+    "gat",
+    "gats",
+    "set",
+    "add",
+    "replace",
+    "append",
+    "prepend",
+    "cas",
+    "delete",
+    "incr",
+    "decr",
+    "touch",
+    "mg",
+    "ms",
+    "md",
+    "ma",
+    "mn",
+    "me",
+    "stats",
+    "version",
+    "flush_all",
+    "verbosity",
+    "lru_crawler",
+    "watch",
 ];
 
 const ANSWERS: [&str; 23] = [
-    "VALUE", "END", "STORED", "NOT_STORED", "EXISTS", "NOT_FOUND", "DELETED", "TOUCHED", "OK",
-    "RESET", "ERROR", "CLIENT_ERROR", "SERVER_ERROR", "STAT", "VERSION", "VA", "HD", "EN", "MN",
-    "NS", "EX", "NF", "ME",
+    "VALUE",
+    "END",
+    "STORED",
+    "NOT_STORED",
+    "EXISTS",
+    "NOT_FOUND",
+    "DELETED",
+    "TOUCHED",
+    "OK",
+    "RESET",
+    "ERROR",
+    "CLIENT_ERROR",
+    "SERVER_ERROR",
+    "STAT",
+    "VERSION",
+    "VA",
+    "HD",
+    "EN",
+    "MN",
+    "NS",
+    "EX",
+    "NF",
+    "ME",
 ];
 
 fn is_key(word: &[u8]) -> bool {

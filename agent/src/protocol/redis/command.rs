@@ -185,7 +185,12 @@ impl Command {
     pub(super) fn is_ready(&self, config: &Database) -> bool {
         let words = self.kind.words().max(1);
         let full = self.shows(config) && self.text.len() < config.query_length;
-        self.passed >= if full { self.total } else { words.min(self.total) }
+        self.passed
+            >= if full {
+                self.total
+            } else {
+                words.min(self.total)
+            }
     }
 
     /// Arguments behind its name.
@@ -281,7 +286,10 @@ fn index(index: u32) -> Cow<'static, str> {
         "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15",
     ];
     let known = usize::try_from(index).ok().and_then(|at| FIRST.get(at));
-    known.map_or_else(|| Cow::Owned(index.to_string()), |text| Cow::Borrowed(*text))
+    known.map_or_else(
+        || Cow::Owned(index.to_string()),
+        |text| Cow::Borrowed(*text),
+    )
 }
 
 fn with_marks(name: &str, arguments: u32) -> String {

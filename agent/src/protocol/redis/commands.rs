@@ -153,7 +153,10 @@ impl Dialogue {
         if command.turn {
             self.settle(command.start, feed);
         }
-        let namespace = self.session.namespace.filter(|_| self.session.changing == 0);
+        let namespace = self
+            .session
+            .namespace
+            .filter(|_| self.session.changing == 0);
         let mut unknown = namespace.is_none();
         let mut batch = None;
         if command.kind == Kind::Exec {
@@ -161,7 +164,11 @@ impl Dialogue {
             unknown |= batch.is_none() && self.session.unsure;
         }
         let silent = self.is_silent(command);
-        let what = if silent { What::Nothing } else { self.what(command) };
+        let what = if silent {
+            What::Nothing
+        } else {
+            self.what(command)
+        };
         let end = feed.stream.last();
         let asked = Asked {
             what,

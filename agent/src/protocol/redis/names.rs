@@ -89,7 +89,9 @@ pub(super) fn topic(name: &[u8]) -> Option<Topic> {
         ("sunsubscribe", Topic::SUnsubscribe),
     ];
     let is = |(known, _): &&(&str, Topic)| name.eq_ignore_ascii_case(known.as_bytes());
-    let found = (8..=12).contains(&name.len()).then(|| TOPICS.iter().find(is));
+    let found = (8..=12)
+        .contains(&name.len())
+        .then(|| TOPICS.iter().find(is));
     found.flatten().map(|(_, topic)| *topic)
 }
 
@@ -264,6 +266,9 @@ mod tests {
             assert_eq!(find(name.as_bytes()).0.as_deref(), found, "{name}");
         }
         assert_eq!(find(b"get").0, Some(Cow::Borrowed("GET")));
-        assert_eq!(find(b"sUnsubscribe").1, Kind::Subscribe(Topic::SUnsubscribe));
+        assert_eq!(
+            find(b"sUnsubscribe").1,
+            Kind::Subscribe(Topic::SUnsubscribe)
+        );
     }
 }

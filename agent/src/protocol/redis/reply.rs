@@ -59,7 +59,11 @@ pub(super) fn number(bytes: &[u8]) -> Number {
     if digits == 0 && bytes.len() > from {
         return Number::Bad;
     }
-    let value = if negative { value.saturating_neg() } else { value };
+    let value = if negative {
+        value.saturating_neg()
+    } else {
+        value
+    };
     end(at, Number::Is(value, at.saturating_add(2)))
 }
 
@@ -216,12 +220,19 @@ fn pushed(bytes: &[u8]) -> Option<Head<'_>> {
         Element::Other => return None,
         Element::Bulk(word, rest) => (word, rest),
     };
-    let message = matches!((word, count), (b"message" | b"smessage", 3) | (b"pmessage", 4));
+    let message = matches!(
+        (word, count),
+        (b"message" | b"smessage", 3) | (b"pmessage", 4)
+    );
     let topic = names::topic(word).filter(|_| count == 3);
     if !message && topic.is_none() {
         return Some(Head::Push(Push::Other));
     }
-    let longest = if message { MAX_CHANNEL } else { LOOK.saturating_mul(8) };
+    let longest = if message {
+        MAX_CHANNEL
+    } else {
+        LOOK.saturating_mul(8)
+    };
     let (name, rest) = match bulk(rest, longest) {
         Element::More => return Some(Head::More),
         Element::Other => (None, rest),
@@ -329,60 +340,57 @@ impl Walk {
                 self.line = true;
                 continue;
             }
-            let (value, length) = match (first, number(rest)) {
-                (b'.', _) => match self.end_stream(rest) {
-                    Some(true) => {
-                        at = at.saturating_add(3);
-                        continue;
-                    }
-                    Some(false) => return Next::More(at),
-                    None => return Next::Bad,
-                },
-                (_, Number::More) => return Next::More(at),
-                (_, Number::Bad) => return Next::Bad,
-                (b'$' | b'*' | b'~' | b'%' | b'>', Number::Open(length)) => {
-                    if !self.stream() {
-                        return Next::Bad;
-                    }
-                    at = at.saturating_add(length);
-                    continue;
-                }
-                (_, Number::Open(_)) => return Next::Bad,
-                (_, Number::Is(value, length)) => (value, length),
+            let (head, text) = match self.sized(first, rest) {
+                Sized::More => return Next::More(at),
+                Sized::Bad => return Next::Bad,
+                Sized::Is(head, text) => (head, text),
             };
-            at = at.saturating_add(length);
-            let count = u64::try_from(value).unwrap_or(0);
-            match first {
-                b'$' | b'!' | b'=' | b';' => {
-                    if first == b';' {
-                        if self.outer.is_empty() {
-                            return Next::Bad;
-                        }
-                        if value == 0 {
-                            self.pop();
-                            continue;
-                        }
-                    } else {
-                        self.element(0);
-                    }
-                    if value < 0 {
-                        continue;
-                    }
-                    let end = (at as u64).saturating_add(count).saturating_add(2);
-                    if end > bytes.len() as u64 {
-                        return Next::Over(end);
-                    }
-                    at = usize::try_from(end).unwrap_or(usize::MAX);
-                }
-                b'*' | b'~' | b'>' => self.element(count),
-                b'%' => self.element(count.saturating_mul(2)),
-                // They come besides what they are about.
-                b'|' => self.left = self.left.saturating_add(count.saturating_mul(2)),
-                _ => return Next::Bad,
+            let end = (at as u64).saturating_add(head as u64).saturating_add(text);
+            if end > bytes.len() as u64 {
+                return Next::Over(end);
             }
-            if self.left > MAX_ELEMENTS {
-                return Next::Bad;
+            at = usize::try_from(end).unwrap_or(usize::MAX);
+        }
+    }
+
+    /// Reads the line of what says its size, or ends what does not.
+    fn sized(&mut self, first: u8, bytes: &[u8]) -> Sized {
+        if first == b'.' {
+            return self.end_stream(bytes);
+        }
+        let (value, head) = match number(bytes) {
+            Number::More => return Sized::More,
+            Number::Is(value, head) => (value, head),
+            Number::Open(head)
+                if matches!(first, b'$' | b'*' | b'~' | b'%' | b'>') && self.stream() =>
+            {
+                return Sized::Is(head, 0);
             }
+            Number::Bad | Number::Open(_) => return Sized::Bad,
+        };
+        let count = u64::try_from(value).unwrap_or(0);
+        let mut text = 0;
+        match first {
+            b'$' | b'!' | b'=' => {
+                self.element(0);
+                text = if value < 0 {
+                    0
+                } else {
+                    count.saturating_add(2)
+                };
+            }
+            b';' if self.outer.is_empty() => return Sized::Bad,
+            b';' if value == 0 => self.pop(),
+            b';' => text = count.saturating_add(2),
+            b'*' | b'~' | b'>' => self.element(count),
+            b'%' => self.element(count.saturating_mul(2)),
+            // They come besides what they are about.
+            b'|' => self.left = self.left.saturating_add(count.saturating_mul(2)),
+            _ => return Sized::Bad,
+        }
+        match self.left > MAX_ELEMENTS {
+            true => Sized::Bad,
+            false => Sized::Is(head, text),
         }
     }
 
@@ -401,17 +409,26 @@ impl Walk {
         self.left = self.outer.pop().unwrap_or(0);
     }
 
-    /// `.` ends a streamed aggregate; false while its line is not whole.
-    fn end_stream(&mut self, bytes: &[u8]) -> Option<bool> {
-        if self.left > 0 || self.outer.is_empty() || !b".\r\n".starts_with(bytes.get(..3).unwrap_or(bytes)) {
-            return None;
+    /// `.` ends a streamed aggregate.
+    fn end_stream(&mut self, bytes: &[u8]) -> Sized {
+        let line = bytes.get(..3).unwrap_or(bytes);
+        if self.left > 0 || self.outer.is_empty() || !b".\r\n".starts_with(line) {
+            return Sized::Bad;
         }
-        let whole = bytes.len() >= 3;
-        if whole {
-            self.pop();
+        if line.len() < 3 {
+            return Sized::More;
         }
-        Some(whole)
+        self.pop();
+        Sized::Is(3, 0)
     }
+}
+
+/// What a line with a size says.
+enum Sized {
+    More,
+    Bad,
+    /// Its length, and that of what follows it, its line's end included.
+    Is(usize, u64),
 }
 
 #[cfg(test)]
@@ -450,7 +467,12 @@ mod tests {
             b"*2\r\n%?\r\n+a\r\n*?\r\n.\r\n.\r\n:7\r\n",
             b"$?\r\n;4\r\nabcd\r\n;2\r\nef\r\n;0\r\n",
         ] {
-            assert_eq!(length(reply), Next::Done(reply.len()), "{}", reply.escape_ascii());
+            assert_eq!(
+                length(reply),
+                Next::Done(reply.len()),
+                "{}",
+                reply.escape_ascii()
+            );
             for cut in 0..reply.len() {
                 let mut walk = Walk::new(1);
                 let mut passed = match walk.go(&reply[..cut]) {
@@ -532,7 +554,12 @@ mod tests {
             (b"*3\r\n$9\r\nsubsc", true, Head::More),
             (b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", true, Head::Several),
         ] {
-            assert_eq!(super::head(bytes, subscribed), head, "{}", bytes.escape_ascii());
+            assert_eq!(
+                super::head(bytes, subscribed),
+                head,
+                "{}",
+                bytes.escape_ascii()
+            );
         }
     }
 }

@@ -72,22 +72,37 @@ fn array(bytes: &[u8]) -> Begins {
     };
     if count < 1 {
         let whole = bytes.len() == at || count == 0;
-        return if whole && count >= -1 { Begins::Reply } else { Begins::Not };
+        return if whole && count >= -1 {
+            Begins::Reply
+        } else {
+            Begins::Not
+        };
     }
     let rest = bytes.get(at..).unwrap_or_default();
     let Some(first) = rest.first() else {
         return Begins::More;
     };
     if *first != b'$' {
-        return if is_type(*first) { Begins::Reply } else { Begins::Not };
+        return if is_type(*first) {
+            Begins::Reply
+        } else {
+            Begins::Not
+        };
     }
     let (length, at) = match number(rest) {
         Number::Is(length, at) => (length, at),
         Number::More => return Begins::More,
         _ => return Begins::Not,
     };
-    let Some(length) = usize::try_from(length).ok().filter(|n| *n <= names::LONGEST) else {
-        return if length >= -1 { Begins::Reply } else { Begins::Not };
+    let Some(length) = usize::try_from(length)
+        .ok()
+        .filter(|n| *n <= names::LONGEST)
+    else {
+        return if length >= -1 {
+            Begins::Reply
+        } else {
+            Begins::Not
+        };
     };
     let end = at.saturating_add(length);
     let (Some(name), Some(behind)) = (rest.get(at..end), rest.get(end..end.saturating_add(2)))
@@ -116,7 +131,10 @@ fn array(bytes: &[u8]) -> Begins {
 fn inline(bytes: &[u8]) -> Verdict {
     const ELSEWHERE: [&str; 5] = ["AUTH", "HELLO", "QUIT", "TYPE", "TIME"];
     let looked = bytes.get(..MAX_INLINE).unwrap_or(bytes);
-    let word = looked.iter().take_while(|b| b.is_ascii_alphabetic() || **b == b'_').count();
+    let word = looked
+        .iter()
+        .take_while(|b| b.is_ascii_alphabetic() || **b == b'_')
+        .count();
     let Some(behind) = looked.get(word) else {
         return match word <= names::LONGEST {
             true => Verdict::More,
@@ -143,102 +161,87 @@ fn inline(bytes: &[u8]) -> Verdict {
     }
 }
 
-/// A reply that is no array. Lines of text are believed by their words only: others begin so too.
+const LIKELY: Verdict = Verdict::Likely(Flow::Response);
+
+/// It, or it is nothing of ours.
+fn sure(so: bool) -> Verdict {
+    if so { LIKELY } else { Verdict::Not }
+}
+
+/// A reply that is no array.
 fn answer(bytes: &[u8]) -> Verdict {
-    const WORDS: [&str; 17] = [
-        "OK",
-        "PONG",
-        "QUEUED",
-        "RESET",
-        "string",
-        "none",
-        "list",
-        "set",
-        "zset",
-        "hash",
-        "stream",
-        "vectorset",
-        "ReJSON-RL",
-        "Background saving started",
-        "Background append only file rewriting started",
-        "FULLRESYNC",
-        "CONTINUE",
-    ];
-    let likely = Verdict::Likely(Flow::Response);
-    let sure = |so: bool| if so { likely } else { Verdict::Not };
-    let looked = bytes.get(..64).unwrap_or(bytes);
-    let line = match memchr::memchr(b'\n', looked) {
-        Some(end) => looked.get(1..end).and_then(|line| line.strip_suffix(b"\r")),
-        None => None,
-    };
-    let text = looked.get(1..).unwrap_or_default();
+    let text = bytes.get(1..).unwrap_or_default();
     match bytes.first() {
-        Some(b'+') => {
-            let first = |text: &[u8]| {
-                let word = text.split(|b| *b == b' ').next().unwrap_or_default();
-                matches!(word, b"FULLRESYNC" | b"CONTINUE")
-            };
-            match line {
-                Some(line) => sure(WORDS.iter().any(|word| word.as_bytes() == line) || first(line)),
-                None if looked.len() >= 64 => sure(first(text)),
-                None if WORDS.iter().any(|word| word.as_bytes().starts_with(text))
-                    || first(text)
-                    || WORDS.iter().any(|word| {
-                        text.strip_suffix(b"\r") == Some(word.as_bytes())
-                    }) =>
-                {
-                    Verdict::More
-                }
-                None => Verdict::Not,
-            }
-        }
+        Some(b'+') => status(text),
         Some(b'-') => {
-            let word = text.iter().take_while(|b| b.is_ascii_uppercase()).count();
+            let capital = |b: &&u8| b.is_ascii_uppercase();
+            let word = text.iter().take(names::LONGEST).take_while(capital).count();
             match text.get(word) {
-                Some(b' ') => sure((2..=names::LONGEST).contains(&word)),
-                None if word <= names::LONGEST => Verdict::More,
-                _ => Verdict::Not,
+                Some(b' ') => sure(word >= 2),
+                None => Verdict::More,
+                Some(_) => Verdict::Not,
             }
         }
-        Some(b':') => match number(bytes) {
-            Number::Is(..) => likely,
-            Number::More => Verdict::More,
-            _ => Verdict::Not,
-        },
-        Some(b'$' | b'=' | b'!') => match number(bytes) {
-            Number::Is(length, at) if length >= 0 => {
-                let end = usize::try_from(length).ok().and_then(|n| n.checked_add(at));
-                let behind = end.and_then(|end| bytes.get(end..)).unwrap_or_default();
-                let behind = behind.get(..2).unwrap_or(behind);
-                sure(b"\r\n".starts_with(behind))
+        Some(b':') => sized(bytes, |_, _| LIKELY),
+        Some(b'$' | b'=' | b'!') => sized(bytes, |length, rest| {
+            if length < 0 {
+                return sure(length == -1 && bytes.starts_with(b"$"));
             }
-            Number::Is(-1, _) => sure(bytes.starts_with(b"$")),
-            Number::More => Verdict::More,
-            _ => Verdict::Not,
-        },
-        Some(b'%' | b'~' | b'>' | b'|') => match number(bytes) {
-            Number::Is(count, at) if count >= 0 => match bytes.get(at) {
-                Some(b) => sure(is_type(*b)),
-                None if count == 0 => likely,
-                None => Verdict::More,
-            },
-            Number::More => Verdict::More,
-            _ => Verdict::Not,
-        },
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            let behind = rest.get(length..).unwrap_or_default();
+            sure(b"\r\n".starts_with(behind.get(..2).unwrap_or(behind)))
+        }),
+        Some(b'%' | b'~' | b'>' | b'|') => sized(bytes, |count, rest| match rest.first() {
+            Some(b) => sure(count >= 0 && is_type(*b)),
+            None if count > 0 => Verdict::More,
+            None => sure(count == 0),
+        }),
         Some(b'_') => exact(bytes, &[b"_\r\n"]),
         Some(b'#') => exact(bytes, &[b"#t\r\n", b"#f\r\n"]),
         Some(b',' | b'(') => {
-            let plain = |b: &u8| b.is_ascii_digit() || b"+-.eEinfa".contains(b);
-            match line {
-                Some(line) => sure(!line.is_empty() && line.iter().all(plain)),
-                None if looked.len() < 64 && text.iter().all(|b| plain(b) || *b == b'\r') => {
-                    Verdict::More
-                }
+            let plain = |b: &&u8| b.is_ascii_digit() || b"+-.eEinfa".contains(b);
+            let digits = text.iter().take(64).take_while(plain).count();
+            match text.get(digits..) {
+                Some([] | [b'\r']) if digits < 64 => Verdict::More,
+                Some(rest) => sure(digits > 0 && rest.starts_with(b"\r\n")),
                 None => Verdict::Not,
             }
         }
         _ => Verdict::Not,
     }
+}
+
+/// Judges what begins with a size, by it and by what follows.
+fn sized(bytes: &[u8], judge: impl Fn(i64, &[u8]) -> Verdict) -> Verdict {
+    match number(bytes) {
+        Number::Is(size, at) => judge(size, bytes.get(at..).unwrap_or_default()),
+        Number::More => Verdict::More,
+        Number::Bad | Number::Open(_) => Verdict::Not,
+    }
+}
+
+/// A line of text is believed by its words only: others begin so too.
+fn status(text: &[u8]) -> Verdict {
+    const LINES: [&[u8]; 17] = [
+        b"OK\r\n",
+        b"PONG\r\n",
+        b"QUEUED\r\n",
+        b"RESET\r\n",
+        b"string\r\n",
+        b"none\r\n",
+        b"list\r\n",
+        b"set\r\n",
+        b"zset\r\n",
+        b"hash\r\n",
+        b"stream\r\n",
+        b"vectorset\r\n",
+        b"ReJSON-RL\r\n",
+        b"Background saving started\r\n",
+        b"Background append only file rewriting started\r\n",
+        b"FULLRESYNC ",
+        b"CONTINUE",
+    ];
+    exact(text, &LINES)
 }
 
 /// Whether they begin with one of these, or may yet.
@@ -270,7 +273,11 @@ mod tests {
             (&b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"[..], is, asks),
             (b"*1\r\n$4\r\nping\r\n", is, asks),
             (b"*3\r\n$8\r\nJSON.GET\r\n", asks, answers),
-            (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", answers, answers),
+            (
+                b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n",
+                answers,
+                answers,
+            ),
             (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n$1\r\nb\r\n", is, asks),
             (b"*3\r\n$7\r\nmessage\r\n", asks, answers),
             (b"*2\r\n$1\r\n1\r\n", answers, answers),
@@ -282,7 +289,11 @@ mod tests {
             (b"PING\r\n", asks, asks),
             (b"get key\r\n", asks, asks),
             (b"GET / HTTP/1.1\r\n", Verdict::Not, Verdict::Not),
-            (b"INFO {\"server_id\":\"x\"}\r\n", Verdict::Not, Verdict::Not),
+            (
+                b"INFO {\"server_id\":\"x\"}\r\n",
+                Verdict::Not,
+                Verdict::Not,
+            ),
             (b"CONNECT {}\r\n", Verdict::Not, Verdict::Not),
             (b"QUIT\r\n", Verdict::Not, Verdict::Not),
             (b"+OK\r\n", answers, answers),
