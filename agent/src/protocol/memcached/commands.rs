@@ -138,7 +138,7 @@ impl Dialogue {
         let turn = feed.stream.front().is_some_and(|front| front.turn);
         let start = feed.stream.mark(0);
         let end = feed.stream.mark(head.saturating_sub(1));
-        let waits = self.order.asked().next().is_some() && !self.order.is_lost();
+        let waits = turn && self.someone_waits();
         self.pace.asked(turn, waits);
         if turn && self.pace.is_sure(start.time) {
             self.settle(start, feed);
@@ -177,6 +177,11 @@ impl Dialogue {
             self.quiet = false;
             self.order.settle(|number| abandon(number, start, feed));
         }
+    }
+
+    /// Whether a command surely waits for its answer.
+    fn someone_waits(&self) -> bool {
+        self.order.asked().next().is_some() && !self.order.is_lost()
     }
 
     /// Its last byte has passed.

@@ -1,7 +1,5 @@
 //! What dialogues cannot say: limits, and whose a connection is.
 
-use std::time::{Duration, Instant};
-
 use super::*;
 use crate::connection::stream::Stream;
 use crate::event::{ConnectionId, Direction, Execution, Role, Segment};
@@ -68,9 +66,7 @@ fn a_million_messages() {
     let answers = b"VALUE k 0 1\r\nx\r\nEND\r\n".repeat(500);
     let round = [(Flow::Request, &asks[..]), (Flow::Response, &answers[..])];
     let portions = round.repeat(500);
-    let begun = Instant::now();
     let mut messages = 0;
     play(&portions, |_, out| messages += out.drain(..).count());
     assert_eq!(messages, 1_000_000);
-    assert!(begun.elapsed() < Duration::from_secs(20));
 }

@@ -72,10 +72,13 @@ impl Dialogue {
     pub(super) fn answer_one(&mut self, feed: &mut Feed<'_>) -> bool {
         match &mut self.answering {
             Answering::Start => {
-                self.answering = match feed.stream.position() {
-                    0 => Answering::Fresh,
-                    _ => Answering::Seek,
-                };
+                self.answering = Answering::Fresh;
+                if feed.stream.position() != 0 {
+                    // Answers went by before anything was known.
+                    let at = feed.stream.mark(0);
+                    self.unsettle(Flow::Response, at, feed);
+                    self.answering = Answering::Seek;
+                }
                 true
             }
             Answering::Seek | Answering::Doubtful(..) => {

@@ -148,7 +148,7 @@ impl Dialogue {
         if command.told != Told::No {
             return;
         }
-        let waits = self.order.asked().next().is_some() && !self.order.is_lost();
+        let waits = command.turn && self.someone_waits();
         self.pace.asked(command.turn, waits);
         if command.turn {
             self.settle(command.start, feed);
@@ -198,6 +198,11 @@ impl Dialogue {
             feed.out
                 .push(message(Flow::Request, number, command.start, part));
         }
+    }
+
+    /// Whether a command surely waits for its answer.
+    fn someone_waits(&self) -> bool {
+        self.order.asked().next().is_some() && !self.order.is_lost()
     }
 
     /// Its last byte has passed.

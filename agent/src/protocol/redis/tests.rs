@@ -1,7 +1,5 @@
 //! What dialogues cannot say: settings, limits, who is trusted after a loss.
 
-use std::time::{Duration, Instant};
-
 use super::*;
 use crate::config::QueryText;
 use crate::connection::stream::Stream;
@@ -224,7 +222,6 @@ fn a_million_messages() {
     let mut played = Played::new(QueryText::Redacted);
     let (ask, answer) = (command(&[b"GET", b"k"]), b"$1\r\nv\r\n");
     let (asks, answers) = (ask.repeat(500), answer.repeat(500));
-    let begun = Instant::now();
     for _ in 0..500 {
         let _ = played.moves(Flow::Request, &asks, None);
         let _ = played.moves(Flow::Response, &answers, None);
@@ -232,7 +229,6 @@ fn a_million_messages() {
         played.out.clear();
     }
     assert_eq!(played.parser.weight(), 0);
-    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
