@@ -118,6 +118,9 @@ impl Dialogue {
         let text = shown(line, &ask, &self.config.database);
         let request = (!ask.leaves).then(|| request(Cow::Owned(ask.name.to_owned()), text));
         let silent = ask.quiet || ask.shape == Shape::Silent;
+        // Who waits for its answers before it asks again has them.
+        let turn = feed.stream.front().is_some_and(|front| front.turn);
+        self.quiet &= !turn || self.pace.is_shared();
         self.quiet |= ask.quiet;
         let all = (length as u64).saturating_add(ask.data);
         let expects = Expects::Text(ask.shape);
