@@ -16,9 +16,11 @@ mod h2;
 mod io;
 mod matrix;
 mod mysql;
+mod memcached;
 mod policy;
 mod postgresql;
 mod programs;
+mod redis;
 mod robust;
 mod servers;
 mod shapes;
@@ -43,6 +45,8 @@ fn main() -> std::process::ExitCode {
         collector::cases(),
         dns::cases(),
         postgresql::cases(),
+        redis::cases(),
+        memcached::cases(),
     ];
     spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)
 }

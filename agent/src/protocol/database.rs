@@ -56,13 +56,21 @@ impl Query<'_> {
         } = self;
         let mut attributes = Vec::with_capacity(further.len().saturating_add(8));
         attributes.push(Attribute::fixed("db.system.name", system));
+        if let Some(value) = namespace {
+            attributes.push(Attribute::text("db.namespace", value.to_owned()));
+        }
+        if let Some(value) = operation {
+            // Names that are known beforehand cost nothing.
+            attributes.push(Attribute {
+                key: Cow::Borrowed("db.operation.name"),
+                value: Value::Str(value),
+            });
+        }
         let mut put = |key: &'static str, value: Option<Cow<'_, str>>| {
             if let Some(value) = value {
                 attributes.push(Attribute::text(key, value.into_owned()));
             }
         };
-        put("db.namespace", namespace.map(Cow::Borrowed));
-        put("db.operation.name", operation);
         put("db.collection.name", collection);
         put("db.stored_procedure.name", procedure);
         put("db.query.summary", summary);

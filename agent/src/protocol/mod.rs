@@ -24,6 +24,7 @@ pub mod grpc;
 pub mod http;
 pub mod messaging;
 pub mod order;
+pub mod pace;
 pub mod reader;
 pub mod sniff;
 pub mod sql;
@@ -54,6 +55,10 @@ registry! {
     postgresql,
     /// MySQL and MariaDB (their client/server protocol, version 10).
     mysql,
+    /// Redis: RESP2 and RESP3 (the Redis serialization protocol specification).
+    redis,
+    /// memcached: text with meta commands, and binary (its `doc/protocol.txt`).
+    memcached,
 }
 
 /// One protocol.

@@ -77,6 +77,11 @@ impl<T: Copy> Order<T> {
         }
     }
 
+    /// Whether requests or responses were missed, and it was not started anew since.
+    pub fn is_lost(&self) -> bool {
+        self.answers_lost || self.waiting.iter().any(|s| matches!(s, Slot::Unknown))
+    }
+
     /// Those who wait, as far as is known.
     pub fn asked(&self) -> impl Iterator<Item = u64> {
         self.waiting.iter().filter_map(|slot| match slot {
@@ -138,8 +143,7 @@ impl<T: Copy> Order<T> {
 
     /// Nobody can be waiting now: if anything was lost, gives up those that seem to, and starts anew.
     pub fn settle(&mut self, abandon: impl FnMut(u64)) {
-        let lost = self.answers_lost || self.waiting.iter().any(|s| matches!(s, Slot::Unknown));
-        if lost {
+        if self.is_lost() {
             self.answers_lost = false;
             self.give_up(abandon);
         }

@@ -138,6 +138,8 @@ impl Sniffer {
                             false => Found::Perhaps,
                         };
                     }
+                    // Nothing is said against whom it would have been.
+                    Turn::Cut => {}
                     Turn::Nobodys => {
                         self.side(direction).refused = true;
                         // What it would have agreed with agrees with nothing.
@@ -221,8 +223,11 @@ impl Sniffer {
             return Turn::Mine(number, opposite(direction));
         }
         let waits = likely != Likely::default() && other == Likely::default();
-        match waits && (self.about.adopted || !refused) || more && !cut {
-            true => Turn::Perhaps,
+        if waits && (self.about.adopted || !refused) || more && !cut {
+            return Turn::Perhaps;
+        }
+        match more {
+            true => Turn::Cut,
             false => Turn::Nobodys,
         }
     }
@@ -249,6 +254,8 @@ impl Sniffer {
 enum Turn {
     Mine(usize, Direction),
     Perhaps,
+    /// Bytes that would decide it are missing.
+    Cut,
     Nobodys,
 }
 

@@ -1,0 +1,289 @@
+//! memcached: its text protocol with the meta commands, and its binary protocol; the first byte of a
+//! connection says which. Spans follow semantic-conventions 1.42.0, `docs/db/database-spans.md`.
+//!
+//! Answers come in order. A command that asks for no answer is over with its last byte; a quiet one
+//! of the binary protocol once an answer to a later one shows that it gets none. Values are passed
+//! over by their length.
+//!
+//! Never true here: that a key or a value is kept; that an answer is given to a command that could
+//! not be answered so.
+
+mod answers;
+mod binary;
+mod commands;
+mod text;
+
+use std::sync::Arc;
+
+use self::answers::Answering;
+use self::commands::Asking;
+use self::text::Shape;
+use super::order::Order;
+use super::pace::Pace;
+use super::{Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
+use crate::config::Config;
+use crate::connection::Mark;
+
+/// The registry's entry.
+pub const PROTOCOL: &dyn Protocol = &Memcached;
+
+/// Turns in a row that begin like no message, until the connection is given up.
+const MAX_REFUSED: u32 = 16;
+
+#[derive(Debug)]
+struct Memcached;
+
+impl Protocol for Memcached {
+    fn name(&self) -> &'static str {
+        "memcached"
+    }
+
+    fn sniff(&self, bytes: &[u8]) -> Verdict {
+        match bytes.first() {
+            Some(0x80 | 0x81) => binary::sniff(bytes),
+            _ => text::sniff(bytes),
+        }
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        &[11211]
+    }
+
+    fn parser(&self, setup: Setup) -> Box<dyn Parser> {
+        Box::new(Dialogue {
+            config: setup.config,
+            binary: false,
+            asking: Asking::Start,
+            answering: Answering::Start,
+            order: Order::default(),
+            pace: Pace::default(),
+            quiet: false,
+            scanned: 0,
+            understood: [false; 2],
+            refused: 0,
+            ended: None,
+        })
+    }
+}
+
+/// What reading an answer needs to know of its command.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Asked {
+    expects: Expects,
+    /// Its last byte: no answer to it is older.
+    end: Mark,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Expects {
+    Text(Shape),
+    /// What its answer repeats; quiet ones may have none.
+    Binary {
+        code: binary::Code,
+        opaque: u32,
+    },
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Dialogue {
+    config: Arc<Config>,
+    binary: bool,
+    asking: Asking,
+    answering: Answering,
+    order: Order<Asked>,
+    pace: Pace,
+    /// Whether meta commands were sent whose answers may come, and no `mn` was answered since.
+    quiet: bool,
+    /// Bytes of a line that were looked at in vain.
+    scanned: usize,
+    /// Whether a command was read, and an answer to one.
+    understood: [bool; 2],
+    /// Turns in a row that began like no message.
+    refused: u32,
+    /// What becomes of the connection, once that is decided.
+    ended: Option<Status>,
+}
+
+impl Parser for Dialogue {
+    fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
+        loop {
+            if let Some(ended) = self.ended {
+                return ended;
+            }
+            let goes_on = match flow {
+                Flow::Request => self.ask(feed),
+                Flow::Response => self.answer_one(feed),
+            };
+            if !goes_on {
+                return self.ended.unwrap_or(Status::Stay);
+            }
+        }
+    }
+
+    fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>) {
+        match flow {
+            Flow::Request => self.close_commands(feed),
+            Flow::Response => self.close_answers(clean, feed),
+        }
+    }
+
+    fn quiet(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Response {
+            self.end_doubtful(true, feed);
+            self.answered_unseen(feed);
+            self.end_quiet(feed);
+        }
+    }
+
+    fn weight(&self) -> usize {
+        self.order.weight()
+    }
+}
+
+impl Dialogue {
+    /// Bytes that make no sense: the connection was never memcached's, or the next turn is looked for.
+    fn malformed(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        if self.understood != [true; 2] {
+            self.ended = Some(Status::Mistaken);
+            return false;
+        }
+        feed.stats.protocol_malformed.add(1);
+        self.refuse(feed);
+        self.lose(flow, feed);
+        true
+    }
+
+    /// The next message is not whole: yet, or for good.
+    fn more(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        if !feed.stream.is_cut() {
+            return false;
+        }
+        feed.stats.protocol_cut.add(1);
+        self.lose(flow, feed);
+        true
+    }
+
+    fn refuse(&mut self, feed: &mut Feed<'_>) {
+        self.refused = self.refused.saturating_add(1);
+        if self.refused > MAX_REFUSED {
+            feed.stats.protocol_given_up.add(1);
+            self.ended = Some(Status::Leave);
+        }
+    }
+
+    /// An unknown number of messages of this flow may go by unseen.
+    fn lose(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        feed.stats.protocol_resynced.add(1);
+        let at = feed.stream.mark(0);
+        // A turn that was refused is not looked at again.
+        feed.stream.skip_front();
+        feed.stream.take_missing();
+        self.unsettle(flow, at, feed);
+        match flow {
+            Flow::Request => self.asking = Asking::Seek,
+            Flow::Response => self.lose_answer(feed),
+        }
+    }
+
+    /// Who waits for which answer is not known any more.
+    fn unsettle(&mut self, flow: Flow, at: Mark, feed: &mut Feed<'_>) {
+        self.pace.lost();
+        self.scanned = 0;
+        match flow {
+            Flow::Request => self.order.lose_asks(),
+            Flow::Response if self.pace.is_shared() => {
+                self.order.give_up(|number| abandon(number, at, feed));
+                self.order.lose_asks();
+            }
+            Flow::Response => {
+                let under_way = self.answering.number();
+                self.order
+                    .lose_answers(under_way, |number| abandon(number, at, feed));
+            }
+        }
+    }
+
+    /// What waits may be off by some: nothing is given to it.
+    fn disown(&mut self, at: Mark, feed: &mut Feed<'_>) {
+        feed.stats.protocol_resynced.add(1);
+        self.pace.unasked();
+        self.order.give_up(|number| abandon(number, at, feed));
+        self.order.lose_asks();
+    }
+
+    /// Looks for a turn that begins like a message of this flow; false when more bytes are needed.
+    fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        while let Some(front) = feed.stream.front() {
+            if front.turn && front.hole.is_none() {
+                let (bytes, cut) = feed.stream.turn_window();
+                let verdict = match self.binary {
+                    true => binary::sniff(bytes),
+                    false => text::sniff(bytes),
+                };
+                match verdict {
+                    Verdict::Likely(found) if found == flow => {
+                        feed.stream.take_missing();
+                        return true;
+                    }
+                    Verdict::More if !cut => return false,
+                    _ => self.refuse(feed),
+                }
+                if self.ended.is_some() {
+                    return false;
+                }
+            }
+            // What is passed over may have been messages.
+            let at = feed.stream.mark(0);
+            feed.stream.skip_front();
+            feed.stream.take_missing();
+            self.unsettle(flow, at, feed);
+        }
+        false
+    }
+
+    /// The length of the line at the front, its end included; `None` while it is not whole.
+    fn line(&mut self, feed: &Feed<'_>) -> Option<usize> {
+        let window = feed.stream.window();
+        let rest = window.get(self.scanned..).unwrap_or_default();
+        match memchr::memchr(b'\n', rest) {
+            Some(at) => {
+                let end = self.scanned.saturating_add(at).saturating_add(1);
+                self.scanned = 0;
+                Some(end)
+            }
+            None => {
+                self.scanned = window.len();
+                None
+            }
+        }
+    }
+}
+
+fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
+    Message {
+        flow,
+        pairing: Pairing::Order(number),
+        at,
+        part,
+    }
+}
+
+/// It is over with this byte. (exact, whole)
+fn finish(flow: Flow, number: u64, at: Mark, (exact, whole): (bool, bool), feed: &mut Feed<'_>) {
+    let finish = Finish {
+        body: 0,
+        exact,
+        whole,
+    };
+    feed.out
+        .push(message(flow, number, at, Part::Finish(finish)));
+}
+
+fn abandon(number: u64, at: Mark, feed: &mut Feed<'_>) {
+    feed.out
+        .push(message(Flow::Response, number, at, Part::Abandon));
+}
+
+#[cfg(test)]
+mod tests;

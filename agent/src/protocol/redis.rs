@@ -1,0 +1,390 @@
+//! Redis and what speaks its protocol (Valkey, KeyDB, Dragonfly, proxies): RESP2 and RESP3 as in
+//! <https://redis.io/docs/latest/develop/reference/protocol-spec/>, and the commands that change how
+//! a connection is read. Spans follow semantic-conventions 1.42.0, `docs/db/redis.md`.
+//!
+//! Each command is an exchange, whatever is asked in one go: those of a pipeline, those that MULTI
+//! queues, and EXEC. What a subscriber is sent is an exchange that the server opens. Arguments are
+//! passed over by their length.
+//!
+//! Answers come in order, and callers that share a connection ask while others wait ([`super::pace`]).
+//!
+//! Never true here: that a value or a key is kept; that an answer is given to a command that could
+//! not be answered so.
+
+mod answers;
+mod command;
+mod commands;
+mod names;
+mod reply;
+mod sniff;
+
+use std::sync::Arc;
+
+use self::answers::Answering;
+use self::command::{Command, Replies};
+use self::names::{Shape, Topic};
+use super::order::Order;
+use super::pace::Pace;
+use super::{Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
+use crate::config::Config;
+use crate::connection::Mark;
+use crate::event::Nanos;
+
+/// The registry's entry.
+pub const PROTOCOL: &dyn Protocol = &Redis;
+
+/// Turns in a row that begin like no message, until the connection is given up.
+const MAX_REFUSED: u32 = 16;
+#[derive(Debug)]
+struct Redis;
+
+impl Protocol for Redis {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn sniff(&self, bytes: &[u8]) -> Verdict {
+        sniff::sniff(bytes, false)
+    }
+
+    fn sniff_amid(&self, bytes: &[u8]) -> Verdict {
+        sniff::sniff(bytes, true)
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        &[6379]
+    }
+
+    fn parser(&self, setup: Setup) -> Box<dyn Parser> {
+        Box::new(Dialogue {
+            config: setup.config,
+            asking: Asking::Start,
+            answering: Answering::Start,
+            order: Order::default(),
+            session: Session::default(),
+            pace: Pace::default(),
+            confirmed: (0, 0),
+            understood: false,
+            understood_answers: false,
+            refused: 0,
+            ended: None,
+        })
+    }
+}
+
+/// What reading an answer needs to know of its command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    what: What,
+    shape: Shape,
+    /// When its last byte that was looked at was moved: no answer to it is older.
+    time: Nanos,
+}
+
+/// What a command changes once it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Nothing,
+    /// The database, by its index.
+    Select(Option<u32>),
+    /// Everything.
+    Reset,
+    Multi,
+    /// Whether a SELECT was among what it executes.
+    Exec(bool),
+    /// So many confirmations come; `None` where that depends on what was subscribed to.
+    Topic(Topic, Option<u32>),
+    Ping,
+    /// The rest of the connection is a replica's.
+    Sync,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Dialogue {
+    config: Arc<Config>,
+    asking: Asking,
+    answering: Answering,
+    order: Order<Asked>,
+    session: Session,
+    pace: Pace,
+    /// Confirmations that have come of the command that waits first, and how many will.
+    confirmed: (u64, u64),
+    /// Whether a command was read to its end, and an answer to one.
+    understood: bool,
+    understood_answers: bool,
+    /// Turns in a row that began like no message.
+    refused: u32,
+    /// What becomes of the connection, once that is decided.
+    ended: Option<Status>,
+}
+
+/// Where the commands are.
+#[derive(Debug)]
+enum Asking {
+    /// Nothing was read yet.
+    Start,
+    /// Passes over everything until a turn begins like a command.
+    Seek,
+    /// Between two commands.
+    Fresh,
+    Within(Command),
+    /// Nothing more is read.
+    Done,
+}
+
+/// What a connection remembers of what was said on it.
+#[derive(Debug, Default)]
+struct Session {
+    /// The database's index, where it is known.
+    namespace: Option<u32>,
+    /// Commands that wait for an answer which may change that.
+    changing: u32,
+    /// Commands queued since MULTI and whether a SELECT is among them; `None` outside.
+    queued: Option<(usize, bool)>,
+    /// Whether MULTI or SUBSCRIBE may have been missed.
+    unsure: bool,
+    replies: Replies,
+    /// Channels, patterns and shard channels that are subscribed to.
+    topics: Topics,
+}
+
+/// How many are subscribed to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Topics {
+    channels: u64,
+    patterns: u64,
+    shards: u64,
+}
+
+impl Topics {
+    fn any(&self) -> bool {
+        self.channels | self.patterns | self.shards != 0
+    }
+
+    /// How many of this kind.
+    fn of(&mut self, topic: Topic) -> &mut u64 {
+        match topic {
+            Topic::Subscribe | Topic::Unsubscribe => &mut self.channels,
+            Topic::PSubscribe | Topic::PUnsubscribe => &mut self.patterns,
+            Topic::SSubscribe | Topic::SUnsubscribe => &mut self.shards,
+        }
+    }
+
+    /// A confirmation says that there are so many now: of shard channels, or of all others.
+    fn confirmed(&mut self, topic: Topic, now: u64) {
+        let others = match topic {
+            Topic::Subscribe | Topic::Unsubscribe => self.patterns,
+            Topic::PSubscribe | Topic::PUnsubscribe => self.channels,
+            Topic::SSubscribe | Topic::SUnsubscribe => 0,
+        };
+        *self.of(topic) = now.saturating_sub(others);
+        if now < others {
+            // What was missed went too.
+            (self.channels, self.patterns) = (0, 0);
+            *self.of(topic) = now;
+        }
+    }
+}
+
+impl Parser for Dialogue {
+    fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
+        loop {
+            if let Some(ended) = self.ended {
+                return ended;
+            }
+            let goes_on = match flow {
+                Flow::Request => self.ask(feed),
+                Flow::Response => self.answer_one(feed),
+            };
+            if !goes_on {
+                return self.ended.unwrap_or(Status::Stay);
+            }
+        }
+    }
+
+    fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>) {
+        match flow {
+            Flow::Request => {
+                if let Asking::Within(command) = &self.asking
+                    && let Some(number) = command.told.number()
+                {
+                    finish(Flow::Request, number, (true, false), feed);
+                }
+                self.asking = Asking::Done;
+            }
+            Flow::Response => self.close_answers(clean, feed),
+        }
+    }
+
+    fn quiet(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Response {
+            self.end_doubtful(feed);
+            self.answered_unseen(feed);
+        }
+    }
+
+    fn weight(&self) -> usize {
+        let command = match &self.asking {
+            Asking::Within(command) => command.weight(),
+            _ => 0,
+        };
+        self.order.weight().saturating_add(command)
+    }
+}
+
+impl Dialogue {
+    /// Bytes that make no sense: the connection was never Redis's, or the next turn is looked for.
+    fn malformed(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        if !self.understood {
+            self.ended = Some(Status::Mistaken);
+            return false;
+        }
+        feed.stats.protocol_malformed.add(1);
+        self.refuse(feed);
+        self.lose(flow, feed);
+        true
+    }
+
+    /// A message whose head is in a hole.
+    fn cut(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        feed.stats.protocol_cut.add(1);
+        self.lose(flow, feed);
+        true
+    }
+
+    fn refuse(&mut self, feed: &mut Feed<'_>) {
+        self.refused = self.refused.saturating_add(1);
+        if self.refused > MAX_REFUSED {
+            feed.stats.protocol_given_up.add(1);
+            self.ended = Some(Status::Leave);
+        }
+    }
+
+    /// An unknown number of messages of this flow may go by unseen.
+    fn lose(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        feed.stats.protocol_resynced.add(1);
+        let at = feed.stream.mark(0);
+        // A turn that was refused is not looked at again.
+        feed.stream.skip_front();
+        feed.stream.take_missing();
+        self.unsettle(flow, at, feed);
+        match flow {
+            Flow::Request => self.asking = Asking::Seek,
+            Flow::Response => self.lose_answer(feed),
+        }
+    }
+
+    /// Who waits for which answer is not known any more.
+    fn unsettle(&mut self, flow: Flow, at: Mark, feed: &mut Feed<'_>) {
+        self.pace.lost();
+        self.session.unsure = true;
+        match flow {
+            Flow::Request => {
+                self.order.lose_asks();
+                self.session.forget();
+            }
+            Flow::Response if self.pace.is_shared() => {
+                self.order.give_up(|number| abandon(number, at, feed));
+                self.order.lose_asks();
+                self.session.forget_changes();
+            }
+            Flow::Response => {
+                let under_way = self.answering.number();
+                self.order
+                    .lose_answers(under_way, |number| abandon(number, at, feed));
+                self.session.forget_changes();
+            }
+        }
+    }
+
+    /// What waits may be off by some: nothing is given to it.
+    fn disown(&mut self, at: Mark, feed: &mut Feed<'_>) {
+        feed.stats.protocol_resynced.add(1);
+        self.pace.unasked();
+        self.session.forget_changes();
+        self.session.unsure = true;
+        self.confirmed = (0, 0);
+        self.order.give_up(|number| abandon(number, at, feed));
+        self.order.lose_asks();
+    }
+
+    /// Looks for a turn that begins like a message of this flow; false when more bytes are needed.
+    fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        while let Some(front) = feed.stream.front() {
+            if front.turn && front.hole.is_none() {
+                let (bytes, cut) = feed.stream.turn_window();
+                match sniff::begins(bytes, flow) {
+                    Verdict::Is(_) => {
+                        feed.stream.take_missing();
+                        return true;
+                    }
+                    Verdict::More if !cut => return false,
+                    _ => self.refuse(feed),
+                }
+                if self.ended.is_some() {
+                    return false;
+                }
+            }
+            // What is passed over may have been messages.
+            let at = feed.stream.mark(0);
+            feed.stream.skip_front();
+            feed.stream.take_missing();
+            self.unsettle(flow, at, feed);
+        }
+        false
+    }
+}
+
+impl Session {
+    /// Commands may have been missed.
+    fn forget(&mut self) {
+        self.forget_changes();
+        self.namespace = None;
+        self.queued = None;
+        self.unsure = true;
+        self.replies = Replies::On;
+    }
+
+    /// Answers that change it may have been missed.
+    fn forget_changes(&mut self) {
+        if std::mem::take(&mut self.changing) > 0 {
+            self.namespace = None;
+        }
+    }
+
+    /// Whether what looks like a message may be one, and not the answer to `first`.
+    fn may_be_subscribed(&self, first: Option<What>) -> bool {
+        let may = matches!(first, None | Some(What::Ping));
+        matches!(first, Some(What::Topic(..))) || self.topics.any() || self.unsure && may
+    }
+}
+
+fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
+    Message {
+        flow,
+        pairing: Pairing::Order(number),
+        at,
+        part,
+    }
+}
+
+/// It is over with the last byte that was passed. (exact, whole)
+fn finish(flow: Flow, number: u64, (exact, whole): (bool, bool), feed: &mut Feed<'_>) {
+    let finish = Finish {
+        body: 0,
+        exact,
+        whole,
+    };
+    let at = feed.stream.last();
+    feed.out
+        .push(message(flow, number, at, Part::Finish(finish)));
+}
+
+fn abandon(number: u64, at: Mark, feed: &mut Feed<'_>) {
+    feed.out
+        .push(message(Flow::Response, number, at, Part::Abandon));
+}
+
+#[cfg(test)]
+mod tests;
