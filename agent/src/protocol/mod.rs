@@ -45,6 +45,8 @@ registry! {
     http1,
     /// HTTP/2 (RFC 9113), and gRPC in it.
     http2,
+    /// Kafka (<https://kafka.apache.org/protocol>).
+    kafka,
 }
 
 /// One protocol.
@@ -344,6 +346,9 @@ pub enum Part {
     /// The exchange turned out to be nothing worth a span, such as a poll that brought no message: it
     /// is counted, and ends without one.
     Dismiss,
+    /// The exchange waits for what may come or not, such as a poll for messages: unless a response
+    /// comes, it is nothing worth a span, whatever ends it.
+    Poll,
 }
 
 /// What changes in a request that was told before.
