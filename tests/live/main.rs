@@ -13,6 +13,7 @@ mod files;
 mod grpc;
 mod h2;
 mod io;
+mod kafka;
 mod matrix;
 mod policy;
 mod programs;
@@ -37,6 +38,7 @@ fn main() -> std::process::ExitCode {
         matrix::cases(),
         tls::cases(),
         collector::cases(),
+        kafka::cases(),
     ];
     spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)
 }

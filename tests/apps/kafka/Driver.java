@@ -1,4 +1,5 @@
-// Kafka's own client: BROKER TOPIC; `ready`, then a list of deeds for each line, `done` after each.
+// Kafka's own client: BROKER TOPIC [warm]; `ready`, then a list of deeds for each line, `done` after
+// each; once before, if it is to be warm. And the broker, storage and all: FILE with its properties.
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
@@ -31,9 +32,13 @@ public class Driver {
                 var consumer = consumer(args[0])) {
             plain.partitionsFor(topic);
             gzip.partitionsFor(topic);
+            int round = 0;
+            if (args.length > 2) {
+                deeds(plain, gzip, consumer, round++);
+            }
             System.out.println("ready");
             while (lines.readLine() != null) {
-                deeds(plain, gzip, consumer);
+                deeds(plain, gzip, consumer, round++);
                 System.out.println("done");
             }
         }
@@ -42,7 +47,8 @@ public class Driver {
     static void deeds(
             KafkaProducer<byte[], byte[]> plain,
             KafkaProducer<byte[], byte[]> gzip,
-            KafkaConsumer<byte[], byte[]> consumer)
+            KafkaConsumer<byte[], byte[]> consumer,
+            int round)
             throws Exception {
         plain.send(message(0, 1, "one".getBytes())).get();
         for (int i = 2; i <= 4; i++) {
@@ -55,7 +61,7 @@ public class Driver {
         gzip.flush();
         // Two partitions by one request.
         plain.send(message(0, 8, "both".getBytes()));
-        plain.send(message(2, 9, "both".getBytes()));
+        plain.send(message(2, 8, "both".getBytes()));
         plain.flush();
         try {
             plain.send(message(0, 10, new byte[200_000])).get();
@@ -64,13 +70,14 @@ public class Driver {
         }
         var one = new TopicPartition(topic, 1);
         consumer.assign(List.of(one));
-        consumer.seekToBeginning(List.of(one));
+        consumer.seek(one, 3L * round);
         int left = 3;
         while (left > 0) {
             ConsumerRecords<byte[], byte[]> records = consumer.poll(Duration.ofMillis(500));
             left -= records.count();
         }
         consumer.commitSync();
+        consumer.unsubscribe();
     }
 
     static ProducerRecord<byte[], byte[]> message(int partition, int number, byte[] value) {
@@ -102,5 +109,13 @@ public class Driver {
                         "auto.offset.reset", "earliest");
         return new KafkaConsumer<>(
                 settings, new ByteArrayDeserializer(), new ByteArrayDeserializer());
+    }
+}
+
+class Broker {
+    public static void main(String[] args) throws Exception {
+        String[] format = {"format", "-t", "AAAAAAAAAAAAAAAAAAAAAg", "-c", args[0]};
+        kafka.tools.StorageTool.execute(format, System.out);
+        kafka.Kafka.main(args);
     }
 }

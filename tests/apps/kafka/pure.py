@@ -43,8 +43,9 @@ consumer = KafkaConsumer(
     enable_auto_commit=False,
     auto_offset_reset="earliest",
 )
-for client in (plain, gzip, careless, consumer):
-    client.partitions_for(topic) if client is not consumer else client.partitions_for_topic(topic)
+for client in (plain, gzip, careless):
+    client.partitions_for(topic)
+consumer.partitions_for_topic(topic)
 print("ready", flush=True)
 for _ in sys.stdin:
     send(plain, 0, [1], b"one")

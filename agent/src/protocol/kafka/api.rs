@@ -168,8 +168,9 @@ pub fn asks(bytes: &[u8]) -> Read<()> {
     {
         return Read::Never;
     }
-    let _ = fields.i32();
-    if let Some(size) = fields.i16() {
+    if fields.i32().is_some()
+        && let Some(size) = fields.i16()
+    {
         let length = usize::try_from(size).unwrap_or(0);
         let mut name = fields.rest().iter().take(length);
         if size == 0 || size > NAMED || !name.all(|b| matches!(b, b' '..=b'~')) {

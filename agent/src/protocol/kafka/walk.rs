@@ -161,8 +161,14 @@ impl Walk {
         None
     }
 
-    /// What follows cannot be read: it may be about anything but what it cannot be.
+    /// What follows cannot be read: unless all that matters was, it may be about other topics and
+    /// partitions, as far as there are others.
     pub fn lose(&mut self) {
+        let place = std::mem::replace(&mut self.place, Place::Over);
+        let last = self.found.begun && self.topics == 0 && self.partitions == 0;
+        if last && place != Place::Set {
+            return;
+        }
         let found = &mut self.found;
         found.lost = true;
         found.tally.unknown = true;
@@ -170,7 +176,6 @@ impl Walk {
         for target in [&mut found.target, &mut found.failed] {
             target.doubt(topics, topics || self.inside != 1);
         }
-        self.place = Place::Over;
     }
 
     /// What it holds, in bytes.
