@@ -1,3 +1,5 @@
+//! The dialogue's own corners, with messages made here; whole dialogues are in `tests/wire/kafka`.
+
 use super::*;
 use crate::connection::stream::Stream;
 use crate::event::{ConnectionId, Direction, Execution, Hole, Role, Segment};
