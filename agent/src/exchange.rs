@@ -245,6 +245,7 @@ impl Exchanges {
             Part::Response(response) => {
                 let known = exchange.response_weight();
                 exchange.response = Some(response);
+                exchange.outcome = Outcome::Abandoned;
                 let weight = self.weight.saturating_sub(known);
                 self.weight = weight.saturating_add(exchange.response_weight());
                 exchange.response_start = Some(at);
@@ -269,6 +270,7 @@ impl Exchanges {
             Part::Upgrade => self.close(index, Outcome::Upgraded, at.time, sink),
             Part::Abandon => self.close(index, Outcome::Abandoned, at.time, sink),
             Part::Dismiss => self.close(index, Outcome::Dismissed, at.time, sink),
+            Part::Poll => exchange.outcome = Outcome::Dismissed,
             Part::Request(..) | Part::Encrypted(_) => {}
         }
     }
@@ -393,6 +395,11 @@ impl Exchanges {
         if self.open.is_empty() && self.open.capacity() > KEEP {
             self.open = SmallVec::new();
         }
+        // A poll that nothing came of.
+        let outcome = match exchange.outcome {
+            Outcome::Dismissed => Outcome::Dismissed,
+            _ => outcome,
+        };
         exchange.outcome = outcome;
         exchange.end = time.max(exchange.latest());
         let counter = match outcome {

@@ -244,6 +244,9 @@ counters! {
     protocol_streams_forgotten [lost] = "protocol.streams_forgotten",
     /// Entries of a sender's header table forgotten, as it keeps more than is kept here.
     protocol_entries_forgotten = "protocol.entries_forgotten",
+    /// Batches of messages whose headers were not all read: compressed ones, long ones, and such as
+    /// bytes are missing from.
+    protocol_contexts_unread = "protocol.contexts_unread",
     /// Texts cut to the length that is kept.
     protocol_text_cut = "protocol.text_cut",
     /// Exchanges opened.

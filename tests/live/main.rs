@@ -14,6 +14,7 @@ mod files;
 mod grpc;
 mod h2;
 mod io;
+mod kafka;
 mod matrix;
 mod mysql;
 mod memcached;
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
         postgresql::cases(),
         redis::cases(),
         memcached::cases(),
+        kafka::cases(),
     ];
     spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)
 }

@@ -59,6 +59,8 @@ registry! {
     redis,
     /// memcached: text with meta commands, and binary (its `doc/protocol.txt`).
     memcached,
+    /// Kafka (<https://kafka.apache.org/protocol>).
+    kafka,
 }
 
 /// One protocol.
@@ -108,8 +110,7 @@ pub trait Protocol: Sync {
 pub enum Verdict {
     /// Mine, and this half of the dialogue: nothing else begins so.
     Is(Flow),
-    /// Like this half of a dialogue of mine; others may begin so. Believed once the other side's
-    /// first turn is like the other half.
+    /// Like this half of a dialogue of mine: believed once the other side's turn is like the other.
     Likely(Flow),
     /// Perhaps: more bytes are needed.
     More,
@@ -350,9 +351,10 @@ pub enum Part {
     Rename(Pairing),
     /// The request's response cannot be told from others any more (bytes are missing).
     Abandon,
-    /// The exchange turned out to be nothing worth a span, such as a poll that brought no message: it
-    /// is counted, and ends without one.
+    /// The exchange turned out to be worth no span (a poll that brought nothing): it is counted only.
     Dismiss,
+    /// The exchange waits for what may not come: without a response no end of it is worth a span.
+    Poll,
 }
 
 /// What changes in a request that was told before.
