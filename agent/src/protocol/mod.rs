@@ -45,6 +45,8 @@ registry! {
     http1,
     /// HTTP/2 (RFC 9113), and gRPC in it.
     http2,
+    /// AMQP 0-9-1 as RabbitMQ speaks it (specification 0-9-1, and RabbitMQ's extensions).
+    amqp,
 }
 
 /// One protocol.
