@@ -13,7 +13,7 @@ mod dialogue;
 
 use std::collections::BTreeMap;
 
-use dialogue::play::{Seen, play, play_as_client, play_to_text};
+use dialogue::play::{Seen, play, play_all, play_as_client, play_to_text};
 use dialogue::{Step, Way};
 use spantap::event::{Ending, Hole};
 use spantap::protocol;
@@ -147,7 +147,7 @@ fn assert_true_to(happened: &[Seen], seen: &[Seen], what: &str) {
 #[test]
 fn cut_short_at_every_byte() {
     for dialogue in dialogue::all() {
-        let happened = play(&dialogue.steps);
+        let happened = play_all(&dialogue.steps);
         for (index, step) in dialogue.steps.iter().enumerate() {
             let length = step.bytes().len();
             for at in positions(length) {
@@ -172,7 +172,7 @@ fn a_hole_anywhere_invents_nothing() {
         if goes_on {
             steps.extend(dialogue.one_more());
         }
-        let happened = play(&steps);
+        let happened = play_all(&steps);
         for index in 0..dialogue.steps.len() {
             let length = steps[index].bytes().len();
             for (size, lost) in [

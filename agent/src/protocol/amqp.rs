@@ -69,8 +69,8 @@ impl Protocol for Amqp {
         Box::new(Dialogue {
             keep: kept(&setup.config.limits),
             channels: HashMap::new(),
-            request: State::Seek,
-            response: State::Seek,
+            request: Side::default(),
+            response: Side::default(),
             next: 0,
             waiting: 0,
             texts: 0,
@@ -89,8 +89,8 @@ struct Dialogue {
     /// Bytes kept of a text.
     keep: usize,
     channels: HashMap<u16, Channel>,
-    request: State,
-    response: State,
+    request: Side,
+    response: Side,
     /// The next exchange's number.
     next: u64,
     /// Exchanges that wait for an answer.
@@ -105,10 +105,30 @@ struct Dialogue {
     ends: Option<Status>,
 }
 
+/// One flow.
+#[derive(Debug, Default)]
+struct Side {
+    state: State,
+    /// Where frames went by unseen that nobody was told of yet.
+    lost: Lost,
+    /// The first number of those exchanges that can only have been opened in the last turn.
+    turn: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Lost {
+    #[default]
+    Nowhere,
+    /// On this channel.
+    On(u16),
+    Anywhere,
+}
+
 /// Where a flow is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 enum State {
     /// Passes over everything until something begins like a frame.
+    #[default]
     Seek,
     /// At a frame's head.
     Frame,
@@ -147,8 +167,13 @@ impl Parser for Dialogue {
         self.ends.unwrap_or(Status::Stay)
     }
 
-    fn close(&mut self, flow: Flow, _clean: bool, _feed: &mut Feed<'_>) {
-        *self.state(flow) = State::Done;
+    fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
+        self.tell_lost(flow, false, feed);
+        self.side(flow).state = State::Done;
+    }
+
+    fn quiet(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        self.tell_lost(flow, false, feed);
     }
 
     fn weight(&self) -> usize {
@@ -162,7 +187,7 @@ impl Parser for Dialogue {
 }
 
 impl Dialogue {
-    fn state(&mut self, flow: Flow) -> &mut State {
+    fn side(&mut self, flow: Flow) -> &mut Side {
         match flow {
             Flow::Request => &mut self.request,
             Flow::Response => &mut self.response,
@@ -171,7 +196,7 @@ impl Dialogue {
 
     /// Goes on by one state; false when more bytes are needed.
     fn step(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        match *self.state(flow) {
+        match self.side(flow).state {
             State::Seek => self.seek(flow, feed),
             State::Frame => self.frame(flow, feed),
             State::Tail(head) => self.tail(flow, head, feed),
@@ -187,6 +212,8 @@ impl Dialogue {
     fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
         while let Some(front) = feed.stream.front() {
             if front.hole.is_none() {
+                let turn = front.turn;
+                self.tell_lost(flow, turn, feed);
                 let (bytes, cut) = feed.stream.turn_window();
                 if flow == Flow::Request && bytes.starts_with(PROTOCOL_HEADER) {
                     feed.stream.skip(PROTOCOL_HEADER.len() as u64);
@@ -213,13 +240,24 @@ impl Dialogue {
 
     fn begin(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
         self.refused = 0;
+        self.understood = true;
         feed.stream.take_missing();
-        *self.state(flow) = State::Frame;
+        self.side(flow).state = State::Frame;
         true
     }
 
     /// Reads a frame's head, and all of it but of a body.
     fn frame(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        let Some(front) = feed.stream.front() else {
+            return false;
+        };
+        let (turn, run) = (front.turn, front.bytes.len());
+        if front.hole.is_none() {
+            self.tell_lost(flow, turn, feed);
+        }
+        if turn {
+            self.side(flow).turn = self.next;
+        }
         let window = feed.stream.window();
         let Some(head) = Head::read(window) else {
             return feed.stream.is_cut() && self.lose(flow, true, feed);
@@ -229,7 +267,7 @@ impl Dialogue {
         }
         if matches!(head.kind, kind::BODY | kind::HEARTBEAT) {
             feed.stream.skip(head.length().saturating_sub(1));
-            *self.state(flow) = State::Tail(head);
+            self.side(flow).state = State::Tail(head);
             return true;
         }
         let size = usize::try_from(head.size).unwrap_or(usize::MAX);
@@ -242,13 +280,11 @@ impl Dialogue {
             }
             feed.stats.protocol_cut.add(1);
             let mut say = say(flow, 0, feed.stream, feed.out, feed.stats);
-            self.unread(flow, head, &mut say);
-            feed.stream.skip(head.length().saturating_sub(1));
-            *self.state(flow) = State::Tail(Head {
-                kind: kind::HEARTBEAT,
-                ..head
-            });
-            return true;
+            self.drop_content(head.channel, &mut say);
+            if head.kind == kind::METHOD {
+                self.lost(flow, Lost::On(head.channel));
+            }
+            return self.pass(flow, head, feed);
         };
         if read == size && bytes.last() != Some(&END) {
             return self.lose(flow, false, feed);
@@ -266,15 +302,57 @@ impl Dialogue {
         }
         if read < size {
             feed.stats.protocol_head_too_long.add(1);
-            feed.stream.skip(head.length().saturating_sub(1));
-            *self.state(flow) = State::Tail(Head {
-                kind: kind::HEARTBEAT,
-                ..head
-            });
-            return true;
+            return self.pass(flow, head, feed);
+        }
+        if needed > run && feed.stream.turn_window().0.len() < needed {
+            // A turn begins in it.
+            self.side(flow).turn = self.next;
         }
         feed.stream.skip(head.length());
         true
+    }
+
+    /// Passes over a frame of which no more is to be read.
+    fn pass(&mut self, flow: Flow, head: Head, feed: &mut Feed<'_>) -> bool {
+        feed.stream.skip(head.length().saturating_sub(1));
+        let side = self.side(flow);
+        side.turn = u64::MAX;
+        side.state = State::Tail(Head {
+            kind: kind::HEARTBEAT,
+            ..head
+        });
+        true
+    }
+
+    /// Frames may have gone by unseen.
+    fn lost(&mut self, flow: Flow, on: Lost) {
+        let lost = &mut self.side(flow).lost;
+        *lost = match *lost {
+            Lost::Nowhere => on,
+            same if same == on => on,
+            _ => Lost::Anywhere,
+        };
+    }
+
+    /// Tells those who wait that what they wait for may have gone by unseen. Where a `turn` follows,
+    /// that was before the other side's last one, and what began in that is not meant.
+    fn tell_lost(&mut self, flow: Flow, turn: bool, feed: &mut Feed<'_>) {
+        let lost = std::mem::take(&mut self.side(flow).lost);
+        if lost == Lost::Nowhere {
+            return;
+        }
+        let since = match turn {
+            true => self.side(flow.opposite()).turn,
+            false => u64::MAX,
+        };
+        let mut say = say(flow, 0, feed.stream, feed.out, feed.stats);
+        let all: Vec<u16> = match lost {
+            Lost::On(channel) => vec![channel],
+            _ => self.channels.keys().copied().collect(),
+        };
+        for channel in all {
+            self.forget(channel, since, &mut say);
+        }
     }
 
     /// Reads a frame's last byte.
@@ -288,11 +366,13 @@ impl Dialogue {
             None if feed.stream.is_cut() => feed.stream.skip(1),
             None => return false,
         }
-        *self.state(flow) = State::Frame;
+        self.side(flow).state = State::Frame;
         let missing = feed.stream.take_missing();
         if head.kind != kind::BODY {
             return true;
         }
+        // Turns within a body are not seen.
+        self.side(flow).turn = u64::MAX;
         self.understood = true;
         let last = feed.stream.last();
         let mut say = Say {
@@ -328,11 +408,16 @@ impl Dialogue {
         }
         feed.stats.protocol_resynced.add(1);
         let mut say = say(flow, 0, feed.stream, feed.out, feed.stats);
-        self.forget(flow, &mut say);
+        let all: Vec<u16> = self.channels.keys().copied().collect();
+        for channel in all {
+            self.drop_content(channel, &mut say);
+        }
+        self.lost(flow, Lost::Anywhere);
+        self.side(flow).turn = u64::MAX;
         // What was refused is not looked at again.
         feed.stream.skip_front();
         feed.stream.take_missing();
-        *self.state(flow) = State::Seek;
+        self.side(flow).state = State::Seek;
         true
     }
 

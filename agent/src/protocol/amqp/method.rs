@@ -7,7 +7,7 @@ use std::mem::take;
 
 use super::channel::{Channel, Confirms, Consumer, Content, End, What, settle, tag_of};
 use super::content::{Place, Properties};
-use super::frame::{BASIC, Head, Method, kind, short};
+use super::frame::{BASIC, Method, short};
 use super::{Dialogue, MAX_TEXTS, MAX_WAITING, NAME, Say};
 use crate::protocol::messaging::{Operation, Transfer};
 use crate::protocol::reader::{Reader, text};
@@ -550,50 +550,40 @@ impl Dialogue {
         Some(())
     }
 
-    /// A method or a content header was not seen.
-    pub(super) fn unread(&mut self, flow: Flow, head: Head, say: &mut Say<'_>) {
-        if head.kind == kind::METHOD {
-            self.forget_on(flow, head.channel, say);
-        } else {
-            self.drop_content(head.channel, say);
-        }
-    }
-
-    /// An unknown number of frames of a flow may have gone by unseen.
-    pub(super) fn forget(&mut self, flow: Flow, say: &mut Say<'_>) {
-        let all: Vec<u16> = self.channels.keys().copied().collect();
-        for number in all {
-            self.forget_on(flow, number, say);
-        }
-    }
-
-    fn forget_on(&mut self, flow: Flow, number: u16, say: &mut Say<'_>) {
-        self.drop_content(number, say);
-        let keep = self.texts;
+    /// Frames of this flow may have gone by unseen on a channel: what waits for one is given up, but
+    /// for what has been opened `since`.
+    pub(super) fn forget(&mut self, number: u16, since: u64, say: &mut Say<'_>) {
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
         let (open, texts) = (channel.open(), channel.texts());
         let mut gone: Vec<u64> = Vec::new();
+        let mut keeps = |number: u64| {
+            let keeps = number & !PUSHED >= since;
+            if !keeps {
+                gone.push(number);
+            }
+            keeps
+        };
         channel.unnamed.clear();
-        match flow {
+        match say.flow {
             Flow::Request => {
                 channel.opening = false;
                 channel.pulls_lost = true;
                 if let Confirms::On(next) = &mut channel.confirms {
                     *next = None;
                 }
-                gone.extend(take(&mut channel.unacked).iter().map(|(_, number)| *number));
+                channel.unacked.retain(|(_, number)| keeps(*number));
             }
             Flow::Response => {
                 channel.declared = None;
-                gone.extend(take(&mut channel.pulls));
-                gone.extend(take(&mut channel.unconfirmed).iter().map(|p| p.number));
+                channel.pulls.retain(|number| keeps(*number));
+                channel.unconfirmed.retain(|p| keeps(p.number));
             }
         }
         let texts = texts.saturating_sub(channel.texts());
         let open = open.saturating_sub(channel.open());
-        self.texts = keep.saturating_sub(texts);
+        self.texts = self.texts.saturating_sub(texts);
         self.waiting = self.waiting.saturating_sub(open);
         for number in gone {
             say.put(Flow::Response, number, say.first, Part::Abandon);
@@ -601,7 +591,7 @@ impl Dialogue {
     }
 
     /// The content under way on a channel is not read to its end.
-    fn drop_content(&mut self, number: u16, say: &mut Say<'_>) {
+    pub(super) fn drop_content(&mut self, number: u16, say: &mut Say<'_>) {
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
