@@ -23,8 +23,8 @@ use foldhash::{HashMap, HashMapExt as _};
 
 use self::channel::{Channel, Content};
 use self::frame::{END, First, HEAD, Head, MAX_READ, Method, PROTOCOL_HEADER, kind};
-use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use super::http::kept;
+use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
 use crate::stats::Stats;
 
@@ -74,9 +74,8 @@ impl Protocol for Amqp {
             next: 0,
             waiting: 0,
             texts: 0,
-            understood: false,
             refused: 0,
-            ends: None,
+            left: false,
         })
     }
 }
@@ -97,12 +96,9 @@ struct Dialogue {
     waiting: usize,
     /// Bytes of queues' and consumers' names.
     texts: usize,
-    /// Whether a frame was read.
-    understood: bool,
     /// Runs in a row that began like no frame.
     refused: u32,
-    /// That it is not AMQP, or not any more.
-    ends: Option<Status>,
+    left: bool,
 }
 
 /// One flow.
@@ -163,8 +159,12 @@ impl Say<'_> {
 
 impl Parser for Dialogue {
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
-        while self.ends.is_none() && self.step(flow, feed) {}
-        self.ends.unwrap_or(Status::Stay)
+        while !self.left && self.step(flow, feed) {}
+        if self.left {
+            Status::Leave
+        } else {
+            Status::Stay
+        }
     }
 
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
@@ -178,7 +178,9 @@ impl Parser for Dialogue {
 
     fn weight(&self) -> usize {
         let channels = self.channels.capacity().saturating_sub(4);
-        let waiting = self.waiting.saturating_mul(2 * size_of::<channel::Published>());
+        let waiting = self
+            .waiting
+            .saturating_mul(2 * size_of::<channel::Published>());
         channels
             .saturating_mul(size_of::<Channel>())
             .saturating_add(waiting)
@@ -228,7 +230,7 @@ impl Dialogue {
                 }
                 if self.refused > MAX_REFUSED {
                     feed.stats.protocol_given_up.add(1);
-                    self.ends = Some(Status::Leave);
+                    self.left = true;
                     return false;
                 }
             }
@@ -240,7 +242,6 @@ impl Dialogue {
 
     fn begin(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
         self.refused = 0;
-        self.understood = true;
         feed.stream.take_missing();
         self.side(flow).state = State::Frame;
         true
@@ -273,7 +274,9 @@ impl Dialogue {
         let size = usize::try_from(head.size).unwrap_or(usize::MAX);
         let read = size.min(MAX_READ);
         // Its last byte too, where all of it is read.
-        let needed = HEAD.saturating_add(read).saturating_add(usize::from(read == size));
+        let needed = HEAD
+            .saturating_add(read)
+            .saturating_add(usize::from(read == size));
         let Some(bytes) = window.get(..needed) else {
             if !feed.stream.is_cut() {
                 return false;
@@ -289,8 +292,9 @@ impl Dialogue {
         if read == size && bytes.last() != Some(&END) {
             return self.lose(flow, false, feed);
         }
-        self.understood = true;
-        let payload = bytes.get(HEAD..HEAD.saturating_add(read)).unwrap_or_default();
+        let payload = bytes
+            .get(HEAD..HEAD.saturating_add(read))
+            .unwrap_or_default();
         let mut say = say(flow, needed, feed.stream, feed.out, feed.stats);
         match (head.kind, Method::read(payload)) {
             (kind::HEADER, _) => self.header(head.channel, payload, &mut say),
@@ -373,7 +377,6 @@ impl Dialogue {
         }
         // Turns within a body are not seen.
         self.side(flow).turn = u64::MAX;
-        self.understood = true;
         let last = feed.stream.last();
         let mut say = Say {
             out: feed.out,
@@ -401,10 +404,6 @@ impl Dialogue {
             feed.stats.protocol_cut.add(1);
         } else {
             feed.stats.protocol_malformed.add(1);
-            if !self.understood {
-                self.ends = Some(Status::Mistaken);
-                return false;
-            }
         }
         feed.stats.protocol_resynced.add(1);
         let mut say = say(flow, 0, feed.stream, feed.out, feed.stats);

@@ -1,9 +1,11 @@
-// What a consumer and a producer do with amqplib: node deeds.js PORT.
+// What a consumer and a producer do with amqplib: node deeds.js PORT NAME.
 'use strict'
 const amqp = require('amqplib')
 const { once } = require('node:events')
 
 const headers = { traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' }
+const own = process.argv[3]
+const [shop, orders] = [`${own}.shop`, `${own}.orders`]
 const properties = { headers, messageId: 'm-1', correlationId: 'c-1' }
 
 async function main() {
@@ -20,20 +22,20 @@ async function main() {
       resolve()
     })
   })
-  await plain.assertExchange('shop', 'topic', { durable: false })
-  await plain.assertQueue('orders', { durable: false })
-  await plain.bindQueue('orders', 'shop', 'order.*')
-  plain.publish('shop', 'order.made', Buffer.from('one'), properties)
-  await plain.checkQueue('orders')
-  await send('', 'orders', 'x'.repeat(300000))
-  plain.ack(await plain.get('orders'))
-  await plain.get('orders', { noAck: true })
-  await plain.get('orders')
-  for (let n = 0; n < 3; n++) await send('shop', 'order.made', 'two', properties)
+  await plain.assertExchange(shop, 'topic', { durable: false })
+  await plain.assertQueue(orders, { durable: false })
+  await plain.bindQueue(orders, shop, 'order.*')
+  plain.publish(shop, 'order.made', Buffer.from('one'), properties)
+  await plain.checkQueue(orders)
+  await send('', orders, 'x'.repeat(300000))
+  plain.ack(await plain.get(orders))
+  await plain.get(orders, { noAck: true })
+  await plain.get(orders)
+  for (let n = 0; n < 3; n++) await send(shop, 'order.made', 'two', properties)
   await plain.prefetch(1)
   let count = 0
   await new Promise((resolve) => {
-    plain.consume('orders', (message) => {
+    plain.consume(orders, (message) => {
       count++
       if (count === 2) plain.reject(message, false)
       else if (count === 3) plain.nack(message, false, true)
@@ -42,12 +44,12 @@ async function main() {
     }, { consumerTag: 'first' })
   })
   await plain.cancel('first')
-  await send('', 'orders', 'three')
-  await new Promise((resolve) => plain.consume('orders', resolve, { noAck: true, consumerTag: 'second' }))
+  await send('', orders, 'three')
+  await new Promise((resolve) => plain.consume(orders, resolve, { noAck: true, consumerTag: 'second' }))
   await plain.cancel('second')
-  await send('', 'nowhere', 'four', { mandatory: true })
-  await send('nope', 'k', 'five')
-  await plain.get('none').catch(() => {})
+  await send('', `${own}.nowhere`, 'four', { mandatory: true })
+  await send(`${own}.nope`, 'k', 'five')
+  await plain.get(`${own}.none`).catch(() => {})
   console.log('done')
   await once(process.stdin, 'data')
 }

@@ -1,4 +1,4 @@
-"""What a consumer and a producer do with aio-pika: python deeds_aio.py PORT."""
+"""What a consumer and a producer do with aio-pika: python deeds_aio.py PORT NAME."""
 
 import asyncio
 import sys
@@ -12,6 +12,7 @@ async def main():
     connection = await aio_pika.connect(f"amqp://guest:guest@127.0.0.1:{sys.argv[1]}/?heartbeat=600")
     plain = await connection.channel(publisher_confirms=False)
     sure = await connection.channel(on_return_raises=True)
+    own = sys.argv[2]
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     context = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
@@ -19,12 +20,12 @@ async def main():
     def message(body):
         return Message(body, headers=context, message_id="m-1", correlation_id="c-1")
 
-    shop = await sure.declare_exchange("shop", aio_pika.ExchangeType.TOPIC)
-    orders = await plain.declare_queue("orders")
-    await orders.bind("shop", "order.*")
-    await (await plain.get_exchange("shop")).publish(message(b"one"), "order.made", mandatory=False)
-    await plain.declare_queue("orders", passive=True)
-    await sure.default_exchange.publish(Message(b"x" * 300_000), "orders")
+    shop = await sure.declare_exchange(f"{own}.shop", aio_pika.ExchangeType.TOPIC)
+    orders = await plain.declare_queue(f"{own}.orders")
+    await orders.bind(f"{own}.shop", "order.*")
+    await (await plain.get_exchange(f"{own}.shop")).publish(message(b"one"), "order.made", mandatory=False)
+    await plain.declare_queue(f"{own}.orders", passive=True)
+    await sure.default_exchange.publish(Message(b"x" * 300_000), f"{own}.orders")
     await (await orders.get()).ack()
     await orders.get(no_ack=True)
     await orders.get(fail=False)
@@ -48,7 +49,7 @@ async def main():
     tag = await orders.consume(handle)
     await over.wait()
     await orders.cancel(tag)
-    await sure.default_exchange.publish(Message(b"three"), "orders")
+    await sure.default_exchange.publish(Message(b"three"), f"{own}.orders")
     over = asyncio.Event()
 
     async def take(_):
@@ -58,16 +59,16 @@ async def main():
     await over.wait()
     await orders.cancel(tag)
     try:
-        await sure.default_exchange.publish(Message(b"four"), "nowhere", mandatory=True)
+        await sure.default_exchange.publish(Message(b"four"), f"{own}.nowhere", mandatory=True)
     except DeliveryError:
         pass
     try:
-        nope = await sure.get_exchange("nope", ensure=False)
+        nope = await sure.get_exchange(f"{own}.nope", ensure=False)
         await nope.publish(Message(b"five"), "k")
     except (ChannelNotFoundEntity, ChannelInvalidStateError):
         pass
     try:
-        none = await plain.get_queue("none", ensure=False)
+        none = await plain.get_queue(f"{own}.none", ensure=False)
         await none.get()
     except (ChannelNotFoundEntity, ChannelInvalidStateError):
         pass

@@ -199,7 +199,9 @@ impl Channel {
         let consumers = self.consumers.iter().map(Consumer::weight);
         let unnamed = self.unnamed.iter().map(|(queue, _)| queue.len());
         let declared = self.declared.as_ref().map_or(0, |queue| queue.len());
-        consumers.chain(unnamed).fold(declared, usize::saturating_add)
+        consumers
+            .chain(unnamed)
+            .fold(declared, usize::saturating_add)
     }
 
     /// Exchanges that are open on it, but for content that is under way.

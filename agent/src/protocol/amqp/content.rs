@@ -70,7 +70,10 @@ impl Properties {
     pub fn describe(&mut self, attributes: &mut Attributes) {
         let texts = [
             ("messaging.message.id", self.id.take()),
-            ("messaging.message.conversation_id", self.conversation.take()),
+            (
+                "messaging.message.conversation_id",
+                self.conversation.take(),
+            ),
         ];
         for (key, value) in texts {
             let value = value.filter(|value| !value.is_empty());
@@ -152,7 +155,9 @@ impl<'a> Place<'a> {
 
     /// The same of a consumer.
     pub fn target_of_consumer(self) -> Option<&'a str> {
-        let queue = self.queue.filter(|name| !name.is_empty() && !is_generated(name));
+        let queue = self
+            .queue
+            .filter(|name| !name.is_empty() && !is_generated(name));
         let exchange = Some(self.exchange).filter(|name| !name.is_empty() && !is_generated(name));
         queue.or(exchange)
     }
@@ -190,9 +195,9 @@ pub fn is_generated(name: &str) -> bool {
         .iter()
         .any(|prefix| name.starts_with(prefix));
     prefixed
-        || name.split(|c: char| !c.is_ascii_hexdigit()).any(|run| {
-            run.len() >= RANDOM && run.bytes().any(|b| b.is_ascii_digit())
-        })
+        || name
+            .split(|c: char| !c.is_ascii_hexdigit())
+            .any(|run| run.len() >= RANDOM && run.bytes().any(|b| b.is_ascii_digit()))
 }
 
 /// Hexadecimal digits in a row that nobody types.
@@ -228,7 +233,13 @@ mod tests {
             ("", "orders", "orders", "orders", Some("orders")),
             ("shop", "orders", "orders", "shop:orders", Some("orders")),
             ("shop", "", "orders", "shop:orders", Some("orders")),
-            ("shop", "made", "amq.gen-x", "shop:made:amq.gen-x", Some("shop")),
+            (
+                "shop",
+                "made",
+                "amq.gen-x",
+                "shop:made:amq.gen-x",
+                Some("shop"),
+            ),
         ] {
             let place = place(exchange, key, Some(queue));
             assert_eq!(place.of_consumer(), name);
@@ -257,7 +268,10 @@ mod tests {
         let mut carrier = None;
         let nested = [b"\x01aF\0\0\0\x05".as_slice(), b"\x01bF\0\0"].concat();
         assert_eq!(context(&nested, &mut carrier, &stats), Some(()));
-        assert_eq!(context(b"\x01aF\xff\xff\xff\xff", &mut carrier, &stats), None);
+        assert_eq!(
+            context(b"\x01aF\xff\xff\xff\xff", &mut carrier, &stats),
+            None
+        );
         assert_eq!(context(b"\x01a?", &mut carrier, &stats), None);
         assert_eq!(context(&[0; 3], &mut carrier, &stats), None);
         let void = b"\x01aV".repeat(10_000);

@@ -348,7 +348,11 @@ mod tests {
             (b"AMQP\0", false, Verdict::More),
             (b"AMQP\0\x01\0\0", false, Verdict::Not),
             (b"AMQP\x03\x01\0\0", false, Verdict::Not),
-            (b"\x01\0\0\0\0\x01\xf0\0\x0a\0\x0a\0\x09", false, Verdict::Is(Response)),
+            (
+                b"\x01\0\0\0\0\x01\xf0\0\x0a\0\x0a\0\x09",
+                false,
+                Verdict::Is(Response),
+            ),
             (b"\x01\0\0\0\0\x01\xf0\0\x0a\0\x0a\0", false, Verdict::More),
             (b"\x01\0\0\0\0\x01\xf0\0\x0a\0\x0b\0", false, Verdict::Not),
             (GET, false, Verdict::Not),

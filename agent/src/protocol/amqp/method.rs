@@ -91,7 +91,9 @@ impl Dialogue {
         let under_way = under_way.into_iter().flatten().filter_map(|c| c.number);
         let published = channel.unconfirmed.iter().map(|p| p.number);
         let delivered = channel.unacked.iter().map(|(_, number)| *number);
-        let all = published.chain(delivered).chain(channel.pulls.iter().copied());
+        let all = published
+            .chain(delivered)
+            .chain(channel.pulls.iter().copied());
         for number in all.chain(under_way) {
             say.put(say.flow, number, say.last, Part::Reset(CLOSED));
         }
@@ -107,7 +109,10 @@ impl Dialogue {
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
-        let open = channel.pulls.len().saturating_add(channel.unconfirmed.len());
+        let open = channel
+            .pulls
+            .len()
+            .saturating_add(channel.unconfirmed.len());
         let sending = channel.sending.take().and_then(|content| content.number);
         let published = take(&mut channel.unconfirmed).into_iter();
         let pulls = take(&mut channel.pulls).into_iter();
@@ -285,12 +290,7 @@ impl Dialogue {
     }
 
     /// A method whose content follows.
-    fn begin_content(
-        &mut self,
-        number: u16,
-        method: Method<'_>,
-        say: &mut Say<'_>,
-    ) -> Option<()> {
+    fn begin_content(&mut self, number: u16, method: Method<'_>, say: &mut Say<'_>) -> Option<()> {
         let keep = self.keep;
         let mut exchange = None;
         let mut arguments = method.arguments;
@@ -511,10 +511,15 @@ impl Dialogue {
         self.confirms(number, say);
         let channel = self.channels.get_mut(&number)?;
         let before = channel.unconfirmed.len();
-        settle(&mut channel.unconfirmed, |p| p.tag, tag, |published| {
-            let error = nack.then_some("nack").or(published.returned.map(reply));
-            say.answer(published.number, error);
-        });
+        settle(
+            &mut channel.unconfirmed,
+            |p| p.tag,
+            tag,
+            |published| {
+                let error = nack.then_some("nack").or(published.returned.map(reply));
+                say.answer(published.number, error);
+            },
+        );
         let settled = before.saturating_sub(channel.unconfirmed.len());
         self.waiting = self.waiting.saturating_sub(settled);
         Some(())
@@ -542,9 +547,14 @@ impl Dialogue {
         let channel = self.channel(number, say.stats)?;
         channel.acknowledges = true;
         let before = channel.unacked.len();
-        settle(&mut channel.unacked, |(tag, _)| *tag, tag, |(_, number)| {
-            say.answer(number, error);
-        });
+        settle(
+            &mut channel.unacked,
+            |(tag, _)| *tag,
+            tag,
+            |(_, number)| {
+                say.answer(number, error);
+            },
+        );
         let settled = before.saturating_sub(channel.unacked.len());
         self.waiting = self.waiting.saturating_sub(settled);
         Some(())
@@ -627,7 +637,13 @@ impl Say<'_> {
         self.ends(number, self.flow, self.first, error);
     }
 
-    fn ends(&mut self, number: u64, flow: Flow, first: crate::connection::Mark, error: Option<&'static str>) {
+    fn ends(
+        &mut self,
+        number: u64,
+        flow: Flow,
+        first: crate::connection::Mark,
+        error: Option<&'static str>,
+    ) {
         let response = Response {
             client_error: error.map(Into::into),
             server_error: error.map(Into::into),
