@@ -122,10 +122,19 @@ fn begins(folder: &Path, name: &str) -> Result<PathBuf> {
     first.with_context(|| format!("no {name} in {}", folder.display()))
 }
 
-fn start(stage: &Stage, (name, driver): (&str, Driver), port: u16) -> Result<Client> {
+/// Bytes of a long message: of several frames, where calls are copied whole.
+fn long(capture: Capture) -> usize {
+    match capture {
+        Capture::Socket => 300_000,
+        Capture::Syscall => 30_000,
+    }
+}
+
+fn start(stage: &Stage, (name, driver): (&str, Driver), port: u16, size: usize) -> Result<Client> {
     let folder = stage.folder.join(name);
     std::fs::create_dir_all(&folder)?;
-    Client::start(driver(&folder)?.arg(port.to_string()).arg(name))
+    let driver = driver(&folder)?.arg(port.to_string()).arg(name);
+    Client::start(driver.arg(size.to_string()))
 }
 
 fn act(driver: &mut Client) -> Result<()> {
@@ -142,13 +151,13 @@ fn run(stage: &mut Stage, capture: Capture, before: bool) -> Result<()> {
     let mut drivers = Vec::new();
     let agent = if before {
         for driver in DRIVERS {
-            drivers.push(start(stage, driver, port)?);
+            drivers.push(start(stage, driver, port, long(capture))?);
         }
         agent.start()?
     } else {
         let agent = agent.start()?;
         for driver in DRIVERS {
-            drivers.push(start(stage, driver, port)?);
+            drivers.push(start(stage, driver, port, long(capture))?);
         }
         agent
     };
@@ -157,7 +166,7 @@ fn run(stage: &mut Stage, capture: Capture, before: bool) -> Result<()> {
     }
     let deeds: Vec<Deed> = DRIVERS
         .iter()
-        .flat_map(|(name, _)| deeds(name, before, false))
+        .flat_map(|(name, _)| deeds(name, before, false, long(capture)))
         .collect();
     let doers = Doers {
         client: drivers.iter().flat_map(Client::pids).collect(),
@@ -173,14 +182,14 @@ fn client_alone(stage: &mut Stage) -> Result<()> {
     let _broker = Broker::start(&stage.folder, port)?;
     let agent = stage.agent()?.args(["--command", "python*"]);
     let agent = agent.capture(Capture::Socket).start()?;
-    let mut driver = start(stage, DRIVERS[0], port)?;
+    let mut driver = start(stage, DRIVERS[0], port, long(Capture::Socket))?;
     act(&mut driver)?;
     let doers = Doers {
         client: driver.pids(),
         server: Vec::new(),
         cell: ("amqp".into(), "pika".into()),
     };
-    let deeds = deeds(DRIVERS[0].0, false, true);
+    let deeds = deeds(DRIVERS[0].0, false, true, long(Capture::Socket));
     stage.judge_deeds(agent, &deeds, &doers).map(drop)
 }
 
@@ -201,7 +210,8 @@ fn deed(operation: [&str; 2], target: &str, destination: &str) -> Deed {
 
 /// What every driver does, in places of its own. `before`: it has connected before the agent came, so
 /// that nobody can tell whether its publishes are confirmed. `alone`: the broker is not traced.
-fn deeds(own: &str, before: bool, alone: bool) -> Vec<Deed> {
+/// `long`: bytes of the second message.
+fn deeds(own: &str, before: bool, alone: bool, long: usize) -> Vec<Deed> {
     let (orders, shop) = (format!("{own}.orders"), format!("{own}.shop"));
     let (orders, shop) = (orders.as_str(), shop.as_str());
     let context = || {
@@ -251,9 +261,9 @@ fn deeds(own: &str, before: bool, alone: bool) -> Vec<Deed> {
     let none = format!("{own}.none");
     vec![
         made(),
-        publish(orders, orders, orders, 300_000),
+        publish(orders, orders, orders, long),
         first,
-        receive(2, orders, 300_000),
+        receive(2, orders, long),
         made(),
         made(),
         made(),

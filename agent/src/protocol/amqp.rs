@@ -15,6 +15,7 @@
 mod channel;
 mod content;
 mod frame;
+mod message;
 mod method;
 
 use std::collections::hash_map::Entry;

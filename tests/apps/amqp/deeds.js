@@ -1,4 +1,4 @@
-// What a consumer and a producer do with amqplib: node deeds.js PORT NAME.
+// What a consumer and a producer do with amqplib: node deeds.js PORT NAME SIZE.
 'use strict'
 const amqp = require('amqplib')
 const { once } = require('node:events')
@@ -27,7 +27,7 @@ async function main() {
   await plain.bindQueue(orders, shop, 'order.*')
   plain.publish(shop, 'order.made', Buffer.from('one'), properties)
   await plain.checkQueue(orders)
-  await send('', orders, 'x'.repeat(300000))
+  await send('', orders, 'x'.repeat(Number(process.argv[4])))
   plain.ack(await plain.get(orders))
   await plain.get(orders, { noAck: true })
   await plain.get(orders)

@@ -1,4 +1,4 @@
-"""What a consumer and a producer do with aio-pika: python deeds_aio.py PORT NAME."""
+"""What a consumer and a producer do with aio-pika: python deeds_aio.py PORT NAME SIZE."""
 
 import asyncio
 import sys
@@ -25,7 +25,7 @@ async def main():
     await orders.bind(f"{own}.shop", "order.*")
     await (await plain.get_exchange(f"{own}.shop")).publish(message(b"one"), "order.made", mandatory=False)
     await plain.declare_queue(f"{own}.orders", passive=True)
-    await sure.default_exchange.publish(Message(b"x" * 300_000), f"{own}.orders")
+    await sure.default_exchange.publish(Message(b"x" * int(sys.argv[3])), f"{own}.orders")
     await (await orders.get()).ack()
     await orders.get(no_ack=True)
     await orders.get(fail=False)

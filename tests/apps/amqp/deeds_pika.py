@@ -1,4 +1,4 @@
-"""What a consumer and a producer do with pika: python deeds_pika.py PORT NAME."""
+"""What a consumer and a producer do with pika: python deeds_pika.py PORT NAME SIZE."""
 
 import sys
 
@@ -24,7 +24,7 @@ def main():
     plain.basic_publish(shop, "order.made", b"one", properties)
     # Once the queue has answered, the message is in it.
     plain.queue_declare(orders, passive=True)
-    sure.basic_publish("", orders, b"x" * 300_000)
+    sure.basic_publish("", orders, b"x" * int(sys.argv[3]))
     # A pull of each, then of none.
     method, _, _ = plain.basic_get(orders)
     plain.basic_ack(method.delivery_tag)

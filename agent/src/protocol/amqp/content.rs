@@ -6,10 +6,11 @@
 
 use std::borrow::Cow;
 
+use super::NAME;
 use super::frame::{BASIC, long, short};
-use crate::protocol::messaging::header;
+use crate::protocol::messaging::{Operation, Transfer, header};
 use crate::protocol::reader::{Reader, text};
-use crate::protocol::{Attribute, Attributes, Carrier, Value};
+use crate::protocol::{Attribute, Attributes, Carrier, Request, Response, Value};
 use crate::stats::Stats;
 
 /// What a content header says.
@@ -202,6 +203,102 @@ pub fn is_generated(name: &str) -> bool {
 
 /// Hexadecimal digits in a row that nobody types.
 const RANDOM: usize = 12;
+
+/// A publish.
+pub fn publish(place: Place<'_>, properties: &mut Properties) -> Request {
+    let mut further = Vec::new();
+    place.describe(&mut further);
+    properties.describe(&mut further);
+    let transfer = Transfer {
+        system: SYSTEM,
+        name: "publish",
+        operation: Operation::Send,
+        destination: Some(place.of_producer()),
+        count: None,
+        carrier: properties.carrier.take(),
+        messages: Vec::new(),
+    };
+    let mut request = transfer.request(NAME, further);
+    rename(&mut request, "publish", place.target_of_producer());
+    request
+}
+
+/// A delivery to a consumer.
+pub fn deliver(place: Place<'_>, tag: u64, properties: &mut Properties) -> Request {
+    let mut further = Vec::new();
+    place.describe(&mut further);
+    further.push(delivery_tag(tag));
+    properties.describe(&mut further);
+    let transfer = Transfer {
+        system: SYSTEM,
+        name: "process",
+        operation: Operation::Process,
+        // Without the queue's it is another name.
+        destination: place.queue.map(|_| place.of_consumer()),
+        count: None,
+        carrier: properties.carrier.take(),
+        messages: Vec::new(),
+    };
+    let mut request = transfer.request(NAME, further);
+    rename(&mut request, "process", place.target_of_consumer());
+    request
+}
+
+/// What answers a pull.
+pub fn got(key: &str, tag: u64, properties: &mut Properties) -> Response {
+    let mut attributes = Vec::new();
+    if !key.is_empty() {
+        let key = key.to_owned();
+        attributes.push(Attribute::text(
+            "messaging.rabbitmq.destination.routing_key",
+            key,
+        ));
+    }
+    attributes.push(delivery_tag(tag));
+    properties.describe(&mut attributes);
+    Response {
+        attributes,
+        messages: properties.carrier.take().into_iter().collect(),
+        ..Response::default()
+    }
+}
+
+fn delivery_tag(tag: u64) -> Attribute {
+    let tag = i64::try_from(tag).unwrap_or(i64::MAX);
+    Attribute::int("messaging.rabbitmq.message.delivery_tag", tag)
+}
+
+/// A span is named by what somebody has named.
+fn rename(request: &mut Request, what: &'static str, target: Option<&str>) {
+    request.operation = match target {
+        Some(target) => format!("{what} {target}").into(),
+        None => what.into(),
+    };
+}
+
+/// A pull from a queue, where that is known.
+pub fn pull(queue: Option<&str>) -> Request {
+    let place = Place {
+        queue,
+        ..Place::default()
+    };
+    let mut further = Vec::new();
+    place.describe(&mut further);
+    let transfer = Transfer {
+        system: SYSTEM,
+        name: "receive",
+        operation: Operation::Receive,
+        destination: queue.map(Into::into),
+        count: None,
+        carrier: None,
+        messages: Vec::new(),
+    };
+    let mut request = transfer.request(NAME, further);
+    rename(&mut request, "receive", place.target_of_consumer());
+    request
+}
+
+const SYSTEM: &str = "rabbitmq";
 
 #[cfg(test)]
 mod tests {
