@@ -2,6 +2,7 @@
 //! what an OpenTelemetry backend gets. One binary, one table, one case at a time.
 //! `cargo test -p spantap-tests --test live`, as root.
 
+mod amqp;
 mod broken;
 mod clients;
 mod collector;
@@ -40,6 +41,7 @@ fn main() -> std::process::ExitCode {
         files::cases(),
         h2::cases(),
         grpc::cases(),
+        amqp::cases(),
         matrix::cases(),
         tls::cases(),
         mysql::cases(),

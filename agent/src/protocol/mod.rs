@@ -61,6 +61,8 @@ registry! {
     memcached,
     /// Kafka (<https://kafka.apache.org/protocol>).
     kafka,
+    /// AMQP 0-9-1 as RabbitMQ speaks it (specification 0-9-1, and RabbitMQ's extensions).
+    amqp,
 }
 
 /// One protocol.

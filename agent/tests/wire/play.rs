@@ -195,6 +195,11 @@ fn value(value: &Value) -> String {
 
 /// Plays steps to the serving end and returns the exchanges in the order of their requests.
 pub fn play(steps: &[Step]) -> Vec<Seen> {
+    without_dismissed(run(steps, Role::Server))
+}
+
+/// The same with those that turned out to be nothing: seen in part they may be something.
+pub fn play_all(steps: &[Step]) -> Vec<Seen> {
     run(steps, Role::Server)
 }
 
@@ -208,7 +213,12 @@ pub fn play_all(steps: &[Step]) -> Vec<Seen> {
 
 /// Plays them to the asking end.
 pub fn play_as_client(steps: &[Step]) -> Vec<Seen> {
-    run(steps, Role::Client)
+    without_dismissed(run(steps, Role::Client))
+}
+
+fn without_dismissed(mut seen: Vec<Seen>) -> Vec<Seen> {
+    seen.retain(|s| s.outcome != "dismissed");
+    seen
 }
 
 /// Plays steps to the serving end and says all that it saw: exchanges, and what is known of a
@@ -217,7 +227,7 @@ pub fn play_to_text(steps: &[Step]) -> String {
     let mut end = Player::new(Role::Server, older(steps));
     let encrypted = Arc::clone(&end.encrypted);
     end.play(steps);
-    let mut text = Seen::text(&read(&end.facts));
+    let mut text = Seen::text(&without_dismissed(read(&end.facts)));
     if encrypted.has(ID) {
         text += "encrypted\n";
     }
