@@ -22,10 +22,12 @@ pub mod conversation;
 pub mod database;
 pub mod grpc;
 pub mod http;
+pub mod known;
 pub mod messaging;
 pub mod order;
 pub mod reader;
 pub mod sniff;
+pub mod template;
 
 /// Declares the protocols: each line makes the module and its entry in [`ALL`], in sniffing order.
 macro_rules! registry {
@@ -45,6 +47,8 @@ registry! {
     http1,
     /// HTTP/2 (RFC 9113), and gRPC in it.
     http2,
+    /// NATS: its client protocol, and JetStream in it (<https://docs.nats.io/reference/reference-protocols/nats-protocol>).
+    nats,
 }
 
 /// One protocol.
