@@ -49,6 +49,8 @@ registry! {
     http2,
     /// NATS: its client protocol, and JetStream in it (<https://docs.nats.io/reference/reference-protocols/nats-protocol>).
     nats,
+    /// MQTT 3.1, 3.1.1 and 5.0 (OASIS).
+    mqtt,
 }
 
 /// One protocol.

@@ -1,0 +1,1 @@
+//! The dialogue's own corners; whole dialogues are in `tests/wire/mqtt`.
