@@ -14,6 +14,8 @@ mod grpc;
 mod h2;
 mod io;
 mod matrix;
+mod mqtt;
+mod nats;
 mod policy;
 mod programs;
 mod robust;
@@ -35,6 +37,8 @@ fn main() -> std::process::ExitCode {
         h2::cases(),
         grpc::cases(),
         matrix::cases(),
+        mqtt::cases(),
+        nats::cases(),
         tls::cases(),
         collector::cases(),
     ];
