@@ -10,7 +10,7 @@ use spantap_tests::program::{Program as Server, Setup};
 use spantap_tests::span::Kind;
 use spantap_tests::{Case, Deed, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{self, Cell};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
@@ -131,11 +131,16 @@ fn run(
                 true => deed.with("spantap.partial", true).without(CLIENT),
                 false => deed.with(CLIENT, client),
             };
-            deed.parent = context.clone();
+            // What is handed on is a child of the broker's span for that.
+            deed.parent = context.clone().filter(|_| operation == "publish");
             deeds.push(deed);
         }
     }
-    cell.run(stage, agent, program, &deeds).map(drop)
+    let spans = cell.run(stage, agent, program, &deeds)?;
+    if driver.traces {
+        deeds::in_trace(stage, &spans, "live/traced/up", TRACE);
+    }
+    Ok(())
 }
 
 fn deed(operation: &str, kind: &str, word: &str) -> Deed {
