@@ -75,10 +75,9 @@ impl<T: Held> Known<T> {
 
     /// All of them, the oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &T)> {
-        let name = |name: &'_ Box<[u8]>| self.names.get_key_value(name);
-        self.ages
-            .values()
-            .filter_map(name)
+        let names = self.ages.values();
+        names
+            .filter_map(|name| self.names.get_key_value(name))
             .map(|(name, (_, value))| (&**name, value))
     }
 

@@ -10,16 +10,18 @@
 //! Never true here: that a payload is kept, that an inbox stands in a name, or that an answer is given
 //! to a request on another subject.
 
+mod exchange;
 mod headers;
 mod line;
 mod name;
 mod subject;
 mod talk;
 
+use self::exchange::{After, Asked, Delivered, Head, Subscription};
 use self::headers::Headers;
 use self::line::Line;
 use self::talk::Say;
-use super::known::{Held, Known};
+use super::known::Known;
 use super::{
     Fault, Feed, Finish, Flow, Message, PUSHED, Pairing, Parser, Part, Protocol, Setup, Status,
     Verdict, http, tls,
@@ -117,75 +119,6 @@ enum State {
     Line,
     /// In a payload.
     Payload(After),
-}
-
-/// What the end of a payload is to the exchange of this number.
-#[derive(Debug, Default)]
-enum After {
-    /// It has none.
-    #[default]
-    None,
-    /// Published: over.
-    Sent(u64),
-    /// Asked, to be answered on a subject.
-    Asked(u64, Box<[u8]>, Asked),
-    /// Delivered, and over.
-    Handed(u64),
-    /// Delivered, to be answered on a subject.
-    Delivered(u64, Box<[u8]>),
-    /// The answer to what was asked.
-    Answers(u64),
-    /// The answer to what was delivered.
-    Settles(u64),
-}
-
-impl After {
-    fn number(&self) -> Option<u64> {
-        match self {
-            Self::None => None,
-            Self::Sent(n) | Self::Asked(n, ..) | Self::Handed(n) => Some(*n),
-            Self::Delivered(n, _) | Self::Answers(n) | Self::Settles(n) => Some(*n),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Subscription {
-    subject: Box<[u8]>,
-    group: Option<Box<[u8]>>,
-}
-
-#[derive(Debug)]
-struct Asked {
-    number: u64,
-    /// Whom.
-    subject: Box<[u8]>,
-}
-
-#[derive(Debug)]
-struct Delivered {
-    number: u64,
-    /// Its last byte.
-    last: Mark,
-}
-
-impl Held for Subscription {
-    fn weight(&self) -> usize {
-        let group = self.group.as_deref().map_or(0, <[u8]>::len);
-        self.subject.len().saturating_add(group)
-    }
-}
-
-impl Held for Asked {
-    fn weight(&self) -> usize {
-        self.subject.len()
-    }
-}
-
-impl Held for Delivered {
-    fn weight(&self) -> usize {
-        0
-    }
 }
 
 impl Parser for Dialogue {
@@ -498,17 +431,6 @@ impl Dialogue {
             feed.out.push(part(flow, number, at, Part::Abandon));
         }
     }
-}
-
-/// What is known of a message besides its line.
-#[derive(Debug)]
-struct Head {
-    /// The last byte of what was looked at.
-    last: Mark,
-    /// Its headers, empty where it has none; `None` where they are missing.
-    headers: Option<Headers>,
-    /// The payload of a small answer.
-    payload: Option<Box<[u8]>>,
 }
 
 /// Whether a client's hello begins TLS here; `None` while that is not known.
