@@ -93,6 +93,9 @@ struct Side {
     refused: u32,
     /// What was published this way and is not acknowledged.
     published: Known<Published>,
+    /// Names of what was acknowledged before it was told: who writes may be told of it later than who
+    /// reads.
+    early: Vec<[u8; 2]>,
     /// Topics by their aliases.
     aliases: Known<Topic>,
 }
@@ -141,7 +144,13 @@ impl Parser for Dialogue {
             };
             match step {
                 Step::On => {}
-                Step::Wait => return Status::Stay,
+                Step::Wait => {
+                    let between = matches!(self.side(flow).state, State::Head);
+                    if between && feed.stream.window().is_empty() {
+                        self.side(flow).early.clear();
+                    }
+                    return Status::Stay;
+                }
                 Step::Over(status) => return status,
             }
         }
@@ -325,8 +334,15 @@ impl Dialogue {
             feed.out.push(part(flow, number, at, fault));
         }
         feed.out.push(part(flow, number, at, finish()));
-        if id.is_none() {
-            feed.out.push(part(flow.opposite(), number, at, finish()));
+        let id = id.map(u16::to_be_bytes);
+        match id {
+            None => feed.out.push(part(flow.opposite(), number, at, finish())),
+            Some(id) if side.early.contains(&id) => {
+                side.published.remove(&id);
+                let lost = Part::Abandon;
+                feed.out.push(part(flow.opposite(), number, at, lost));
+            }
+            Some(_) => {}
         }
         Step::On
     }
@@ -380,6 +396,8 @@ fn part(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
 
 /// Calls in a row that begin with no packet, until the connection is given up: a payload may take many.
 const MAX_REFUSED: u32 = 4096;
+/// Most early acknowledgements that are remembered.
+const MAX_EARLY: usize = 16;
 /// Most bytes of a packet that are waited for, but for a payload.
 const MAX_HEAD: usize = 96 * 1024;
 

@@ -68,6 +68,7 @@ impl Protocol for Nats {
             all_known: false,
             asked: Known::default(),
             delivered: Known::default(),
+            early: Vec::new(),
             next: 0,
             understood: false,
             encrypted: false,
@@ -91,6 +92,9 @@ struct Dialogue {
     asked: Known<Asked>,
     /// Messages that were delivered and can be answered, by the subject for that.
     delivered: Known<Delivered>,
+    /// Subjects of answers that came before what was asked was told: who writes may be told of it
+    /// later than who reads.
+    early: Vec<Box<[u8]>>,
     next: u64,
     /// Whether anything was.
     understood: bool,
@@ -131,7 +135,13 @@ impl Parser for Dialogue {
             };
             match step {
                 Step::On => {}
-                Step::Wait => return Status::Stay,
+                Step::Wait => {
+                    let between = matches!(self.request.state, State::Line);
+                    if flow == Flow::Request && between && feed.stream.window().is_empty() {
+                        self.early.clear();
+                    }
+                    return Status::Stay;
+                }
                 Step::Over(status) => return status,
             }
         }
@@ -377,7 +387,9 @@ impl Dialogue {
             }
             // Of two that share a subject neither is known by the answer.
             After::Asked(_, reply, asked) => {
+                let early = self.early.contains(&reply);
                 let gone = match self.asked.remove(&reply) {
+                    None if early => vec![asked],
                     Some(other) => vec![other, asked],
                     None => self.asked.insert(&reply, asked),
                 };
@@ -470,6 +482,9 @@ const MAX_REFUSED: u32 = 4096;
 const MAX_OBJECT: usize = 64 * 1024;
 /// Longest headers that are read.
 const MAX_HEADERS: usize = 64 * 1024;
+/// Most early answers that are remembered, and the longest subject of one.
+const MAX_EARLY: usize = 16;
+const MAX_EARLY_SUBJECT: usize = 256;
 /// Longest answer that is looked at.
 const SMALL: usize = 512;
 

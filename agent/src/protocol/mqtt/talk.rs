@@ -2,7 +2,7 @@
 //! it.
 
 use super::packet::{self, Head};
-use super::{Dialogue, Published, Topic, finish, part};
+use super::{Dialogue, MAX_EARLY, Published, Side, Topic, finish, part};
 use crate::connection::Mark;
 use crate::protocol::messaging::{Operation, Transfer};
 use crate::protocol::reader::text;
@@ -114,16 +114,21 @@ impl Dialogue {
         (id, code): (u16, u8),
         feed: &mut Feed<'_>,
     ) {
-        let all = &mut self.side(flow.opposite()).published;
+        let Side {
+            published, early, ..
+        } = self.side(flow.opposite());
         let id = id.to_be_bytes();
-        let Some(mut known) = all.remove(&id) else {
+        let Some(mut known) = published.remove(&id) else {
+            if early.len() < MAX_EARLY {
+                early.push(id);
+            }
             return;
         };
         let over = match (head.kind, known.quality) {
             (packet::PUBACK, 1) | (packet::PUBCOMP, 2) => true,
             (packet::PUBREC, 2) => code >= FAILED,
             _ => {
-                all.insert(&id, known);
+                published.insert(&id, known);
                 return;
             }
         };
@@ -140,7 +145,7 @@ impl Dialogue {
         }
         match over {
             true => feed.out.push(part(flow, known.number, last, finish())),
-            false => drop(all.insert(&id, known)),
+            false => drop(published.insert(&id, known)),
         }
     }
 }

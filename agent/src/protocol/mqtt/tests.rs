@@ -108,6 +108,18 @@ fn what_waits_is_bounded() {
 }
 
 #[test]
+fn an_acknowledgement_that_is_told_too_early_leaves_nobody_waiting() {
+    let mut bench = begun();
+    let publish = b"\x32\x06\x00\x01a\x00\x01x";
+    let _ = bench.send(Flow::Response, b"\x40\x02\x00\x01");
+    let _ = bench.send(Flow::Request, &publish[..4]);
+    let _ = bench.send(Flow::Request, &publish[4..]);
+    assert_eq!(bench.count(is_abandon), 1);
+    let _ = bench.send(Flow::Request, publish);
+    assert_eq!(bench.count(is_abandon), 0);
+}
+
+#[test]
 fn a_length_has_four_bytes() {
     let mut bench = begun();
     let _ = bench.send(Flow::Request, b"\x30\xff\xff\xff\x7f\x00\x01a");

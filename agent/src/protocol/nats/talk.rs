@@ -4,7 +4,9 @@
 
 use super::line::{self, Line};
 use super::subject::{self, Purpose, matches, purpose};
-use super::{After, Asked, Dialogue, Head, Subscription, finish, name, part};
+use super::{
+    After, Asked, Dialogue, Head, MAX_EARLY, MAX_EARLY_SUBJECT, Subscription, finish, name, part,
+};
 use crate::connection::Mark;
 use crate::protocol::{Fault, Flow, Message, PUSHED, Part, Request, Response};
 use crate::stats::Stats;
@@ -166,7 +168,12 @@ impl Dialogue {
             // Without a payload it may be the server's word.
             None => message.headers == message.size,
         };
-        if word || purpose(message.subject) != Purpose::Message {
+        let purpose = purpose(message.subject);
+        if word || purpose != Purpose::Message {
+            let short = message.subject.len() <= MAX_EARLY_SUBJECT;
+            if purpose == Purpose::Answer && short && self.early.len() < MAX_EARLY {
+                self.early.push(message.subject.into());
+            }
             return After::None;
         }
         let number = self.number();

@@ -144,6 +144,19 @@ fn two_that_share_an_inbox_are_not_told_apart() {
 }
 
 #[test]
+fn an_answer_that_is_told_too_early_leaves_nobody_waiting() {
+    let mut bench = begun();
+    let _ = bench.send(Flow::Request, b"SUB _INBOX.a.* 1\r\n");
+    let _ = bench.send(Flow::Response, b"MSG _INBOX.a.1 1 0\r\n\r\n");
+    let _ = bench.send(Flow::Request, b"PUB a _INBOX.a.1 0\r\n\r\n");
+    assert_eq!(bench.count(|part| *part == Part::Abandon), 1);
+    // Of later ones nothing is known.
+    let _ = bench.send(Flow::Request, b"PUB a _INBOX.a.1 0\r\n\r\n");
+    assert_eq!(bench.count(|part| *part == Part::Abandon), 0);
+    assert!(bench.parser.weight() > 0);
+}
+
+#[test]
 fn what_is_no_line_is_given_back() {
     let mut bench = Bench::new();
     let _ = bench.send(Flow::Response, INFO);
