@@ -58,6 +58,7 @@ impl Protocol for Mqtt {
             request: Side::default(),
             response: Side::default(),
             begun: false,
+            nameless: false,
             version: None,
             client: None,
             next: 0,
@@ -73,8 +74,10 @@ struct Dialogue {
     keep: usize,
     request: Side,
     response: Side,
-    /// Whether its beginning was seen.
+    /// Whether its beginning was seen, and thereby the client's name.
     begun: bool,
+    /// Whether the server is to choose that.
+    nameless: bool,
     version: Option<u8>,
     /// The client's name.
     client: Option<String>,
@@ -268,10 +271,13 @@ impl Dialogue {
                     return self.unreadable(flow, feed);
                 };
                 self.version = Some(connect.version);
-                self.begun = true;
+                // The server chooses a name for who has none, and tells it to who can be told.
+                self.nameless = connect.version == 5 && connect.client.is_empty();
+                self.begun = !self.nameless;
                 self.name(connect.client.into(), feed);
             }
-            packet::CONNACK if self.version == Some(5) => {
+            packet::CONNACK if self.nameless => {
+                (self.nameless, self.begun) = (false, true);
                 if let Some(name) = packet::assigned(body) {
                     self.name(name.into(), feed);
                 }
