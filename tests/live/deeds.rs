@@ -24,6 +24,17 @@ pub struct Cell<'a> {
     pub tls: bool,
 }
 
+/// All spans of messages to this destination are in the trace that the messages themselves name.
+pub fn in_trace(stage: &mut Stage, spans: &[Span], destination: &str, trace: &str) {
+    for span in spans {
+        let of = span.text("messaging.destination.name");
+        let fine = of.as_deref() != Some(destination) || span.trace == trace;
+        stage.check(fine, || {
+            format!("{} {destination} is in trace {}", span.name, span.trace)
+        });
+    }
+}
+
 /// A program whose file the agent has not seen yet is probed a while after it has started.
 const MEETING: Duration = Duration::from_secs(1);
 

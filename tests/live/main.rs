@@ -19,6 +19,8 @@ mod kafka;
 mod matrix;
 mod mysql;
 mod memcached;
+mod mqtt;
+mod nats;
 mod policy;
 mod postgresql;
 mod programs;
@@ -43,6 +45,8 @@ fn main() -> std::process::ExitCode {
         grpc::cases(),
         amqp::cases(),
         matrix::cases(),
+        mqtt::cases(),
+        nats::cases(),
         tls::cases(),
         mysql::cases(),
         collector::cases(),

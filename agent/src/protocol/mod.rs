@@ -22,6 +22,7 @@ pub mod conversation;
 pub mod database;
 pub mod grpc;
 pub mod http;
+pub mod known;
 pub mod messaging;
 pub mod order;
 pub mod pace;
@@ -30,6 +31,7 @@ pub mod sniff;
 pub mod sql;
 
 pub use carrier::Carrier;
+pub mod template;
 
 /// Declares the protocols: each line makes the module and its entry in [`ALL`], in sniffing order.
 macro_rules! registry {
@@ -63,6 +65,10 @@ registry! {
     kafka,
     /// AMQP 0-9-1 as RabbitMQ speaks it (specification 0-9-1, and RabbitMQ's extensions).
     amqp,
+    /// NATS: its client protocol, and JetStream in it (<https://docs.nats.io/reference/reference-protocols/nats-protocol>).
+    nats,
+    /// MQTT 3.1, 3.1.1 and 5.0 (OASIS).
+    mqtt,
 }
 
 /// One protocol.

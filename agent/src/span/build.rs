@@ -267,7 +267,9 @@ fn faults(facts: &mut Facts, exchange: &Exchange) {
     };
     let mut complete = ended(&exchange.request_end) && ended(&exchange.response_end);
     complete &= !matches!(exchange.outcome, Outcome::Abandoned);
-    complete &= exchange.response.is_some() || exchange.outcome != Outcome::Complete;
+    // A message may be over without an answer.
+    let answered = exchange.response.is_some() || exchange.request.kind != Kind::Call;
+    complete &= answered || exchange.outcome != Outcome::Complete;
     complete &= exchange.response.is_none() || exchange.outcome != Outcome::TimedOut;
     let (mut suspicious, mut malformed) = (Vec::new(), Vec::new());
     let mut partial = false;

@@ -9,6 +9,7 @@ use foldhash::{HashMap, HashMapExt as _};
 
 use crate::config;
 use crate::event::Nanos;
+use crate::protocol::template;
 
 /// The routes of all services.
 #[derive(Debug)]
@@ -224,119 +225,11 @@ pub fn template(path: &str) -> String {
             Some(end) => segment.get(..end).unwrap_or_default(),
             None => segment,
         };
-        out.push_str(name(segment).unwrap_or(segment));
+        out.push_str(template::name(segment).unwrap_or(segment));
     }
     out
 }
 
-/// What stands for `segment`, or `None` where it stays.
-fn name(segment: &str) -> Option<&'static str> {
-    let bytes = segment.as_bytes();
-    // Most segments are a short word or a number.
-    if bytes.len() < 6 && bytes.iter().all(u8::is_ascii_lowercase) {
-        return None;
-    }
-    if bytes.iter().all(u8::is_ascii_digit) {
-        return Some("{id}");
-    }
-    if is_version(bytes) {
-        return None;
-    }
-    let all = |is: fn(&u8) -> bool| bytes.iter().all(is);
-    let digits = bytes.iter().filter(|b| b.is_ascii_digit()).count();
-    let letters = bytes.iter().filter(|b| b.is_ascii_alphabetic()).count();
-    if bytes.contains(&b'@') || bytes.windows(3).any(|w| w == b"%40") {
-        return Some("{email}");
-    }
-    if is_uuid(bytes) {
-        return Some("{uuid}");
-    }
-    if is_date(bytes) {
-        return Some("{date}");
-    }
-    if bytes.len() >= 16 && all(u8::is_ascii_hexdigit) {
-        return Some("{hash}");
-    }
-    if bytes.len() > MAX_WORD || digits > 0 || !all(is_word) || letters == 0 {
-        return Some("{id}");
-    }
-    let stem = segment.split('.').next().unwrap_or_default();
-    (looks_random(stem) || (bytes.len() >= 6 && all(u8::is_ascii_hexdigit))).then_some("{id}")
-}
-
-/// `v1`, `v2beta3`, `api2`-like versions and a few well-known names with digits are routes.
-fn is_version(bytes: &[u8]) -> bool {
-    match bytes {
-        [b'v' | b'V', rest @ ..] => {
-            let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-            let after = rest.get(digits..).unwrap_or_default();
-            let minor = |b: &[u8]| b.len() <= 2 && b.iter().all(u8::is_ascii_digit);
-            let stage = ["", "alpha", "beta", "rc"]
-                .iter()
-                .any(|stage| after.strip_prefix(stage.as_bytes()).is_some_and(minor));
-            let dotted = after.strip_prefix(b".").is_some_and(minor);
-            (1..=2).contains(&digits) && (stage || dotted)
-        }
-        _ => KNOWN.iter().any(|known| known.as_bytes() == bytes),
-    }
-}
-
-/// 8-4-4-4-12 hex digits, with or without braces.
-fn is_uuid(bytes: &[u8]) -> bool {
-    let bytes = bytes.strip_prefix(b"{").unwrap_or(bytes);
-    let bytes = bytes.strip_suffix(b"}").unwrap_or(bytes);
-    bytes.len() == 36
-        && bytes.iter().enumerate().all(|(at, b)| match at {
-            8 | 13 | 18 | 23 => *b == b'-',
-            _ => b.is_ascii_hexdigit(),
-        })
-}
-
-/// `2024-01-31`, also with `_` or `.`.
-fn is_date(bytes: &[u8]) -> bool {
-    bytes.len() == 10
-        && bytes.iter().enumerate().all(|(at, b)| match at {
-            4 | 7 => b"-_.".contains(b),
-            _ => b.is_ascii_digit(),
-        })
-}
-
-fn is_word(b: &u8) -> bool {
-    b.is_ascii_alphabetic() || b"-_.~".contains(b)
-}
-
-/// Mixed case inside words, or long runs without vowels: base64-like ids that have no digit.
-fn looks_random(stem: &str) -> bool {
-    let (mut flips, mut consonants, mut run) = (0u32, 0u32, 0u32);
-    let mut last: Option<u8> = None;
-    for b in stem.bytes() {
-        if last.is_some_and(|l| l.is_ascii_lowercase()) && b.is_ascii_uppercase() {
-            flips = flips.saturating_add(1);
-        }
-        let vowel = matches!(
-            b.to_ascii_lowercase(),
-            b'a' | b'e' | b'i' | b'o' | b'u' | b'y'
-        );
-        run = if b.is_ascii_alphabetic() && !vowel {
-            run.saturating_add(1)
-        } else {
-            0
-        };
-        consonants = consonants.max(run);
-        last = Some(b);
-    }
-    // `getUserById` has few capitals for its length.
-    let dense = stem.len().saturating_mul(2) < flips.saturating_add(1).saturating_mul(5) as usize;
-    (flips >= 3 && dense) || (stem.len() >= 7 && consonants >= 6)
-}
-
-/// Names with digits that are not identifiers.
-const KNOWN: [&str; 12] = [
-    "oauth2", "oauth1", "saml2", "s3", "ec2", "k8s", "i18n", "l10n", "base64", "md5", "sha256",
-    "h2c",
-];
-/// Longest word kept.
-const MAX_WORD: usize = 40;
 /// Most segments looked at.
 const MAX_SEGMENTS: usize = 12;
 /// Most services with routes of their own; past that the one used least recently loses them.
@@ -351,6 +244,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::protocol::template::is_version;
 
     fn check(path: &str, expected: &str) {
         assert_eq!(template(path), expected, "{path}");

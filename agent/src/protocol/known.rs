@@ -1,0 +1,141 @@
+//! What a connection's messages refer to by a name or a number: bounded, the oldest out.
+//!
+//! Never true here: that more is held than was allowed.
+
+use std::collections::BTreeMap;
+
+/// Most names remembered of one kind.
+const MAX_NAMES: usize = 256;
+/// Most bytes of names and of what they stand for.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// Names, each with what it stands for.
+#[derive(Debug)]
+pub struct Known<T> {
+    names: BTreeMap<Box<[u8]>, (u64, T)>,
+    /// By age.
+    ages: BTreeMap<u64, Box<[u8]>>,
+    next: u64,
+    bytes: usize,
+}
+
+/// What is remembered.
+pub trait Held {
+    /// What it costs to hold beyond itself, in bytes.
+    fn weight(&self) -> usize;
+}
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self {
+            names: BTreeMap::new(),
+            ages: BTreeMap::new(),
+            next: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl<T: Held> Known<T> {
+    /// Remembers a name; gives what had to go for it, the same name's last meaning among that.
+    pub fn insert(&mut self, name: &[u8], value: T) -> Vec<T> {
+        let mut gone = Vec::new();
+        gone.extend(self.remove(name));
+        let weight = Self::cost(name, &value);
+        while self.names.len() >= MAX_NAMES || self.bytes.saturating_add(weight) > MAX_BYTES {
+            let Some((_, oldest)) = self.ages.first_key_value() else {
+                break;
+            };
+            let oldest = oldest.clone();
+            gone.extend(self.remove(&oldest));
+        }
+        if weight > MAX_BYTES {
+            gone.push(value);
+            return gone;
+        }
+        self.bytes = self.bytes.saturating_add(weight);
+        self.ages.insert(self.next, name.into());
+        self.names.insert(name.into(), (self.next, value));
+        self.next = self.next.wrapping_add(1);
+        gone
+    }
+
+    /// What a name stands for.
+    pub fn get(&self, name: &[u8]) -> Option<&T> {
+        self.names.get(name).map(|(_, value)| value)
+    }
+
+    /// Forgets a name.
+    pub fn remove(&mut self, name: &[u8]) -> Option<T> {
+        let (age, value) = self.names.remove(name)?;
+        self.ages.remove(&age);
+        self.bytes = self.bytes.saturating_sub(Self::cost(name, &value));
+        Some(value)
+    }
+
+    /// All of them, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &T)> {
+        let names = self.ages.values();
+        names
+            .filter_map(|name| self.names.get_key_value(name))
+            .map(|(name, (_, value))| (&**name, value))
+    }
+
+    /// Forgets all, the oldest first.
+    pub fn drain(&mut self) -> Vec<T> {
+        let mut gone = Vec::with_capacity(self.ages.len());
+        for (_, name) in std::mem::take(&mut self.ages) {
+            gone.extend(self.names.remove(&name).map(|(_, value)| value));
+        }
+        self.bytes = 0;
+        gone
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// What it costs to hold, in bytes.
+    pub fn weight(&self) -> usize {
+        self.bytes
+    }
+
+    fn cost(name: &[u8], value: &T) -> usize {
+        let fixed = size_of::<T>().saturating_add(ENTRY);
+        let names = name.len().saturating_mul(2);
+        fixed.saturating_add(names).saturating_add(value.weight())
+    }
+}
+
+/// What two maps cost for an entry, about.
+const ENTRY: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Held for u32 {
+        fn weight(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn the_oldest_goes() {
+        let mut known = Known::default();
+        for n in 0..1000u32 {
+            let gone = known.insert(&n.to_be_bytes(), n);
+            assert_eq!(gone.len(), usize::from(n as usize >= MAX_NAMES));
+        }
+        assert_eq!(known.get(&999u32.to_be_bytes()), Some(&999));
+        assert_eq!(known.get(&0u32.to_be_bytes()), None);
+        assert_eq!(known.insert(&999u32.to_be_bytes(), 1), [999]);
+        assert_eq!(known.iter().count(), MAX_NAMES);
+        assert!(known.weight() <= MAX_BYTES);
+        assert_eq!(known.drain().len(), MAX_NAMES);
+        assert_eq!((known.weight(), known.is_empty()), (0, true));
+        assert_eq!(known.insert(&vec![0; MAX_BYTES], 1), [1]);
+        assert!(known.is_empty());
+    }
+}

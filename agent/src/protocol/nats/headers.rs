@@ -1,0 +1,45 @@
+//! The headers of a message: a first line that may hold a status, then names and values.
+
+use super::line::VERSION;
+use crate::protocol::reader::{Reader, text};
+use crate::protocol::{Carrier, messaging};
+use crate::stats::Stats;
+
+/// What is read of them.
+#[derive(Debug, Default)]
+pub(super) struct Headers {
+    /// The message's trace context.
+    pub(super) carrier: Option<Carrier>,
+    /// The status of the first line: it is the server's word, and no message.
+    pub(super) status: Option<u16>,
+    /// A service's error, by its code (the clients' micro-services: ADR-32).
+    pub(super) error: Option<String>,
+}
+
+/// Reads them, whole.
+pub(super) fn read(bytes: &[u8], stats: &Stats) -> Headers {
+    let mut headers = Headers::default();
+    let mut reader = Reader::new(bytes);
+    let first = reader.line().unwrap_or_default();
+    let code = first.strip_prefix(VERSION).unwrap_or_default();
+    let code = code.trim_ascii_start().get(..3);
+    headers.status = code
+        .and_then(|code| std::str::from_utf8(code).ok())
+        .and_then(|code| code.parse().ok());
+    while let Some(line) = reader.line() {
+        let Some(colon) = memchr::memchr(b':', line) else {
+            continue;
+        };
+        let (name, value) = line.split_at(colon);
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        if name.eq_ignore_ascii_case(SERVICE_ERROR) && !value.is_empty() {
+            headers.error = Some(text(value, MAX_CODE, stats));
+        }
+        messaging::header(&mut headers.carrier, name, value, stats);
+    }
+    headers
+}
+
+const SERVICE_ERROR: &[u8] = b"Nats-Service-Error-Code";
+/// Most that is kept of a service's code.
+const MAX_CODE: usize = 32;
