@@ -203,14 +203,6 @@ pub fn play_all(steps: &[Step]) -> Vec<Seen> {
     run(steps, Role::Server)
 }
 
-/// The same with those that were found to be none worth a span: where that was not seen, they are
-/// left open.
-pub fn play_all(steps: &[Step]) -> Vec<Seen> {
-    let mut end = Player::new(Role::Server, older(steps));
-    end.play(steps);
-    read_all(&end.facts)
-}
-
 /// Plays them to the asking end.
 pub fn play_as_client(steps: &[Step]) -> Vec<Seen> {
     without_dismissed(run(steps, Role::Client))
@@ -389,12 +381,6 @@ impl Player {
 }
 
 fn read(facts: &[Fact]) -> Vec<Seen> {
-    let mut seen = read_all(facts);
-    seen.retain(|s| s.outcome != "dismissed");
-    seen
-}
-
-fn read_all(facts: &[Fact]) -> Vec<Seen> {
     let mut open = Vec::new();
     let mut seen = Vec::new();
     for fact in facts {
