@@ -171,7 +171,7 @@ fn list() -> Vec<Deed> {
     ]
 }
 
-/// What redis-py does besides: the last is the subscriber's own connection, always a new one.
+/// What redis-py does besides: what is published goes over a new connection.
 fn more() -> [Vec<Deed>; 2] {
     let script = "098e0f0d1448c0a81dafe820f66d460eb09263da";
     let message = Deed::new(
@@ -187,10 +187,10 @@ fn more() -> [Vec<Deed>; 2] {
         command("EVALSHA", 4).with("db.stored_procedure.name", script),
         command("BLPOP", 2),
         command("CONFIG SET", 2),
-        command("PUBLISH", 2),
+        command("SUBSCRIBE", 1),
     ];
     let new = vec![
-        command("SUBSCRIBE", 1),
+        command("PUBLISH", 2),
         message.kinds(Kind::Consumer, Kind::Client),
     ];
     [own, new]
@@ -273,12 +273,12 @@ fn run(
     let mut deeds = list();
     let mut new = Vec::new();
     if driver.more {
-        let [own, subscriber] = more();
+        let [own, publisher] = more();
         deeds.extend(own);
         // It says the same while it connects, but for its ping.
         new = (driver.connects)();
         new.retain(|deed| deed.name != "PING");
-        new.extend(subscriber);
+        new.extend(publisher);
     }
     for deed in &mut deeds {
         let known = deed.clone().with("db.namespace", driver.index);

@@ -147,6 +147,8 @@ struct Session {
     replies: Replies,
     /// Channels, patterns and shard channels that are subscribed to.
     topics: Topics,
+    /// Whether that was confirmed since anything was missed.
+    topics_known: bool,
 }
 
 /// How many are subscribed to.
@@ -279,6 +281,7 @@ impl Dialogue {
     fn unsettle(&mut self, flow: Flow, at: Mark, feed: &mut Feed<'_>) {
         self.pace.lost();
         self.session.unsure = true;
+        self.session.topics_known = false;
         match flow {
             Flow::Request => {
                 self.order.lose_asks();

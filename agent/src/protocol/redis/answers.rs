@@ -140,7 +140,7 @@ impl Dialogue {
                 return self.malformed(Flow::Response, feed);
             }
             Head::Push(Push::Message(channel)) => {
-                let sure = is_push || self.session.topics.any() && !self.session.unsure;
+                let sure = is_push || self.session.topics.any() && self.session.topics_known;
                 match sure {
                     true => {
                         let channel = channel.and_then(name);
@@ -254,6 +254,7 @@ impl Dialogue {
         let known = *self.session.topics.of(topic);
         if let Some(now) = now {
             self.session.topics.confirmed(topic, now);
+            self.session.topics_known = true;
         }
         let first = self.order.first();
         let Some((number, What::Topic(asked, count))) = first.map(|(n, asked)| (n, asked.what))
