@@ -225,3 +225,21 @@ fn the_oldest_goes_when_too_many_are_open() {
     assert_eq!(bench.closed().len(), 3);
     assert_eq!(bench.stats.exchange_too_deep.get(), 3);
 }
+
+#[test]
+fn a_poll_that_nothing_came_of_is_dismissed() {
+    let poll = |n| message(Flow::Request, n, at(1, 0), Part::Poll);
+    let mut bench = Bench::new();
+    bench.take([ask(0, 1), poll(0), ask(1, 1), poll(1), answer(1, 2)]);
+    bench.with(|exchanges, sink| exchanges.end(Ending::Gone, 9, true, sink));
+    let outcomes: Vec<_> = bench
+        .closed()
+        .iter()
+        .map(|(_, outcome, _)| *outcome)
+        .collect();
+    let broken = Outcome::Broken(Ending::Gone);
+    assert_eq!(outcomes, [Outcome::Dismissed, broken]);
+    bench.take([ask(2, 10), poll(2)]);
+    bench.with(|exchanges, sink| exchanges.abandon(11, sink));
+    assert_eq!(bench.stats.exchange_dismissed.get(), 2);
+}

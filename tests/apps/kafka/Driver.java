@@ -25,6 +25,8 @@ public class Driver {
         topic = args[1];
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", args[0]))) {
             admin.createTopics(List.of(new NewTopic(topic, 3, (short) 1))).all().get();
+            // Returns once the coordinator of the group has loaded.
+            admin.listConsumerGroupOffsets("readers").partitionsToOffsetAndMetadata().get();
         }
         var lines = new BufferedReader(new InputStreamReader(System.in));
         try (var plain = producer(args[0], "none", "java-plain");

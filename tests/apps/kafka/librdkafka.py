@@ -41,6 +41,8 @@ consumer = Consumer(
 )
 for client in (plain, gzip, consumer):
     client.list_topics(topic, timeout=10)
+# Returns once the coordinator of the group has loaded.
+consumer.committed([TopicPartition(topic, 1)], timeout=20)
 
 
 def deeds(round):

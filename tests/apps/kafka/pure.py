@@ -46,6 +46,8 @@ consumer = KafkaConsumer(
 for client in (plain, gzip, careless):
     client.partitions_for(topic)
 consumer.partitions_for_topic(topic)
+# Returns once the coordinator of the group has loaded.
+consumer.committed(TopicPartition(topic, 1))
 print("ready", flush=True)
 for _ in sys.stdin:
     send(plain, 0, [1], b"one")
