@@ -122,6 +122,15 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
+    /// All of it.
+    pub fn new(exchange: &'a str, key: &'a str, queue: Option<&'a str>) -> Self {
+        Self {
+            exchange,
+            key,
+            queue,
+        }
+    }
+
     /// `messaging.destination.name` at a producer.
     pub fn of_producer(self) -> Cow<'a, str> {
         match (self.exchange, self.key) {
@@ -304,14 +313,6 @@ const SYSTEM: &str = "rabbitmq";
 mod tests {
     use super::*;
 
-    fn place<'a>(exchange: &'a str, key: &'a str, queue: Option<&'a str>) -> Place<'a> {
-        Place {
-            exchange,
-            key,
-            queue,
-        }
-    }
-
     #[test]
     fn places_are_named_as_the_conventions_say() {
         for (exchange, key, name, target) in [
@@ -321,7 +322,7 @@ mod tests {
             ("", "", "amq.default", Some("amq.default")),
             ("", "amq.gen-Xy", "amq.gen-Xy", None),
         ] {
-            let place = place(exchange, key, None);
+            let place = Place::new(exchange, key, None);
             assert_eq!(place.of_producer(), name);
             assert_eq!(place.target_of_producer(), target);
         }
@@ -338,7 +339,7 @@ mod tests {
                 Some("shop"),
             ),
         ] {
-            let place = place(exchange, key, Some(queue));
+            let place = Place::new(exchange, key, Some(queue));
             assert_eq!(place.of_consumer(), name);
             assert_eq!(place.target_of_consumer(), target);
         }

@@ -126,9 +126,7 @@ impl Dialogue {
             left: None,
             size: 0,
         };
-        let slot = slot(channel, say.flow);
-        let before = slot.replace(Box::new(content));
-        if let Some(before) = before {
+        if let Some(before) = slot(channel, say.flow).replace(Box::new(content)) {
             self.broken_off(number, &before, say);
         }
         Some(())
@@ -153,11 +151,7 @@ impl Dialogue {
                 end,
                 mandatory,
             } => {
-                let place = Place {
-                    exchange,
-                    key,
-                    queue: None,
-                };
+                let place = Place::new(exchange, key, None);
                 let partial = *end == End::Unknown;
                 let returns = mandatory.then(|| route(exchange, key));
                 Some((publish(place, &mut properties), partial, *end, returns))
@@ -169,11 +163,7 @@ impl Dialogue {
                 tag,
                 end,
             } => {
-                let place = Place {
-                    exchange,
-                    key,
-                    queue: queue.as_deref(),
-                };
+                let place = Place::new(exchange, key, queue.as_deref());
                 let partial = *end == End::Unknown || queue.is_none();
                 let request = deliver(place, *tag, &mut properties);
                 Some((request, partial, *end, None))
@@ -181,7 +171,7 @@ impl Dialogue {
             What::Got { key, tag } => {
                 if let Some(number) = content.number {
                     let part = Part::Response(Box::new(got(key, *tag, &mut properties)));
-                    say.put(Flow::Response, number, start, part);
+                    say.put(Flow::Response, number, content.start, part);
                 }
                 None
             }
@@ -213,7 +203,6 @@ impl Dialogue {
             return;
         };
         let Some(left) = content.left else {
-            // A body without what says how long it is.
             return self.drop_content(number, say);
         };
         let Some(left) = left.checked_sub(bytes) else {

@@ -1,3 +1,5 @@
+//! Channels, tags and bounds; whole dialogues are in `tests/wire/amqp`.
+
 use std::sync::Arc;
 
 use super::*;
