@@ -94,6 +94,8 @@ struct Side {
     fresh: bool,
     /// Calls in a row that began like no packet.
     refused: u32,
+    /// Whether anything of it passed unseen.
+    lost: bool,
     /// What was published this way and is not acknowledged.
     published: Known<Published>,
     /// Names of what was acknowledged before it was told: who writes may be told of it later than who
@@ -262,9 +264,8 @@ impl Dialogue {
             return self.wait(flow, head, shown.len(), feed);
         };
         self.understood = true;
-        if self.version.is_none() {
-            self.version = packet::version(head.kind, body);
-        }
+        let told = || packet::version(head.kind, body);
+        self.version = self.version.or_else(told);
         match head.kind {
             packet::CONNECT => {
                 let Some(connect) = packet::connect(body) else {
@@ -376,6 +377,7 @@ impl Dialogue {
     /// What went by unseen may have acknowledged what waits for that, and given topics other aliases.
     fn overlook(&mut self, flow: Flow, feed: &mut Feed<'_>) {
         let at = feed.stream.last();
+        self.side(flow).lost = true;
         self.side(flow).aliases.drain();
         for gone in self.side(flow.opposite()).published.drain() {
             feed.out.push(part(flow, gone.number, at, Part::Abandon));

@@ -51,6 +51,10 @@ impl Dialogue {
             feed.out
                 .push(part(flow.opposite(), known.number, first, lost));
         }
+        if head.again() && (self.side(flow).lost || !self.begun) {
+            // It may have begun with what was not seen.
+            return None;
+        }
         let number = self.next;
         self.next = self.next.wrapping_add(1) & !PUSHED;
         let number = match flow {
