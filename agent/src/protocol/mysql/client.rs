@@ -275,7 +275,7 @@ impl Dialogue {
                 (Some(_), None) => {}
             }
             if let Some(later) = meaning.later {
-                self.session.expect(number, later);
+                self.session.remember(number, later);
             }
         }
         self.request.state = State::Body(told);

@@ -106,7 +106,7 @@ impl Session {
     }
 
     /// If the command of this number goes well, this is so; without a number nobody will tell.
-    pub(super) fn expect(&mut self, number: Option<u64>, later: Later) {
+    pub(super) fn remember(&mut self, number: Option<u64>, later: Later) {
         let lost = match number {
             Some(number) => {
                 self.later.push_back((number, later));
