@@ -189,7 +189,7 @@ impl Sniffer {
             *shape = Shape::of(bytes);
         }
         let mut likely = Likely::default();
-        let mut more = false;
+        let mut more = 0u64;
         for (number, protocol) in ALL.iter().enumerate() {
             let bit = 1 << number;
             if self.had & bit != 0 || self.about.datagrams && !protocol.has_datagrams() {
@@ -204,7 +204,7 @@ impl Sniffer {
                 Verdict::Is(Flow::Response) => return Turn::Mine(number, opposite(direction)),
                 Verdict::Likely(Flow::Request) => likely.requests |= bit,
                 Verdict::Likely(Flow::Response) => likely.responses |= bit,
-                Verdict::More => more = true,
+                Verdict::More => more |= bit,
                 Verdict::Not => {}
             }
         }
@@ -214,6 +214,10 @@ impl Sniffer {
             refused,
             ..
         } = *self.side(opposite(direction));
+        // Whoever knows the other side may come to know this one.
+        if more & (other.requests | other.responses) != 0 && !cut {
+            return Turn::Perhaps;
+        }
         let asked = self.first(likely.requests & other.responses);
         let answered = self.first(likely.responses & other.requests);
         if let Some(number) = asked {
@@ -223,12 +227,12 @@ impl Sniffer {
             return Turn::Mine(number, opposite(direction));
         }
         let waits = likely != Likely::default() && other == Likely::default();
-        if waits && (self.about.adopted || !refused) || more && !cut {
+        if waits && (self.about.adopted || !refused) || more != 0 && !cut {
             return Turn::Perhaps;
         }
         match more {
-            true => Turn::Cut,
-            false => Turn::Nobodys,
+            0 => Turn::Nobodys,
+            _ => Turn::Cut,
         }
     }
 
