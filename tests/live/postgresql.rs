@@ -3,7 +3,7 @@
 //! what is copied, batches; over TCP and unix sockets, on connections old and new, and with TLS.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -298,6 +298,7 @@ fn server(home: &Path, port: u16, way: Way) -> Result<(Program, PathBuf)> {
     if way == Way::Tls {
         let certificates = Certificates::make(&folder, "localhost")?;
         for file in [&certificates.server, &certificates.server_key] {
+            fs::set_permissions(file, fs::Permissions::from_mode(0o600))?;
             chown(file, Some(NOBODY), Some(NOBODY))?;
         }
         let file = |key: &str, path: &Path| format!("{key}={}", path.display());

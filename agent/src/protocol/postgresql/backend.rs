@@ -93,8 +93,20 @@ impl Dialogue {
             | (b'2', Some(Item::Bind(..)))
             | (b'3', Some(Item::Close))
             | (b'T' | b'n', Some(Item::Describe(..))) => {
-                group.items.pop_front();
+                let begins = match group.items.pop_front() {
+                    Some(Item::Parse(_, first, _) | Item::Bind(_, first, _)) => first.offset,
+                    Some(Item::Describe(_, first, _)) => first.offset,
+                    _ => 0,
+                };
                 self.items = self.items.saturating_sub(1);
+                let prepares = group.items.iter().find_map(|item| match item {
+                    Item::Execute(_, from) => Some(*from <= begins),
+                    _ => None,
+                });
+                // It prepared for no statement that is executed with it.
+                if prepares != Some(true) {
+                    self.first = None;
+                }
                 true
             }
             (b'C' | b's' | b'I', Some(Item::Execute(..))) => {
@@ -165,17 +177,10 @@ impl Dialogue {
             return;
         };
         self.items = self.items.saturating_sub(1);
-        self.end_exchange(number, outcomes, last, true, feed);
+        self.end_exchange(number, outcomes, last, feed);
     }
 
-    fn end_exchange(
-        &mut self,
-        number: u64,
-        outcomes: Outcomes,
-        last: Mark,
-        exact: bool,
-        feed: &mut Feed<'_>,
-    ) {
+    fn end_exchange(&mut self, number: u64, outcomes: Outcomes, last: Mark, feed: &mut Feed<'_>) {
         self.understood = true;
         self.rows = 0;
         let first = self.first.take().unwrap_or(last);
@@ -201,7 +206,7 @@ impl Dialogue {
         }
         let finish = Finish {
             body: 0,
-            exact,
+            exact: true,
             whole: true,
         };
         feed.out
@@ -226,7 +231,7 @@ impl Dialogue {
                 let number = *number;
                 // The server closes the connection: no ReadyForQuery comes.
                 if fatal {
-                    self.end_exchange(number, error, last, true, feed);
+                    self.end_exchange(number, error, last, feed);
                     self.drop_items(last, Some(number), feed);
                 }
                 return;
@@ -247,7 +252,7 @@ impl Dialogue {
                     Some(number) => number,
                     None => self.fail_alone(&statement, begins, ends, feed),
                 };
-                self.end_exchange(number, error, last, true, feed);
+                self.end_exchange(number, error, last, feed);
                 self.drop_items(last, Some(number), feed);
             }
             _ => {}
@@ -317,7 +322,7 @@ impl Dialogue {
         for item in group.items {
             match item {
                 Item::Query(number, outcomes) | Item::Call(number, outcomes) => {
-                    self.end_exchange(number, outcomes, last, true, feed);
+                    self.end_exchange(number, outcomes, last, feed);
                 }
                 Item::Execute(number, _) => {
                     feed.out
@@ -396,7 +401,7 @@ impl Dialogue {
         self.items = self.items.saturating_sub(group.items.len());
         self.order.answered(group.number);
         if let Some(number) = group.items.pop_front().and_then(|item| item.exchange()) {
-            self.end_exchange(number, Outcomes::default(), last, false, feed);
+            self.end_exchange(number, Outcomes::default(), last, feed);
         }
         self.first = None;
         self.rows = 0;

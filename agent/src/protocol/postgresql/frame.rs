@@ -100,7 +100,7 @@ fn chain(bytes: &[u8], flow: Flow) -> Chain {
         let Some((kind, length)) = head(rest) else {
             let known = rest
                 .first()
-                .is_some_and(|kind| may(*kind, 4, flow) || may(*kind, 64, flow));
+                .is_some_and(|kind| [4, 5, 64].iter().any(|length| may(*kind, *length, flow)));
             return match (known, told) {
                 (false, _) => Chain::No,
                 (true, true) => Chain::Yes,

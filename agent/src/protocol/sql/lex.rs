@@ -229,7 +229,8 @@ impl<'a> Lexer<'a> {
         let tag = span_from(rest, 1, |b| continues(b) && b != b'$');
         match rest.get(tag) {
             Some(b'$') => {}
-            None if !self.whole => return (Kind::Literal, rest.len()),
+            // A parameter's beginning, or a string's.
+            None if !self.whole => return (Kind::Parameter, rest.len()),
             _ => return (Kind::Other, 1),
         }
         let tag = tag.saturating_add(1);
