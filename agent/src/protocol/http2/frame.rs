@@ -159,6 +159,8 @@ const MOST_SETTINGS: u32 = 6 * 64;
 /// Most bytes of one frame's payload that a sender is believed to be allowed; without a word to the
 /// contrary it is 16 KiB, and few ask for more than a megabyte.
 const MOST: u32 = 1 << 20;
+/// Longest HEADERS that may begin what is taken for HTTP/2, bytes.
+const MOST_FIELDS: u32 = 64 * 1024;
 /// Most frames that are looked at for one that tells who asks.
 const LOOK: usize = 64;
 
@@ -199,7 +201,11 @@ pub fn sniff(bytes: &[u8], amid: bool) -> Verdict {
             };
         }
         if head.kind == kind::HEADERS {
-            return fields(&head, payload);
+            // A block that nobody sends, and that is not read.
+            return match head.length > MOST_FIELDS {
+                true => Verdict::Not,
+                false => fields(&head, payload),
+            };
         }
         match payload.get(head.length as usize..) {
             Some([]) | None => return begun,
