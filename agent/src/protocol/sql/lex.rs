@@ -141,8 +141,8 @@ impl<'a> Lexer<'a> {
         Some(match first {
             b'\'' => (Kind::Literal, self.string(self.dialect == Dialect::MySql)),
             b'"' if self.dialect == Dialect::MySql => (Kind::Literal, whole(rest, b'"', true)),
-            b'"' => named(rest, b'"'),
-            b'`' if self.dialect == Dialect::MySql => named(rest, b'`'),
+            b'"' => self.named(0, b'"'),
+            b'`' if self.dialect == Dialect::MySql => self.named(0, b'`'),
             b'(' | b'[' | b'{' => (Kind::Open, 1),
             b')' | b']' | b'}' => (Kind::Close, 1),
             b',' => (Kind::Comma, 1),
@@ -164,6 +164,16 @@ impl<'a> Lexer<'a> {
             },
             _ => (Kind::Other, 1),
         })
+    }
+
+    /// A name in quotes, so many bytes from here; one that does not end is no name.
+    fn named(&self, from: usize, quote: u8) -> (Kind, usize) {
+        let rest = self.rest.get(from..).unwrap_or_default();
+        match quoted(rest, quote, false) {
+            Some(length) => (Kind::Quoted, length),
+            None if !self.whole => (Kind::Quoted, rest.len()),
+            None => (Kind::Literal, rest.len()),
+        }
     }
 
     /// A word, or the literal that it begins.
@@ -188,7 +198,7 @@ impl<'a> Lexer<'a> {
             (rest, self.dialect)
         {
             let (kind, length) = match quote {
-                b'"' => named(rest.get(2..).unwrap_or_default(), b'"'),
+                b'"' => self.named(2, b'"'),
                 _ => (
                     Kind::Literal,
                     whole(rest.get(2..).unwrap_or_default(), b'\'', false),
@@ -299,14 +309,6 @@ fn number(rest: &[u8]) -> usize {
         at = at.saturating_add(1);
     }
     at
-}
-
-/// A name in quotes; one that does not end is no name.
-fn named(rest: &[u8], quote: u8) -> (Kind, usize) {
-    match quoted(rest, quote, false) {
-        Some(length) => (Kind::Quoted, length),
-        None => (Kind::Literal, rest.len()),
-    }
 }
 
 /// Length of what stands in quotes, all if it does not end.
