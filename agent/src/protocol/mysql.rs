@@ -27,7 +27,7 @@ use super::tls;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
 use crate::connection::stream::Missing;
-use crate::event::Hole;
+use crate::event::{Hole, Nanos};
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &MySql;
@@ -83,6 +83,8 @@ struct Asked {
     kind: Kind,
     /// Whether it is an exchange.
     told: bool,
+    /// When its first byte was moved.
+    time: Nanos,
 }
 
 /// What an answer is made of.

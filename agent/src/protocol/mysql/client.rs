@@ -258,6 +258,7 @@ impl Dialogue {
             let asked = Asked {
                 kind,
                 told: meaning.request.is_some(),
+                time: start.time,
             };
             let number = self.order.ask(asked, std::mem::take(&mut side.fresh));
             match (number, meaning.request) {

@@ -7,7 +7,7 @@
 
 use super::packet::{self, Fine, Greeting, HEAD, Head, MAX_END};
 use super::result::{Amid, End, Place, Step};
-use super::{Dialogue, MAX_NAME, faults, message, sniff};
+use super::{Asked, Dialogue, MAX_NAME, faults, message, sniff};
 use crate::connection::Mark;
 use crate::event::Hole;
 use crate::protocol::database::Outcome;
@@ -144,7 +144,10 @@ impl Dialogue {
             self.session.has_eof.get_or_insert(false);
             self.response.trailing = None;
         }
-        let Some((number, asked)) = self.order.first() else {
+        // What was kept until somebody knew whose connection it is may be older than all that was asked.
+        let time = feed.stream.mark(0).time;
+        let older = |(_, asked): &(u64, Asked)| !self.understood && time < asked.time;
+        let Some((number, asked)) = self.order.first().filter(|first| !older(first)) else {
             // Nobody knows what it answers; a server that ends a connection says so unasked.
             self.response.state = State::Seek(None);
             feed.stream.skip_front();
