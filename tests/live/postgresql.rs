@@ -41,7 +41,6 @@ pub fn cases() -> Vec<Case> {
         add(driver, Way::Tcp, Capture::Socket, false);
     }
     add(&ASYNCPG, Way::Unix, Capture::Socket, true);
-    add(&PSYCOPG, Way::Tls, Capture::Socket, false);
     cases
 }
 

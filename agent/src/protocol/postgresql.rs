@@ -26,7 +26,7 @@ use super::{
 use crate::config::Config;
 use crate::connection::Mark;
 use crate::connection::stream::Missing;
-use crate::event::Hole;
+use crate::event::{Hole, Nanos};
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Postgresql;
@@ -61,6 +61,7 @@ impl Protocol for Postgresql {
             groups: std::collections::VecDeque::new(),
             items: 0,
             next: 0,
+            asked_at: 0,
             prepared: Names::default(),
             portals: Names::default(),
             begins: None,
@@ -92,6 +93,8 @@ struct Dialogue {
     items: usize,
     /// The next exchange's number.
     next: u64,
+    /// When the message that is read was moved.
+    asked_at: Nanos,
     prepared: Names,
     portals: Names,
     /// Where what prepares for the next Execute begins.
@@ -203,8 +206,7 @@ impl Dialogue {
                         feed.stream.take_missing();
                         *self.side(flow) = Side::Messages;
                         if flow == Flow::Response {
-                            self.order.resume();
-                            self.first = None;
+                            self.resume(feed);
                         }
                         return true;
                     }
@@ -219,10 +221,28 @@ impl Dialogue {
                     }
                 }
             }
+            let at = feed.stream.mark(0).time;
             feed.stream.skip_front();
-            self.unsettle(flow, None, feed);
+            let before = self.groups.back().is_some_and(|group| at < group.asked_at);
+            match flow == Flow::Response && before {
+                // The end of an answer that was given up.
+                true => drop(feed.stream.take_missing()),
+                false => self.unsettle(flow, feed),
+            }
         }
         false
+    }
+
+    /// A turn of answers begins: the one group that waits is answered, unless a part of its answer
+    /// was lost before the client went on copying.
+    fn resume(&mut self, feed: &mut Feed<'_>) {
+        self.first = None;
+        if self.groups.back().is_some_and(|group| group.copied) {
+            let mut gone = Vec::new();
+            self.order.give_up(|number| gone.push(number));
+            self.abandon(&gone, feed);
+        }
+        self.order.resume();
     }
 
     /// The next message cannot be read: its bytes make no sense, or are not there (`cut`).
@@ -241,13 +261,13 @@ impl Dialogue {
             return true;
         }
         feed.stream.skip_front();
-        self.unsettle(flow, None, feed);
+        self.unsettle(flow, feed);
         *self.side(flow) = Side::Seek;
         true
     }
 
-    /// Messages of this flow may be missing from here on, but for the group under way.
-    fn unsettle(&mut self, flow: Flow, under_way: Option<u64>, feed: &mut Feed<'_>) {
+    /// Messages of this flow may be missing from here on.
+    fn unsettle(&mut self, flow: Flow, feed: &mut Feed<'_>) {
         match flow {
             // What is copied is no question.
             Flow::Request if self.copying => {
@@ -267,8 +287,7 @@ impl Dialogue {
             }
             Flow::Response => {
                 let mut gone = Vec::new();
-                self.order
-                    .lose_answers(under_way, |number| gone.push(number));
+                self.order.lose_answers(None, |number| gone.push(number));
                 self.abandon(&gone, feed);
                 self.first = None;
                 self.encrypt = false;

@@ -76,7 +76,10 @@ impl Dialogue {
     /// Takes a message; false where it answers nothing that waits.
     fn answered(&mut self, kind: u8, told: Told, last: Mark, feed: &mut Feed<'_>) -> bool {
         let first = self.order.first();
+        // What was held back until a question told whose it is, may be older than that question.
+        let (sure, at) = (self.understood, last.time);
         let group = self.groups.front_mut();
+        let group = group.filter(|group| sure || group.asked_at <= at);
         let Some(group) = group.filter(|group| first.is_some_and(|(n, ())| n == group.number))
         else {
             if kind == b'Z' {
@@ -250,6 +253,8 @@ impl Dialogue {
                 });
                 let number = match prepared {
                     Some(number) => number,
+                    // What it prepared for may have been asked unseen.
+                    None if group.blurred => return self.drop_items(last, None, feed),
                     None => self.fail_alone(&statement, begins, ends, feed),
                 };
                 self.end_exchange(number, error, last, feed);
@@ -363,7 +368,7 @@ impl Dialogue {
             if front.turn {
                 // It ended unseen.
                 self.answers = Side::Seek;
-                self.unsettle(Flow::Response, None, feed);
+                self.unsettle(Flow::Response, feed);
                 return true;
             }
             if front.hole.is_some() {

@@ -42,7 +42,7 @@ impl Dialogue {
             None if cut => return self.lose(Flow::Request, true, feed),
             None => return false,
             Some(0) => return self.opening(feed),
-            Some(_) => {}
+            Some(_) => self.asked_at = feed.stream.mark(0).time,
         }
         let Some((kind, length)) = frame::head(window) else {
             return cut && self.lose(Flow::Request, true, feed);
@@ -67,6 +67,10 @@ impl Dialogue {
             last: feed.stream.mark(length.saturating_sub(1)),
         };
         if asked.turn && !self.is_answering() {
+            // Something was answered between two turns before it was known whose it is.
+            if !self.understood && !self.groups.is_empty() {
+                self.unsettle(Flow::Response, feed);
+            }
             self.settle(feed);
         }
         if self.asked(&asked, feed).is_none() {
@@ -104,7 +108,7 @@ impl Dialogue {
     fn settle(&mut self, feed: &mut Feed<'_>) {
         if self.answers == Side::Tail {
             self.answers = Side::Seek;
-            self.unsettle(Flow::Response, None, feed);
+            self.unsettle(Flow::Response, feed);
         }
         let mut gone = Vec::new();
         self.order.settle(|number| gone.push(number));
@@ -233,7 +237,12 @@ impl Dialogue {
             }
             // Flush: what prepared is answered by itself.
             b'H' => self.begins = None,
-            // Passwords, copied data, the end.
+            b'd' | b'c' | b'f' => {
+                if let Some(group) = self.groups.back_mut() {
+                    group.copied = true;
+                }
+            }
+            // Passwords, the end.
             _ => {}
         }
         Some(())
@@ -343,9 +352,11 @@ impl Dialogue {
         };
         self.groups.push_back(Group {
             number,
+            asked_at: self.asked_at,
             items: VecDeque::new(),
             synced: false,
             blurred: false,
+            copied: false,
             failed: false,
         });
         true

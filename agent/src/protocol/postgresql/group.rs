@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::statements::Statement;
 use crate::connection::Mark;
+use crate::event::Nanos;
 use crate::protocol::database::Query;
 use crate::protocol::{Attribute, Request};
 
@@ -13,12 +14,16 @@ use crate::protocol::{Attribute, Request};
 pub struct Group {
     /// Its place in the order.
     pub number: u64,
+    /// When its first message was moved.
+    pub asked_at: Nanos,
     /// Those that were not answered yet.
     pub items: VecDeque<Item>,
     /// Whether what ends it was asked: a Sync, a simple query, a function call.
     pub synced: bool,
     /// Whether messages may be missing from it.
     pub blurred: bool,
+    /// Whether the client has gone on with data to be copied.
+    pub copied: bool,
     /// Whether one failed: the others are not executed.
     pub failed: bool,
 }
