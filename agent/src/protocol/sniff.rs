@@ -133,6 +133,9 @@ impl Sniffer {
                     }
                     Turn::Perhaps => {
                         let held = streams.held() as u64;
+                        // A first question may be as long as any; what is copied of one is bounded.
+                        let waits = self.side(direction).likely != Likely::default();
+                        let limit = limit.saturating_mul(if waits { 2 } else { 1 });
                         return match self.looked.saturating_add(held) > limit {
                             true => Found::Nobodys,
                             false => Found::Perhaps,
@@ -217,6 +220,16 @@ impl Sniffer {
         // Whoever knows the other side may come to know this one.
         if more & (other.requests | other.responses) != 0 && !cut {
             return Turn::Perhaps;
+        }
+        // On an older connection the first answer may be to a question that was not seen.
+        let mut moved = |direction| streams.get(direction).mark(0).time;
+        let (this, before) = (moved(direction), moved(opposite(direction)));
+        if self.about.adopted && likely.requests & other.responses != 0 && before < this {
+            self.drop_likely(opposite(direction), streams);
+            return Turn::Perhaps;
+        }
+        if self.about.adopted && likely.responses & other.requests != 0 && this < before {
+            return Turn::Cut;
         }
         let asked = self.first(likely.requests & other.responses);
         let answered = self.first(likely.responses & other.requests);

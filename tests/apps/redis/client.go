@@ -9,11 +9,15 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 func main() {
 	ctx := context.Background()
-	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + os.Args[1], PoolSize: 1})
+	options := redis.Options{Addr: "127.0.0.1:" + os.Args[1], PoolSize: 1}
+	// Otherwise a server that does not know them costs a connection.
+	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	client := redis.NewClient(&options)
 	if err := client.Ping(ctx).Err(); err != nil {
 		panic(err)
 	}

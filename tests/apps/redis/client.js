@@ -1,7 +1,7 @@
 // ioredis: connects to a port, does its list once a line is read.
 const { Redis } = require("ioredis");
 
-const client = new Redis({ port: Number(process.argv[2]), db: 2, lazyConnect: true });
+const client = new Redis({ port: Number(process.argv[2]), lazyConnect: true });
 
 async function list() {
   await client.set("k", "v");
