@@ -1,15 +1,14 @@
 //! PostgreSQL: Debian's server, and drivers in four languages that do the same things in their own
 //! ways: simple and extended queries, prepared statements, errors, transactions, results larger than
-//! what is copied, batches; over TCP and unix sockets, on connections old and new, and with TLS.
+//! what is copied, batches; over TCP and unix sockets, on connections old and new.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use spantap_tests::agent::Capture;
-use spantap_tests::certificates::Certificates;
 use spantap_tests::process::{self, free_port};
 use spantap_tests::program::Setup;
 use spantap_tests::{Case, Deed, Program, Stage, install};
@@ -49,7 +48,6 @@ pub fn cases() -> Vec<Case> {
 enum Way {
     Tcp,
     Unix,
-    Tls,
 }
 
 impl Way {
@@ -57,7 +55,6 @@ impl Way {
         match self {
             Self::Tcp => "tcp",
             Self::Unix => "unix",
-            Self::Tls => "tls",
         }
     }
 }
@@ -227,20 +224,15 @@ fn deeds(driver: &Driver, before: bool) -> Vec<Deed> {
 fn run(stage: &mut Stage, driver: &Driver, way: Way, capture: Capture, before: bool) -> Result<()> {
     let port = free_port()?;
     let home = stage.folder.clone();
-    let (server, folder) = server(&home, port, way)?;
+    let (server, folder) = server(&home, port)?;
     let host = match way {
         Way::Unix => folder.display().to_string(),
-        Way::Tcp | Way::Tls => "127.0.0.1".to_owned(),
+        Way::Tcp => "127.0.0.1".to_owned(),
     };
     let program = (driver.program)(&home)?.args([host, port.to_string()]);
-    let program = match way {
-        Way::Tls => program.arg("require"),
-        _ => program,
-    };
     let agent = stage.agent()?;
     let agent = match way {
         Way::Tcp => agent.ports(&[port]),
-        Way::Tls => agent.ports(&[port]).tls(),
         Way::Unix => agent.args(["--command", "postgres", "--command", "python*"]),
     };
     let cell = Cell {
@@ -249,7 +241,7 @@ fn run(stage: &mut Stage, driver: &Driver, way: Way, capture: Capture, before: b
         server: &server,
         capture,
         before,
-        tls: way == Way::Tls,
+        tls: false,
     };
     let deeds = deeds(driver, before);
     let result = cell.run(stage, agent, program, &deeds);
@@ -262,7 +254,7 @@ fn run(stage: &mut Stage, driver: &Driver, way: Way, capture: Capture, before: b
 const NOBODY: u32 = 65534;
 
 /// A server with tables, and the folder with its socket.
-fn server(home: &Path, port: u16, way: Way) -> Result<(Program, PathBuf)> {
+fn server(home: &Path, port: u16) -> Result<(Program, PathBuf)> {
     let debian = install::debian("postgresql", &["postgresql-15", "postgresql-client-15"])?;
     let program = debian.file("usr/lib/postgresql/15/bin/postgres")?;
     let programs = program.parent().context("a file is in a folder")?;
@@ -288,26 +280,12 @@ fn server(home: &Path, port: u16, way: Way) -> Result<(Program, PathBuf)> {
         .arg(&data)
         .run(limit)?;
     ensure!(ran.code == Some(0), "initdb: {}", ran.errors);
-    let mut setup = with("postgres", "postgres")
+    let setup = with("postgres", "postgres")
         .arg("-D")
         .arg(&data)
         .args(["-F", "-p", &port.to_string(), "-k"])
         .arg(&folder)
         .args(["-c", "listen_addresses=127.0.0.1", "-c", "autovacuum=off"]);
-    if way == Way::Tls {
-        let certificates = Certificates::make(&folder, "localhost")?;
-        for file in [&certificates.server, &certificates.server_key] {
-            fs::set_permissions(file, fs::Permissions::from_mode(0o600))?;
-            chown(file, Some(NOBODY), Some(NOBODY))?;
-        }
-        let file = |key: &str, path: &Path| format!("{key}={}", path.display());
-        setup = setup.args(["-c", "ssl=on", "-c"]);
-        setup = setup.arg(file("ssl_cert_file", &certificates.server));
-        setup = setup.args([
-            "-c".to_owned(),
-            file("ssl_key_file", &certificates.server_key),
-        ]);
-    }
     let server = setup.port(port).start()?;
     let filled = process::until("answers", limit, || {
         let psql = |database: &str, text: &str| {

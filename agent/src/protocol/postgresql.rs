@@ -347,3 +347,6 @@ fn faults(missing: Missing) -> impl Iterator<Item = Fault> {
         .filter(|(cause, _)| *cause != Hole::Budget)
         .map(|(cause, bytes)| Fault::Missing { cause, bytes })
 }
+
+#[cfg(test)]
+mod tests;

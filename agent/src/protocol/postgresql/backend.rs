@@ -82,60 +82,36 @@ impl Dialogue {
         let group = group.filter(|group| sure || group.asked_at <= at);
         let Some(group) = group.filter(|group| first.is_some_and(|(n, ())| n == group.number))
         else {
-            if kind == b'Z' {
-                self.first = None;
-            }
+            self.first = self.first.filter(|_| kind != b'Z');
             feed.stream.take_missing();
             return true;
         };
         let blurred = group.blurred;
         let item = group.items.front_mut();
-        let fits = match (kind, item) {
-            (b'Z', _) => return self.ready(last, feed),
+        let rows = match told {
+            Told::Complete(Some(rows)) => Some(rows),
+            _ => Some(self.rows).filter(|rows| *rows > 0),
+        };
+        match (kind, item) {
+            (b'Z', _) => self.ready(last, feed),
             (b'1', Some(Item::Parse(..)))
             | (b'2', Some(Item::Bind(..)))
             | (b'3', Some(Item::Close))
             | (b'T' | b'n', Some(Item::Describe(..))) => {
-                let begins = match group.items.pop_front() {
-                    Some(Item::Parse(_, first, _) | Item::Bind(_, first, _)) => first.offset,
-                    Some(Item::Describe(_, first, _)) => first.offset,
-                    _ => 0,
-                };
-                self.items = self.items.saturating_sub(1);
-                let prepares = group.items.iter().find_map(|item| match item {
-                    Item::Execute(_, from) => Some(*from <= begins),
-                    _ => None,
-                });
-                // It prepared for no statement that is executed with it.
-                if prepares != Some(true) {
-                    self.first = None;
-                }
+                self.prepared();
                 true
             }
             (b'C' | b's' | b'I', Some(Item::Execute(..))) => {
-                let rows = match told {
-                    Told::Complete(Some(rows)) => Some(rows),
-                    _ => Some(self.rows).filter(|rows| *rows > 0),
-                };
                 self.copying = false;
-                let outcomes = Outcomes {
-                    rows,
-                    empty: kind == b'I',
-                    ..Outcomes::default()
-                };
+                let empty = kind == b'I';
+                let error = None;
+                let outcomes = Outcomes { error, rows, empty };
                 self.end_execute(outcomes, last, feed);
                 true
             }
             (b'C', Some(Item::Query(_, outcomes))) => {
-                let rows = match told {
-                    Told::Complete(Some(rows)) => Some(rows),
-                    _ => Some(self.rows).filter(|rows| *rows > 0),
-                };
-                let sum = |rows: u64| outcomes.rows.unwrap_or(0).saturating_add(rows);
-                outcomes.rows = rows.map(sum).or(outcomes.rows);
-                outcomes.empty = false;
-                self.rows = 0;
-                self.copying = false;
+                outcomes.add(rows);
+                (self.rows, self.copying) = (0, false);
                 true
             }
             (b'I', Some(Item::Query(_, outcomes))) => {
@@ -152,10 +128,9 @@ impl Dialogue {
             }
             // Data flows both ways until one side ends it: no question and no answer.
             (b'W', Some(item)) => {
-                if let Some(number) = item.exchange() {
-                    feed.out
-                        .push(message(Flow::Response, number, last, Part::Dismiss));
-                    *item = Item::Startup;
+                if let Some(number) = std::mem::replace(item, Item::Startup).exchange() {
+                    let dismiss = message(Flow::Response, number, last, Part::Dismiss);
+                    feed.out.push(dismiss);
                 }
                 true
             }
@@ -167,8 +142,28 @@ impl Dialogue {
             }
             (b'1' | b'2' | b'3' | b'n' | b'C' | b's' | b'D', _) => blurred,
             _ => true,
+        }
+    }
+
+    /// What waits first was prepared.
+    fn prepared(&mut self) {
+        let Some(group) = self.groups.front_mut() else {
+            return;
         };
-        fits
+        let begins = match group.items.pop_front() {
+            Some(Item::Parse(_, first, _) | Item::Bind(_, first, _)) => first.offset,
+            Some(Item::Describe(_, first, _)) => first.offset,
+            _ => 0,
+        };
+        self.items = self.items.saturating_sub(1);
+        let prepares = group.items.iter().find_map(|item| match item {
+            Item::Execute(_, from) => Some(*from <= begins),
+            _ => None,
+        });
+        // It prepared for no statement that is executed with it.
+        if prepares != Some(true) {
+            self.first = None;
+        }
     }
 
     /// The Execute that waits first has come to its end.

@@ -45,8 +45,10 @@ pub fn opening(length: u32, code: u32) -> Option<(Opening, usize)> {
 
 /// Whether a turn begins so: a connection's beginning is nothing else's, other turns may be.
 pub fn sniff(bytes: &[u8]) -> Verdict {
-    if bytes.first() == Some(&0) {
-        return begins(bytes);
+    match bytes.first() {
+        None => return Verdict::More,
+        Some(0) => return begins(bytes),
+        Some(_) => {}
     }
     match (chain(bytes, Flow::Request), chain(bytes, Flow::Response)) {
         (Chain::Yes, Chain::No) => Verdict::Likely(Flow::Request),

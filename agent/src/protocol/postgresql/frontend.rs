@@ -205,32 +205,11 @@ impl Dialogue {
                 self.join(Item::Close, asked.turn, false);
             }
             b'E' => {
-                let portal = reader.c_string()?;
+                let statement = self.portals.get(reader.c_string()?);
                 reader.u32()?;
-                let statement = match self.portals.get(portal) {
-                    Some(statement) => statement,
-                    None => Arc::new(Statement::Named(String::new())),
-                };
-                let begins = self.begins.take().unwrap_or(asked.first);
-                if self
-                    .groups
-                    .back()
-                    .is_none_or(|group| group.synced || !group.failed)
-                {
-                    let number = self.open(&statement, begins, asked, feed);
-                    self.wait(Item::Execute(number, begins.offset), asked, false, feed);
-                }
+                self.execute(statement, asked, feed);
             }
-            b'F' => {
-                let told = Described {
-                    operation: Some("CALL".into()),
-                    ..Described::default()
-                };
-                let statement = Statement::Told(told, true);
-                let number = self.open(&statement, asked.first, asked, feed);
-                self.wait(Item::Call(number, Outcomes::default()), asked, true, feed);
-                self.begins = None;
-            }
+            b'F' => self.call(asked, feed),
             b'S' => {
                 self.begins = None;
                 self.sync(asked.turn);
@@ -246,6 +225,29 @@ impl Dialogue {
             _ => {}
         }
         Some(())
+    }
+
+    /// A portal is executed.
+    fn execute(&mut self, statement: Option<Arc<Statement>>, asked: &Asked, feed: &mut Feed<'_>) {
+        let unknown = || Arc::new(Statement::Named(String::new()));
+        let statement = statement.unwrap_or_else(unknown);
+        let begins = self.begins.take().unwrap_or(asked.first);
+        let skipped = |group: &Group| !group.synced && group.failed;
+        if !self.groups.back().is_some_and(skipped) {
+            let number = self.open(&statement, begins, asked, feed);
+            self.wait(Item::Execute(number, begins.offset), asked, false, feed);
+        }
+    }
+
+    /// A function is called by its number.
+    fn call(&mut self, asked: &Asked, feed: &mut Feed<'_>) {
+        let told = Described {
+            operation: Some("CALL".into()),
+            ..Described::default()
+        };
+        let number = self.open(&Statement::Told(told, true), asked.first, asked, feed);
+        self.wait(Item::Call(number, Outcomes::default()), asked, true, feed);
+        self.begins = None;
     }
 
     /// What a statement does.

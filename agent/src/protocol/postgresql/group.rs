@@ -60,6 +60,15 @@ pub struct Outcomes {
     pub empty: bool,
 }
 
+impl Outcomes {
+    /// One more statement was completed, with so many rows.
+    pub fn add(&mut self, rows: Option<u64>) {
+        let sum = |rows: u64| self.rows.unwrap_or(0).saturating_add(rows);
+        self.rows = rows.map(sum).or(self.rows);
+        self.empty = false;
+    }
+}
+
 impl Item {
     /// The exchange that waits with it.
     pub fn exchange(&self) -> Option<u64> {
