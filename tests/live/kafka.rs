@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Case> {
     use Capture::{Socket, Syscall};
     let cells: [(&'static Driver, &[(Capture, bool)]); 4] = [
         (&JAVA, &[(Socket, false), (Socket, true), (Syscall, false)]),
-        (&LIBRDKAFKA, &[(Socket, false), (Syscall, true)]),
+        (&LIBRDKAFKA, &[(Socket, false), (Syscall, false)]),
         (&PYTHON, &[(Socket, false)]),
         (&GO, &[(Socket, false)]),
     ];

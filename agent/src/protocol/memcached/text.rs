@@ -217,8 +217,8 @@ pub(super) fn sniff(bytes: &[u8]) -> Verdict {
         false => known.as_bytes() == name,
     };
     let digits = name.iter().all(u8::is_ascii_digit) && first <= 20;
-    if !(ASKS.iter().any(|known| begins(&known))
-        || ANSWERS.iter().any(|known| begins(&known))
+    if !(ASKS.iter().any(|known| begins(known))
+        || ANSWERS.iter().any(|known| begins(known))
         || digits)
         || first == 0 && !looked.is_empty()
     {

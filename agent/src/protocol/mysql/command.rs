@@ -311,7 +311,7 @@ pub(super) struct Attributes<'a> {
 /// What stands before a statement, where both sides agreed on that; where that is not known it shows,
 /// as no statement begins with such a byte.
 pub(super) fn attributes(body: &[u8], has: Option<bool>) -> Option<Attributes<'_>> {
-    if !has.unwrap_or_else(|| matches!(body, [0..=8, 1, ..])) {
+    if !has.unwrap_or(matches!(body, [0..=8, 1, ..])) {
         return Some(Attributes {
             text: body,
             traceparent: None,

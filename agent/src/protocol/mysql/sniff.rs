@@ -211,7 +211,7 @@ pub(super) fn answer(head: Head, payload: &[u8]) -> Verdict {
         None => false,
         Some(&packet::OK) if size == PREPARED && cut => return Verdict::More,
         Some(&packet::OK) if size == PREPARED && whole.get(9) == Some(&0) => true,
-        Some(&packet::OK) if size > MAX_OK || size < packet::SHORT_OK => false,
+        Some(&packet::OK) if !(packet::SHORT_OK..=MAX_OK).contains(&size) => false,
         Some(&packet::OK) if cut => return Verdict::More,
         Some(&packet::OK) => is_ok(whole),
         Some(&packet::ERROR) if size > MAX_ERROR => false,
