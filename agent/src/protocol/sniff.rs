@@ -37,6 +37,8 @@ pub struct Sniffer {
     /// What is known of each direction.
     egress: Side,
     ingress: Side,
+    /// Whether a turn that waited was passed over in this look.
+    dropped: bool,
     /// Protocols of the registry that had it, the last of them now.
     had: u64,
 }
@@ -119,7 +121,18 @@ impl Sniffer {
 
     /// Shows each turn that has begun in this direction to the protocols, as long as less than `limit`
     /// bytes were looked at in vain.
-    pub fn look(&mut self, direction: Direction, streams: &mut Streams, limit: u64) -> Found {
+    pub fn look(&mut self, mut direction: Direction, streams: &mut Streams, limit: u64) -> Found {
+        loop {
+            self.dropped = false;
+            match self.look_at(direction, streams, limit) {
+                // Behind what was passed over there may be the other half of what waits now.
+                Found::Perhaps if self.dropped => direction = opposite(direction),
+                found => return found,
+            }
+        }
+    }
+
+    fn look_at(&mut self, direction: Direction, streams: &mut Streams, limit: u64) -> Found {
         while let Some(front) = streams.get(direction).front() {
             let front_is_hole = front.hole.is_some();
             if front.turn && !front_is_hole {
@@ -172,6 +185,7 @@ impl Sniffer {
         let waits = likely != Likely::default();
         if waits {
             self.pass(streams.get(direction));
+            self.dropped = true;
         }
         waits
     }
