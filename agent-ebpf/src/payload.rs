@@ -183,10 +183,19 @@ pub fn deliver(
     let Some(scratch) = scratch(call.way.into()) else {
         return;
     };
-    deliver_by(connection, scratch, buffer, (call, offset), walker, framed);
+    // A datagram is one record; without a branch, which verifiers would walk twice behind it.
+    let most = CHUNK as u32 | connection.datagrams.wrapping_sub(1);
+    deliver_by(
+        connection,
+        scratch,
+        buffer,
+        (call, offset),
+        walker,
+        (framed, most),
+    );
 }
 
-/// The same with a scratch of the caller's.
+/// The same with a scratch of the caller's. `most`: bytes that are copied of a call at most.
 #[inline(always)]
 pub fn deliver_by(
     connection: &mut Connection,
@@ -194,14 +203,12 @@ pub fn deliver_by(
     buffer: &Buffer,
     (call, offset): (Call, u64),
     walker: Walker,
-    framed: bool,
+    (framed, most): (bool, u32),
 ) {
     let way = (call.way & 1) as usize;
     let mut flags = 0;
     // On the syscall path that is more stack than verifiers allow.
-    let followed = framed
-        && connection.datagrams == 0
-        && frames::are_followed(connection, buffer, (call, offset));
+    let followed = framed && frames::are_followed(connection, buffer, (call, offset));
     if connection.way != call.way {
         connection.way = call.way;
         flags = flag::TURN;
@@ -215,8 +222,7 @@ pub fn deliver_by(
         return frames::deliver(connection, scratch, buffer, (call, offset), flags);
     }
     let wanted = wanted(connection, scratch, buffer, (call, offset), framed);
-    // A datagram is one record; without a branch, which verifiers would walk twice behind it.
-    let wanted = wanted.min(CHUNK as u32 | connection.datagrams.wrapping_sub(1));
+    let wanted = wanted.min(most);
     // A walk without bpf_loop is all the old verifiers have patience for: one record then.
     let parts = if walker == Walker::Unrolled && buffer.iovecs != 0 {
         1

@@ -266,7 +266,14 @@ fn deliver(
     prepare(scratch);
     let place = (call, offset);
     let framed = walker == Walker::Loop;
-    payload::deliver_by(&mut session.plain, scratch, buffer, place, walker, framed);
+    payload::deliver_by(
+        &mut session.plain,
+        scratch,
+        buffer,
+        place,
+        walker,
+        (framed, u32::MAX),
+    );
     add(&mut scratch.users, u64::MAX);
 }
 
