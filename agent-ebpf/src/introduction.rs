@@ -1,8 +1,6 @@
 //! The record that introduces a connection, or the TLS session it carries, to user space.
 
-use agent_ebpf::abi::{
-    ABSENT, AF_INET6, AF_UNIX, Field, Kind, NAME, NAMED_OWN, NAMED_PEER, Open,
-};
+use agent_ebpf::abi::{ABSENT, AF_INET6, AF_UNIX, Field, Kind, NAME, NAMED_OWN, NAMED_PEER, Open};
 use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_probe_read_kernel};
 
 use crate::connection::{Call, has_fin, has_kernel_tls};

@@ -175,8 +175,7 @@ fn ended(state: &mut Connection, socket: Typed, result: i32, way: u8, time: u64,
     if state.opened == 0 && state.session == 0 {
         return;
     }
-    if let Some((how, errno)) =
-        connection::ending(state, result, way, socket.field(Field::SkState))
+    if let Some((how, errno)) = connection::ending(state, result, way, socket.field(Field::SkState))
     {
         connection::end(state, how, errno, time, pid_tgid);
     }

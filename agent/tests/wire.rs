@@ -106,7 +106,10 @@ fn assert_true_to(happened: &[Seen], seen: &[Seen], what: &str) {
         };
         // Which of two servers it is says its greeting alone; without that it is what both descend from.
         let mut real = real.clone();
-        if s.request.iter().any(|line| line == "db.system.name = mysql") {
+        if s.request
+            .iter()
+            .any(|line| line == "db.system.name = mysql")
+        {
             for line in &mut real.request {
                 *line = line.replace("db.system.name = mariadb", "db.system.name = mysql");
             }

@@ -467,10 +467,10 @@ fn asterisk(stage: &mut Stage, mut duo: Duo) -> Result<()> {
 fn not_http(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     let ends = duo.connect()?;
     for _ in 0..20 {
-        duo.client.send(ends.0, "*1\r\n$4\r\nPING\r\n")?;
-        duo.server.until(ends.1, "PING\r\n")?;
-        duo.server.send(ends.1, "+PONG\r\n")?;
-        duo.client.until(ends.0, "\r\n")?;
+        duo.client.send(ends.0, "hail 7;")?;
+        duo.server.until(ends.1, ";")?;
+        duo.server.send(ends.1, "fine 7;")?;
+        duo.client.until(ends.0, ";")?;
     }
     let spans = duo.receive(stage, 0)?;
     stage.check(spans.is_empty(), || format!("{} spans", spans.len()));
