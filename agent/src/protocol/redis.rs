@@ -6,7 +6,7 @@
 //! queues, and EXEC. What a subscriber is sent is an exchange that the server opens. Arguments are
 //! passed over by their length.
 //!
-//! Answers come in order, and callers that share a connection ask while others wait ([`super::pace`]).
+//! Answers come in order, and callers that share a connection ask while others wait (`pace`).
 //!
 //! Never true here: that a value or a key is kept; that an answer is given to a command that could
 //! not be answered so.

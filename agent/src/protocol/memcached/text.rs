@@ -217,9 +217,7 @@ pub(super) fn sniff(bytes: &[u8]) -> Verdict {
         false => known.as_bytes() == name,
     };
     let digits = name.iter().all(u8::is_ascii_digit) && first <= 20;
-    if !(ASKS.iter().any(|known| begins(known))
-        || ANSWERS.iter().any(|known| begins(known))
-        || digits)
+    if !(ASKS.iter().any(&begins) || ANSWERS.iter().any(begins) || digits)
         || first == 0 && !looked.is_empty()
     {
         return Verdict::Not;
