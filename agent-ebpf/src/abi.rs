@@ -129,7 +129,8 @@ pub struct Segment {
     pub direction: u8,
     /// Bits of [`flag`].
     pub flags: u8,
-    /// Bytes at the very end of the segment, kept when the middle was not (0 to [`TAIL`]).
+    /// Bytes at the very end of the segment, kept when the middle was not (0 to [`TAIL`]); the first
+    /// may be among those captured.
     pub tail: u8,
     /// Why bytes are missing, one of [`hole`], when `captured < length`.
     pub hole: u8,
@@ -154,8 +155,8 @@ pub struct Segment {
 }
 const _: () = assert!(size_of::<Segment>() == 56);
 
-/// Longest tail.
-pub const TAIL: usize = 16;
+/// Longest tail: what ends an answer of a store, be it an error, is rarely longer.
+pub const TAIL: usize = 128;
 /// Largest payload of one record; longer calls make several.
 pub const CHUNK: usize = 16 * 1024;
 /// Most records one call makes; bytes past `CHUNK * PARTS` are a hole.

@@ -363,7 +363,7 @@ fn send(
     if sent {
         connection.lost = 0;
         emit::count(Counter::Segments, 1);
-        emit::count(Counter::Bytes, captured.into());
+        emit::count(Counter::Bytes, u64::from(captured) + u64::from(tail));
     } else {
         connection.lost = connection.lost.wrapping_add(1);
     }

@@ -32,7 +32,10 @@ fn fresh(config: &Arc<Config>) -> Fresh {
     let setup = Setup {
         role: Role::Server,
         secure: false,
+        process: 1,
+        counted: true,
         config: Arc::clone(config),
+        shared: Arc::default(),
     };
     (
         PROTOCOL.parser(setup),

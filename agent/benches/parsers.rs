@@ -1,5 +1,5 @@
 //! What each protocol costs: the dialogues of `tests/wire` played over and over to a parser of their
-//! protocol, and statements of SQL described.
+//! protocol, statements of SQL described, and documents of JSON read.
 //!
 //! `PROTOCOL/messages` is time for each message found, `PROTOCOL/bytes` the same rounds by the bytes
 //! read; both stand for whole connections, their beginnings with them.
@@ -11,6 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use spantap::config::Config;
 use spantap::connection::stream::Stream;
 use spantap::event::{ConnectionId, Direction, Execution, Role, Segment};
+use spantap::protocol::json::{Path, Reader};
 use spantap::protocol::sql::{Dialect, describe};
 use spantap::protocol::{ALL, Feed, Flow, Message, Protocol, Setup, Status};
 use spantap::stats::Stats;
@@ -26,7 +27,10 @@ fn play(protocol: &dyn Protocol, steps: &[Step], stats: &Stats, out: &mut Vec<Me
     let setup = Setup {
         role: Role::Server,
         secure: false,
+        process: 1,
+        counted: true,
         config: Arc::default(),
+        shared: Arc::default(),
     };
     let mut parser = protocol.parser(setup);
     let mut streams = [Stream::new(0), Stream::new(0)];
@@ -134,5 +138,35 @@ fn statements(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, statements, dialogues);
+fn documents(c: &mut Criterion) {
+    const WANTED: &[Path] = &[&["query"], &["operationName"], &["variables"]];
+    let rows = "{\"id\":12345,\"name\":\"a \\\"name\\\"\",\"tags\":[\"x\",null,2.5]},".repeat(1000);
+    let mut group = c.benchmark_group("json");
+    for (name, document) in [
+        (
+            "refused",
+            "{\"id\":12345,\"name\":\"a name\",\"total\":2.5}".to_owned(),
+        ),
+        (
+            "query_100",
+            "{\"query\":\"query Book($id: ID!) { book(id: $id) { title } }\",\
+             \"variables\":{\"id\":\"7\"},\"operationName\":\"Book\"}"
+                .to_owned(),
+        ),
+        ("rows_55k", format!("{{\"variables\":[{rows}0]}}")),
+    ] {
+        group.throughput(Throughput::Bytes(document.len() as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut reader = Reader::strict(WANTED, 4096);
+                reader.read(black_box(document.as_bytes()), |index, value| {
+                    black_box((index, value));
+                });
+                reader.is_whole()
+            });
+        });
+    }
+}
+
+criterion_group!(benches, statements, documents, dialogues);
 criterion_main!(benches);

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::connection::Mark;
 use crate::event::{Address, ConnectionId, Ending, Nanos, Role, StreamKey};
 use crate::protocol::{
-    Carrier, Fault, Finish, Flow, MAX_LINKS, Message, Pairing, Part, Request, Response,
+    Carrier, Fault, Finish, Flow, MAX_LINKS, Message, Pairing, Part, Request, Response, replace,
 };
 use crate::stats::Stats;
 
@@ -156,6 +156,8 @@ pub struct Exchange {
 pub enum Fact {
     /// An exchange opened.
     Opened(Box<Opened>),
+    /// It was answered by this byte, and goes on without the threads that began it.
+    Detached(ExchangeId, Mark),
     /// It ended.
     Closed(Box<Exchange>),
 }
@@ -271,6 +273,7 @@ impl Exchanges {
             Part::Abandon => self.close(index, Outcome::Abandoned, at.time, sink),
             Part::Dismiss => self.close(index, Outcome::Dismissed, at.time, sink),
             Part::Poll => exchange.outcome = Outcome::Dismissed,
+            Part::Detach => sink.facts.push(Fact::Detached(exchange.id, at)),
             Part::Request(..) | Part::Encrypted(_) => {}
         }
     }
@@ -442,7 +445,7 @@ impl Exchange {
             self.response = Some(Box::new(trailers));
             return;
         };
-        response.attributes.extend(trailers.attributes);
+        replace(&mut response.attributes, trailers.attributes);
         let room = MAX_LINKS.saturating_sub(response.messages.len());
         response
             .messages

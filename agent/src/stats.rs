@@ -242,7 +242,11 @@ counters! {
     protocol_partial = "protocol.partial",
     /// Streams of a connection forgotten early, as too many were open.
     protocol_streams_forgotten [lost] = "protocol.streams_forgotten",
+    /// Exchanges of HTTP whose bodies are not looked at any more, as too many of a connection are.
+    protocol_taps_forgotten [lost] = "protocol.taps_forgotten",
     /// Entries of a sender's header table forgotten, as it keeps more than is kept here.
+    /// Entries forgotten of what messages refer to by a name or a number, as there are more than are
+    /// kept here.
     protocol_entries_forgotten = "protocol.entries_forgotten",
     /// Batches of messages whose headers were not all read: compressed ones, long ones, and such as
     /// bytes are missing from.

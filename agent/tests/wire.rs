@@ -12,15 +12,33 @@
 mod dialogue;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dialogue::play::{Seen, play, play_all, play_as_client, play_to_text};
-use dialogue::{Step, Way};
+use dialogue::{Dialogue, Step, Way};
 use spantap::event::{Ending, Hole};
 use spantap::protocol;
 
 /// Every position of a short segment; of a long one those near its ends, and some between.
 fn positions(length: usize) -> impl Iterator<Item = usize> {
     (0..length).filter(move |at| *at < 400 || length - at < 40 || at % 211 == 0)
+}
+
+/// Does this with every dialogue, on all cores.
+fn with_each(work: impl Fn(&Dialogue) + Sync) {
+    let all = dialogue::all();
+    let next = AtomicUsize::new(0);
+    let go_on = || {
+        while let Some(dialogue) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(dialogue);
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(go_on);
+        }
+    });
 }
 
 #[test]
@@ -70,7 +88,7 @@ fn the_client_end_sees_the_same() {
 
 #[test]
 fn cut_at_every_byte() {
-    for dialogue in dialogue::all() {
+    with_each(|dialogue| {
         let whole = play_to_text(&dialogue.steps);
         let bytes = dialogue::in_portions(&dialogue.steps, 1);
         assert_eq!(
@@ -95,7 +113,30 @@ fn cut_at_every_byte() {
                 );
             }
         }
-    }
+    });
+}
+
+/// How many messages a call has is known where all of them were seen, a connection's database where its
+/// beginning was, and what is spoken over HTTP where bodies were.
+fn may_be_missing(line: &str, real: &Seen) -> bool {
+    let over = ["rpc.", "mcp."].iter().any(|way| line.starts_with(way))
+        && !real.request.iter().any(|l| l == "rpc.system.name = grpc");
+    let ways = [
+        "spantap.rpc.",
+        "db.namespace = ",
+        "graphql.",
+        "gen_ai.",
+        "jsonrpc.",
+    ];
+    over || ways.iter().any(|way| line.starts_with(way))
+}
+
+/// Of a store that is asked over HTTP this is known where its answer was seen.
+fn is_of_store(line: &str, real: &Seen) -> bool {
+    let ways = ["aws.", "cloud.region = ", "db."];
+    let mut lines = real.request.iter();
+    lines.any(|line| line.starts_with("http.request.method = "))
+        && ways.iter().any(|way| line.starts_with(way))
 }
 
 /// Every exchange that was seen must be one that happened, with the answer it had.
@@ -128,10 +169,7 @@ fn assert_true_to(happened: &[Seen], seen: &[Seen], what: &str) {
             };
             assert!(s.request.iter().all(so), "{what}: {s:?}");
         } else {
-            // How many messages a call has is known where all of them were seen, a connection's
-            // database where its beginning was.
-            let ways = ["spantap.rpc.", "db.namespace = "];
-            let counts = |line: &&String| ways.iter().any(|way| line.starts_with(way));
+            let counts = |line: &&String| may_be_missing(line, &real) || is_of_store(line, &real);
             let fields = |seen: &Seen| -> Vec<_> {
                 let lines = seen.request.iter();
                 lines.filter(|line| !counts(line)).cloned().collect()
@@ -163,7 +201,7 @@ fn assert_true_to(happened: &[Seen], seen: &[Seen], what: &str) {
 
 #[test]
 fn cut_short_at_every_byte() {
-    for dialogue in dialogue::all() {
+    with_each(|dialogue| {
         let happened = play_all(&dialogue.steps);
         for (index, step) in dialogue.steps.iter().enumerate() {
             let length = step.bytes().len();
@@ -175,14 +213,14 @@ fn cut_short_at_every_byte() {
                 assert_true_to(&happened, &seen, &what);
             }
         }
-    }
+    });
 }
 
 #[test]
 fn a_hole_anywhere_invents_nothing() {
-    for dialogue in dialogue::all() {
+    with_each(|dialogue| {
         if dialogue.forged {
-            continue;
+            return;
         }
         let mut steps = dialogue.steps.clone();
         let goes_on = dialogue.goes_on();
@@ -192,14 +230,20 @@ fn a_hole_anywhere_invents_nothing() {
         let happened = play_all(&steps);
         for index in 0..dialogue.steps.len() {
             let length = steps[index].bytes().len();
-            for (size, lost) in [
+            for (kind, (size, lost)) in [
                 (1, true),
                 (1, false),
                 (9, true),
                 (length, true),
                 (length, false),
-            ] {
-                for at in positions(length) {
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                // The first kind is everywhere, of the others one or two are, and all near the ends.
+                let near = |at: usize| at < 40 || length - at < 20;
+                let here = |at: &usize| kind == 0 || near(*at) || (at + kind).is_multiple_of(3);
+                for at in positions(length).filter(here) {
                     let mut holed = steps.clone();
                     holed[index] = steps[index].with_hole(at, size);
                     if lost && at == 0 && size >= length {
@@ -216,12 +260,16 @@ fn a_hole_anywhere_invents_nothing() {
                             .last()
                             .unwrap_or_else(|| panic!("{what}: nothing seen"));
                         let real = happened.last().expect("one more");
-                        assert_eq!(last, real, "{what}: the exchange after it");
+                        // What the hole has of names is wanting, and said to be.
+                        let unnamed = last.is_partial() && last.is_unnamed();
+                        if !unnamed || real.is_partial() {
+                            assert_eq!(last, real, "{what}: the exchange after it");
+                        }
                     }
                 }
             }
         }
-    }
+    });
 }
 
 /// An answer that left by a call whose bytes cannot be read (sendfile, splice) is no error: what is

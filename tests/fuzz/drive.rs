@@ -196,8 +196,11 @@ pub fn hpack(data: &[u8]) {
 pub fn parser(data: &[u8]) {
     let setup = Setup {
         secure: false,
+        counted: true,
         role: Role::Server,
+        process: 1,
         config: Arc::default(),
+        shared: Arc::default(),
     };
     let (mut streams, stats) = ([Stream::new(0), Stream::new(0)], Stats::default());
     let (mut input, mut last, mut time) = (Input(data), 2, 0);
@@ -285,6 +288,9 @@ impl Play {
                         "closed without being open"
                     );
                     assert!(exchange.start.time <= exchange.end);
+                }
+                Fact::Detached(id, _) => {
+                    assert!(self.open.contains(&id.0), "detached without being open");
                 }
             }
         }

@@ -155,6 +155,8 @@ pub struct Http {
     pub request_headers: Vec<String>,
     /// Response headers recorded as `http.response.header.<name>`, lower case.
     pub response_headers: Vec<String>,
+    /// Whether bodies are looked at for what is spoken over HTTP.
+    pub applications: bool,
 }
 
 /// Methods of RFC 9110, RFC 5789 and httpbis-safe-method-w-body, as the semantic conventions list them.
@@ -168,6 +170,7 @@ impl Default for Http {
             known_methods: METHODS.map(str::to_owned).into(),
             request_headers: Vec::new(),
             response_headers: Vec::new(),
+            applications: true,
         }
     }
 }

@@ -90,12 +90,20 @@ const CAUSES: [Hole; 7] = [
 ];
 
 impl Missing {
-    fn add(&mut self, cause: Hole, bytes: u64) {
+    /// Adds so many bytes.
+    pub fn add(&mut self, cause: Hole, bytes: u64) {
         self.any = true;
         for (slot, known) in self.bytes.iter_mut().zip(CAUSES) {
             if known == cause {
                 *slot = slot.saturating_add(bytes);
             }
+        }
+    }
+
+    /// Adds what another has.
+    pub fn merge(&mut self, other: Self) {
+        for (cause, bytes) in other.iter() {
+            self.add(cause, bytes);
         }
     }
 
@@ -171,7 +179,6 @@ impl Stream {
         }
     }
 
-    /// Makes the bytes between the end and `start` a hole.
     /// Takes a datagram: its bytes behind their number, in two bytes, as a turn of its own. Where one is
     /// in the sender's order says nothing, so it comes at the end; a byte is missing for each record
     /// that was lost before it.
@@ -190,6 +197,7 @@ impl Stream {
         self.push(&datagram, 0, stats);
     }
 
+    /// Makes the bytes between the end and `start` a hole.
     fn gap(&mut self, start: u64, segment: &Segment<'_>, stats: &Stats) {
         let Some(bytes) = start.checked_sub(self.end).filter(|&n| n > 0) else {
             return;

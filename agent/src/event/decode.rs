@@ -35,10 +35,9 @@ fn segment(record: &[u8]) -> Option<Segment<'_>> {
     let (raw, payload) = abi::Segment::read(record)?;
     let (bytes, rest) = payload.split_at_checked(raw.captured as usize)?;
     let tail = rest.get(..raw.tail.into())?;
-    let kept = bytes.len().checked_add(tail.len())?;
-    if kept > raw.length as usize {
-        return None;
-    }
+    // Where few bytes are missing the tail begins before them.
+    let missing = (raw.length as usize).checked_sub(bytes.len())?;
+    let tail = tail.get(tail.len().saturating_sub(missing)..)?;
     Some(Segment {
         connection: ConnectionId(raw.connection),
         direction: if raw.direction == EGRESS {
@@ -245,6 +244,8 @@ const CLOSING: u8 = 11;
 
 #[cfg(test)]
 mod tests {
+    use std::mem::offset_of;
+
     use super::*;
 
     /// A connection as the kernel would have it: `sent` and `received` bytes so far, of which the
@@ -397,5 +398,32 @@ mod tests {
                 .collect();
             let _ = decode(&bytes);
         }
+    }
+
+    /// A segment of so many bytes, of which these were captured and these are the last.
+    fn record(length: u32, captured: &[u8], tail: &[u8]) -> Vec<u8> {
+        let mut record = vec![0; size_of::<abi::Segment>()];
+        let mut put = |at: usize, bytes: &[u8]| record[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &(Kind::Segment as u32).to_ne_bytes());
+        put(offset_of!(abi::Segment, length), &length.to_ne_bytes());
+        let count = captured.len() as u32;
+        put(offset_of!(abi::Segment, captured), &count.to_ne_bytes());
+        put(offset_of!(abi::Segment, tail), &[tail.len() as u8]);
+        record.extend(captured);
+        record.extend(tail);
+        record
+    }
+
+    #[test]
+    fn a_tail_may_begin_among_what_was_captured() {
+        let taken = |record: &[u8]| match decode(record) {
+            Some(Event::Segment(s)) => Some((s.bytes.to_vec(), s.tail.to_vec())),
+            _ => None,
+        };
+        let of = |bytes: &[u8], tail: &[u8]| Some((bytes.to_vec(), tail.to_vec()));
+        assert_eq!(taken(&record(9, b"abcd", b"hi")), of(b"abcd", b"hi"));
+        assert_eq!(taken(&record(6, b"abcd", b"cdef")), of(b"abcd", b"ef"));
+        assert_eq!(taken(&record(4, b"abcd", b"cd")), of(b"abcd", b""));
+        assert_eq!(taken(&record(3, b"abcd", b"")), None);
     }
 }

@@ -110,7 +110,7 @@ impl Bench {
     fn closed(&self) -> Vec<(u64, Outcome, Nanos)> {
         let closed = |fact: &Fact| match fact {
             Fact::Closed(e) => Some((e.start.offset, e.outcome, e.end)),
-            Fact::Opened(_) => None,
+            _ => None,
         };
         self.facts.iter().filter_map(closed).collect()
     }

@@ -439,10 +439,9 @@ impl Threads {
         shared: &Arc<Shared>,
         weaver: Weaver,
     ) -> Result<Self> {
-        let rings = probe.rings()?;
+        let (rings, done) = (probe.rings()?, Arc::new(AtomicBool::new(false)));
         let shards = rings.len();
         let mailboxes: Arc<[Mailbox]> = rings.iter().map(|_| Mailbox::one_of(shards)).collect();
-        let done = Arc::new(AtomicBool::new(false));
         let weaver = {
             let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
             let done = Arc::clone(&done);
@@ -457,13 +456,14 @@ impl Threads {
                 })
                 .context("start the weaver's thread")?
         };
-        let mut readers = Vec::new();
+        let (mut readers, known) = (Vec::new(), Arc::default());
         for (index, ring) in rings.into_iter().enumerate() {
             let number = u16::try_from(index).context("number of rings")?;
             let (config, stats) = (Arc::clone(config), Arc::clone(&shared.stats));
             let shard = Shard::one_of(shards, number, config, stats)
                 .without(shared.collector.clone())
-                .sharing(Arc::clone(&shared.encrypted), Arc::clone(&shared.unknown));
+                .sharing(Arc::clone(&shared.encrypted), Arc::clone(&shared.unknown))
+                .knowing(Arc::clone(&known));
             let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
             let wakes = weaver.thread().clone();
             let reader = thread::Builder::new()

@@ -27,7 +27,7 @@ use crate::event::{ConnectionId, End, Ending, Event, Nanos, Open, Segment};
 use crate::exchange::{Exchanges, Fact, Ids, Sink};
 use crate::protocol::conversation::Conversation;
 use crate::protocol::sniff::{About, Sniffer};
-use crate::protocol::{Message, Part, Status};
+use crate::protocol::{Message, Part, Shared, Status};
 use crate::stats::Stats;
 
 /// How often all connections are looked at for silence.
@@ -62,6 +62,7 @@ pub struct Shard {
     collector: Collector,
     encrypted: Arc<Encrypted>,
     unknown: Arc<Unknown>,
+    shared: Arc<Shared>,
     stats: Arc<Stats>,
     looked: Nanos,
     /// Bytes held of all connections, and the most that may be.
@@ -107,6 +108,7 @@ impl Shard {
             collector: Collector::default(),
             encrypted: Arc::default(),
             unknown: Arc::default(),
+            shared: Arc::default(),
             stats,
             looked: 0,
             held: 0,
@@ -131,6 +133,12 @@ impl Shard {
             unknown,
             ..self
         }
+    }
+
+    /// Shares what parsers know of other connections.
+    #[must_use]
+    pub fn knowing(self, shared: Arc<Shared>) -> Self {
+        Self { shared, ..self }
     }
 
     /// How many connections it follows.
@@ -189,6 +197,7 @@ impl Shard {
                 adopted,
                 ports: open.ports(),
                 datagrams: open.datagrams,
+                process: open.process,
             })),
             exchanges: Exchanges::default(),
             peer: None,
@@ -258,8 +267,8 @@ impl Shard {
             true => stream.push_datagram(segment, stats),
             false => stream.push(segment, base, stats),
         }
-        let (config, messages) = (&self.config, &mut self.messages);
-        let status = (state.conversation).feed(direction, streams, config, messages, stats);
+        let (setting, messages) = ((&self.config, &self.shared), &mut self.messages);
+        let status = (state.conversation).feed(direction, streams, setting, messages, stats);
         if state.conversation.wants_whole() {
             out.commands.push(Command::Whole(id));
         }
@@ -405,10 +414,13 @@ impl Shard {
                     .conversation
                     .end(Ending::Gone, streams, messages, &self.stats);
             }
+            if over {
+                let messages = &mut self.messages;
+                state.conversation.silenced(streams, messages, &self.stats);
+            }
             state.settle(open, &mut self.messages, &mut sink);
             if over {
                 state.exchanges.time_out(*active, now, &mut sink);
-                state.conversation.silenced();
             }
             state.weigh(streams, &mut self.held);
         }

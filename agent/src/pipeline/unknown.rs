@@ -14,7 +14,8 @@ const MAX_KINDS: usize = 512;
 /// Kinds that are told at the end.
 const MAX_LINES: usize = 20;
 
-/// Shared by all shards. Bounded: past `MAX_KINDS` only how many there were is remembered.
+/// Shared by all shards. Bounded: past `MAX_KINDS` only how many there were is remembered of those that
+/// were met least.
 #[derive(Debug, Default)]
 pub struct Unknown(Mutex<Kinds>);
 
@@ -44,14 +45,14 @@ impl Unknown {
             shapes: shapes.map(Clone::clone),
         };
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = kinds.known.len() < MAX_KINDS;
         if let Some((last, count)) = kinds.known.get_mut(&kind) {
             (*last, *count) = (time, count.saturating_add(1));
-        } else if room {
-            kinds.known.insert(kind, (time, 1));
-        } else {
-            kinds.others = kinds.others.saturating_add(1);
+            return;
         }
+        if kinds.known.len() >= MAX_KINDS {
+            kinds.make_room();
+        }
+        kinds.known.insert(kind, (time, 1));
     }
 
     /// A line for each kind, those of most connections first.
@@ -92,6 +93,20 @@ impl Unknown {
             lines.push(format!("unknown protocol: {connections} of other kinds"));
         }
         lines
+    }
+}
+
+impl Kinds {
+    /// Forgets the kind that was met least, and longest ago, but for how many there were.
+    fn make_room(&mut self) {
+        let least = self
+            .known
+            .iter()
+            .min_by_key(|(_, (last, count))| (*count, *last));
+        let least = least.map(|(kind, _)| kind.clone());
+        if let Some((_, count)) = least.and_then(|kind| self.known.remove(&kind)) {
+            self.others = self.others.saturating_add(count);
+        }
     }
 }
 
@@ -171,6 +186,36 @@ mod tests {
         assert_eq!(
             lines[MAX_LINES],
             "unknown protocol: 979 connections of other kinds"
+        );
+    }
+
+    #[test]
+    fn those_met_least_and_longest_ago_make_room() {
+        let unknown = Unknown::default();
+        let shape = Shape::default();
+        let meet = |port, time| {
+            let open = open(port, Some(Role::Client));
+            unknown.insert(&open, 7, time, [&shape, &shape]);
+        };
+        for _ in 0..2 {
+            meet(9001, 1);
+        }
+        for port in 1..=600 {
+            meet(port, 2 + u64::from(port));
+        }
+        for _ in 0..3 {
+            meet(9002, 1000);
+        }
+        let lines = unknown.lines(|_, _| String::new());
+        for (line, begins) in lines.iter().zip(["3 connections", "2 connections"]) {
+            assert!(
+                line.starts_with(&format!("unknown protocol: {begins}")),
+                "{line}"
+            );
+        }
+        assert_eq!(
+            lines[MAX_LINES],
+            "unknown protocol: 582 connections of other kinds"
         );
     }
 }

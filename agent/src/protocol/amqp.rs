@@ -18,7 +18,9 @@ mod frame;
 mod message;
 mod method;
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
+use std::mem::take;
 
 use foldhash::{HashMap, HashMapExt as _};
 
@@ -32,7 +34,7 @@ use crate::stats::Stats;
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Amqp;
 
-/// Runs in a row that begin like no frame, until the connection is given up.
+/// Runs without a method that begin like no frame or end so, until the connection is given up.
 const MAX_REFUSED: u32 = 4096;
 /// Most channels that are followed: what RabbitMQ allows by default.
 const MAX_CHANNELS: usize = 2048;
@@ -40,6 +42,8 @@ const MAX_CHANNELS: usize = 2048;
 const MAX_WAITING: usize = 1000;
 /// Most bytes of queues' and consumers' names.
 const MAX_TEXTS: usize = 64 * 1024;
+/// Most bytes of content that is under way on all channels, but for bodies.
+const MAX_CONTENTS: usize = 64 * 1024;
 
 #[derive(Debug)]
 struct Amqp;
@@ -75,7 +79,9 @@ impl Protocol for Amqp {
             next: 0,
             waiting: 0,
             texts: 0,
+            contents: 0,
             refused: 0,
+            closed: false,
             left: false,
         })
     }
@@ -97,8 +103,12 @@ struct Dialogue {
     waiting: usize,
     /// Bytes of queues' and consumers' names.
     texts: usize,
-    /// Runs in a row that began like no frame.
+    /// Bytes of content that is under way, but for bodies.
+    contents: usize,
+    /// Runs since the last method that began like no frame, or ended so.
     refused: u32,
+    /// Whether the broker has ended it.
+    closed: bool,
     left: bool,
 }
 
@@ -110,6 +120,8 @@ struct Side {
     lost: Lost,
     /// The first number of those exchanges that can only have been opened in the last turn.
     turn: u64,
+    /// Channels that were used since frames were lost anywhere; the others have nothing to lose.
+    used: BTreeSet<u16>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -186,6 +198,7 @@ impl Parser for Dialogue {
             .saturating_mul(size_of::<Channel>())
             .saturating_add(waiting)
             .saturating_add(self.texts)
+            .saturating_add(self.contents)
     }
 }
 
@@ -227,12 +240,8 @@ impl Dialogue {
                     First::Of(sender, _) if sender.is_in(flow) => return self.begin(flow, feed),
                     First::More if !cut => return false,
                     _ if header && !cut => return false,
-                    _ => self.refused = self.refused.saturating_add(1),
-                }
-                if self.refused > MAX_REFUSED {
-                    feed.stats.protocol_given_up.add(1);
-                    self.left = true;
-                    return false;
+                    _ if self.refuse(feed) => {}
+                    _ => return false,
                 }
             }
             feed.stream.skip_front();
@@ -241,8 +250,17 @@ impl Dialogue {
         false
     }
 
+    /// Something is no frame; false if that was too often.
+    fn refuse(&mut self, feed: &Feed<'_>) -> bool {
+        self.refused = self.refused.saturating_add(1);
+        if self.refused > MAX_REFUSED {
+            feed.stats.protocol_given_up.add(1);
+            self.left = true;
+        }
+        !self.left
+    }
+
     fn begin(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        self.refused = 0;
         feed.stream.take_missing();
         self.side(flow).state = State::Frame;
         true
@@ -300,6 +318,7 @@ impl Dialogue {
         match (head.kind, Method::read(payload)) {
             (kind::HEADER, _) => self.header(head.channel, payload, &mut say),
             (_, Some(method)) if method.sender.is_in(flow) => {
+                self.refused = 0;
                 self.method(head.channel, method, &mut say);
             }
             // Whole, and nothing that is known.
@@ -342,7 +361,7 @@ impl Dialogue {
     /// Tells those who wait that what they wait for may have gone by unseen. Where a `turn` follows,
     /// that was before the other side's last one, and what began in that is not meant.
     fn tell_lost(&mut self, flow: Flow, turn: bool, feed: &mut Feed<'_>) {
-        let lost = std::mem::take(&mut self.side(flow).lost);
+        let lost = take(&mut self.side(flow).lost);
         if lost == Lost::Nowhere {
             return;
         }
@@ -353,10 +372,13 @@ impl Dialogue {
         let mut say = say(flow, 0, feed.stream, feed.out, feed.stats);
         let all: Vec<u16> = match lost {
             Lost::On(channel) => vec![channel],
-            _ => self.channels.keys().copied().collect(),
+            _ => take(&mut self.side(flow).used).into_iter().collect(),
         };
         for channel in all {
             self.forget(channel, since, &mut say);
+            if (self.channels.get(&channel)).is_some_and(|channel| channel.can_lose(flow)) {
+                self.side(flow).used.insert(channel);
+            }
         }
     }
 
@@ -405,10 +427,11 @@ impl Dialogue {
             feed.stats.protocol_cut.add(1);
         } else {
             feed.stats.protocol_malformed.add(1);
+            self.refuse(feed);
         }
         feed.stats.protocol_resynced.add(1);
         let mut say = say(flow, 0, feed.stream, feed.out, feed.stats);
-        let all: Vec<u16> = self.channels.keys().copied().collect();
+        let all: Vec<u16> = self.side(flow).used.iter().copied().collect();
         for channel in all {
             self.drop_content(channel, &mut say);
         }
@@ -430,8 +453,17 @@ impl Dialogue {
         }
     }
 
-    /// A channel, as far as there is room for one more.
+    /// What is lost from now on may be a channel's.
+    fn uses(&mut self, channel: u16) {
+        self.request.used.insert(channel);
+        self.response.used.insert(channel);
+    }
+
+    /// A channel that is used, as far as there is room for one more.
     fn channel(&mut self, number: u16, stats: &Stats) -> Option<&mut Channel> {
+        if self.channels.len() < MAX_CHANNELS || self.channels.contains_key(&number) {
+            self.uses(number);
+        }
         let full = self.channels.len() >= MAX_CHANNELS;
         match self.channels.entry(number) {
             Entry::Occupied(channel) => Some(channel.into_mut()),

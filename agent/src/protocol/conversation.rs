@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sniff::{Found, Shape, Sniffer};
-use super::{Feed, Flow, Message, Parser, Setup, Status};
+use super::{Feed, Flow, Message, Parser, Setup, Shared, Status};
 use crate::config::Config;
 use crate::connection::Streams;
 use crate::event::{Direction, Ending, Role};
@@ -78,13 +78,6 @@ impl Conversation {
         }
     }
 
-    /// All that was open has timed out.
-    pub fn silenced(&mut self) {
-        if let State::Speaking(speaking) = &mut self.state {
-            speaking.parser.silenced();
-        }
-    }
-
     /// Who this end is in the dialogue, once that is known.
     pub fn role(&self) -> Option<Role> {
         self.role
@@ -103,7 +96,7 @@ impl Conversation {
         &mut self,
         direction: Direction,
         streams: &mut Streams,
-        config: &Arc<Config>,
+        (config, shared): (&Arc<Config>, &Arc<Shared>),
         out: &mut Vec<Message>,
         stats: &Stats,
     ) -> Status {
@@ -127,7 +120,10 @@ impl Conversation {
                         let setup = Setup {
                             role: role(asks),
                             secure: sniffer.is_secure(),
+                            process: sniffer.process(),
+                            counted: sniffer.is_counted(),
                             config: Arc::clone(config),
+                            shared: Arc::clone(shared),
                         };
                         let speaking = Speaking {
                             parser: protocol.parser(setup),
@@ -176,7 +172,7 @@ impl Conversation {
         let asks = speaking.asks;
         self.role = Some(role(asks));
         let mut status = Status::Stay;
-        for direction in [asks, opposite(asks)] {
+        for direction in [asks, asks.opposite()] {
             if status == Status::Stay {
                 status = speaking.feed(direction, streams, out, stats);
             }
@@ -205,7 +201,7 @@ impl Conversation {
         };
         let asks = speaking.asks;
         // Requests first: their end may be what a response waits for.
-        for direction in [asks, opposite(asks)] {
+        for direction in [asks, asks.opposite()] {
             let over = match direction {
                 Direction::Egress => egress,
                 Direction::Ingress => ingress,
@@ -218,7 +214,7 @@ impl Conversation {
                     .close(flow, clean, &mut Feed { stream, out, stats });
             }
         }
-        match opposite(asks) {
+        match asks.opposite() {
             Direction::Egress => egress,
             Direction::Ingress => ingress,
         }
@@ -232,10 +228,18 @@ impl Conversation {
         }
     }
 
+    /// Nothing has moved for the configured time-out: what this does not end times out.
+    pub fn silenced(&mut self, streams: &mut Streams, out: &mut Vec<Message>, stats: &Stats) {
+        if let State::Speaking(speaking) = &mut self.state {
+            let stream = streams.get(speaking.asks);
+            speaking.parser.silenced(&mut Feed { stream, out, stats });
+        }
+    }
+
     /// Nothing has moved for a while.
     pub fn quiet(&mut self, streams: &mut Streams, out: &mut Vec<Message>, stats: &Stats) {
         if let State::Speaking(speaking) = &mut self.state {
-            for direction in [speaking.asks, opposite(speaking.asks)] {
+            for direction in [speaking.asks, speaking.asks.opposite()] {
                 let flow = speaking.flow(direction);
                 let stream = streams.get(direction);
                 speaking
@@ -285,7 +289,7 @@ impl Speaking {
         (self.parser, self.whole) = (parser, protocol.needs_whole());
         self.patience = protocol.patience();
         let mut status = Status::Stay;
-        for direction in [self.asks, opposite(self.asks)] {
+        for direction in [self.asks, self.asks.opposite()] {
             let (flow, stream) = (self.flow(direction), streams.get(direction));
             if status == Status::Stay {
                 status = self.parser.parse(flow, &mut Feed { stream, out, stats });
@@ -299,12 +303,5 @@ fn role(asks: Direction) -> Role {
     match asks {
         Direction::Egress => Role::Client,
         Direction::Ingress => Role::Server,
-    }
-}
-
-fn opposite(direction: Direction) -> Direction {
-    match direction {
-        Direction::Egress => Direction::Ingress,
-        Direction::Ingress => Direction::Egress,
     }
 }

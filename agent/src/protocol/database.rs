@@ -1,5 +1,5 @@
 //! What spans of stores have in common, whatever the protocol: OpenTelemetry's database conventions
-//! (semantic-conventions 1.42.0, `docs/database/database-spans.md`).
+//! (semantic-conventions 1.42.0, `docs/db/database-spans.md`).
 //!
 //! Never true here: that a value is redacted (`sql` leaves the literals of statements out; policy looks
 //! for secrets in all texts).

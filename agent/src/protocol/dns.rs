@@ -9,6 +9,7 @@
 
 mod message;
 
+use crate::connection::stream::Missing;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -18,7 +19,6 @@ use super::reader::Reader;
 use super::{
     Fault, Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict,
 };
-use crate::event::Hole;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Dns;
@@ -89,7 +89,7 @@ struct Dialogue {
     /// Turns in a row that were no messages.
     refused: u32,
     /// What passed unseen of the answers while somebody waited, by cause.
-    unseen: Vec<(Hole, u64)>,
+    unseen: Missing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +148,7 @@ impl Parser for Dialogue {
         self.give_up(flow, feed);
     }
 
-    fn silenced(&mut self) {
+    fn silenced(&mut self, _: &mut Feed<'_>) {
         self.open.clear();
     }
 
@@ -175,18 +175,13 @@ impl Dialogue {
         if flow == Flow::Request || self.open.is_empty() {
             return;
         }
-        for (cause, bytes) in missing.iter() {
-            match self.unseen.iter_mut().find(|(known, _)| *known == cause) {
-                Some((_, sum)) => *sum = sum.saturating_add(bytes),
-                None => self.unseen.push((cause, bytes)),
-            }
-        }
+        self.unseen.merge(missing);
     }
 
     /// No more comes: those who wait, while some of the answers passed unseen, had theirs among them
     /// for all that can be known.
     fn give_up(&mut self, flow: Flow, feed: &mut Feed<'_>) {
-        if flow == Flow::Request || self.unseen.is_empty() {
+        if flow == Flow::Request || !self.unseen.any() {
             return;
         }
         let at = feed.stream.last();
@@ -194,7 +189,7 @@ impl Dialogue {
             let faults = self
                 .unseen
                 .iter()
-                .map(|&(cause, bytes)| Part::Fault(Fault::Missing { cause, bytes }));
+                .map(|(cause, bytes)| Part::Fault(Fault::Missing { cause, bytes }));
             for part in faults.chain([Part::Abandon]) {
                 feed.out.push(Message {
                     flow: Flow::Response,
@@ -204,7 +199,7 @@ impl Dialogue {
                 });
             }
         }
-        self.unseen.clear();
+        self.unseen = Missing::default();
     }
 
     /// Takes the message at the stream's front, of so many bytes behind its length.
@@ -262,7 +257,7 @@ impl Dialogue {
         let only = all.next().is_none();
         let key = only.then(|| self.open.remove(at).key);
         if self.open.is_empty() {
-            self.unseen.clear();
+            self.unseen = Missing::default();
         }
         key
     }

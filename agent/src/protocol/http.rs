@@ -9,6 +9,8 @@
 //! Never true here: that a value is redacted or a path made a route (policy and span do that), or
 //! that a text of more than [`MAX_TEXT`] bytes is kept.
 
+pub mod over;
+
 use std::borrow::Cow;
 
 use super::reader::text;

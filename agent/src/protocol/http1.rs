@@ -14,16 +14,15 @@ mod head;
 mod pair;
 mod passing;
 
-use std::sync::Arc;
-
 use self::body::Body;
 use self::head::{First, MAX_HEAD, Scan};
+use super::http;
+use super::http::over::Taps;
 use super::order::Order;
-use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
-use super::{http, http2};
-use crate::config::Config;
+use super::told::{abandon_unseen, message};
+use super::{Fault, Feed, Flow, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
-use crate::event::{Hole, Role};
+use crate::connection::stream::Missing;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Http1;
@@ -45,17 +44,18 @@ impl Protocol for Http1 {
 
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
-            role: setup.role,
-            secure: setup.secure,
             keep: http::kept(&setup.config.limits),
-            config: setup.config,
+            taps: Taps::new(setup.config.http.applications, "http1", Pairing::Order),
+            setup,
             request: Side::default(),
             response: Side::default(),
             order: Order::default(),
             interim: None,
             displaced: false,
-            unseen: Vec::new(),
+            unseen: Missing::default(),
             refused: 0,
+            changing: None,
+            held: false,
             left: false,
             next: None,
         })
@@ -67,32 +67,37 @@ impl Protocol for Http1 {
 enum Asked {
     Head,
     Connect,
+    /// To go on as a WebSocket.
+    WebSocket,
     Other,
 }
 
 /// One connection.
 #[derive(Debug)]
 struct Dialogue {
-    role: Role,
-    /// Whether TLS protects the bytes.
-    secure: bool,
-    config: Arc<Config>,
+    setup: Setup,
     /// Bytes kept of a text.
     keep: usize,
     request: Side,
     response: Side,
     order: Order<Asked>,
+    /// What looks at bodies.
+    taps: Taps,
     /// The request that has had an interim answer (1xx).
     interim: Option<u64>,
     /// Whether the next request stands where a body was declared.
     displaced: bool,
     /// Bytes of responses that passed without being seen since those who wait asked, by cause.
-    unseen: Vec<(Hole, u64)>,
+    unseen: Missing,
     /// Turns in a row that began like no message.
     refused: u32,
+    /// The request whose answer may make the connection a WebSocket: what follows it is held back.
+    changing: Option<u64>,
+    /// Whether something followed it.
+    held: bool,
     left: bool,
-    /// Who reads on, if HTTP/2 follows.
-    next: Option<Box<dyn Parser>>,
+    /// Who reads on, if another protocol follows.
+    next: Option<(&'static dyn Protocol, Box<dyn Parser>)>,
 }
 
 /// One flow.
@@ -160,12 +165,11 @@ impl Parser for Dialogue {
     }
 
     fn successor(&mut self) -> Option<(&'static dyn Protocol, Box<dyn Parser>)> {
-        let next = self.next.take()?;
-        Some((http2::PROTOCOL, next))
+        self.next.take()
     }
 
     fn weight(&self) -> usize {
-        self.order.weight()
+        self.order.weight().saturating_add(self.taps.weight())
     }
 }
 
@@ -202,7 +206,7 @@ impl Dialogue {
                         if flow == Flow::Response {
                             self.order.resume();
                             if self.order.first().is_some() {
-                                self.unseen.clear();
+                                self.unseen = Missing::default();
                             }
                         }
                         self.side(flow).state = State::Head(Scan::default());
@@ -234,31 +238,31 @@ impl Dialogue {
         if flow == Flow::Request || self.order.asked().next().is_none() {
             return;
         }
-        for (cause, bytes) in missing.iter() {
-            match self.unseen.iter_mut().find(|(known, _)| *known == cause) {
-                Some((_, sum)) => *sum = sum.saturating_add(bytes),
-                None => self.unseen.push((cause, bytes)),
-            }
-        }
+        self.unseen.merge(missing);
     }
 
     /// No more comes of the responses: those who wait, while some of these passed unseen, had
     /// theirs among them for all that can be known.
     fn answered_unseen(&mut self, feed: &mut Feed<'_>) {
-        if self.unseen.is_empty() || !matches!(self.response.state, State::Seek) {
+        if !self.unseen.any() || !matches!(self.response.state, State::Seek) {
             return;
         }
         let at = feed.stream.last();
         let unseen = std::mem::take(&mut self.unseen);
         self.order
-            .give_up(|number| abandon(number, at, &unseen, feed));
+            .give_up(|number| abandon_unseen(number, at, &unseen, feed));
     }
 
     /// Reads a head once it is whole.
     fn head(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
+        let held = flow == Flow::Request && self.changing.is_some();
         let State::Head(scan) = &mut self.side(flow).state else {
             return false;
         };
+        if held && scan.is_fresh() {
+            self.held |= !feed.stream.is_empty();
+            return false;
+        }
         if scan.is_fresh() {
             // RFC 9112, 2.2: empty lines before a message are left out.
             let blank = |b: &&u8| matches!(b, b'\r' | b'\n');
@@ -330,11 +334,12 @@ impl Dialogue {
         match flow {
             Flow::Request => self.order.lose_asks(),
             Flow::Response => {
+                self.changing = None;
                 let unseen = &self.unseen;
                 self.order
-                    .lose_answers(under_way, |number| abandon(number, at, unseen, feed));
+                    .lose_answers(under_way, |number| abandon_unseen(number, at, unseen, feed));
                 if self.order.asked().next().is_none() {
-                    self.unseen.clear();
+                    self.unseen = Missing::default();
                 }
             }
         }
@@ -343,22 +348,31 @@ impl Dialogue {
     fn take_head(&mut self, flow: Flow, length: usize, scan: &Scan, feed: &mut Feed<'_>) -> bool {
         let bytes = feed.stream.window().get(..length).unwrap_or_default();
         let bytes = scan.unfold(bytes);
-        let role = (self.role, self.secure);
-        let (config, stats) = ((&self.config.http, self.keep), feed.stats);
+        let role = (self.setup.role, self.setup.secure);
+        let (config, stats) = ((&self.setup.config.http, self.keep), feed.stats);
         match flow {
             Flow::Request => {
+                let taps = &self.taps;
                 let taken = head::request(&bytes, scan.lines, |head| {
-                    let (request, asked) = pair::ask(&head, role, config, stats);
-                    (request, asked, body::of_request(&head))
+                    let (request, how) = pair::ask(&head, role, config, stats);
+                    let tapped = pair::look(&head, |head| taps.of(head));
+                    let frame = body::of_request(&head);
+                    pair::Question {
+                        request,
+                        how,
+                        frame,
+                        tapped,
+                    }
                 });
                 match taken {
-                    Ok((request, asked, frame)) => self.asked(request, asked, &frame, length, feed),
+                    Ok(question) => self.asked(question, length, feed),
                     Err(_) => return self.unreadable(flow, feed),
                 }
             }
             Flow::Response => {
                 let first = self.order.first();
                 let asked = first.map_or(Asked::Other, |(_, asked)| asked);
+                let taps = &mut self.taps;
                 let taken = head::response(&bytes, scan.lines, |head| {
                     let First::Response { code } = head.first else {
                         return None;
@@ -366,16 +380,19 @@ impl Dialogue {
                     let response = (code >= 200 || code == 101)
                         .then(|| http::response(Some(code), head.fields(), config, stats));
                     let frame = body::of_response(&head, code, asked == Asked::Head);
-                    let h2c = code == 101 && pair::is_h2c(&head);
-                    Some((code, response, frame, h2c))
+                    let change = pair::change(&head, code, asked);
+                    if let (Some((number, _)), Some(_)) = (first, &response) {
+                        pair::look(&head, |head| taps.answered(number, head, stats));
+                    }
+                    Some((code, response, frame, change))
                 });
                 match taken {
-                    Ok(Some((code, Some(response), frame, h2c))) => {
+                    Ok(Some((code, Some(response), frame, change))) => {
                         let answer = pair::Answer {
                             code,
                             response,
                             frame,
-                            h2c,
+                            change,
                         };
                         self.answered(first, answer, length, feed);
                     }
@@ -391,26 +408,6 @@ impl Dialogue {
         let number = self.side(flow).number;
         feed.out.push(message(flow, number, at, Part::Fault(fault)));
     }
-}
-
-fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
-    Message {
-        flow,
-        pairing: Pairing::Order(number),
-        at,
-        part,
-    }
-}
-
-/// The answer to a request cannot be known any more, `unseen` being where it may have been.
-fn abandon(number: u64, at: Mark, unseen: &[(Hole, u64)], feed: &mut Feed<'_>) {
-    for &(cause, bytes) in unseen {
-        let fault = Fault::Missing { cause, bytes };
-        feed.out
-            .push(message(Flow::Response, number, at, Part::Fault(fault)));
-    }
-    feed.out
-        .push(message(Flow::Response, number, at, Part::Abandon));
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use self::frame::{HEAD, Head, PREFACE, kind};
 use self::hpack::{Decoder, Field};
 use self::payload::After;
 use self::streams::Streams;
+use super::http::over::Taps;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use super::{Finish, http};
 use crate::config::Config;
@@ -87,6 +88,8 @@ struct Dialogue {
     request: Side,
     response: Side,
     streams: Streams,
+    /// What looks at bodies.
+    taps: Taps,
     /// Whether it is HTTP/2 for sure: it began so, or what was asked on a stream was answered there.
     sure: bool,
     /// Turns in a row that began like no frame.
@@ -167,6 +170,7 @@ impl Parser for Dialogue {
         block(&self.request)
             .saturating_add(block(&self.response))
             .saturating_add(self.streams.weight())
+            .saturating_add(self.taps.weight())
     }
 }
 
@@ -175,6 +179,7 @@ impl Dialogue {
         Self {
             role: setup.role,
             keep: http::kept(&setup.config.limits),
+            taps: Taps::new(setup.config.http.applications, "http2", Pairing::Number),
             config: setup.config,
             request: Side::default(),
             response: Side::default(),
@@ -246,6 +251,7 @@ impl Dialogue {
                 let fault = Part::Fault(Fault::Missing { cause, bytes });
                 feed.out.push(message(flow, stream, at, fault));
             }
+            self.taps.lose_all(flow);
         }
     }
 
@@ -372,6 +378,7 @@ impl Dialogue {
     /// An unknown number of frames of this flow may go by unseen.
     fn lose(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
         feed.stats.protocol_resynced.add(1);
+        self.taps.lose_all(flow);
         if flow == Flow::Response {
             self.end_begun(feed);
         }

@@ -22,10 +22,13 @@ mod topics;
 mod waiting;
 mod walk;
 
-use self::api::{Head, Read, key};
+pub use self::names::Names;
+
+use self::api::{Head, key};
+use self::names::Told;
 use self::waiting::{Asked, Waiting, What};
 use self::walk::{Body, Walk};
-use super::reader::text;
+use super::reader::{Read, text};
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict, http};
 use crate::connection::Mark;
 
@@ -58,6 +61,7 @@ impl Protocol for Kafka {
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
             keep: http::kept(&setup.config.limits),
+            told: Told::new(&setup),
             request: State::Seek,
             response: State::Seek,
             waiting: Waiting::default(),
@@ -75,6 +79,8 @@ impl Protocol for Kafka {
 struct Dialogue {
     /// Bytes kept of a text.
     keep: usize,
+    /// Names of topics.
+    told: Told,
     request: State,
     response: State,
     waiting: Waiting,
@@ -384,7 +390,7 @@ impl Dialogue {
             start: feed.stream.mark(0),
             length,
             end: feed.stream.position().saturating_add(length),
-            walk: Walk::new(body, asked.version, flexible, self.keep),
+            walk: Walk::new(body, asked.version, flexible, self.keep, self.told.clone()),
             asked,
             client,
         };

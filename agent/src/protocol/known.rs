@@ -4,14 +4,16 @@
 
 use std::collections::BTreeMap;
 
-/// Most names remembered of one kind.
+use crate::stats::Stats;
+
+/// Most names remembered of one kind, where nothing else is said.
 const MAX_NAMES: usize = 256;
-/// Most bytes of names and of what they stand for.
-const MAX_BYTES: usize = 64 * 1024;
+/// Bytes that there is room for with each: of the name, and of what it stands for.
+const ROOM: usize = 256;
 
 /// Names, each with what it stands for.
 #[derive(Debug)]
-pub struct Known<T> {
+pub struct Known<T, const NAMES: usize = MAX_NAMES> {
     names: BTreeMap<Box<[u8]>, (u64, T)>,
     /// By age.
     ages: BTreeMap<u64, Box<[u8]>>,
@@ -25,7 +27,7 @@ pub trait Held {
     fn weight(&self) -> usize;
 }
 
-impl<T> Default for Known<T> {
+impl<T, const NAMES: usize> Default for Known<T, NAMES> {
     fn default() -> Self {
         Self {
             names: BTreeMap::new(),
@@ -36,20 +38,26 @@ impl<T> Default for Known<T> {
     }
 }
 
-impl<T: Held> Known<T> {
+impl<T: Held, const NAMES: usize> Known<T, NAMES> {
+    /// Most bytes of all.
+    const BYTES: usize = NAMES.saturating_mul(ROOM);
+
     /// Remembers a name; gives what had to go for it, the same name's last meaning among that.
-    pub fn insert(&mut self, name: &[u8], value: T) -> Vec<T> {
+    pub fn insert(&mut self, name: &[u8], value: T, stats: &Stats) -> Vec<T> {
         let mut gone = Vec::new();
         gone.extend(self.remove(name));
+        let forgotten = || stats.protocol_entries_forgotten.add(1);
         let weight = Self::cost(name, &value);
-        while self.names.len() >= MAX_NAMES || self.bytes.saturating_add(weight) > MAX_BYTES {
+        while self.names.len() >= NAMES || self.bytes.saturating_add(weight) > Self::BYTES {
             let Some((_, oldest)) = self.ages.first_key_value() else {
                 break;
             };
             let oldest = oldest.clone();
+            forgotten();
             gone.extend(self.remove(&oldest));
         }
-        if weight > MAX_BYTES {
+        if weight > Self::BYTES {
+            forgotten();
             gone.push(value);
             return gone;
         }
@@ -123,19 +131,23 @@ mod tests {
 
     #[test]
     fn the_oldest_goes() {
-        let mut known = Known::default();
+        let (mut known, stats) = (Known::<u32>::default(), Stats::default());
         for n in 0..1000u32 {
-            let gone = known.insert(&n.to_be_bytes(), n);
+            let gone = known.insert(&n.to_be_bytes(), n, &stats);
             assert_eq!(gone.len(), usize::from(n as usize >= MAX_NAMES));
         }
         assert_eq!(known.get(&999u32.to_be_bytes()), Some(&999));
         assert_eq!(known.get(&0u32.to_be_bytes()), None);
-        assert_eq!(known.insert(&999u32.to_be_bytes(), 1), [999]);
+        assert_eq!(known.insert(&999u32.to_be_bytes(), 1, &stats), [999]);
         assert_eq!(known.iter().count(), MAX_NAMES);
-        assert!(known.weight() <= MAX_BYTES);
+        assert!(known.weight() <= Known::<u32>::BYTES);
         assert_eq!(known.drain().len(), MAX_NAMES);
         assert_eq!((known.weight(), known.is_empty()), (0, true));
-        assert_eq!(known.insert(&vec![0; MAX_BYTES], 1), [1]);
+        let forgotten = 1000 - MAX_NAMES as u64;
+        assert_eq!(stats.protocol_entries_forgotten.get(), forgotten);
+        let long = vec![0; Known::<u32>::BYTES];
+        assert_eq!(known.insert(&long, 1, &stats), [1]);
         assert!(known.is_empty());
+        assert_eq!(stats.protocol_entries_forgotten.get(), forgotten + 1);
     }
 }

@@ -20,7 +20,8 @@ use self::commands::Asking;
 use self::text::Shape;
 use super::order::Order;
 use super::pace::Pace;
-use super::{Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
+use super::told::abandon;
+use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
 use crate::connection::Mark;
 
@@ -45,6 +46,15 @@ impl Protocol for Memcached {
         }
     }
 
+    /// Jobs of Beanstalkd, which are numbers, are deleted by the same words.
+    fn sniff_amid(&self, bytes: &[u8]) -> Verdict {
+        let job = bytes.strip_prefix(b"delete ");
+        match job.and_then(<[u8]>::first) {
+            Some(b'0'..=b'9') => Verdict::Not,
+            _ => self.sniff(bytes),
+        }
+    }
+
     fn ports(&self) -> &'static [u16] {
         &[11211]
     }
@@ -58,7 +68,7 @@ impl Protocol for Memcached {
             order: Order::default(),
             pace: Pace::default(),
             quiet: false,
-            scanned: 0,
+            scanned: [0; 2],
             understood: [false; 2],
             refused: 0,
             ended: None,
@@ -95,8 +105,8 @@ struct Dialogue {
     pace: Pace,
     /// Whether meta commands were sent whose answers may come, and no `mn` was answered since.
     quiet: bool,
-    /// Bytes of a line that were looked at in vain.
-    scanned: usize,
+    /// Bytes of a line that were looked at in vain, by flow.
+    scanned: [usize; 2],
     /// Whether a command was read, and an answer to one.
     understood: [bool; 2],
     /// Turns in a row that began like no message.
@@ -189,7 +199,7 @@ impl Dialogue {
     /// Who waits for which answer is not known any more.
     fn unsettle(&mut self, flow: Flow, at: Mark, feed: &mut Feed<'_>) {
         self.pace.lost();
-        self.scanned = 0;
+        self.scanned = [0; 2];
         match flow {
             Flow::Request => self.order.lose_asks(),
             Flow::Response if self.pace.is_shared() => {
@@ -243,46 +253,26 @@ impl Dialogue {
     }
 
     /// The length of the line at the front, its end included; `None` while it is not whole.
-    fn line(&mut self, feed: &Feed<'_>) -> Option<usize> {
+    fn line(&mut self, flow: Flow, feed: &Feed<'_>) -> Option<usize> {
         let window = feed.stream.window();
-        let rest = window.get(self.scanned..).unwrap_or_default();
+        let [asked, answered] = &mut self.scanned;
+        let scanned = match flow {
+            Flow::Request => asked,
+            Flow::Response => answered,
+        };
+        let rest = window.get(*scanned..).unwrap_or_default();
         match memchr::memchr(b'\n', rest) {
             Some(at) => {
-                let end = self.scanned.saturating_add(at).saturating_add(1);
-                self.scanned = 0;
+                let end = scanned.saturating_add(at).saturating_add(1);
+                *scanned = 0;
                 Some(end)
             }
             None => {
-                self.scanned = window.len();
+                *scanned = window.len();
                 None
             }
         }
     }
-}
-
-fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
-    Message {
-        flow,
-        pairing: Pairing::Order(number),
-        at,
-        part,
-    }
-}
-
-/// It is over with this byte. (exact, whole)
-fn finish(flow: Flow, number: u64, at: Mark, (exact, whole): (bool, bool), feed: &mut Feed<'_>) {
-    let finish = Finish {
-        body: 0,
-        exact,
-        whole,
-    };
-    feed.out
-        .push(message(flow, number, at, Part::Finish(finish)));
-}
-
-fn abandon(number: u64, at: Mark, feed: &mut Feed<'_>) {
-    feed.out
-        .push(message(Flow::Response, number, at, Part::Abandon));
 }
 
 #[cfg(test)]

@@ -252,7 +252,7 @@ impl Dialogue {
                     } = publish;
                     let last = head.length.saturating_add(length).saturating_sub(1);
                     let marks = (feed.stream.mark(0), feed.stream.mark(last));
-                    let topic = self.topic(flow, topic.into(), alias);
+                    let topic = self.topic(flow, topic.into(), alias, feed.stats);
                     let after = self.publish(flow, (head, id), (topic, carrier), marks, feed);
                     return self.pass(flow, head, after, feed);
                 }

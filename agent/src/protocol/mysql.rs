@@ -24,10 +24,9 @@ mod sniff;
 use self::session::Session;
 use super::order::Order;
 use super::tls;
-use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
-use crate::connection::Mark;
+use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::connection::stream::Missing;
-use crate::event::{Hole, Nanos};
+use crate::event::Nanos;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &MySql;
@@ -67,7 +66,7 @@ impl Protocol for MySql {
             request: client::Side::default(),
             response: server::Side::default(),
             order: Order::default(),
-            unseen: Vec::new(),
+            unseen: Missing::default(),
             refused: 0,
             understood: false,
             mistaken: false,
@@ -115,7 +114,7 @@ struct Dialogue {
     response: server::Side,
     order: Order<Asked>,
     /// Bytes of answers that passed without being seen since those who wait asked, by cause.
-    unseen: Vec<(Hole, u64)>,
+    unseen: Missing,
     /// Turns in a row that began like nothing.
     refused: u32,
     /// Whether something was read that nobody else says.
@@ -190,23 +189,6 @@ impl Dialogue {
         }
         self.left
     }
-}
-
-fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
-    Message {
-        flow,
-        pairing: Pairing::Order(number),
-        at,
-        part,
-    }
-}
-
-/// What a span must say about holes; the copy budget leaves out only what nobody needed.
-fn faults(missing: &Missing) -> impl Iterator<Item = Fault> + use<> {
-    missing
-        .iter()
-        .filter(|(cause, _)| *cause != Hole::Budget)
-        .map(|(cause, bytes)| Fault::Missing { cause, bytes })
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 //!
 //! A message that is published ends with its last byte, as nobody acknowledges it; one with a subject
 //! to answer on ends with the first message that comes back there. What the server delivers is opened
-//! by the server: where it can be answered or acknowledged, that ends it, else its last byte does.
+//! by the server: where it can be answered or acknowledged, that ends it, else its last byte does. What
+//! nobody says anything of for the time-out, or while too many others wait, ends so too, and says that
+//! this is not known.
 //! Answers and acknowledgements are no exchanges of their own, and neither are requests for messages
 //! of a stream: each that comes is one.
 //!
@@ -17,10 +19,12 @@ mod name;
 mod subject;
 mod talk;
 
+use std::time::Duration;
+
 use self::exchange::{After, Asked, Delivered, Head, Subscription};
 use self::headers::Headers;
 use self::line::Line;
-use self::talk::Say;
+use self::talk::{Say, over};
 use super::known::Known;
 use super::{
     Fault, Feed, Finish, Flow, Message, PUSHED, Pairing, Parser, Part, Protocol, Setup, Status,
@@ -61,6 +65,7 @@ impl Protocol for Nats {
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
             keep: http::kept(&setup.config.limits),
+            patience: setup.config.capture.exchange_timeout,
             setup,
             request: Side::default(),
             response: Side::default(),
@@ -82,6 +87,8 @@ struct Dialogue {
     setup: Setup,
     /// Bytes kept of a text.
     keep: usize,
+    /// How long what was delivered waits for an answer.
+    patience: Duration,
     request: Side,
     response: Side,
     /// By their numbers.
@@ -91,7 +98,7 @@ struct Dialogue {
     /// Requests that wait, by the subject they are answered on.
     asked: Known<Asked>,
     /// Messages that were delivered and can be answered, by the subject for that.
-    delivered: Known<Delivered>,
+    delivered: Known<Delivered, MAX_DELIVERED>,
     /// Subjects of answers that came before what was asked was told: who writes may be told of it
     /// later than who reads.
     early: Vec<Box<[u8]>>,
@@ -140,6 +147,7 @@ impl Parser for Dialogue {
                     if flow == Flow::Request && between && feed.stream.window().is_empty() {
                         self.early.clear();
                     }
+                    self.expire(feed);
                     return Status::Stay;
                 }
                 Step::Over(status) => return status,
@@ -153,10 +161,8 @@ impl Parser for Dialogue {
         }
     }
 
-    fn quiet(&mut self, flow: Flow, feed: &mut Feed<'_>) {
-        if flow == Flow::Request {
-            self.unanswered(feed);
-        }
+    fn silenced(&mut self, feed: &mut Feed<'_>) {
+        self.unanswered(feed);
     }
 
     fn successor(&mut self) -> Option<(&'static dyn Protocol, Box<dyn Parser>)> {
@@ -391,28 +397,25 @@ impl Dialogue {
                 let gone = match self.asked.remove(&reply) {
                     None if early => vec![asked],
                     Some(other) => vec![other, asked],
-                    None => self.asked.insert(&reply, asked),
+                    None => self.asked.insert(&reply, asked, feed.stats),
                 };
                 let lost = |gone: Asked| part(Flow::Response, gone.number, at, Part::Abandon);
                 feed.out.extend(gone.into_iter().map(lost));
             }
             After::Delivered(number, reply) => {
-                let delivered = Delivered { number, last: at };
+                let delivered = Delivered {
+                    number,
+                    last: at,
+                    heard: at.time,
+                };
                 let gone = match self.delivered.remove(&reply) {
                     Some(other) => vec![other, delivered],
-                    None => self.delivered.insert(&reply, delivered),
+                    None => self.delivered.insert(&reply, delivered, feed.stats),
                 };
                 feed.out.extend(gone.iter().map(over));
             }
         }
         Step::On
-    }
-
-    /// What was delivered and is not answered ended with its last byte.
-    fn unanswered(&mut self, feed: &mut Feed<'_>) {
-        for delivered in self.delivered.drain() {
-            feed.out.push(over(&delivered));
-        }
     }
 
     /// The position is in the midst of something: looks for the next line.
@@ -454,11 +457,6 @@ fn hello(flow: Flow, bytes: &[u8]) -> Option<bool> {
     }
 }
 
-fn over(delivered: &Delivered) -> Message {
-    let number = delivered.number | PUSHED;
-    part(Flow::Request, number, delivered.last, finish())
-}
-
 fn finish() -> Part {
     Part::Finish(Finish {
         body: 0,
@@ -478,6 +476,9 @@ fn part(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
 
 /// Calls in a row that begin with no line, until the connection is given up: a payload may take many.
 const MAX_REFUSED: u32 = 4096;
+/// Most that was delivered and waits for an answer: a consumer of JetStream has no more, unless that is
+/// configured (`max_ack_pending`).
+const MAX_DELIVERED: usize = 1000;
 /// Longest INFO or CONNECT.
 const MAX_OBJECT: usize = 64 * 1024;
 /// Longest headers that are read.

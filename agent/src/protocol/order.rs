@@ -4,7 +4,8 @@
 //! After a hole that may have swallowed a request or a response, order pairs nothing until a moment
 //! at which nobody can be waiting: a request that begins a turn while no response is under way
 //! ([`Order::settle`]). Until then requests that cannot be paired are abandoned and responses go
-//! unpaired.
+//! unpaired. Requests past [`MAX_WAITING`] are no more than counted: as many responses go unpaired
+//! before those that were asked later have their turn.
 //!
 //! Never true here: that a response is given to a request it may not belong to.
 
@@ -29,6 +30,8 @@ pub struct Order<T> {
 enum Slot<T> {
     /// Its number, what is to be known of it, and whether it began a turn.
     Asked(u64, T, bool),
+    /// So many requests, which were too many to be known one by one.
+    Beyond(u64),
     /// An unknown number of requests was not seen.
     Unknown,
 }
@@ -55,7 +58,11 @@ impl<T: Copy> Order<T> {
     /// bytes went the other way just before it.
     pub fn ask(&mut self, with: T, turn: bool) -> Option<u64> {
         if self.waiting.len() >= MAX_WAITING {
-            self.lose_asks();
+            match self.waiting.back_mut() {
+                Some(Slot::Beyond(count)) => *count = count.saturating_add(1),
+                Some(Slot::Unknown) => {}
+                _ => self.waiting.push_back(Slot::Beyond(1)),
+            }
             return None;
         }
         let number = self.unpaired();
@@ -79,14 +86,15 @@ impl<T: Copy> Order<T> {
 
     /// Whether requests or responses were missed, and it was not started anew since.
     pub fn is_lost(&self) -> bool {
-        self.answers_lost || self.waiting.iter().any(|s| matches!(s, Slot::Unknown))
+        let asked = |slot: &Slot<T>| matches!(slot, Slot::Asked(..));
+        self.answers_lost || !self.waiting.iter().all(asked)
     }
 
     /// Those who wait, as far as is known.
     pub fn asked(&self) -> impl Iterator<Item = u64> {
         self.waiting.iter().filter_map(|slot| match slot {
             Slot::Asked(number, ..) => Some(*number),
-            Slot::Unknown => None,
+            Slot::Beyond(_) | Slot::Unknown => None,
         })
     }
 
@@ -99,12 +107,19 @@ impl<T: Copy> Order<T> {
                 .any(|slot| matches!(slot, Slot::Asked(n, ..) if *n == number))
     }
 
-    /// The response to this request is over.
+    /// The response to this request is over, or one that went unpaired.
     pub fn answered(&mut self, number: u64) {
-        if matches!(self.waiting.front(), Some(Slot::Asked(n, ..)) if *n == number) {
-            self.waiting.pop_front();
-            self.shrink();
+        match self.waiting.front_mut() {
+            Some(Slot::Asked(first, ..)) if *first == number => {}
+            Some(Slot::Beyond(count)) if *count > 1 => {
+                *count = count.saturating_sub(1);
+                return;
+            }
+            Some(Slot::Beyond(_)) => {}
+            _ => return,
         }
+        self.waiting.pop_front();
+        self.shrink();
     }
 
     /// An unknown number of requests may be missing after those that wait.
@@ -119,6 +134,11 @@ impl<T: Copy> Order<T> {
     /// if the next one to be seen begins a turn too ([`Order::resume`]).
     pub fn lose_answers(&mut self, under_way: Option<u64>, mut abandon: impl FnMut(u64)) {
         self.answers_lost = true;
+        for slot in &mut self.waiting {
+            if matches!(slot, Slot::Beyond(_)) {
+                *slot = Slot::Unknown;
+            }
+        }
         let last = self.next.wrapping_sub(1);
         self.waiting.retain(|slot| match slot {
             Slot::Asked(number, ..) if Some(*number) == under_way => true,
@@ -127,7 +147,7 @@ impl<T: Copy> Order<T> {
                 abandon(*number);
                 false
             }
-            Slot::Unknown => true,
+            Slot::Beyond(_) | Slot::Unknown => true,
         });
     }
 
@@ -141,8 +161,18 @@ impl<T: Copy> Order<T> {
         }
     }
 
-    /// Nobody can be waiting now: if anything was lost, gives up those that seem to, and starts anew.
+    /// A request begins a turn while no response is under way, which tells that nobody waits, but for
+    /// those past the bound: if anything was lost, gives up those that seem to, and starts anew.
     pub fn settle(&mut self, abandon: impl FnMut(u64)) {
+        let beyond = |slot: &Slot<T>| matches!(slot, Slot::Beyond(_));
+        if !self.waiting.iter().any(beyond) {
+            self.start_anew(abandon);
+        }
+    }
+
+    /// Nobody can be waiting now, whoever was: if anything was lost, gives up those that seem to, and
+    /// starts anew.
+    pub fn start_anew(&mut self, abandon: impl FnMut(u64)) {
         if self.is_lost() {
             self.answers_lost = false;
             self.give_up(abandon);
@@ -231,5 +261,44 @@ mod tests {
         }
         assert!(order.ask((), false).is_none());
         assert!(order.ask((), false).is_none());
+    }
+
+    #[test]
+    fn those_past_the_bound_have_their_answers_too() {
+        let mut order = Order::default();
+        for _ in 0..MAX_WAITING {
+            assert!(order.ask((), false).is_some());
+        }
+        assert_eq!(order.ask((), false), None);
+        assert_eq!(order.ask((), false), None);
+        for _ in 0..3 {
+            let (number, ()) = order.first().expect("known");
+            order.answered(number);
+        }
+        // It begins a turn, but others wait.
+        order.settle(|number| panic!("{number} is given up"));
+        let late = order.ask((), true).expect("room");
+        for _ in 3..MAX_WAITING {
+            let (number, ()) = order.first().expect("known");
+            order.answered(number);
+        }
+        for _ in 0..2 {
+            assert_eq!(order.first(), None);
+            let number = order.unpaired();
+            order.answered(number);
+        }
+        assert_eq!(order.first(), Some((late, ())));
+    }
+
+    #[test]
+    fn those_past_the_bound_are_lost_with_the_answers() {
+        let mut order = Order::default();
+        for _ in 0..=MAX_WAITING {
+            order.ask((), false);
+        }
+        order.lose_answers(None, |_| {});
+        order.settle(|_| {});
+        let number = order.ask((), true).expect("room");
+        assert_eq!(order.first(), Some((number, ())));
     }
 }

@@ -68,6 +68,11 @@ impl Pace {
         self.unasked = true;
     }
 
+    /// More wait than are counted: the connection is as one that several share.
+    pub fn share(&mut self) {
+        self.shared = true;
+    }
+
     /// Whether several share the connection.
     pub fn is_shared(&self) -> bool {
         self.shared

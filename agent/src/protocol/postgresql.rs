@@ -14,19 +14,19 @@ mod frame;
 mod frontend;
 mod group;
 mod statements;
+mod tail;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use self::group::{Group, Item};
-use self::statements::{Names, Statement};
+use self::statements::{Held, Names, Statement, Total};
 use super::order::Order;
-use super::{
-    Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict, tls,
-};
+use super::told::message;
+use super::{Fault, Feed, Flow, Parser, Part, Protocol, Setup, Status, Verdict, tls};
 use crate::config::Config;
 use crate::connection::Mark;
-use crate::connection::stream::Missing;
-use crate::event::{Hole, Nanos};
+use crate::event::Nanos;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Postgresql;
@@ -62,6 +62,7 @@ impl Protocol for Postgresql {
             items: 0,
             next: 0,
             asked_at: 0,
+            held: Total::default(),
             prepared: Names::default(),
             portals: Names::default(),
             begins: None,
@@ -70,6 +71,7 @@ impl Protocol for Postgresql {
             rows: 0,
             encrypt: false,
             copying: false,
+            copied_out: false,
             understood: false,
             refused: 0,
             end: None,
@@ -95,6 +97,8 @@ struct Dialogue {
     next: u64,
     /// When the message that is read was moved.
     asked_at: Nanos,
+    /// What all statements weigh that are referred to.
+    held: Total,
     prepared: Names,
     portals: Names,
     /// Where what prepares for the next Execute begins.
@@ -109,6 +113,8 @@ struct Dialogue {
     encrypt: bool,
     /// Whether data is copied to the server.
     copying: bool,
+    /// Whether the present answer is data that is copied to the client.
+    copied_out: bool,
     /// Whether anything was.
     understood: bool,
     /// Turns in a row that began like no message.
@@ -164,6 +170,7 @@ impl Parser for Dialogue {
         self.order
             .weight()
             .saturating_add(if self.items > FEW { items } else { 0 })
+            .saturating_add(self.held.load(Ordering::Relaxed))
             .saturating_add(self.prepared.weight())
             .saturating_add(self.portals.weight())
     }
@@ -247,6 +254,11 @@ impl Dialogue {
 
     /// The next message cannot be read: its bytes make no sense, or are not there (`cut`).
     fn lose(&mut self, flow: Flow, cut: bool, feed: &mut Feed<'_>) -> bool {
+        // Rows alone are missed where the end is read.
+        if flow == Flow::Response && cut && self.may_end_by_its_tail() {
+            *self.side(flow) = Side::Tail;
+            return true;
+        }
         match cut {
             true => feed.stats.protocol_cut.add(1),
             false => feed.stats.protocol_malformed.add(1),
@@ -256,10 +268,6 @@ impl Dialogue {
             return false;
         }
         feed.stats.protocol_resynced.add(1);
-        if flow == Flow::Response && cut && self.may_end_by_its_tail() {
-            *self.side(flow) = Side::Tail;
-            return true;
-        }
         feed.stream.skip_front();
         self.unsettle(flow, feed);
         *self.side(flow) = Side::Seek;
@@ -290,6 +298,7 @@ impl Dialogue {
                 self.order.lose_answers(None, |number| gone.push(number));
                 self.abandon(&gone, feed);
                 self.first = None;
+                self.copied_out = false;
                 self.encrypt = false;
             }
         }
@@ -322,30 +331,15 @@ impl Dialogue {
     }
 
     /// What is known of a statement of this name.
-    fn statement(names: &Names, name: &[u8]) -> Arc<Statement> {
+    fn statement(names: &Names, name: &[u8], held: &Total) -> Arc<Held> {
         names.get(name).unwrap_or_else(|| {
             let name = name.get(..statements::LONGEST_NAME).unwrap_or(name);
-            Arc::new(Statement::Named(String::from_utf8_lossy(name).into_owned()))
+            Held::new(
+                Statement::Named(String::from_utf8_lossy(name).into_owned()),
+                held,
+            )
         })
     }
-}
-
-fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
-    Message {
-        flow,
-        pairing: Pairing::Order(number),
-        at,
-        part,
-    }
-}
-
-/// What a span must say about the holes in its message; the copy budget leaves out only what
-/// nobody needed.
-fn faults(missing: Missing) -> impl Iterator<Item = Fault> {
-    missing
-        .iter()
-        .filter(|(cause, _)| *cause != Hole::Budget)
-        .map(|(cause, bytes)| Fault::Missing { cause, bytes })
 }
 
 #[cfg(test)]

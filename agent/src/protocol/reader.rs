@@ -5,6 +5,17 @@
 
 use crate::stats::Stats;
 
+/// What came of reading something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read<T> {
+    /// It is whole.
+    Whole(T),
+    /// It goes on.
+    More,
+    /// It is none.
+    Never,
+}
+
 /// Bytes, and how far they were read.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {

@@ -25,7 +25,8 @@ use self::command::{Command, Replies};
 use self::names::{Shape, Topic};
 use super::order::Order;
 use super::pace::Pace;
-use super::{Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
+use super::told::{self, abandon};
+use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
 use crate::connection::Mark;
 use crate::event::Nanos;
@@ -363,30 +364,10 @@ impl Session {
     }
 }
 
-fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
-    Message {
-        flow,
-        pairing: Pairing::Order(number),
-        at,
-        part,
-    }
-}
-
 /// It is over with the last byte that was passed. (exact, whole)
-fn finish(flow: Flow, number: u64, (exact, whole): (bool, bool), feed: &mut Feed<'_>) {
-    let finish = Finish {
-        body: 0,
-        exact,
-        whole,
-    };
+fn finish(flow: Flow, number: u64, how: (bool, bool), feed: &mut Feed<'_>) {
     let at = feed.stream.last();
-    feed.out
-        .push(message(flow, number, at, Part::Finish(finish)));
-}
-
-fn abandon(number: u64, at: Mark, feed: &mut Feed<'_>) {
-    feed.out
-        .push(message(Flow::Response, number, at, Part::Abandon));
+    told::finish(flow, number, at, how, feed);
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub struct About {
     pub ports: [Option<u16>; 2],
     /// Whether each turn is a datagram.
     pub datagrams: bool,
+    /// The process whose end it is.
+    pub process: u32,
 }
 
 /// Who is asked about a connection, and what was found of its first bytes.
@@ -90,6 +92,16 @@ impl Sniffer {
         self.about.secure
     }
 
+    /// The process whose end it is.
+    pub fn process(&self) -> u32 {
+        self.about.process
+    }
+
+    /// Whether its bytes are counted from its first.
+    pub fn is_counted(&self) -> bool {
+        self.about.ports != [None, None]
+    }
+
     /// What the first turns of (egress, ingress) looked like.
     pub fn shapes(&self) -> [&Shape; 2] {
         [&self.egress.shape, &self.ingress.shape]
@@ -126,7 +138,7 @@ impl Sniffer {
             self.dropped = false;
             match self.look_at(direction, streams, limit) {
                 // Behind what was passed over there may be the other half of what waits now.
-                Found::Perhaps if self.dropped => direction = opposite(direction),
+                Found::Perhaps if self.dropped => direction = direction.opposite(),
                 found => return found,
             }
         }
@@ -159,15 +171,15 @@ impl Sniffer {
                     Turn::Nobodys => {
                         self.side(direction).refused = true;
                         // What it would have agreed with agrees with nothing.
-                        if self.drop_likely(opposite(direction), streams) {
-                            self.side(opposite(direction)).refused = true;
+                        if self.drop_likely(direction.opposite(), streams) {
+                            self.side(direction.opposite()).refused = true;
                         }
                     }
                 }
             }
             // What waits for its answer may have had it there.
             if front_is_hole {
-                self.drop_likely(opposite(direction), streams);
+                self.drop_likely(direction.opposite(), streams);
             }
             self.side(direction).likely = Likely::default();
             self.pass(streams.get(direction));
@@ -218,7 +230,7 @@ impl Sniffer {
             };
             match verdict {
                 Verdict::Is(Flow::Request) => return Turn::Mine(number, direction),
-                Verdict::Is(Flow::Response) => return Turn::Mine(number, opposite(direction)),
+                Verdict::Is(Flow::Response) => return Turn::Mine(number, direction.opposite()),
                 Verdict::Likely(Flow::Request) => likely.requests |= bit,
                 Verdict::Likely(Flow::Response) => likely.responses |= bit,
                 Verdict::More => more |= bit,
@@ -230,16 +242,16 @@ impl Sniffer {
             likely: other,
             refused,
             ..
-        } = *self.side(opposite(direction));
+        } = *self.side(direction.opposite());
         // Whoever knows the other side may come to know this one.
         if more & (other.requests | other.responses) != 0 && !cut {
             return Turn::Perhaps;
         }
         // On an older connection the first answer may be to a question that was not seen.
         let mut moved = |direction| streams.get(direction).mark(0).time;
-        let (this, before) = (moved(direction), moved(opposite(direction)));
+        let (this, before) = (moved(direction), moved(direction.opposite()));
         if self.about.adopted && likely.requests & other.responses != 0 && before < this {
-            self.drop_likely(opposite(direction), streams);
+            self.drop_likely(direction.opposite(), streams);
             return Turn::Perhaps;
         }
         if self.about.adopted && likely.responses & other.requests != 0 && this < before {
@@ -251,7 +263,7 @@ impl Sniffer {
             return Turn::Mine(number, direction);
         }
         if let Some(number) = answered {
-            return Turn::Mine(number, opposite(direction));
+            return Turn::Mine(number, direction.opposite());
         }
         let waits = likely != Likely::default() && other == Likely::default();
         if waits && (self.about.adopted || !refused) || more != 0 && !cut {
@@ -310,13 +322,6 @@ impl Shape {
     /// As people read it.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-fn opposite(direction: Direction) -> Direction {
-    match direction {
-        Direction::Egress => Direction::Ingress,
-        Direction::Ingress => Direction::Egress,
     }
 }
 

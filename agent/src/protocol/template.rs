@@ -28,9 +28,10 @@ pub fn of(destination: &str, separator: char) -> Option<String> {
     Some(out)
 }
 
-/// Empty, or what brokers have for any segment, any rest, and names of their own.
+/// Empty, or what brokers have for any segment, any rest, and names of their own (`$SYS`, `$share`).
 fn is_joker(segment: &str) -> bool {
-    matches!(segment, "" | "*" | ">" | "+" | "#") || segment.starts_with('$')
+    let own = segment.strip_prefix('$');
+    matches!(segment, "" | "*" | ">" | "+" | "#") || own.is_some_and(|own| name(own).is_none())
 }
 
 /// Names a span of messaging by this template, where its destination is high in cardinality.
@@ -166,6 +167,10 @@ mod tests {
             ("orders.*", '.', None),
             ("orders.>", '.', None),
             ("$SYS/broker/uptime", '/', None),
+            ("$share/workers/orders", '/', None),
+            ("$KV.settings.key", '.', None),
+            ("devices/$4711/up", '/', Some("devices/{id}/up")),
+            ("$a81758fffe0123cd.up", '.', Some("{id}.up")),
             ("/leading/+/#", '/', None),
             ("orders.4711.new", '.', Some("orders.{id}.new")),
             (

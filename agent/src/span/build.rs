@@ -57,6 +57,7 @@ impl Builder {
         let events = events(&exchange, &clock, start);
         let process = exchange.start.execution.process;
         let route = self.route(&exchange, resource);
+        let named = is_named(&exchange);
         let mut facts = Facts(Vec::with_capacity(TYPICAL));
         measures(&mut facts, &exchange);
         faults(&mut facts, &exchange);
@@ -82,7 +83,7 @@ impl Builder {
             flags: flags.unwrap_or(RANDOM) | SAMPLED,
             state,
             kind,
-            name: name(operation, route),
+            name: name(operation, route.filter(|_| !named)),
             start,
             end: clock(finish).max(start),
             attributes,
@@ -136,8 +137,11 @@ fn gather(mut facts: Facts, exchange: Exchange) -> (Cow<'static, str>, Attribute
     facts.put(semconv::NETWORK_PROTOCOL_NAME, text(protocol));
     let partial = exchange.faults.contains(&Fault::Partial);
     let known = !partial || string(&request.attributes, semconv::URL_PATH).is_some();
-    let url = known && protocol == "http";
-    place::sides(&mut facts, &exchange.peer, &mut request.attributes, url);
+    let said = place::Said {
+        url: known && protocol == "http",
+        client: protocol == GATEWAY,
+    };
+    place::sides(&mut facts, &exchange.peer, &mut request.attributes, said);
     let mut response = exchange.response.map(|r| r.attributes).unwrap_or_default();
     let mut attributes = request.attributes;
     attributes.reserve_exact(facts.0.len().saturating_add(response.len()));
@@ -153,6 +157,16 @@ fn kind(exchange: &Exchange) -> SpanKind {
         (Kind::Process, Role::Server) => SpanKind::Consumer,
         (_, Role::Client) => SpanKind::Client,
         (_, Role::Server) => SpanKind::Server,
+    }
+}
+
+/// Whether an exchange of HTTP has a name of its own, by what is spoken over it.
+fn is_named(exchange: &Exchange) -> bool {
+    let request = &exchange.request;
+    match string(&request.attributes, semconv::HTTP_REQUEST_METHOD) {
+        Some(OTHER) => request.operation != "HTTP",
+        Some(method) => request.operation != method,
+        None => false,
     }
 }
 
@@ -241,7 +255,8 @@ fn measures(facts: &mut Facts, exchange: &Exchange) {
             facts.put(key, Value::Int(bytes));
         }
     };
-    let http = protocol_name(exchange.request.protocol) == "http";
+    let protocol = protocol_name(exchange.request.protocol);
+    let http = protocol == "http" || protocol == GATEWAY;
     if http {
         size(semconv::HTTP_REQUEST_BODY_SIZE, &exchange.request_end);
     }
@@ -317,6 +332,8 @@ pub(super) fn text(value: &'static str) -> Value {
     Value::Str(Cow::Borrowed(value))
 }
 
+/// By which a web server hands requests of HTTP on to an application.
+const GATEWAY: &str = "fastcgi";
 /// `http.request.method` of methods nobody knows.
 const OTHER: &str = "_OTHER";
 /// Attributes this stage adds to most spans.

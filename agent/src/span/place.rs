@@ -10,9 +10,17 @@ use crate::event::{Address, Role};
 use crate::exchange::Peer;
 use crate::protocol::{Attribute, Attributes, Value};
 
-/// Addresses and URLs: what each side says of itself and of the other. `url`: whether one was asked
-/// for.
-pub(super) fn sides(facts: &mut Facts, peer: &Peer, request: &mut Attributes, url: bool) {
+/// What a request may say of the place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    /// Whether a URL was asked for.
+    pub(super) url: bool,
+    /// Whether who sits at the socket's other end says for which client it asks.
+    pub(super) client: bool,
+}
+
+/// Addresses and URLs: what each side says of itself and of the other.
+pub(super) fn sides(facts: &mut Facts, peer: &Peer, request: &mut Attributes, said: Said) {
     match (&peer.local, &peer.remote) {
         (_, Address::Inet(remote)) => {
             let transport = if peer.datagrams { "udp" } else { "tcp" };
@@ -25,17 +33,21 @@ pub(super) fn sides(facts: &mut Facts, peer: &Peer, request: &mut Attributes, ur
         }
         (_, Address::Unix(_)) => facts.put(semconv::NETWORK_TRANSPORT, text("unix")),
     }
-    // The socket's peer, whatever X-Forwarded-For claims: that header is anyone's.
-    request.retain(|a| a.key != semconv::CLIENT_ADDRESS && a.key != semconv::CLIENT_PORT);
+    let named = said.client && string(request, semconv::CLIENT_ADDRESS).is_some();
+    if !named {
+        // The socket's peer, whatever X-Forwarded-For claims: that header is anyone's.
+        request.retain(|a| a.key != semconv::CLIENT_ADDRESS && a.key != semconv::CLIENT_PORT);
+    }
+    let client = peer.role == Role::Server && !named;
     if let Some(address) = address(&peer.remote) {
-        if peer.role == Role::Server {
+        if client {
             facts.put(semconv::CLIENT_ADDRESS, Value::Str(address.clone().into()));
         }
         facts.put(semconv::NETWORK_PEER_ADDRESS, Value::Str(address.into()));
     }
     if let Some(port) = port(&peer.remote) {
         facts.put_port(semconv::NETWORK_PEER_PORT, port);
-        if peer.role == Role::Server {
+        if client {
             facts.put_port(semconv::CLIENT_PORT, port);
         }
     }
@@ -47,7 +59,7 @@ pub(super) fn sides(facts: &mut Facts, peer: &Peer, request: &mut Attributes, ur
         }
         Role::Client => {
             server_place(request, &peer.remote, true);
-            if url {
+            if said.url {
                 full_url(request);
             }
         }

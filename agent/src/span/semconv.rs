@@ -1,4 +1,5 @@
-//! Attribute names, in one place. Those without the `spantap.` prefix are OpenTelemetry's.
+//! Names of the attributes that spans get or are looked at for whatever their protocol; those of one
+//! protocol stand with it. Those without the `spantap.` prefix are OpenTelemetry's.
 //! Source: <https://github.com/open-telemetry/semantic-conventions>, version 1.42.0, as generated
 //! into the crate opentelemetry-semantic-conventions 0.33.1.
 
@@ -39,7 +40,7 @@ pub const NETWORK_PEER_PORT: &str = "network.peer.port";
 pub const NETWORK_PROTOCOL_NAME: &str = "network.protocol.name";
 /// `1.1`.
 pub const NETWORK_PROTOCOL_VERSION: &str = "network.protocol.version";
-/// `tcp` or `unix`.
+/// `tcp`, `udp` or `unix`.
 pub const NETWORK_TRANSPORT: &str = "network.transport";
 /// `ipv4` or `ipv6`.
 pub const NETWORK_TYPE: &str = "network.type";

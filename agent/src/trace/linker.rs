@@ -74,9 +74,9 @@ pub struct Linker {
     pub(super) epoch: u64,
     watermark: Nanos,
     /// Closed, with the time they are settled; about in that order.
-    settling: VecDeque<(Nanos, Handle)>,
+    pub(super) settling: VecDeque<(Nanos, Handle)>,
     /// Settled, with the time patience ends; some were given out meanwhile.
-    waiting: VecDeque<(Nanos, Handle)>,
+    pub(super) waiting: VecDeque<(Nanos, Handle)>,
     /// Given out, oldest first, until they are forgotten.
     retired: VecDeque<(Nanos, Handle)>,
     /// Those of them that were served in a context, when the others have gone.
@@ -109,6 +109,7 @@ impl Linker {
         match fact {
             Fact::Opened(opened) => self.open(&opened),
             Fact::Closed(exchange) => self.close(exchange),
+            Fact::Detached(id, at) => self.detach(id, at),
         }
     }
 
@@ -291,6 +292,7 @@ impl Linker {
             answered: OPEN,
             end: OPEN,
             laned: false,
+            detached: false,
             opened: seen.head.is_some(),
             key: seen.key,
             unix,
@@ -415,7 +417,7 @@ impl Linker {
 
     /// Until when to wait for what may still come of one that is over.
     fn wait(&self, handle: Handle) -> Option<Nanos> {
-        let entry = self.table.get(handle)?;
+        let entry = self.table.get(handle).filter(|e| e.end != OPEN)?;
         let last = entry.end.saturating_add(self.settings.patience);
         if entry.role != Role::Server || entry.key.is_none() || last <= self.watermark {
             return None;
@@ -431,7 +433,7 @@ impl Linker {
 
     fn emit(&mut self, handle: Handle, out: &mut Vec<Linked>) {
         if self.table.get(handle).is_none_or(|e| e.exchange.is_none()) {
-            return;
+            return self.stay(handle);
         }
         self.resolve(handle);
         self.publish(handle);

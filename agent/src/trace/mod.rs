@@ -7,6 +7,7 @@
 
 mod b3;
 pub mod context;
+mod detach;
 pub mod ids;
 pub mod linker;
 mod links;

@@ -62,6 +62,8 @@ pub(super) struct Entry {
     pub end: Nanos,
     /// Whether it is registered with its thread.
     pub laned: bool,
+    /// Whether it goes on without its thread.
+    pub detached: bool,
     /// Whether its head was read (its Opened came).
     pub opened: bool,
     pub key: Option<MessageKey>,

@@ -762,3 +762,35 @@ fn a_rarer_drain_is_waited_for() {
     assert_eq!(settings(4).settle, 20 * MS);
     assert!(settings(1000).settle > 1000 * MS);
 }
+
+/// A WebSocket goes on for long after its upgrade: what its thread does then is not for it, and what
+/// it hangs from is gone when it ends.
+#[test]
+fn what_is_detached_keeps_its_place_and_leaves_its_thread() {
+    let app = (10, 11);
+    let serves = server(1, 0, app, 100, 200);
+    // Opened while that was served, and closed much later; the other side of it in another process.
+    let socket = client(2, 7, app, 110, 9000);
+    let other = server(3, 7, (20, 21), 112, 9000);
+    let after = client(4, 0, (20, 21), 5000, 5010);
+    let mut linker = linker();
+    let mut out = Vec::new();
+    linker.feed(serves.opened());
+    linker.feed(socket.opened());
+    linker.feed(other.opened());
+    linker.feed(Fact::Detached(
+        ExchangeId(3),
+        other.mark(114 * MS, (20, 21)),
+    ));
+    linker.feed(Fact::Detached(ExchangeId(2), socket.mark(115 * MS, app)));
+    linker.feed(serves.closed());
+    linker.poll(4900 * MS, &mut out);
+    assert_eq!(out.len(), 1, "the others last");
+    linker.feed(after.opened());
+    linker.feed(after.closed());
+    linker.feed(other.closed());
+    linker.feed(socket.closed());
+    linker.poll(1 << 50, &mut out);
+    let links = by_id(out);
+    assert_eq!(told(&links), "1, 2 <- 1 thread, 3 <- 2 stream_key, 4");
+}

@@ -85,10 +85,14 @@ impl Step {
     }
 }
 
-/// Every file of every protocol. A protocol is never named here: the registry is walked.
+/// Every file of every protocol, or of the one that `ONLY` names. A protocol is never named here: the
+/// registry is walked.
 pub fn all() -> Vec<Dialogue> {
+    let only = std::env::var("ONLY").ok();
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     let mut all = Vec::new();
-    for protocol in spantap::protocol::ALL {
+    let protocols = spantap::protocol::ALL.iter();
+    for protocol in protocols.filter(|protocol| wanted(protocol.name())) {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
             .join("../tests/wire")
             .join(protocol.name());
@@ -332,7 +336,8 @@ pub fn without(steps: &[Step], index: usize) -> Vec<Step> {
     out
 }
 
-/// As the kernel copies: so many bytes of each turn, then only the last 16 of each segment.
+/// As the kernel copies: so many bytes of each turn, then only the last few of each segment. Fewer than
+/// it does, so that dialogues are long enough for holes.
 pub fn with_budget(steps: &[Step], budget: usize, why: Hole) -> Vec<Step> {
     let mut out = Vec::new();
     let mut left = budget;

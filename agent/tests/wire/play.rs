@@ -10,7 +10,7 @@ use spantap::event::{
 use spantap::exchange::{Exchange, Fact, Outcome};
 use spantap::pipeline::encrypted::Encrypted;
 use spantap::pipeline::shard::{Out, Shard};
-use spantap::protocol::{Attribute, Kind, Value};
+use spantap::protocol::{Attribute, Kind, Request, Response, Value};
 use spantap::stats::Stats;
 
 use super::{Step, Way};
@@ -104,6 +104,12 @@ impl Seen {
         self.faults.contains("Partial")
     }
 
+    /// Whether its destination is known by an id alone.
+    pub fn is_unnamed(&self) -> bool {
+        let id = |line: &String| line.starts_with("spantap.kafka.topic.id = ");
+        self.request.iter().any(id)
+    }
+
     /// Whether it says by itself that it is whole; HTTP tells by its status what is known.
     pub fn is_sure(&self) -> bool {
         self.name.is_some() && self.outcome == "complete" && !self.is_faulty()
@@ -134,7 +140,7 @@ impl Seen {
             .attributes
             .iter()
             .any(|a| a.key.starts_with("http."));
-        let name = (!http).then(|| match request.kind {
+        let name = (!is_unnamed(request)).then(|| match request.kind {
             Kind::Call => format!("name = {}", request.operation),
             kind => format!("name = {} ({kind:?})", request.operation),
         });
@@ -167,6 +173,10 @@ impl Seen {
         let carrier = carrier
             .map(|(what, c)| format!("  {what} {c:?}\n"))
             .collect();
+        let mut told: Vec<_> = response.map_or(Vec::new(), |r| lines(&r.attributes));
+        if let Some(r) = response.filter(|_| http) {
+            told.extend(errors(r, status.as_deref()));
+        }
         Self {
             pushed: exchange.role != exchange.peer.role,
             name,
@@ -176,11 +186,32 @@ impl Seen {
             outcome,
             answer: exchange.response_start.map(|mark| mark.offset),
             sizes,
-            response: response.map_or(Vec::new(), |r| lines(&r.attributes)),
+            response: told,
             faults,
             carrier,
         }
     }
+}
+
+/// Whether it is HTTP's, and nothing spoken over it names it.
+fn is_unnamed(request: &Request) -> bool {
+    let is_method = |a: &Attribute| a.key == "http.request.method";
+    let method = request.attributes.iter().find(|a| is_method(a));
+    let named = |a: &Attribute| value(&a.value) != request.operation;
+    request.operation == "HTTP" || method.is_some_and(|a| !named(a))
+}
+
+/// Errors that are more than the status, which is shown.
+fn errors(response: &Response, status: Option<&str>) -> Vec<String> {
+    let errors = [
+        ("client_error", &response.client_error),
+        ("server_error", &response.server_error),
+    ];
+    let told = errors.into_iter().filter_map(|(whose, error)| {
+        let error = error.as_deref().filter(|e| Some(*e) != status)?;
+        Some(format!("{whose} = {error}"))
+    });
+    told.collect()
 }
 
 fn value(value: &Value) -> String {
@@ -397,6 +428,7 @@ fn read(facts: &[Fact]) -> Vec<Seen> {
                 open.remove(at.expect("opened before it is closed, and closed once"));
                 seen.push(Seen::of(exchange));
             }
+            Fact::Detached(id, _) => assert!(open.contains(id), "detached while it is open"),
         }
     }
     assert!(open.is_empty(), "every exchange is closed");

@@ -226,6 +226,32 @@ fn silence_is_noticed() {
 }
 
 #[test]
+fn a_websocket_lasts_for_hours() {
+    const HOUR: Nanos = 3_600_000_000_000;
+    const ASKS: &[u8] = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n";
+    const AGREES: &[u8] =
+        b"HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: a\r\n\r\n";
+    let mut bench = Bench::new(Config::default());
+    for id in [1, 2] {
+        bench.open(id, 80, [0, 0]);
+        bench.send(id, Direction::Ingress, 0, 1, ASKS);
+        bench.send(id, Direction::Egress, 0, 2, AGREES);
+    }
+    assert!(bench.commands.is_empty(), "it is read on");
+    bench.tick(20 * HOUR);
+    assert!(bench.closed().is_empty());
+    // Closed by both after twenty hours; the other one is silent for more than a day.
+    let (asked, agreed) = (ASKS.len() as u64, AGREES.len() as u64);
+    bench.send(1, Direction::Egress, agreed, 20 * HOUR, b"\x88\0");
+    let close = b"\x88\x80\0\0\0\0";
+    bench.send(1, Direction::Ingress, asked, 21 * HOUR, close);
+    bench.tick(25 * HOUR);
+    let ends: Vec<_> = bench.closed().iter().map(|e| (e.outcome, e.end)).collect();
+    let silent = (Outcome::TimedOut, 2);
+    assert_eq!(ends, [(Outcome::Upgraded, 21 * HOUR), silent]);
+}
+
+#[test]
 fn an_answer_that_breaks_off_times_out() {
     const SECOND: Nanos = 1_000_000_000;
     let mut bench = Bench::new(Config::default());

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use super::frame::Method;
 use crate::connection::Mark;
+use crate::protocol::Flow;
 
 /// One channel.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Channel {
     pub unacked: VecDeque<(u64, u64)>,
     /// Numbers of pulls that have no answer yet, in order.
     pub pulls: VecDeque<u64>,
+    /// Answers that come before theirs, to pulls that were given up.
+    pub passed: u32,
     /// Whether pulls may have gone by unseen since the last that was seen.
     pub pulls_lost: bool,
     /// Whether the client acknowledges what is delivered, as far as was seen.
@@ -97,6 +100,29 @@ pub struct Content {
     pub left: Option<u64>,
     /// Bytes of body.
     pub size: u64,
+}
+
+impl Content {
+    /// What it costs to hold, in bytes.
+    pub fn weight(&self) -> usize {
+        let texts = match &self.what {
+            What::Publish { exchange, key, .. } => [exchange.len(), key.len(), 0],
+            What::Deliver {
+                exchange,
+                key,
+                queue,
+                ..
+            } => {
+                let queue = queue.as_ref().map_or(0, |queue| queue.len());
+                [exchange.len(), key.len(), queue]
+            }
+            What::Got { key, .. } => [key.len(), 0, 0],
+            What::Nothing => [0; 3],
+        };
+        texts
+            .into_iter()
+            .fold(size_of::<Self>(), usize::saturating_add)
+    }
 }
 
 /// What has content.
@@ -197,11 +223,24 @@ impl Channel {
     /// What its texts cost to hold, in bytes.
     pub fn texts(&self) -> usize {
         let consumers = self.consumers.iter().map(Consumer::weight);
-        let unnamed = self.unnamed.iter().map(|(queue, _)| queue.len());
+        let place = size_of::<(Box<str>, bool)>();
+        let unnamed = self.unnamed.iter();
+        let unnamed = unnamed.map(|(queue, _)| queue.len().saturating_add(place));
         let declared = self.declared.as_ref().map_or(0, |queue| queue.len());
         consumers
             .chain(unnamed)
             .fold(declared, usize::saturating_add)
+    }
+
+    /// Whether something is under way or waited for that frames of this flow bring.
+    pub fn can_lose(&self, flow: Flow) -> bool {
+        match flow {
+            Flow::Request => self.sending.is_some() || !self.unacked.is_empty(),
+            Flow::Response => {
+                let waits = !self.pulls.is_empty() || !self.unconfirmed.is_empty();
+                self.receiving.is_some() || waits
+            }
+        }
     }
 
     /// Exchanges that are open on it, but for content that is under way.

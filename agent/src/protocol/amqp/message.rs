@@ -10,7 +10,7 @@ use super::channel::{Channel, Confirms, Content, End, Published, What, settle, t
 use super::content::{Place, Properties, deliver, got, publish, pull};
 use super::frame::{Method, short};
 use super::method::{REJECTED, REQUEUED, reply};
-use super::{Dialogue, MAX_WAITING, Say};
+use super::{Dialogue, MAX_CONTENTS, MAX_WAITING, Say};
 use crate::connection::Mark;
 use crate::protocol::reader::{Reader, text};
 use crate::protocol::{Fault, Finish, Flow, PUSHED, Part, Response};
@@ -30,14 +30,21 @@ impl Dialogue {
         let channel = self.channel(number, say.stats)?;
         // Who pulls waits for the answer, so nobody can be waiting now.
         let gone = match take(&mut channel.pulls_lost) {
-            true => take(&mut channel.pulls),
+            true => {
+                channel.passed = 0;
+                take(&mut channel.pulls)
+            }
             false => Default::default(),
         };
-        if !full {
-            channel.pulls.push_back(asked);
+        let mut over = None;
+        channel.pulls.push_back(asked);
+        if full && gone.is_empty() {
+            // Its answer comes first, and is nobody's.
+            over = channel.pulls.pop_front();
+            channel.passed = channel.passed.saturating_add(1);
         }
         let request = pull(queue.as_deref());
-        self.waiting = self.waiting.saturating_add(usize::from(!full));
+        self.waiting = self.waiting.saturating_add(usize::from(over.is_none()));
         self.waiting = self.waiting.saturating_sub(gone.len());
         for number in gone {
             say.put(Flow::Response, number, say.first, Part::Abandon);
@@ -48,15 +55,20 @@ impl Dialogue {
             say.partial(asked);
         }
         say.put(Flow::Request, asked, say.last, finish(0));
-        if full {
-            say.too_many(asked);
+        if let Some(over) = over {
+            say.too_many(over);
         }
         Some(())
     }
 
     /// The pull that the broker answers now.
     pub(super) fn pulled(&mut self, number: u16) -> Option<u64> {
-        let pull = self.channels.get_mut(&number)?.pulls.pop_front()?;
+        let channel = self.channels.get_mut(&number)?;
+        if let Some(passed) = channel.passed.checked_sub(1) {
+            channel.passed = passed;
+            return None;
+        }
+        let pull = channel.pulls.pop_front()?;
         self.waiting = self.waiting.saturating_sub(1);
         Some(pull)
     }
@@ -126,10 +138,21 @@ impl Dialogue {
             left: None,
             size: 0,
         };
-        if let Some(before) = slot(channel, say.flow).replace(Box::new(content)) {
-            self.broken_off(number, &before, say);
-        }
+        self.put_content(number, content, say);
         Some(())
+    }
+
+    /// Content is under way from now on, as far as there is room for it.
+    fn put_content(&mut self, number: u16, content: Content, say: &mut Say<'_>) {
+        self.drop_content(number, say);
+        let contents = self.contents.saturating_add(content.weight());
+        if contents > MAX_CONTENTS {
+            say.stats.protocol_entries_forgotten.add(1);
+            self.broken_off(number, &content, say);
+        } else if let Some(channel) = self.channels.get_mut(&number) {
+            self.contents = contents;
+            *slot(channel, say.flow) = Some(Box::new(content));
+        }
     }
 
     /// A content header is whole, or its beginning is there.
@@ -213,10 +236,7 @@ impl Dialogue {
         if left > 0 {
             return;
         }
-        let Some(channel) = self.channels.get_mut(&number) else {
-            return;
-        };
-        let Some(content) = slot(channel, say.flow).take() else {
+        let Some(content) = self.take_content(say.flow, number) else {
             return;
         };
         let Some(exchange) = content.number else {
@@ -239,6 +259,7 @@ impl Dialogue {
         say: &mut Say<'_>,
     ) {
         let full = self.waiting >= MAX_WAITING;
+        self.uses(number);
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
@@ -361,6 +382,10 @@ impl Dialogue {
                 channel.declared = None;
                 channel.pulls.retain(|number| keeps(*number));
                 channel.unconfirmed.retain(|p| keeps(p.number));
+                if take(&mut channel.passed) > 0 {
+                    // How many answers are still nobody's is not known.
+                    gone.extend(channel.pulls.drain(..));
+                }
             }
         }
         let texts = texts.saturating_sub(channel.texts());
@@ -374,12 +399,16 @@ impl Dialogue {
 
     /// The content under way on a channel is not read to its end.
     pub(super) fn drop_content(&mut self, number: u16, say: &mut Say<'_>) {
-        let Some(channel) = self.channels.get_mut(&number) else {
-            return;
-        };
-        if let Some(content) = slot(channel, say.flow).take() {
+        if let Some(content) = self.take_content(say.flow, number) {
             self.broken_off(number, &content, say);
         }
+    }
+
+    /// The content that was under way on a channel until now.
+    pub(super) fn take_content(&mut self, flow: Flow, number: u16) -> Option<Box<Content>> {
+        let content = slot(self.channels.get_mut(&number)?, flow).take()?;
+        self.contents = self.contents.saturating_sub(content.weight());
+        Some(content)
     }
 
     fn broken_off(&mut self, number: u16, content: &Content, say: &mut Say<'_>) {

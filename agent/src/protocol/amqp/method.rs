@@ -16,7 +16,8 @@ impl Dialogue {
     pub(super) fn method(&mut self, number: u16, method: Method<'_>, say: &mut Say<'_>) {
         let mut arguments = method.arguments;
         match (method.id, say.flow) {
-            ((10, 50), Flow::Response) => {
+            ((10, 50), Flow::Response) if !self.closed => {
+                self.closed = true;
                 let code = arguments.u16().unwrap_or_default();
                 let all: Vec<u16> = self.channels.keys().copied().collect();
                 for number in all {
@@ -80,12 +81,15 @@ impl Dialogue {
 
     /// A channel is closed: what is open on it has no answer.
     fn shut(&mut self, number: u16, say: &mut Say<'_>) {
-        let Some(mut channel) = self.channels.remove(&number) else {
+        let under_way = [Flow::Request, Flow::Response];
+        let under_way = under_way.map(|flow| self.take_content(flow, number));
+        let Some(channel) = self.channels.remove(&number) else {
             return;
         };
+        self.request.used.remove(&number);
+        self.response.used.remove(&number);
         self.texts = self.texts.saturating_sub(channel.texts());
         self.waiting = self.waiting.saturating_sub(channel.open());
-        let under_way = [channel.sending.take(), channel.receiving.take()];
         let under_way = under_way.into_iter().flatten().filter_map(|c| c.number);
         let published = channel.unconfirmed.iter().map(|p| p.number);
         let delivered = channel.unacked.iter().map(|(_, number)| *number);
@@ -104,6 +108,8 @@ impl Dialogue {
     fn fail(&mut self, number: u16, code: u16, say: &mut Say<'_>) {
         let error = reply(code);
         self.give_back(number, error, say);
+        let sending = self.take_content(Flow::Request, number);
+        let receiving = self.take_content(Flow::Response, number);
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
@@ -111,14 +117,13 @@ impl Dialogue {
             .pulls
             .len()
             .saturating_add(channel.unconfirmed.len());
-        let sending = channel.sending.take().and_then(|content| content.number);
         let published = take(&mut channel.unconfirmed).into_iter();
         let pulls = take(&mut channel.pulls).into_iter();
         let all = published.map(|p| p.number).chain(pulls);
-        for number in all.chain(sending) {
+        for number in all.chain(sending.and_then(|content| content.number)) {
             say.answer(number, Some(error));
         }
-        if let Some(number) = channel.receiving.take().and_then(|content| content.number) {
+        if let Some(number) = receiving.and_then(|content| content.number) {
             say.put(Flow::Response, number, say.last, Part::Reset(error));
         }
         self.waiting = self.waiting.saturating_sub(open);

@@ -21,7 +21,10 @@ impl Play {
         let setup = Setup {
             role: Role::Server,
             secure: false,
+            process: 1,
+            counted: true,
             config: Arc::default(),
+            shared: Arc::default(),
         };
         let mut play = Self {
             parser: PROTOCOL.parser(setup),
@@ -244,6 +247,36 @@ fn what_is_never_acknowledged_has_a_bound() {
 }
 
 #[test]
+fn an_answer_is_of_no_later_pull() {
+    let get = method(1, (60, 70), b"\0\0\x01q\0");
+    let got = |tag: u64| {
+        let arguments = [&tag.to_be_bytes()[..], b"\0\0\x01q\0\0\0\0"].concat();
+        [method(1, (60, 71), &arguments), content(1, b"x")].concat()
+    };
+    let mut play = Play::new();
+    play.opens(1, false);
+    play.opens(2, true);
+    for _ in 1..MAX_WAITING {
+        play.asks(&publish(2, b"q"));
+    }
+    play.ends();
+    play.asks(&get);
+    assert_eq!(play.ends(), ["999"]);
+    play.asks(&get);
+    assert_eq!(play.ends(), ["1000", "999~"]);
+    play.answers(&ack(2, 80, 1, 0));
+    assert_eq!(play.ends(), ["0"]);
+    play.asks(&get);
+    assert_eq!(play.ends(), ["1001"]);
+    play.answers(&got(1));
+    assert!(play.ends().is_empty());
+    play.answers(&got(2));
+    assert_eq!(play.ends(), ["1000"]);
+    play.answers(&got(3));
+    assert_eq!(play.ends(), ["1001"]);
+}
+
+#[test]
 fn names_and_channels_have_bounds() {
     let mut play = Play::new();
     let long = [b'q'; 255];
@@ -255,6 +288,70 @@ fn names_and_channels_have_bounds() {
     assert_eq!(play.status, Status::Stay);
     assert!(play.stats.protocol_streams_forgotten.get() > 0);
     assert!(play.stats.protocol_entries_forgotten.get() > 0);
+}
+
+#[test]
+fn what_is_under_way_is_weighed() {
+    let mut play = Play::new();
+    play.opens(1, false);
+    let empty = play.parser.weight();
+    let long = [&b"\0\0\0\xff"[..], &[b'k'; 255], &[0]].concat();
+    play.asks(&method(1, (60, 40), &long));
+    assert!(play.parser.weight() > empty + 255);
+    play.asks(&content(1, b"x"));
+    assert_eq!(play.parser.weight(), empty);
+    for _ in 0..100 {
+        play.asks(&method(1, (60, 20), b"\0\0\x01q\0\0\0\0\0\0"));
+    }
+    assert!(play.parser.weight() > empty + 100 * 24);
+    for channel in 2..=1000 {
+        play.opens(channel, false);
+        play.asks(&method(channel, (60, 40), &long));
+    }
+    assert!(play.stats.protocol_entries_forgotten.get() > 0);
+    for channel in 1..=1000 {
+        play.asks(&method(channel, (20, 40), b"\0\xc8\0\0\0\0\0"));
+        play.answers(&method(channel, (20, 41), b""));
+    }
+    assert!(play.parser.weight() < 32 * 1024);
+}
+
+#[test]
+fn what_never_makes_sense_is_given_up() {
+    let mut play = Play::new();
+    for channel in 1..=2048 {
+        play.opens(channel, true);
+    }
+    let mut bytes = frame(kind::HEARTBEAT, 0, b"");
+    bytes.extend(b"\x09\0\0\0\0\0\0");
+    for _ in 0..MAX_REFUSED {
+        play.asks(&bytes);
+        assert_eq!(play.status, Status::Stay);
+    }
+    play.asks(&bytes);
+    assert_eq!(play.status, Status::Leave);
+    assert_eq!(play.stats.protocol_given_up.get(), 1);
+}
+
+#[test]
+fn who_waits_is_told_of_each_loss() {
+    let mut play = Play::new();
+    play.opens(1, true);
+    play.opens(2, true);
+    for channel in [1, 2] {
+        play.asks(&publish(channel, b"q"));
+        assert_eq!(play.ends().len(), 1);
+        for _ in 0..2 {
+            play.answers(b"\x09\0\0\0\0\0\0");
+            play.answers(&frame(kind::HEARTBEAT, 0, b""));
+        }
+        let gone = u64::from(channel) - 1;
+        assert_eq!(play.ends(), [format!("{gone}~")]);
+    }
+    // Tags go on.
+    play.asks(&publish(1, b"q"));
+    play.answers(&ack(1, 80, 2, 0));
+    assert_eq!(play.ends(), ["2", "2"]);
 }
 
 #[test]

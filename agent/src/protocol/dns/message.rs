@@ -263,7 +263,7 @@ impl Read<'_> {
         let attributes = vec![
             Attribute::text("dns.question.name", text.unwrap_or_else(|| ".".into())),
             Attribute {
-                key: Cow::Borrowed("dns.question.type"),
+                key: Cow::Borrowed("spantap.dns.question.type"),
                 value: Value::Str(kind.clone()),
             },
         ];
@@ -277,7 +277,7 @@ impl Read<'_> {
             None => Cow::Owned(self.code.to_string()),
         };
         let mut attributes = vec![Attribute {
-            key: Cow::Borrowed("dns.response_code"),
+            key: Cow::Borrowed("spantap.dns.response_code"),
             value: Value::Str(code.clone()),
         }];
         if !self.answers.is_empty() {

@@ -164,14 +164,15 @@ pub(super) fn of_response(head: &Head<'_>, code: u16, to_head: bool) -> Frame {
 /// A body under way.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// Passed over at once; the stream says when its last byte has come.
-    Length(u64),
+    /// So many bytes; those that are looked at are left to be passed, the others are passed over at
+    /// once, and the stream says when the last one has come.
+    Length { length: u64, left: u64 },
     /// A length that the sender may yet decide not to send (100-continue).
     Expected(u64),
     /// Chunks.
     Chunked(Chunks),
     /// Until the end.
-    Close { from: u64 },
+    Close { from: u64, tapped: bool },
     /// Until something else shows that it is over.
     Doubtful(Doubtful),
 }
@@ -184,6 +185,10 @@ pub(super) struct Chunks {
     scanned: usize,
     /// Bytes of data so far.
     data: u64,
+    /// Whether they are looked at.
+    tapped: bool,
+    /// Those of the current chunk that are left to be passed.
+    left: u64,
 }
 
 #[derive(Debug, Default)]
@@ -215,6 +220,8 @@ pub(super) struct Doubtful {
 pub(super) enum Step {
     /// More bytes are needed.
     More,
+    /// So many bytes of content, come or yet to come, are looked at as they pass.
+    Content(u64),
     /// It is over; the mark is of its last byte.
     Done(Finish, Mark),
     /// A byte that tells its framing is missing or wrong.
@@ -225,49 +232,75 @@ pub(super) enum Step {
 }
 
 impl Body {
-    /// Starts on the body that follows the position.
-    pub(super) fn new(frame: &Frame, stream: &mut Stream) -> Self {
+    /// Starts on the body that follows the position; `tapped`: its content is looked at.
+    pub(super) fn new(frame: &Frame, tapped: bool, stream: &mut Stream) -> Self {
         let from = stream.position();
         match frame.framing {
             Framing::Length(n) if n > 0 && frame.expect => Self::Expected(n),
-            Framing::Length(n) => {
-                stream.skip(n);
-                Self::Length(n)
-            }
-            Framing::Chunked => Self::Chunked(Chunks::default()),
-            Framing::Close => Self::Close { from },
+            Framing::Length(n) => Self::of_length(n, tapped, stream),
+            Framing::Chunked => Self::Chunked(Chunks {
+                tapped,
+                ..Chunks::default()
+            }),
+            Framing::Close => Self::Close { from, tapped },
             Framing::Doubtful => Self::Doubtful(Doubtful::new(from, false, stream.last())),
+        }
+    }
+
+    fn of_length(length: u64, tapped: bool, stream: &mut Stream) -> Self {
+        if !tapped {
+            stream.skip(length);
+        }
+        Self::Length {
+            length,
+            left: if tapped { length } else { 0 },
         }
     }
 
     /// Reads on.
     pub(super) fn advance(&mut self, stream: &mut Stream) -> Step {
         match self {
-            Self::Length(n) if stream.reached() => {
-                Step::Done(finish(*n, true, true), stream.last())
+            Self::Length { left, .. } if *left > 0 => Step::Content(*left),
+            Self::Length { length, .. } if stream.reached() => {
+                Step::Done(finish(*length, true, true), stream.last())
             }
-            Self::Length(_) => Step::More,
+            Self::Length { .. } => Step::More,
             Self::Expected(_) if stream.is_empty() => Step::More,
             Self::Expected(_) => Step::Turn,
             Self::Chunked(chunks) => chunks.advance(stream),
-            Self::Close { .. } => {
-                stream.skip(stream.end().saturating_sub(stream.position()));
+            Self::Close { tapped, .. } => {
+                match stream.end().saturating_sub(stream.position()) {
+                    0 => return Step::More,
+                    come if *tapped => return Step::Content(come),
+                    come => stream.skip(come),
+                }
                 Step::More
             }
             Self::Doubtful(doubtful) => doubtful.advance(stream),
         }
     }
 
+    /// Content was looked at: so many bytes of it are left, and are looked at if still `tapped`.
+    pub(super) fn shown(&mut self, rest: u64, still: bool) {
+        match self {
+            Self::Length { left, .. } => *left = rest,
+            Self::Chunked(chunks) => (chunks.left, chunks.tapped) = (rest, still),
+            Self::Close { tapped, .. } => *tapped = still,
+            Self::Expected(_) | Self::Doubtful(_) => {}
+        }
+    }
+
     /// The turn is no message: it belongs to the body.
     pub(super) fn accept_turn(&mut self, stream: &mut Stream) {
-        match self {
-            Self::Expected(n) => {
-                let n = *n;
-                stream.skip(n);
-                *self = Self::Length(n);
-            }
-            Self::Doubtful(doubtful) => doubtful.pass(stream),
-            _ => {}
+        if let Self::Doubtful(doubtful) = self {
+            doubtful.pass(stream);
+        }
+    }
+
+    /// The body that leave was asked for is sent.
+    pub(super) fn accept(&mut self, tapped: bool, stream: &mut Stream) {
+        if let Self::Expected(length) = self {
+            *self = Self::of_length(*length, tapped, stream);
         }
     }
 
@@ -284,16 +317,18 @@ impl Body {
     pub(super) fn cut(&self, stream: &Stream, clean: bool) -> Finish {
         let since = |from: u64| stream.position().min(stream.end()).saturating_sub(from);
         match self {
-            Self::Length(n) => {
+            Self::Length { length, left } => {
                 let to_come = stream.position().saturating_sub(stream.end());
-                finish(n.saturating_sub(to_come), true, to_come == 0)
+                let to_come = to_come.saturating_add(*left);
+                finish(length.saturating_sub(to_come), true, to_come == 0)
             }
             Self::Expected(_) => finish(0, true, false),
             Self::Chunked(chunks) => {
                 let to_come = stream.position().saturating_sub(stream.end());
+                let to_come = to_come.saturating_add(chunks.left);
                 finish(chunks.data.saturating_sub(to_come), true, false)
             }
-            Self::Close { from } => finish(since(*from), clean, clean),
+            Self::Close { from, .. } => finish(since(*from), clean, clean),
             Self::Doubtful(doubtful) => finish(since(doubtful.from), false, clean),
         }
     }
@@ -310,6 +345,7 @@ impl Chunks {
                 return Step::More;
             }
             match self.place {
+                Place::Data if self.left > 0 => return Step::Content(self.left),
                 Place::Data => self.place = Place::DataEnd,
                 Place::DataEnd => match stream.window() {
                     [b'\n', ..] => self.pass(stream, 1, Place::Size),
@@ -351,7 +387,10 @@ impl Chunks {
             self.pass(stream, length, Place::Trailers);
         } else {
             self.pass(stream, length, Place::Data);
-            stream.skip(size);
+            match self.tapped {
+                true => self.left = size,
+                false => stream.skip(size),
+            }
             self.data = self.data.saturating_add(size);
         }
         Line::Next

@@ -279,10 +279,10 @@ fn parse_request<R>(
 pub(super) fn response<R>(
     head: &[u8],
     lines: usize,
-    read: impl Fn(Head<'_>) -> R,
+    mut read: impl FnMut(Head<'_>) -> R,
 ) -> Result<R, &'static str> {
     leniently(head, |head, mended| {
-        parse_response(head, lines, mended, &read)
+        parse_response(head, lines, mended, &mut read)
     })
 }
 
@@ -290,7 +290,7 @@ fn parse_response<R>(
     head: &[u8],
     lines: usize,
     mended: bool,
-    read: impl Fn(Head<'_>) -> R,
+    read: impl FnOnce(Head<'_>) -> R,
 ) -> Result<R, &'static str> {
     with_room(lines, |room| {
         let mut parsed = httparse::Response::new(&mut []);
@@ -316,7 +316,7 @@ fn parse_response<R>(
 /// Reads a head as it is, or else without what httparse refuses in any line.
 fn leniently<R>(
     head: &[u8],
-    read: impl Fn(&[u8], bool) -> Result<R, &'static str>,
+    mut read: impl FnMut(&[u8], bool) -> Result<R, &'static str>,
 ) -> Result<R, &'static str> {
     read(head, false).or_else(|why| match mend(head) {
         Some((mended, headers)) => read(&mended, headers),

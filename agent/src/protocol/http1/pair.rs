@@ -3,28 +3,31 @@
 //!
 //! Never true here: that bytes are looked at; the head was taken apart before.
 
-use std::sync::Arc;
+use httparse::Header;
 
 use super::body::{Body, Frame, Framing};
 use super::head::{First, Head};
-use super::{Asked, Dialogue, State, abandon, message};
+use super::{Asked, Dialogue, State};
 use crate::config;
 use crate::connection::Mark;
 use crate::event::Role;
+use crate::protocol::http::over::{self, Tapped};
 use crate::protocol::http::{self, Line};
-use crate::protocol::{Fault, Feed, Finish, Flow, Pairing, Part, Request, Response, Setup, http2};
+use crate::protocol::told::{abandon_unseen, message};
+use crate::protocol::{
+    Fault, Feed, Finish, Flow, Pairing, Part, Request, Response, Setup, http2, websocket,
+};
 use crate::stats::Stats;
 
 impl Dialogue {
     /// A request's head is whole.
-    pub(super) fn asked(
-        &mut self,
-        request: Request,
-        asked: Asked,
-        frame: &Frame,
-        length: usize,
-        feed: &mut Feed<'_>,
-    ) {
+    pub(super) fn asked(&mut self, question: Question, length: usize, feed: &mut Feed<'_>) {
+        let Question {
+            request,
+            how,
+            frame,
+            tapped,
+        } = question;
         let turn = feed.stream.front().is_some_and(|front| front.turn);
         if turn {
             self.settle(feed);
@@ -32,14 +35,19 @@ impl Dialogue {
         let start = feed.stream.mark(0);
         feed.stream.skip(length as u64);
         let end = feed.stream.last();
-        let number = self.order.ask(asked, turn);
+        let number = self.order.ask(how, turn);
         if number.is_none() {
             feed.stats.exchange_too_deep.add(1);
         }
         self.request.number = number.unwrap_or_else(|| self.order.unpaired());
+        self.changing = number.filter(|_| how == Asked::WebSocket);
+        self.held = false;
         if let Some(number) = number {
             let part = Part::Request(Box::new(request), end);
             feed.out.push(message(Flow::Request, number, start, part));
+            if let Some(tapped) = tapped {
+                self.taps.insert(number, tapped, feed.stats);
+            }
         }
         let displaced =
             std::mem::take(&mut self.displaced).then_some("request in the place of a body");
@@ -47,7 +55,7 @@ impl Dialogue {
             feed.stats.protocol_suspicious.add(1);
             self.fault(Flow::Request, Fault::Suspicious(why), start, feed);
         }
-        self.start_body(Flow::Request, frame, feed);
+        self.start_body(Flow::Request, &frame, feed);
     }
 
     /// A request begins a turn: if no response is under way, nobody waits for one.
@@ -68,7 +76,7 @@ impl Dialogue {
         let at = feed.stream.mark(0);
         let unseen = std::mem::take(&mut self.unseen);
         self.order
-            .settle(|number| abandon(number, at, &unseen, feed));
+            .settle(|number| abandon_unseen(number, at, &unseen, feed));
     }
 
     /// A final response's head is whole.
@@ -83,12 +91,26 @@ impl Dialogue {
         feed.stream.skip(length as u64);
         let number = first.map_or_else(|| self.order.unpaired(), |(number, _)| number);
         self.response.number = number;
+        if first.is_some() {
+            self.taps.forget_before(number);
+        }
         self.end_doubtful_request(number, feed);
-        if answer.h2c && !matches!(self.request.state, State::Body(_)) {
-            return self.change(number, start, feed);
+        if self.changing.take().is_some() && self.held && answer.change.is_none() {
+            // They are read once their answers may have been.
+            self.order.lose_asks();
+        }
+        let rests = !matches!(self.request.state, State::Body(_));
+        if answer.change == Some(Change::Http2) && rests {
+            return self.become_http2(number, start, feed);
         }
         let part = Part::Response(Box::new(answer.response));
         feed.out.push(message(Flow::Response, number, start, part));
+        self.taps.tell((Flow::Response, number), start, feed.out);
+        if let (Some(Change::WebSocket { extended }), true) =
+            (answer.change, self.is_at_end(number))
+        {
+            return self.become_websocket(number, extended, feed);
+        }
         let tunnel = answer.code < 300 && matches!(first, Some((_, Asked::Connect)));
         if tunnel || answer.code == 101 {
             let at = feed.stream.last();
@@ -110,17 +132,32 @@ impl Dialogue {
     }
 
     /// The connection is HTTP/2's from here on, and the response is stream 1's (RFC 7540, 3.2).
-    fn change(&mut self, number: u64, at: Mark, feed: &mut Feed<'_>) {
+    fn become_http2(&mut self, number: u64, at: Mark, feed: &mut Feed<'_>) {
         let part = Part::Rename(Pairing::Number(http2::UPGRADED));
         feed.out.push(message(Flow::Response, number, at, part));
         let setup = Setup {
             // Over TLS nobody changes that way.
             secure: false,
-            role: self.role,
-            config: Arc::clone(&self.config),
+            ..self.setup.clone()
         };
-        self.next = Some(http2::upgraded(setup));
+        self.next = Some((http2::PROTOCOL, http2::upgraded(setup)));
         self.left = true;
+    }
+
+    /// The connection is a WebSocket from here on, for as long as the exchange lasts.
+    fn become_websocket(&mut self, number: u64, extended: bool, feed: &mut Feed<'_>) {
+        let at = feed.stream.last();
+        feed.out
+            .push(message(Flow::Response, number, at, Part::Detach));
+        let next = websocket::upgraded(number, extended);
+        self.next = Some((websocket::PROTOCOL, next));
+        self.left = true;
+    }
+
+    /// Whether the request flow is just behind the request of this number.
+    fn is_at_end(&self, number: u64) -> bool {
+        let fresh = matches!(&self.request.state, State::Head(scan) if scan.is_fresh());
+        fresh && self.request.number == number
     }
 
     /// The answer shows that a request whose end cannot be seen is over.
@@ -156,21 +193,72 @@ impl Dialogue {
     }
 }
 
+/// A request.
+pub(super) struct Question {
+    pub(super) request: Request,
+    pub(super) how: Asked,
+    pub(super) frame: Frame,
+    pub(super) tapped: Option<Box<Tapped>>,
+}
+
 /// A final response.
 pub(super) struct Answer {
     pub(super) code: u16,
     pub(super) response: Response,
     pub(super) frame: Frame,
-    /// Whether HTTP/2 follows.
-    pub(super) h2c: bool,
+    /// What follows, if that is known here.
+    pub(super) change: Option<Change>,
 }
 
-/// Whether a head says that HTTP/2 without TLS follows it.
-pub(super) fn is_h2c(head: &Head<'_>) -> bool {
-    let says = |(name, value): (&str, &[u8])| {
-        name.eq_ignore_ascii_case("upgrade") && value.eq_ignore_ascii_case(b"h2c")
+/// Shows a head to what is spoken over HTTP.
+pub(super) fn look<R>(head: &Head<'_>, show: impl FnOnce(&over::Head<'_>) -> R) -> R {
+    let (line, code) = match head.first {
+        First::Request { method, target } => ((method, target), None),
+        First::Response { code } => (("", ""), Some(code)),
     };
-    head.fields().any(says)
+    let field = |name: &str| {
+        let is = |field: &&Header<'_>| field.name.eq_ignore_ascii_case(name);
+        head.headers.iter().find(is).map(|field| field.value)
+    };
+    show(&over::Head::new(line, code, &field))
+}
+
+/// Another protocol that follows a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// HTTP/2 without TLS.
+    Http2,
+    /// `extended`: extensions of it were agreed on.
+    WebSocket { extended: bool },
+}
+
+/// What a response to such a request changes to.
+pub(super) fn change(head: &Head<'_>, code: u16, asked: Asked) -> Option<Change> {
+    if code != 101 {
+        return None;
+    }
+    if upgrades(head, b"h2c") {
+        return Some(Change::Http2);
+    }
+    let agreed = upgrades(head, b"websocket") && has(head, "sec-websocket-accept");
+    (agreed && asked == Asked::WebSocket).then(|| Change::WebSocket {
+        extended: has(head, "sec-websocket-extensions"),
+    })
+}
+
+/// Whether a head names a protocol to change to.
+fn upgrades(head: &Head<'_>, protocol: &[u8]) -> bool {
+    let names = |value: &[u8]| {
+        let mut names = value.split(|&b| b == b',');
+        names.any(|name| name.trim_ascii().eq_ignore_ascii_case(protocol))
+    };
+    let mut fields = head.fields();
+    fields.any(|(name, value)| name.eq_ignore_ascii_case("upgrade") && names(value))
+}
+
+fn has(head: &Head<'_>, field: &str) -> bool {
+    head.fields()
+        .any(|(name, _)| name.eq_ignore_ascii_case(field))
 }
 
 /// What a request's head asks.
@@ -193,6 +281,7 @@ pub(super) fn ask(
     let asked = match method {
         "HEAD" => Asked::Head,
         "CONNECT" => Asked::Connect,
+        "GET" if upgrades(head, b"websocket") && has(head, "sec-websocket-key") => Asked::WebSocket,
         _ => Asked::Other,
     };
     let request = http::request("http1", line, head.fields(), role, config, stats);

@@ -3,17 +3,22 @@
 //!
 //! Never true here: that a message ends twice, or that bytes missing from it go unsaid.
 
-use super::body::{Body, Frame, Step};
+use super::body::{Body, Frame, Framing, Step};
 use super::head::{self, MAX_HEAD, Scan};
-use super::{Dialogue, State, message};
+use super::{Dialogue, State};
 use crate::connection::Mark;
-use crate::connection::stream::Missing;
 use crate::event::Hole;
-use crate::protocol::{Fault, Feed, Finish, Flow, Part, Verdict};
+use crate::protocol::told::{faults, message};
+use crate::protocol::{Feed, Finish, Flow, Part, Verdict};
 
 impl Dialogue {
     pub(super) fn start_body(&mut self, flow: Flow, frame: &Frame, feed: &mut Feed<'_>) {
-        let body = Body::new(frame, feed.stream);
+        let number = self.side(flow).number;
+        if frame.framing == Framing::Doubtful {
+            self.taps.lose(flow, number);
+        }
+        let tapped = self.taps.wants(flow, number);
+        let body = Body::new(frame, tapped, feed.stream);
         self.side(flow).state = State::Body(body);
     }
 
@@ -23,6 +28,15 @@ impl Dialogue {
         };
         match body.advance(feed.stream) {
             Step::More => false,
+            Step::Content(content) => {
+                let number = self.side(flow).number;
+                let left = self.taps.pass(flow, number, content, feed);
+                let tapped = self.taps.wants(flow, number);
+                if let State::Body(body) = &mut self.side(flow).state {
+                    body.shown(left, tapped);
+                }
+                left == 0
+            }
             Step::Done(finish, at) => {
                 self.finish(flow, finish, at, feed);
                 true
@@ -31,6 +45,7 @@ impl Dialogue {
                 body.lose(feed.stream);
                 feed.stats.protocol_cut.add(1);
                 let number = self.side(flow).number;
+                self.taps.lose(flow, number);
                 let at = feed.stream.mark(0);
                 self.unsettle(flow, Some(number), at, feed);
                 true
@@ -150,8 +165,9 @@ impl Dialogue {
     }
 
     fn accept_expected(&mut self, feed: &mut Feed<'_>) {
+        let tapped = self.taps.wants(Flow::Request, self.request.number);
         if let State::Body(body) = &mut self.request.state {
-            body.accept_turn(feed.stream);
+            body.accept(tapped, feed.stream);
         }
     }
 
@@ -161,6 +177,7 @@ impl Dialogue {
         for fault in faults(feed.stream.take_missing()) {
             self.fault(flow, fault, at, feed);
         }
+        self.taps.end((flow, number), at, feed.out);
         feed.out
             .push(message(flow, number, at, Part::Finish(finish)));
         if flow == Flow::Response {
@@ -174,13 +191,4 @@ impl Dialogue {
             State::Seek
         };
     }
-}
-
-/// What a span must say about the holes in its message; the copy budget leaves out only what
-/// nobody needed.
-fn faults(missing: Missing) -> impl Iterator<Item = Fault> {
-    missing
-        .iter()
-        .filter(|(cause, _)| *cause != Hole::Budget)
-        .map(|(cause, bytes)| Fault::Missing { cause, bytes })
 }

@@ -3,65 +3,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::connection::stream::Stream;
-use crate::event::{ConnectionId, Direction, Execution, Segment};
 use crate::protocol::Finish;
-use crate::stats::Stats;
-
-struct Bench {
-    parser: Box<dyn Parser>,
-    streams: [Stream; 2],
-    last: Option<Flow>,
-    out: Vec<Message>,
-    stats: Stats,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let setup = Setup {
-            role: Role::Server,
-            secure: false,
-            config: Arc::default(),
-        };
-        Self {
-            parser: PROTOCOL.parser(setup),
-            streams: [Stream::new(0), Stream::new(0)],
-            last: None,
-            out: Vec::new(),
-            stats: Stats::default(),
-        }
-    }
-
-    fn send(&mut self, flow: Flow, bytes: &[u8]) -> Status {
-        let stream = &mut self.streams[flow as usize];
-        let segment = Segment {
-            connection: ConnectionId(1),
-            direction: Direction::Ingress,
-            time: 1,
-            offset: stream.end(),
-            length: bytes.len() as u32,
-            bytes,
-            tail: &[],
-            hole: None,
-            turn: self.last != Some(flow),
-            lost: 0,
-            execution: Execution::default(),
-        };
-        self.last = Some(flow);
-        stream.push(&segment, 0, &self.stats);
-        let (out, stats) = (&mut self.out, &self.stats);
-        self.parser.parse(flow, &mut Feed { stream, out, stats })
-    }
-
-    fn requests(&self) -> usize {
-        let is = |m: &&Message| matches!(m.part, Part::Request(..));
-        self.out.iter().filter(is).count()
-    }
-}
+use crate::protocol::Message;
+use crate::protocol::bench::Bench;
 
 #[test]
 fn a_head_past_the_limit_is_given_up_and_the_next_one_read() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let long = format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(MAX_HEAD));
     assert_eq!(bench.send(Flow::Request, long.as_bytes()), Status::Stay);
     assert_eq!(bench.stats.protocol_head_too_long.get(), 1);
@@ -70,7 +18,7 @@ fn a_head_past_the_limit_is_given_up_and_the_next_one_read() {
         b"HTTP/1.1 431 No\r\nContent-Length: 0\r\n\r\n",
     );
     let _ = bench.send(Flow::Request, b"GET / HTTP/1.1\r\n\r\n");
-    assert_eq!(bench.requests(), 1);
+    assert_eq!(bench.requests().len(), 1);
 }
 
 #[test]
@@ -78,16 +26,16 @@ fn a_head_of_64_kib_is_read() {
     let mut head = b"GET / HTTP/1.1\r\nCookie: ".to_vec();
     head.resize(MAX_HEAD - 4, b'x');
     head.extend(b"\r\n\r\n");
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     for byte in &head {
         assert_eq!(bench.send(Flow::Request, &[*byte]), Status::Stay);
     }
-    assert_eq!(bench.requests(), 1);
+    assert_eq!(bench.requests().len(), 1);
 }
 
 #[test]
 fn a_connection_that_speaks_something_else_is_given_up() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let _ = bench.send(Flow::Request, b"GET / HTTP/1.1\r\n\r\n");
     let mut rounds = 0;
     loop {
@@ -105,24 +53,20 @@ fn a_connection_that_speaks_something_else_is_given_up() {
 
 #[test]
 fn silence_ends_a_message_of_unknown_length() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let _ = bench.send(Flow::Request, b"GET / HTTP/1.1\r\n\r\n");
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy";
     let _ = bench.send(Flow::Response, answer);
     let over =
         |m: &Message| matches!(m.part, Part::Finish(f) if m.flow == Flow::Response && !f.exact);
     assert!(!bench.out.iter().any(over));
-    let stream = &mut bench.streams[Flow::Response as usize];
-    let (out, stats) = (&mut bench.out, &bench.stats);
-    bench
-        .parser
-        .quiet(Flow::Response, &mut Feed { stream, out, stats });
+    bench.quiet();
     assert!(bench.out.iter().any(over));
 }
 
 #[test]
 fn chunks_that_come_byte_by_byte_are_read() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let mut body = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     for n in 0..2000 {
         body.extend(format!("1;note={n}\r\nx\r\n").bytes());
@@ -165,7 +109,7 @@ proptest! {
     fn any_bytes(steps in prop::collection::vec(
         (any::<bool>(), prop::collection::vec(prop::sample::select(FRAGMENTS), 0..6)), 0..30,
     )) {
-        let mut bench = Bench::new();
+        let mut bench = Bench::new(PROTOCOL);
         for (asks, parts) in steps {
             let flow = if asks { Flow::Request } else { Flow::Response };
             if bench.send(flow, &parts.concat()) == Status::Leave {

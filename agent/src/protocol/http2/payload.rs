@@ -1,5 +1,6 @@
 //! Payloads: passed over by their length, whether or not they are there. Of a call's, the prefixes of
-//! its messages are read, as that is all that says how many there are.
+//! its messages are read, as that is all that says how many there are; others are shown to whoever
+//! wants to look at them.
 //!
 //! Never true here: that content is kept, or waited for where nothing in it is to be read.
 
@@ -39,12 +40,17 @@ impl Dialogue {
             true => After::Finish,
             false => After::Nothing,
         };
-        let Some(messages) = self.streams.messages(flow, head.stream) else {
-            self.pass(flow, head, after, feed);
-            return true;
-        };
-        if !exact {
-            messages.lose();
+        let tapped = self.taps.wants(flow, head.stream.into());
+        match self.streams.messages(flow, head.stream) {
+            None if !tapped => {
+                self.pass(flow, head, after, feed);
+                return true;
+            }
+            Some(messages) if !exact => messages.lose(),
+            _ => {}
+        }
+        if tapped && !exact {
+            self.taps.lose(flow, head.stream.into());
         }
         feed.stream.skip((HEAD as u64).saturating_add(fixed));
         let side = self.side(flow);
@@ -63,6 +69,14 @@ impl Dialogue {
                 self.side(flow).left = [0; 2];
                 feed.stream.skip(padding);
                 return feed.stream.reached();
+            }
+            if self.taps.wants(flow, stream.into()) {
+                let left = self.taps.pass(flow, stream.into(), content, feed);
+                self.side(flow).left = [left, padding];
+                if left > 0 {
+                    return false;
+                }
+                continue;
             }
             let passed = match self.streams.messages(flow, stream) {
                 None => content,

@@ -3,15 +3,17 @@
 //!
 //! Never true here: that more than [`MAX_STREAMS`] streams are remembered.
 
+use crate::connection::stream::Missing;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use super::frame::{self, Head, kind};
-use super::{Dialogue, Fault, Feed, Field, Finish, Flow, Mark, Part, http, message};
+use super::{Dialogue, Fault, Feed, Field, Finish, Flow, Mark, Part, Stats, http, message};
 use crate::event::Hole;
 use crate::protocol::grpc;
 use crate::protocol::http::Line;
+use crate::protocol::http::over;
 
 /// The streams whose response has not ended.
 #[derive(Debug, Default)]
@@ -44,7 +46,7 @@ struct Half {
     /// Whether bytes may be missing from it that nobody counted.
     holed: bool,
     /// What passed unseen before it began: it may have been all of it.
-    unseen: Vec<(Hole, u64)>,
+    unseen: Missing,
 }
 
 impl Half {
@@ -119,10 +121,7 @@ impl Streams {
             match (half.begun, half.ended) {
                 (true, false) => inside.push(*stream),
                 (true, true) => {}
-                (false, _) => match half.unseen.iter_mut().find(|(known, _)| *known == cause) {
-                    Some((_, sum)) => *sum = sum.saturating_add(bytes),
-                    None => half.unseen.push((cause, bytes)),
-                },
+                (false, _) => half.unseen.add(cause, bytes),
             }
         }
         inside
@@ -212,7 +211,9 @@ impl Dialogue {
         self.streams.highest = head.stream;
         // Ends may have been lost: the oldest makes room, as its exchange does.
         if self.streams.open.len() >= MAX_STREAMS {
-            self.streams.open.pop_first();
+            if let Some((oldest, _)) = self.streams.open.pop_first() {
+                self.taps.forget(oldest.into());
+            }
             feed.stats.protocol_streams_forgotten.add(1);
         }
         let text = |name| find(fields, name).and_then(|value| std::str::from_utf8(value).ok());
@@ -236,6 +237,9 @@ impl Dialogue {
         let mut request = http::request("http2", line, headers, self.role, settings, feed.stats);
         if call {
             grpc::call(called).apply(&mut request);
+        }
+        if !partial && !call {
+            self.tap(head.stream, fields, feed.stats);
         }
         let talk = Talk {
             request: Half {
@@ -283,7 +287,7 @@ impl Dialogue {
         self.sure = true;
         talk.response.begun = true;
         talk.interim = status.is_none() && !head.has(frame::END_STREAM);
-        talk.response.unseen = Vec::new();
+        talk.response.unseen = Missing::default();
         // What passed unseen before its head is no part of it.
         talk.response.holed &= status.is_none();
         let call = talk.call;
@@ -296,7 +300,17 @@ impl Dialogue {
         let part = Part::Response(Box::new(response));
         feed.out
             .push(message(Flow::Response, head.stream, start, part));
+        let number = head.stream.into();
         let partial = !whole || status.is_none();
+        let unknown = |field: &Field| field.name.is_none() || field.value.is_none();
+        match partial || fields.iter().any(unknown) {
+            true => self.taps.forget(number),
+            false if call => {}
+            false => look(fields, status, |head| {
+                self.taps.answered(number, head, feed.stats);
+            }),
+        }
+        self.taps.tell((Flow::Response, number), start, feed.out);
         self.partial(partial, Flow::Response, head, start, feed);
     }
 
@@ -321,6 +335,13 @@ impl Dialogue {
             .push(message(Flow::Response, head.stream, start, part));
         let partial = !whole || status.is_none();
         self.partial(partial, Flow::Response, head, start, feed);
+    }
+
+    /// Shows a request's head to what is spoken over HTTP.
+    fn tap(&mut self, stream: u32, fields: &[Field], stats: &Stats) {
+        if let Some(tapped) = look(fields, None, |head| self.taps.of(head)) {
+            self.taps.insert(stream.into(), tapped, stats);
+        }
     }
 
     /// What may have been a call is one.
@@ -362,6 +383,7 @@ impl Dialogue {
         feed: &mut Feed<'_>,
     ) {
         if self.streams.open.remove(&stream).is_some() {
+            self.taps.forget(stream.into());
             let at = feed.stream.last();
             feed.out.push(message(flow, stream, at, Part::Reset(code)));
         }
@@ -374,7 +396,10 @@ impl Dialogue {
         };
         let call = talk.call;
         let half = talk.half(flow);
-        half.ended = true;
+        // Who ends it again breaks the protocol (RFC 9113, 5.1), and has nothing more to say.
+        if std::mem::replace(&mut half.ended, true) {
+            return;
+        }
         if let Some(count) = half.count().filter(|_| call) {
             let part = Part::Revise(Box::new(grpc::messages(flow, count)));
             feed.out.push(message(flow, stream, at, part));
@@ -384,6 +409,7 @@ impl Dialogue {
             exact: !half.holed,
             whole: true,
         };
+        self.taps.end((flow, stream.into()), at, feed.out);
         feed.out
             .push(message(flow, stream, at, Part::Finish(finish)));
         if flow == Flow::Response {
@@ -398,6 +424,7 @@ impl Dialogue {
     pub(super) fn end_begun(&mut self, feed: &mut Feed<'_>) {
         let at = feed.stream.last();
         for (stream, talk) in self.streams.take(|talk| talk.response.begun) {
+            self.taps.end((Flow::Response, stream.into()), at, feed.out);
             let finish = Finish {
                 body: talk.response.body,
                 exact: false,
@@ -412,8 +439,9 @@ impl Dialogue {
     /// all that can be known.
     pub(super) fn answered_unseen(&mut self, feed: &mut Feed<'_>) {
         let at = feed.stream.last();
-        for (stream, talk) in self.streams.take(|talk| !talk.response.unseen.is_empty()) {
-            for (cause, bytes) in talk.response.unseen {
+        for (stream, talk) in self.streams.take(|talk| talk.response.unseen.any()) {
+            self.taps.forget(stream.into());
+            for (cause, bytes) in talk.response.unseen.iter() {
                 let part = Part::Fault(Fault::Missing { cause, bytes });
                 feed.out.push(message(Flow::Response, stream, at, part));
             }
@@ -429,6 +457,19 @@ fn find<'a>(fields: &'a [Field], name: &[u8]) -> Option<&'a Bytes> {
         .iter()
         .find(|field| field.name.as_deref() == Some(name))
         .and_then(|field| field.value.as_ref())
+}
+
+/// Shows a whole head to what is spoken over HTTP.
+fn look<R>(fields: &[Field], code: Option<u16>, show: impl FnOnce(&over::Head<'_>) -> R) -> R {
+    let known = |name: &str| match name {
+        "host" => find(fields, b":authority").or_else(|| find(fields, b"host")),
+        name => find(fields, name.as_bytes()),
+    };
+    let field = |name: &str| known(name).map(AsRef::as_ref);
+    let text = |name| known(name).and_then(|value| std::str::from_utf8(value).ok());
+    let line = (text(":method"), text(":path"));
+    let line = (line.0.unwrap_or_default(), line.1.unwrap_or_default());
+    show(&over::Head::new(line, code, &field))
 }
 
 /// Whether fields are a call's: by their content type, or, where that may be one that is not known

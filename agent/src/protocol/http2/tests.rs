@@ -4,60 +4,19 @@ use proptest::prelude::*;
 
 use super::frame::{END_HEADERS, END_STREAM};
 use super::*;
-use crate::connection::stream::Stream;
-use crate::event::{ConnectionId, Direction, Execution, Hole, Segment};
+use crate::event::Hole;
+use crate::protocol::bench::Bench;
 use crate::protocol::{Attribute, Request, Value};
-use crate::stats::Stats;
-
-struct Bench {
-    parser: Box<dyn Parser>,
-    streams: [Stream; 2],
-    last: Option<Flow>,
-    out: Vec<Message>,
-    stats: Stats,
-}
 
 impl Bench {
-    fn new() -> Self {
-        let setup = Setup {
-            role: Role::Server,
-            secure: false,
-            config: Arc::default(),
-        };
-        Self {
-            parser: PROTOCOL.parser(setup),
-            streams: [Stream::new(0), Stream::new(0)],
-            last: None,
-            out: Vec::new(),
-            stats: Stats::default(),
-        }
-    }
-
     /// One call that moved these bytes, of which those past `shown` were not copied.
     fn call(&mut self, flow: Flow, bytes: &[u8], shown: usize) -> Status {
-        let stream = &mut self.streams[flow as usize];
-        let shown = shown.min(bytes.len());
-        let segment = Segment {
-            connection: ConnectionId(1),
-            direction: Direction::Ingress,
-            time: 1,
-            offset: stream.end(),
-            length: bytes.len() as u32,
-            bytes: &bytes[..shown],
-            tail: &[],
-            hole: (shown < bytes.len()).then_some(Hole::Lost),
-            turn: self.last != Some(flow),
-            lost: 0,
-            execution: Execution::default(),
-        };
-        self.last = Some(flow);
-        stream.push(&segment, 0, &self.stats);
-        let (out, stats) = (&mut self.out, &self.stats);
-        self.parser.parse(flow, &mut Feed { stream, out, stats })
+        let (shown, rest) = bytes.split_at(shown.min(bytes.len()));
+        self.send_part(flow, shown, rest.len() as u32, Hole::Lost)
     }
 
-    fn send(&mut self, flow: Flow, bytes: &[u8]) {
-        assert_eq!(self.call(flow, bytes, usize::MAX), Status::Stay);
+    fn says(&mut self, flow: Flow, bytes: &[u8]) {
+        assert_eq!(self.send(flow, bytes), Status::Stay);
     }
 
     /// What was found, a word each.
@@ -201,18 +160,18 @@ const TOLD: [&str; 12] = [
 
 #[test]
 fn streams_are_told_apart() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     for (flow, bytes) in dialogue() {
-        bench.send(flow, &bytes);
+        bench.says(flow, &bytes);
     }
     assert_eq!(bench.told(), TOLD);
 }
 
 #[test]
 fn what_was_said_and_answered_is_not_held() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     for (flow, bytes) in dialogue() {
-        bench.send(flow, &bytes);
+        bench.says(flow, &bytes);
     }
     // The tables have entries by now; nobody waits.
     assert_eq!(bench.parser.weight(), 0);
@@ -221,10 +180,10 @@ fn what_was_said_and_answered_is_not_held() {
 #[test]
 fn however_the_bytes_come() {
     for size in 1..120 {
-        let mut bench = Bench::new();
+        let mut bench = Bench::new(PROTOCOL);
         for (flow, bytes) in dialogue() {
             for piece in bytes.chunks(size) {
-                bench.send(flow, piece);
+                bench.says(flow, piece);
             }
         }
         assert_eq!(bench.told(), TOLD, "pieces of {size}");
@@ -233,16 +192,16 @@ fn however_the_bytes_come() {
 
 #[test]
 fn an_older_connection_is_taken_up_and_what_it_refers_to_stays_unknown() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     // In the middle of something.
-    bench.send(Flow::Response, b"tail of a body");
+    bench.says(Flow::Response, b"tail of a body");
     let mut block = get("/late");
     block.push(0xbe + 1);
-    bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, 77, &block));
-    bench.send(Flow::Response, &frame(kind::HEADERS, BOTH, 77, &[0x88]));
+    bench.says(Flow::Request, &frame(kind::HEADERS, BOTH, 77, &block));
+    bench.says(Flow::Response, &frame(kind::HEADERS, BOTH, 77, &[0x88]));
     // The authority was added to the table since: its number is known.
     let block = [0x82, 0x86, 0x84, 0xbe, 0xc5];
-    bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, 79, &block));
+    bench.says(Flow::Request, &frame(kind::HEADERS, BOTH, 79, &block));
     assert_eq!(
         bench.told(),
         [
@@ -265,9 +224,9 @@ fn an_older_connection_is_taken_up_and_what_it_refers_to_stays_unknown() {
 
 #[test]
 fn a_method_and_a_path_that_are_not_known_are_not_said() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let block = [&[0x86, 0xbe, 0xbf][..], &literal(true, "a", "b")].concat();
-    bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, 9, &block));
+    bench.says(Flow::Request, &frame(kind::HEADERS, BOTH, 9, &block));
     assert_eq!(bench.told()[..2], ["9 asks HTTP", "9 Partial"]);
     let Part::Request(request, _) = &bench.out[0].part else {
         panic!("{:?}", bench.out[0])
@@ -279,25 +238,25 @@ fn a_method_and_a_path_that_are_not_known_are_not_said() {
 
 #[test]
 fn what_was_lost_is_said_and_the_next_turn_is_read() {
-    let mut bench = Bench::new();
-    bench.send(Flow::Request, &opening());
-    bench.send(Flow::Response, &frame(kind::SETTINGS, 0, 0, &[]));
+    let mut bench = Bench::new(PROTOCOL);
+    bench.says(Flow::Request, &opening());
+    bench.says(Flow::Response, &frame(kind::SETTINGS, 0, 0, &[]));
     let kept = [get("/a"), literal(true, "x", "y")].concat();
-    bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, 1, &kept));
-    bench.send(Flow::Response, &frame(kind::HEADERS, BOTH, 1, &[0x88]));
+    bench.says(Flow::Request, &frame(kind::HEADERS, BOTH, 1, &kept));
+    bench.says(Flow::Response, &frame(kind::HEADERS, BOTH, 1, &[0x88]));
     let two = [
         frame(kind::HEADERS, END_HEADERS, 3, &[0x82, 0x86, 0x84]),
         frame(kind::HEADERS, BOTH, 5, &get("/lost")),
     ]
     .concat();
     let _ = bench.call(Flow::Request, &two, 14);
-    bench.send(
+    bench.says(
         Flow::Response,
         &frame(kind::HEADERS, END_HEADERS, 3, &[0x88]),
     );
     // Entry 62 was known before the loss.
     let block = [0x82, 0x86, 0x84, 0xbe];
-    bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, 7, &block));
+    bench.says(Flow::Request, &frame(kind::HEADERS, BOTH, 7, &block));
     let told = bench.told();
     let lost = format!(
         "3 {:?}",
@@ -316,19 +275,19 @@ fn what_was_lost_is_said_and_the_next_turn_is_read() {
 
 #[test]
 fn a_body_that_was_not_copied_costs_nothing() {
-    let mut bench = Bench::new();
-    bench.send(
+    let mut bench = Bench::new(PROTOCOL);
+    bench.says(
         Flow::Request,
         &[opening(), frame(kind::HEADERS, BOTH, 1, &get("/big"))].concat(),
     );
-    bench.send(Flow::Response, &frame(kind::SETTINGS, 0, 0, &[]));
+    bench.says(Flow::Response, &frame(kind::SETTINGS, 0, 0, &[]));
     let body = frame(kind::DATA, 0, 1, &[0; 16_000]);
     let head = frame(kind::HEADERS, END_HEADERS, 1, &[0x88]);
-    bench.send(Flow::Response, &head);
+    bench.says(Flow::Response, &head);
     for _ in 0..100 {
         let _ = bench.call(Flow::Response, &body, 9);
     }
-    bench.send(Flow::Response, &frame(kind::DATA, END_STREAM, 1, &[]));
+    bench.says(Flow::Response, &frame(kind::DATA, END_STREAM, 1, &[]));
     assert_eq!(
         bench.told().last().map(String::as_str),
         Some("1 Response ends 1600000")
@@ -338,18 +297,18 @@ fn a_body_that_was_not_copied_costs_nothing() {
 
 #[test]
 fn resets_end_an_exchange_from_either_side() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let asks = [
         frame(kind::HEADERS, BOTH, 1, &get("/a")),
         frame(kind::HEADERS, BOTH, 3, &get("/b")),
     ];
-    bench.send(Flow::Request, &[opening(), asks.concat()].concat());
-    bench.send(Flow::Response, &frame(kind::SETTINGS, 0, 0, &[]));
-    bench.send(
+    bench.says(Flow::Request, &[opening(), asks.concat()].concat());
+    bench.says(Flow::Response, &frame(kind::SETTINGS, 0, 0, &[]));
+    bench.says(
         Flow::Response,
         &frame(kind::RST_STREAM, 0, 1, &[0, 0, 0, 7]),
     );
-    bench.send(Flow::Request, &frame(kind::RST_STREAM, 0, 3, &[0, 0, 0, 8]));
+    bench.says(Flow::Request, &frame(kind::RST_STREAM, 0, 3, &[0, 0, 0, 8]));
     let told = bench.told();
     assert_eq!(told[4..], ["1 reset REFUSED_STREAM", "3 reset CANCEL"]);
 }
@@ -367,23 +326,23 @@ fn a_connection_that_is_http2_for_sure_is_never_given_up() {
         &answered,
     ];
     for beginning in beginnings {
-        let mut bench = Bench::new();
+        let mut bench = Bench::new(PROTOCOL);
         for (flow, bytes) in beginning {
-            bench.send(*flow, bytes);
+            bench.says(*flow, bytes);
         }
         let flow = beginning.last().expect("one").0;
         // A body whose beginning was lost.
-        bench.send(flow, b"no frame");
+        bench.says(flow, b"no frame");
         for _ in 0..2 * MAX_REFUSED {
             bench.last = None;
-            bench.send(flow, b"on it goes");
+            bench.says(flow, b"on it goes");
         }
         assert_eq!(bench.stats.protocol_given_up.get(), 0);
         bench.last = None;
-        bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, 9, &get("/b")));
+        bench.says(Flow::Request, &frame(kind::HEADERS, BOTH, 9, &get("/b")));
         assert!(bench.told().contains(&"9 asks GET /b".to_owned()));
     }
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let status = (0..=MAX_REFUSED).map(|_| {
         bench.last = None;
         bench.call(Flow::Request, b"on it goes", usize::MAX)
@@ -435,9 +394,9 @@ fn padding_is_judged_for_what_it_is() {
 
 #[test]
 fn what_is_missing_is_told_before_the_end() {
-    let mut bench = Bench::new();
-    bench.send(Flow::Request, &opening());
-    bench.send(Flow::Response, &frame(kind::SETTINGS, 0, 0, &[]));
+    let mut bench = Bench::new(PROTOCOL);
+    bench.says(Flow::Request, &opening());
+    bench.says(Flow::Response, &frame(kind::SETTINGS, 0, 0, &[]));
     let asks = frame(kind::HEADERS, BOTH, 1, &get("/a"));
     let _ = bench.call(Flow::Request, &asks, 12);
     let answers = frame(kind::HEADERS, BOTH, 1, &literal(false, ":status", "200"));
@@ -463,9 +422,9 @@ fn what_is_missing_is_told_before_the_end() {
 
 #[test]
 fn a_reset_whose_code_was_not_seen_is_one() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let asks = frame(kind::HEADERS, BOTH, 1, &get("/a"));
-    bench.send(Flow::Request, &[opening(), asks].concat());
+    bench.says(Flow::Request, &[opening(), asks].concat());
     let reset = frame(kind::RST_STREAM, 0, 1, &[0, 0, 0, 8]);
     let _ = bench.call(Flow::Request, &reset, HEAD + 2);
     assert_eq!(bench.told().last().expect("one"), "1 reset _OTHER");
@@ -473,9 +432,9 @@ fn a_reset_whose_code_was_not_seen_is_one() {
 
 #[test]
 fn a_head_whose_status_is_not_known_may_be_an_interim_one() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let ask = |bench: &mut Bench, stream| {
-        bench.send(
+        bench.says(
             Flow::Request,
             &frame(kind::HEADERS, BOTH, stream, &get("/a")),
         );
@@ -484,18 +443,18 @@ fn a_head_whose_status_is_not_known_may_be_an_interim_one() {
     let unknown = |flags, stream| frame(kind::HEADERS, flags, stream, &[0xc5]);
     let known = frame(kind::HEADERS, END_HEADERS, 3, &[0x8d]);
     // Who answers is known by this one.
-    bench.send(Flow::Response, &frame(kind::HEADERS, BOTH, 99, &[0x88]));
+    bench.says(Flow::Response, &frame(kind::HEADERS, BOTH, 99, &[0x88]));
     ask(&mut bench, 1);
-    bench.send(Flow::Response, &unknown(END_HEADERS, 1));
-    bench.send(Flow::Response, &unknown(END_HEADERS, 1));
-    bench.send(Flow::Response, &frame(kind::DATA, END_STREAM, 1, b"x"));
+    bench.says(Flow::Response, &unknown(END_HEADERS, 1));
+    bench.says(Flow::Response, &unknown(END_HEADERS, 1));
+    bench.says(Flow::Response, &frame(kind::DATA, END_STREAM, 1, b"x"));
     ask(&mut bench, 3);
-    bench.send(Flow::Response, &unknown(END_HEADERS, 3));
-    bench.send(Flow::Response, &known);
+    bench.says(Flow::Response, &unknown(END_HEADERS, 3));
+    bench.says(Flow::Response, &known);
     ask(&mut bench, 5);
-    bench.send(Flow::Response, &unknown(END_HEADERS, 5));
-    bench.send(Flow::Response, &frame(kind::DATA, 0, 5, b"x"));
-    bench.send(Flow::Response, &unknown(BOTH, 5));
+    bench.says(Flow::Response, &unknown(END_HEADERS, 5));
+    bench.says(Flow::Response, &frame(kind::DATA, 0, 5, b"x"));
+    bench.says(Flow::Response, &unknown(BOTH, 5));
     let told = bench.told();
     let of = |stream: &str| {
         let about = |line: &&String| line.starts_with(stream) && line.contains("answers");
@@ -508,19 +467,19 @@ fn a_head_whose_status_is_not_known_may_be_an_interim_one() {
 
 #[test]
 fn a_flood_of_continuations_is_not_kept() {
-    let mut bench = Bench::new();
-    bench.send(Flow::Request, &opening());
-    bench.send(Flow::Request, &frame(kind::HEADERS, 0, 1, &get("/a")));
+    let mut bench = Bench::new(PROTOCOL);
+    bench.says(Flow::Request, &opening());
+    bench.says(Flow::Request, &frame(kind::HEADERS, 0, 1, &get("/a")));
     let piece = frame(kind::CONTINUATION, 0, 1, &[0; 16_000]);
     for _ in 0..100 {
-        bench.send(Flow::Request, &piece);
+        bench.says(Flow::Request, &piece);
         assert!(bench.parser.weight() <= MAX_BLOCK + 16_384);
     }
-    bench.send(
+    bench.says(
         Flow::Request,
         &frame(kind::CONTINUATION, END_HEADERS, 1, &[]),
     );
-    bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, 3, &get("/b")));
+    bench.says(Flow::Request, &frame(kind::HEADERS, BOTH, 3, &get("/b")));
     assert_eq!(
         bench.told(),
         [
@@ -535,12 +494,12 @@ fn a_flood_of_continuations_is_not_kept() {
 
 #[test]
 fn a_block_that_unfolds_without_end_is_cut_and_said_to_be() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     // One entry of 4000 bytes, told again by each of 16,000: 64 MB as RFC 9113, 10.5.1 counts.
     let entry = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat();
     let bomb = [get("/a"), entry, vec![0xbe; 16_000]].concat();
     let asks = frame(kind::HEADERS, BOTH, 1, &bomb);
-    bench.send(Flow::Request, &[opening(), asks].concat());
+    bench.says(Flow::Request, &[opening(), asks].concat());
     assert_eq!(
         bench.told(),
         ["1 asks GET /a", "1 Partial", "1 Request ends 0"]
@@ -564,14 +523,14 @@ fn a_block_that_unfolds_without_end_is_cut_and_said_to_be() {
 
 #[test]
 fn a_table_larger_than_is_kept_is_counted() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     // Its sender may keep a megabyte; thirty entries of 4000 bytes.
     let entry = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat();
-    bench.send(Flow::Request, &opening());
+    bench.says(Flow::Request, &opening());
     for stream in (1..61).step_by(2) {
         let size = [0x3f, 0xe1, 0xff, 0x3f];
         let block = [&size[..], &get("/a"), &entry].concat();
-        bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, stream, &block));
+        bench.says(Flow::Request, &frame(kind::HEADERS, BOTH, stream, &block));
     }
     let forgotten = bench.stats.protocol_entries_forgotten.get();
     assert!((10..60).contains(&forgotten), "{forgotten}");
@@ -595,8 +554,8 @@ fn flood(reset: bool) {
     } else {
         1_000_000
     };
-    let mut bench = Bench::new();
-    bench.send(Flow::Request, &opening());
+    let mut bench = Bench::new(PROTOCOL);
+    bench.says(Flow::Request, &opening());
     let mut stream = 1;
     let mut found = 0;
     for _ in 0..MANY / 1000 {
@@ -609,7 +568,7 @@ fn flood(reset: bool) {
             }
             stream += 2;
         }
-        bench.send(Flow::Request, &bytes);
+        bench.says(Flow::Request, &bytes);
         found += bench.out.drain(..).count();
         assert!(bench.streams[0].held() == 0);
         let most = if reset { 0 } else { streams::MAX_STREAMS * 512 };
@@ -626,7 +585,7 @@ fn flood(reset: bool) {
 
 #[test]
 fn calls_are_told_by_their_content() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let ask = [
         &[0x83, 0x86, 0x04, 4][..],
         b"/s/m",
@@ -634,15 +593,15 @@ fn calls_are_told_by_their_content() {
     ]
     .concat();
     let asks = frame(kind::HEADERS, END_HEADERS, 1, &ask);
-    bench.send(Flow::Request, &[opening(), asks].concat());
-    bench.send(Flow::Request, &frame(kind::DATA, END_STREAM, 1, &[0; 7]));
-    bench.send(Flow::Response, &frame(kind::SETTINGS, 0, 0, &[]));
-    bench.send(
+    bench.says(Flow::Request, &[opening(), asks].concat());
+    bench.says(Flow::Request, &frame(kind::DATA, END_STREAM, 1, &[0; 7]));
+    bench.says(Flow::Response, &frame(kind::SETTINGS, 0, 0, &[]));
+    bench.says(
         Flow::Response,
         &frame(kind::HEADERS, END_HEADERS, 1, &[0x88]),
     );
     let trailers = literal(false, "grpc-status", "5");
-    bench.send(Flow::Response, &frame(kind::HEADERS, BOTH, 1, &trailers));
+    bench.says(Flow::Response, &frame(kind::HEADERS, BOTH, 1, &trailers));
     assert_eq!(
         bench.told(),
         [
@@ -696,17 +655,17 @@ fn messages_of_calls_are_counted_by_their_prefixes() {
             frame(kind::DATA, END_STREAM, 1, &all[cut..]),
         ];
         for size in [1, 7, 4096] {
-            let mut bench = Bench::new();
+            let mut bench = Bench::new(PROTOCOL);
             for piece in asks.concat().chunks(size) {
-                bench.send(Flow::Request, piece);
+                bench.says(Flow::Request, piece);
             }
             assert_eq!(revised(&bench), ["Request Int(3)"], "{cut}, {size}");
         }
     }
     // What is missing inside a message does no harm; a prefix that is missing is not made up.
     for (shown, want) in [(HEAD + 5, vec!["Request Int(1)"]), (HEAD + 3, vec![])] {
-        let mut bench = Bench::new();
-        bench.send(Flow::Request, &[&opening()[..], &asks_of(&ask)].concat());
+        let mut bench = Bench::new(PROTOCOL);
+        bench.says(Flow::Request, &[&opening()[..], &asks_of(&ask)].concat());
         let body = frame(kind::DATA, END_STREAM, 1, &counted(1000));
         let _ = bench.call(Flow::Request, &body, shown);
         assert_eq!(revised(&bench), want);
@@ -734,15 +693,15 @@ fn calls_on_an_older_connection_are_known_by_what_only_calls_have() {
         (&unknown, &b"{}".to_vec(), &sums, &[]),
         (&get("/s/m"), &message, &sums, &[]),
     ] {
-        let mut bench = Bench::new();
-        bench.send(Flow::Request, &asks_of(ask));
-        bench.send(Flow::Request, &frame(kind::DATA, END_STREAM, 1, body));
+        let mut bench = Bench::new(PROTOCOL);
+        bench.says(Flow::Request, &asks_of(ask));
+        bench.says(Flow::Request, &frame(kind::DATA, END_STREAM, 1, body));
         let answers = [
             frame(kind::HEADERS, END_HEADERS, 1, &[0x88]),
             frame(kind::DATA, 0, 1, body),
             frame(kind::HEADERS, BOTH, 1, trailers),
         ];
-        bench.send(Flow::Response, &answers.concat());
+        bench.says(Flow::Response, &answers.concat());
         assert_eq!(revised(&bench), want, "{ask:?} {body:?} {trailers:?}");
     }
 }
@@ -757,8 +716,8 @@ fn a_port_that_nobody_said_is_not_said() {
         ([get("/s/m"), call].concat(), None),
         (unknown.to_vec(), None),
     ] {
-        let mut bench = Bench::new();
-        bench.send(Flow::Request, &frame(kind::HEADERS, BOTH, 1, &block));
+        let mut bench = Bench::new(PROTOCOL);
+        bench.says(Flow::Request, &frame(kind::HEADERS, BOTH, 1, &block));
         let Part::Request(request, _) = &bench.out[0].part else {
             panic!("{:?}", bench.out[0])
         };
@@ -771,8 +730,8 @@ fn a_port_that_nobody_said_is_not_said() {
 proptest! {
     #[test]
     fn any_bytes_do_no_harm(calls in prop::collection::vec((any::<bool>(), any::<Vec<u8>>()), 0..20)) {
-        let mut bench = Bench::new();
-        bench.send(Flow::Request, &opening());
+        let mut bench = Bench::new(PROTOCOL);
+        bench.says(Flow::Request, &opening());
         for (asks, bytes) in calls {
             let flow = if asks { Flow::Request } else { Flow::Response };
             let _ = bench.call(flow, &bytes, bytes.len());

@@ -6,6 +6,7 @@
 use super::fields::Fields;
 use crate::protocol::Flow;
 use crate::protocol::Verdict;
+use crate::protocol::reader::Read;
 
 /// Longest frame that is followed. Brokers take 100 MiB unless they are told otherwise
 /// (`socket.request.max.bytes`), clients fetch 50 MiB (`fetch.max.bytes`).
@@ -47,17 +48,6 @@ pub struct Head<'a> {
     pub client: Option<&'a [u8]>,
     /// Bytes of it, with the length.
     pub size: usize,
-}
-
-/// What came of reading a head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Read<T> {
-    /// It is whole.
-    Whole(T),
-    /// It goes on.
-    More,
-    /// It is none.
-    Never,
 }
 
 /// Reads a frame's length.

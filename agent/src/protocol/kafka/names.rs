@@ -1,16 +1,16 @@
-//! Names of topics by their ids (KIP-516), as Metadata tells them, for all connections of this agent:
+//! Names of topics by their ids (KIP-516), as Metadata tells them, for all connections of a process:
 //! clients learn them on one connection and fetch on another.
 //!
-//! One table for all is sound, since an id is made at random with its topic and is never another's,
-//! in any cluster: who reads it may know a name early or not at all, and never a wrong one. What one
-//! program was told first about an id stays, whatever another is told.
-//!
-//! Never true here: that more than [`MAX_NAMES`] ids are known.
+//! Never true here: that more than [`MAX_NAMES`] are known, or that one process is believed about
+//! what another one reads.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{LazyLock, RwLock};
+use std::sync::{Arc, RwLock};
 
-/// Most ids that are remembered; past that the oldest is forgotten.
+use crate::protocol::{Setup, Shared};
+use crate::stats::Stats;
+
+/// Most names that are remembered; past that the oldest is forgotten.
 const MAX_NAMES: usize = 4096;
 /// Longest name a topic can have.
 pub const LONGEST: usize = 249;
@@ -18,48 +18,64 @@ pub const LONGEST: usize = 249;
 /// A topic's id.
 pub type Id = [u8; 16];
 
+/// What was told, by the process that it was told to, or that told it.
 #[derive(Debug, Default)]
-struct Names {
-    names: HashMap<Id, Box<str>>,
-    order: VecDeque<Id>,
+pub struct Names(RwLock<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    names: HashMap<(u32, Id), Box<str>>,
+    order: VecDeque<(u32, Id)>,
 }
 
-static NAMES: LazyLock<RwLock<Names>> = LazyLock::new(RwLock::default);
+/// What one process was told.
+#[derive(Clone, Debug)]
+pub struct Told {
+    shared: Arc<Shared>,
+    process: u32,
+}
 
-/// The topic of this id has this name.
-pub fn learn(id: Id, name: &str) {
-    if id == Id::default() || name.is_empty() || name.len() > LONGEST {
-        return;
+impl Told {
+    /// To the process of this connection.
+    pub fn new(setup: &Setup) -> Self {
+        Self {
+            shared: Arc::clone(&setup.shared),
+            process: setup.process,
+        }
     }
-    if NAMES
-        .read()
-        .is_ok_and(|names| names.names.contains_key(&id))
-    {
-        return;
+
+    /// The topic of this id has this name; what was told first stays.
+    pub fn learn(&self, id: Id, name: &str, stats: &Stats) {
+        let known = id == Id::default() || self.find(&id).is_some();
+        if known || name.is_empty() || name.len() > LONGEST {
+            return;
+        }
+        if let Ok(mut table) = self.shared.topics.0.write() {
+            table.learn((self.process, id), name, stats);
+        }
     }
-    if let Ok(mut names) = NAMES.write() {
-        names.learn(id, name);
+
+    /// The name of the topic of this id.
+    pub fn find(&self, id: &Id) -> Option<String> {
+        let table = self.shared.topics.0.read().ok()?;
+        let name = table.names.get(&(self.process, *id));
+        name.map(|name| String::from(&**name))
     }
 }
 
-/// The name of the topic of this id.
-pub fn find(id: &Id) -> Option<String> {
-    let names = NAMES.read().ok()?;
-    names.names.get(id).map(|name| String::from(&**name))
-}
-
-impl Names {
-    fn learn(&mut self, id: Id, name: &str) {
-        if self.names.contains_key(&id) {
+impl Table {
+    fn learn(&mut self, key: (u32, Id), name: &str, stats: &Stats) {
+        if self.names.contains_key(&key) {
             return;
         }
         if self.order.len() >= MAX_NAMES
             && let Some(oldest) = self.order.pop_front()
         {
+            stats.protocol_entries_forgotten.add(1);
             self.names.remove(&oldest);
         }
-        self.names.insert(id, name.into());
-        self.order.push_back(id);
+        self.names.insert(key, name.into());
+        self.order.push_back(key);
     }
 }
 
@@ -84,6 +100,13 @@ pub fn text(id: &Id) -> String {
 mod tests {
     use super::*;
 
+    fn told(shared: &Arc<Shared>, process: u32) -> Told {
+        Told {
+            shared: Arc::clone(shared),
+            process,
+        }
+    }
+
     #[test]
     fn ids_are_written_as_kafka_does() {
         let mut id = Id::default();
@@ -95,29 +118,33 @@ mod tests {
 
     #[test]
     fn the_oldest_goes() {
-        let mut names = Names::default();
-        for n in 0..5000_u128 {
-            names.learn((n + 1).to_be_bytes(), "t");
+        let (told, stats) = (told(&Arc::default(), 1), Stats::default());
+        for n in 1..=5000_u128 {
+            told.learn(n.to_be_bytes(), "t", &stats);
         }
-        assert_eq!(
-            (names.names.len(), names.order.len()),
-            (MAX_NAMES, MAX_NAMES)
-        );
-        assert!(!names.names.contains_key(&1_u128.to_be_bytes()));
-        names.learn(5000_u128.to_be_bytes(), "other");
-        assert_eq!(
-            names.names.get(&5000_u128.to_be_bytes()).map(|n| &**n),
-            Some("t")
-        );
+        {
+            let table = told.shared.topics.0.read().unwrap();
+            let held = (table.names.len(), table.order.len());
+            assert_eq!(held, (MAX_NAMES, MAX_NAMES));
+        }
+        let gone = 5000 - MAX_NAMES as u64;
+        assert_eq!(stats.protocol_entries_forgotten.get(), gone);
+        assert_eq!(told.find(&1_u128.to_be_bytes()), None);
+        assert!(told.find(&5000_u128.to_be_bytes()).is_some());
     }
 
     #[test]
-    fn what_was_told_first_stays() {
+    fn each_process_is_told_for_itself() {
+        let (shared, stats) = (Arc::default(), Stats::default());
+        let (one, other) = (told(&shared, 1), told(&shared, 2));
         let id = *b"names-test-topic";
-        learn(id, "orders");
-        learn(id, "others");
-        assert_eq!(find(&id).as_deref(), Some("orders"));
-        learn(Id::default(), "none");
-        assert_eq!(find(&Id::default()), None);
+        one.learn(id, "orders", &stats);
+        one.learn(id, "others", &stats);
+        assert_eq!(told(&shared, 1).find(&id).as_deref(), Some("orders"));
+        assert_eq!(other.find(&id), None);
+        other.learn(id, "false", &stats);
+        assert_eq!(one.find(&id).as_deref(), Some("orders"));
+        one.learn(Id::default(), "none", &stats);
+        assert_eq!(one.find(&Id::default()), None);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Never true here: that a poll is told of that brought nothing, or a request whose head was not read.
 
+use super::names::Told;
 use super::say;
 use super::topics::{Target, Topic};
 use super::waiting::{Asked, What, message};
@@ -77,11 +78,11 @@ impl Dialogue {
         if let Some(group) = found.group.clone() {
             self.group = Some(group);
         }
-        let client = client.as_deref();
+        let (client, told) = (client.as_deref(), &walk.told);
         let known = found.begun && !found.is_copying;
         let request = match asked.what {
-            What::Produce if known => Some(say::send(&mut found, client)),
-            What::Commit if known => Some(say::commit(&found, client)),
+            What::Produce if known => Some(say::send(&mut found, client, told)),
+            What::Commit if known => Some(say::commit(&found, client, told)),
             What::Fetch if known => Some(say::poll(client, self.group.as_deref())),
             _ => None,
         };
@@ -93,7 +94,7 @@ impl Dialogue {
         // Never 0, which is no number on the wire.
         let number = u64::from(asked.correlation.cast_unsigned()).saturating_add(1);
         asked.number = Some(number);
-        ask(&mut asked, request, &found, (start, head), feed);
+        ask(&mut asked, request, (&found, told), (start, head), feed);
         let silent = asked.what == What::Produce && found.silent;
         if !silent {
             self.waiting.ask(asked, feed);
@@ -139,7 +140,7 @@ impl Dialogue {
 fn ask(
     asked: &mut Asked,
     request: Request,
-    found: &Found,
+    (found, told): (&Found, &Told),
     (start, head): (Mark, Mark),
     feed: &mut Feed<'_>,
 ) {
@@ -154,7 +155,7 @@ fn ask(
     asked.single = !found.tally.unknown && found.tally.messages == 1;
     let topic = found.target.topic();
     if let Some(topic @ Topic::Id(id)) = topic
-        && topic.name().is_none()
+        && topic.name(told).is_none()
     {
         unnamed(Flow::Request, number, topic, start, feed);
         asked.unnamed = Some(*id);
@@ -174,9 +175,9 @@ fn respond(frame: Frame, feed: &mut Feed<'_>) -> Option<Ended> {
         walk,
         ..
     } = frame;
-    let (number, mut found) = (asked.number?, walk.found);
+    let (number, mut found, told) = (asked.number?, walk.found, &walk.told);
     let response = match asked.what {
-        What::Fetch => match fetched(number, &mut found, start, feed) {
+        What::Fetch => match fetched(number, (&mut found, told), start, feed) {
             Some(response) => response,
             None => {
                 let part = Part::Dismiss;
@@ -187,7 +188,8 @@ fn respond(frame: Frame, feed: &mut Feed<'_>) -> Option<Ended> {
         _ => {
             let named = asked.unnamed.and_then(|id| {
                 let send = asked.what == What::Produce;
-                say::named(if send { say::SEND } else { say::COMMIT }, &Topic::Id(id))
+                let operation = if send { say::SEND } else { say::COMMIT };
+                say::named(operation, &Topic::Id(id), told)
             });
             if let Some(revision) = named {
                 revise(Flow::Response, number, revision, start, feed);
@@ -209,7 +211,12 @@ fn respond(frame: Frame, feed: &mut Feed<'_>) -> Option<Ended> {
 }
 
 /// What a fetch brought, if that is worth a span.
-fn fetched(number: u64, found: &mut Found, start: Mark, feed: &mut Feed<'_>) -> Option<Response> {
+fn fetched(
+    number: u64,
+    (found, told): (&mut Found, &Told),
+    start: Mark,
+    feed: &mut Feed<'_>,
+) -> Option<Response> {
     let brought = found.target.any();
     let failed = found.error.is_some_and(|code| !errors::is_of_session(code));
     if found.is_copying || !brought && !failed {
@@ -219,8 +226,14 @@ fn fetched(number: u64, found: &mut Found, start: Mark, feed: &mut Feed<'_>) -> 
         true => &found.target,
         false => &found.failed,
     };
-    revise(Flow::Response, number, say::polled(target), start, feed);
-    if let Some(topic) = target.topic().filter(|topic| topic.name().is_none()) {
+    revise(
+        Flow::Response,
+        number,
+        say::polled(target, told),
+        start,
+        feed,
+    );
+    if let Some(topic) = target.topic().filter(|topic| topic.name(told).is_none()) {
         unnamed(Flow::Response, number, topic, start, feed);
     }
     Some(say::brought(found))

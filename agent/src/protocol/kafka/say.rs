@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use super::names::Told;
 use super::topics::{Target, Topic};
 use super::walk::Found;
 use super::{errors, names};
@@ -23,7 +24,7 @@ pub const COMMIT: &str = "commit";
 const POLL: &str = "poll";
 
 /// What a Produce request asks.
-pub fn send(found: &mut Found, client: Option<&str>) -> Request {
+pub fn send(found: &mut Found, client: Option<&str>, told: &Told) -> Request {
     let tally = &mut found.tally;
     let messages = usize::try_from(tally.messages).unwrap_or(usize::MAX);
     let known = !tally.unknown && messages > 1;
@@ -31,7 +32,7 @@ pub fn send(found: &mut Found, client: Option<&str>) -> Request {
         system: NAME,
         name: SEND,
         operation: Operation::Send,
-        destination: name(&found.target).map(Cow::Owned),
+        destination: name(&found.target, told).map(Cow::Owned),
         count: known.then_some(messages),
         carrier: None,
         messages: std::mem::take(&mut tally.carriers),
@@ -42,12 +43,12 @@ pub fn send(found: &mut Found, client: Option<&str>) -> Request {
 }
 
 /// What an OffsetCommit request asks.
-pub fn commit(found: &Found, client: Option<&str>) -> Request {
+pub fn commit(found: &Found, client: Option<&str>, told: &Told) -> Request {
     let transfer = Transfer {
         system: NAME,
         name: COMMIT,
         operation: Operation::Settle,
-        destination: name(&found.target).map(Cow::Owned),
+        destination: name(&found.target, told).map(Cow::Owned),
         count: None,
         carrier: None,
         messages: Vec::new(),
@@ -75,9 +76,9 @@ pub fn poll(client: Option<&str>, group: Option<&str>) -> Request {
 }
 
 /// What came of a fetch says where from.
-pub fn polled(target: &Target) -> Revision {
+pub fn polled(target: &Target, told: &Told) -> Revision {
     let mut with = Attributes::new();
-    let name = name(target);
+    let name = name(target, told);
     let operation = match &name {
         Some(name) => Cow::Owned(format!("{POLL} {name}")),
         None => Cow::Borrowed(POLL),
@@ -92,8 +93,8 @@ pub fn polled(target: &Target) -> Revision {
 }
 
 /// The topic's name became known after it was told by its id.
-pub fn named(operation: &str, topic: &Topic) -> Option<Revision> {
-    let name = topic.name()?;
+pub fn named(operation: &str, topic: &Topic, told: &Told) -> Option<Revision> {
+    let name = topic.name(told)?;
     let operation = format!("{operation} {name}");
     let mut with = Attributes::new();
     destination(&mut with, Some(name));
@@ -151,8 +152,8 @@ pub fn brought(found: &mut Found) -> Response {
     response
 }
 
-fn name(target: &Target) -> Option<String> {
-    target.topic().and_then(Topic::name)
+fn name(target: &Target, told: &Told) -> Option<String> {
+    target.topic()?.name(told)
 }
 
 fn by(client: Option<&str>) -> Attributes {

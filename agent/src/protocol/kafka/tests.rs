@@ -1,9 +1,11 @@
 //! The dialogue's own corners, with messages made here; whole dialogues are in `tests/wire/kafka`.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::connection::stream::Stream;
 use crate::event::{ConnectionId, Direction, Execution, Hole, Role, Segment};
-use crate::protocol::{Fault, Message, Part, Value};
+use crate::protocol::{Fault, Message, Part, Shared, Value};
 use crate::stats::Stats;
 
 /// One connection, and what was said of it.
@@ -17,10 +19,18 @@ struct Talk {
 
 impl Talk {
     fn new() -> Self {
+        Self::of(1, &Arc::default())
+    }
+
+    /// One of this process.
+    fn of(process: u32, shared: &Arc<Shared>) -> Self {
         let setup = Setup {
             role: Role::Server,
             secure: false,
-            config: std::sync::Arc::default(),
+            process,
+            config: Arc::default(),
+            shared: Arc::clone(shared),
+            counted: true,
         };
         Self {
             parser: PROTOCOL.parser(setup),
@@ -425,6 +435,63 @@ fn only_messages_are_counted() {
     talk.answer(&answer(1, &body));
     assert_eq!(talk.said()[3..], ["now poll a: a 0", "fine: 7 (2)", "end"]);
     assert_eq!(talk.stats.protocol_contexts_unread.get(), 1);
+}
+
+#[test]
+fn a_name_is_known_to_all_connections_of_its_process() {
+    let (shared, id) = (Arc::default(), [7; 16]);
+    let mut talk = Talk::of(1, &shared);
+    talk.ask(&ask(3, 12, 1, b"\x01\x00\x00\x00"));
+    let mut body = b"\0\0\0\0\0\x01\0\0\0\0\0\x02\0\0\x07orders".to_vec();
+    body.extend(id);
+    body.extend(b"\0\x01\0\0\0\0\0\0");
+    talk.answer(&answer(1, &body));
+    let set = plain(1);
+    let mut body = b"\0\xff\xff\0\0\0\0\x02".to_vec();
+    body.extend(id);
+    body.extend(b"\x02\0\0\0\0");
+    let length = set.len() + 1;
+    body.extend([length as u8 | 0x80, (length >> 7) as u8]);
+    body.extend(&set);
+    body.extend([0; 3]);
+    for (process, told) in [(1, "send orders: orders app 0 (1)"), (2, "send: app 0 (1)")] {
+        let mut other = Talk::of(process, &shared);
+        other.ask(&ask(0, 13, 1, &body));
+        assert_eq!(other.said()[0], told, "{process}");
+    }
+}
+
+#[test]
+fn entries_are_read_one_by_one() {
+    let mut talk = Talk::new();
+    talk.ask(&ask(0, 8, 1, &produce(1, &[("a", &[plain(1)])])));
+    talk.said();
+    let mut body = produced("a", &[87]);
+    body.truncate(body.len() - 4);
+    body.extend((-1_i64).to_be_bytes());
+    body.extend(10_000_i32.to_be_bytes());
+    body.extend([0, 0, 0, 0, 0xff, 0xff].repeat(10_000));
+    body.extend([0xff, 0xff, 0, 0, 0, 0]);
+    for byte in answer(1, &body).chunks(1) {
+        talk.answer(byte);
+        assert!(talk.streams[1].held() < 64);
+    }
+    assert_eq!(talk.said(), ["INVALID_RECORD: (0)", "end"]);
+    // Transactions that were aborted.
+    talk.ask(&ask(1, 4, 2, &fetch(-1, "a")));
+    talk.said();
+    let mut body = fetched(&[("a", 0, 0)]).concat();
+    body.truncate(body.len() - 8);
+    body.extend(10_000_i32.to_be_bytes());
+    body.extend([0; 16].repeat(10_000));
+    let set = plain(2);
+    body.extend((set.len() as i32).to_be_bytes());
+    body.extend(set);
+    for bytes in answer(2, &body).chunks(7) {
+        talk.answer(bytes);
+        assert!(talk.streams[1].held() < 1024);
+    }
+    assert_eq!(talk.said(), ["now poll a: a 0", "fine: 2 (2)", "end"]);
 }
 
 #[test]

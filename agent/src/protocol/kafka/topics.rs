@@ -2,7 +2,7 @@
 //!
 //! Never true here: that one is told of where it may be several.
 
-use super::names::{self, Id};
+use super::names::{Id, Told};
 
 /// A topic, as a message names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +25,10 @@ pub struct Target {
 
 impl Topic {
     /// Its name, where that is known.
-    pub fn name(&self) -> Option<String> {
+    pub fn name(&self, told: &Told) -> Option<String> {
         match self {
             Self::Name(name) => Some(name.clone()),
-            Self::Id(id) => names::find(id),
+            Self::Id(id) => told.find(id),
         }
     }
 

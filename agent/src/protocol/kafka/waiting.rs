@@ -4,10 +4,11 @@
 
 use std::collections::VecDeque;
 
-use super::api::{self, Read};
+use super::api;
 use super::fields::Fields;
 use super::names::Id;
 use crate::connection::Mark;
+use crate::protocol::reader::Read;
 use crate::protocol::{Feed, Flow, Message, Pairing, Part};
 
 /// Most that wait at once; past that the oldest is given up.

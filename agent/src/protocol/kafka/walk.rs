@@ -8,7 +8,7 @@
 //! waited for that are not read.
 
 use super::fields::Fields;
-use super::names;
+use super::names::Told;
 use super::records::{Set, Tally};
 use super::topics::{Target, Topic};
 use crate::protocol::Carrier;
@@ -77,6 +77,8 @@ pub struct Walk {
     topic: Option<Topic>,
     set: Set,
     keep: usize,
+    /// Names of topics.
+    pub told: Told,
     /// What was found.
     pub found: Found,
 }
@@ -89,6 +91,10 @@ enum Place {
     Cluster,
     Topic,
     Partition,
+    /// Records that were refused, of a partition of what was sent.
+    Refused(u32),
+    /// Transactions that were aborted, of the partition with this number.
+    Aborted(u32, i32),
     Set,
     PartitionEnd,
     TopicEnd,
@@ -99,7 +105,7 @@ enum Place {
 
 impl Walk {
     /// At the first byte of a body; `keep` bytes are kept of a text.
-    pub fn new(body: Body, version: i16, flexible: bool, keep: usize) -> Self {
+    pub fn new(body: Body, version: i16, flexible: bool, keep: usize, told: Told) -> Self {
         Self {
             body,
             version,
@@ -112,6 +118,7 @@ impl Walk {
             topic: None,
             set: Set::default(),
             keep,
+            told,
             found: Found::default(),
         }
     }
@@ -138,6 +145,8 @@ impl Walk {
             Place::Cluster => self.cluster(&mut fields)?,
             Place::Topic => self.topic(&mut fields, stats)?,
             Place::Partition => self.partition(&mut fields)?,
+            Place::Refused(left) => self.refused(left, &mut fields)?,
+            Place::Aborted(left, number) => self.aborted(left, number, &mut fields)?,
             Place::PartitionEnd => self.partition_end(&mut fields)?,
             Place::TopicEnd => self.topic_end(&mut fields)?,
             Place::Forgotten(left) => self.forgotten(left, &mut fields)?,
@@ -166,7 +175,7 @@ impl Walk {
     pub fn lose(&mut self) {
         let place = std::mem::replace(&mut self.place, Place::Over);
         let last = self.found.begun && self.topics == 0 && self.partitions == 0;
-        if last && place != Place::Set {
+        if last && !matches!(place, Place::Set | Place::Aborted(..)) {
             return;
         }
         let found = &mut self.found;
@@ -279,7 +288,7 @@ impl Walk {
                 let id = fields.id()?;
                 fields.skip(1)?;
                 if let Ok(name) = std::str::from_utf8(name) {
-                    names::learn(id, name);
+                    self.told.learn(id, name, stats);
                 }
                 Topic::Id(id)
             }
@@ -310,15 +319,10 @@ impl Walk {
                 let (number, error, offset) = (fields.i32()?, fields.i16()?, fields.i64()?);
                 fields.skip(if version >= 2 { 8 } else { 0 })?;
                 fields.skip(if version >= 5 { 8 } else { 0 })?;
-                if version >= 8 {
-                    for _ in 0..fields.array()? {
-                        fields.skip(4)?;
-                        fields.nullable()?;
-                        fields.tags()?;
-                    }
-                    fields.nullable()?;
-                }
-                fields.tags()?;
+                next = match version {
+                    8.. => Place::Refused(fields.array()?),
+                    _ => Place::PartitionEnd,
+                };
                 self.involve(number);
                 self.fail(error);
                 self.found.offset.get_or_insert(offset);
@@ -362,27 +366,41 @@ impl Walk {
         let version = self.version;
         let (number, error) = (fields.i32()?, fields.i16()?);
         fields.skip(if version >= 5 { 24 } else { 16 })?;
-        if self.flexible {
-            for _ in 0..fields.array()? {
-                fields.skip(16)?;
-                fields.tags()?;
-            }
-        } else {
-            fields.array_of(16)?;
-        }
-        fields.skip(if version >= 11 { 4 } else { 0 })?;
-        let length = fields.records()?;
-        self.set = Set::new(length);
+        let aborted = fields.array()?;
         self.fail(error);
-        if length > 0 {
-            self.involve(number);
-        }
         if error != 0
             && let Some(topic) = &self.topic
         {
             self.found.failed.involve(self.topics, topic, number);
         }
+        Some(Place::Aborted(aborted, number))
+    }
+
+    fn aborted(&mut self, left: u32, number: i32, fields: &mut Fields<'_>) -> Option<Place> {
+        if let Some(left) = left.checked_sub(1) {
+            fields.skip(16)?;
+            fields.tags()?;
+            return Some(Place::Aborted(left, number));
+        }
+        fields.skip(if self.version >= 11 { 4 } else { 0 })?;
+        let length = fields.records()?;
+        self.set = Set::new(length);
+        if length > 0 {
+            self.involve(number);
+        }
         Some(self.records())
+    }
+
+    fn refused(&self, left: u32, fields: &mut Fields<'_>) -> Option<Place> {
+        let left = left.checked_sub(1);
+        fields.skip(if left.is_some() { 4 } else { 0 })?;
+        fields.nullable()?;
+        // Behind the last one the partition has its own.
+        let Some(left) = left else {
+            return Some(Place::PartitionEnd);
+        };
+        fields.tags()?;
+        Some(Place::Refused(left))
     }
 
     /// Where to go at the records of a partition.

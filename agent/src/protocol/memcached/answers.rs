@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use super::binary::{self, Head};
 use super::text::{self, Line, Shape};
-use super::{Asked, Dialogue, Expects, abandon, finish, message};
+use super::{Asked, Dialogue, Expects};
 use crate::connection::Mark;
 use crate::protocol::database::Outcome;
+use crate::protocol::told::{abandon, finish, message};
 use crate::protocol::{Feed, Flow, Part, Response, Status};
 
 /// Longest line of an answer, bytes.
@@ -165,7 +166,7 @@ impl Dialogue {
     }
 
     fn text_part(&mut self, feed: &mut Feed<'_>) -> bool {
-        let Some(length) = self.line(feed) else {
+        let Some(length) = self.line(Flow::Response, feed) else {
             return match feed.stream.window().len() <= MAX_LINE {
                 true => self.more(Flow::Response, feed),
                 false => self.malformed(Flow::Response, feed),

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use super::text::{self, Shape};
-use super::{Asked, Dialogue, Expects, abandon, binary, finish, message};
+use super::{Asked, Dialogue, Expects, binary};
 use crate::config::{Database, QueryText};
 use crate::connection::Mark;
 use crate::protocol::database::Query;
+use crate::protocol::told::{abandon, finish, message};
 use crate::protocol::{Feed, Flow, Part, Request, Response};
 
 /// Longest line of a command, bytes: many keys at once.
@@ -103,7 +104,7 @@ impl Dialogue {
     }
 
     fn text_command(&mut self, feed: &mut Feed<'_>) -> bool {
-        let Some(length) = self.line(feed) else {
+        let Some(length) = self.line(Flow::Request, feed) else {
             return match feed.stream.window().len() <= MAX_LINE {
                 true => self.more(Flow::Request, feed),
                 false => self.malformed(Flow::Request, feed),
@@ -162,6 +163,7 @@ impl Dialogue {
                     feed.out.push(message(Flow::Request, number, start, part));
                 } else {
                     feed.stats.exchange_too_deep.add(1);
+                    self.pace.share();
                 }
                 match (number, silent) {
                     (None, _) => Told::No,
@@ -178,7 +180,7 @@ impl Dialogue {
         self.end_doubtful(true, feed);
         if self.answering.is_between() && self.order.is_lost() {
             self.quiet = false;
-            self.order.settle(|number| abandon(number, start, feed));
+            self.order.start_anew(|number| abandon(number, start, feed));
         }
     }
 

@@ -3,6 +3,8 @@
 use super::*;
 use crate::connection::stream::Stream;
 use crate::event::{ConnectionId, Direction, Execution, Role, Segment};
+use crate::protocol::Message;
+use crate::protocol::bench::Bench;
 use crate::stats::Stats;
 
 /// Plays portions of both flows to a parser.
@@ -10,7 +12,10 @@ fn play(portions: &[(Flow, &[u8])], mut each: impl FnMut(Status, &mut Vec<Messag
     let setup = Setup {
         role: Role::Server,
         secure: false,
+        process: 1,
+        counted: true,
         config: Arc::new(Config::default()),
+        shared: Arc::default(),
     };
     let mut parser = PROTOCOL.parser(setup);
     let mut streams = [Stream::new(0), Stream::new(0)];
@@ -61,6 +66,19 @@ fn what_is_no_command_gives_the_connection_back() {
 }
 
 #[test]
+fn amid_others_a_number_is_no_key() {
+    let asks = Verdict::Likely(Flow::Request);
+    for (bytes, verdict) in [
+        (&b"delete 5\r\n"[..], Verdict::Not),
+        (b"delete k5\r\n", asks),
+        (b"get 5\r\n", asks),
+    ] {
+        assert_eq!(PROTOCOL.sniff_amid(bytes), verdict);
+        assert_eq!(PROTOCOL.sniff(bytes), asks);
+    }
+}
+
+#[test]
 fn a_million_messages() {
     let asks = b"get k\r\n".repeat(500);
     let answers = b"VALUE k 0 1\r\nx\r\nEND\r\n".repeat(500);
@@ -69,4 +87,15 @@ fn a_million_messages() {
     let mut messages = 0;
     play(&portions, |_, out| messages += out.drain(..).count());
     assert_eq!(messages, 1_000_000);
+}
+
+#[test]
+fn a_line_begun_in_one_direction_moves_none_in_the_other() {
+    let mut bench = Bench::new(PROTOCOL);
+    bench.ask(b"get a\r\nget b\r\nget ccccc");
+    bench.answer(b"END\r\nEND\r\n");
+    bench.ask(b"\r\n");
+    bench.answer(b"END\r\n");
+    assert_eq!((bench.requests().len(), bench.responses().len()), (3, 3));
+    assert_eq!(bench.stats.protocol_malformed.get(), 0);
 }

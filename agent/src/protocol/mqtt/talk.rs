@@ -9,6 +9,7 @@ use crate::protocol::reader::text;
 use crate::protocol::{
     Attribute, Carrier, Fault, Feed, Flow, PUSHED, Part, Request, Response, template,
 };
+use crate::stats::Stats;
 
 impl Dialogue {
     /// The topic that is meant; `None` where an alias stands for one that was not seen.
@@ -17,6 +18,7 @@ impl Dialogue {
         flow: Flow,
         topic: Box<[u8]>,
         alias: Option<u16>,
+        stats: &Stats,
     ) -> Option<Box<[u8]>> {
         let Some(alias) = alias.map(u16::to_be_bytes) else {
             return (!topic.is_empty()).then_some(topic);
@@ -25,7 +27,7 @@ impl Dialogue {
         if topic.is_empty() {
             return aliases.get(&alias).map(|topic| topic.0.clone());
         }
-        aliases.insert(&alias, Topic(topic.clone()));
+        aliases.insert(&alias, Topic(topic.clone()), stats);
         Some(topic)
     }
 
@@ -44,7 +46,8 @@ impl Dialogue {
         {
             if head.again() {
                 // The same once more.
-                self.side(flow).published.insert(&id.to_be_bytes(), known);
+                let published = &mut self.side(flow).published;
+                published.insert(&id.to_be_bytes(), known, feed.stats);
                 return None;
             }
             let lost = Part::Abandon;
@@ -80,7 +83,7 @@ impl Dialogue {
             let gone = self
                 .side(flow)
                 .published
-                .insert(&id.to_be_bytes(), published);
+                .insert(&id.to_be_bytes(), published, feed.stats);
             let lost = |gone: Published| part(flow.opposite(), gone.number, first, Part::Abandon);
             feed.out.extend(gone.into_iter().map(lost));
         }
@@ -132,7 +135,7 @@ impl Dialogue {
             (packet::PUBACK, 1) | (packet::PUBCOMP, 2) => true,
             (packet::PUBREC, 2) => code >= FAILED,
             _ => {
-                published.insert(&id, known);
+                published.insert(&id, known, feed.stats);
                 return;
             }
         };
@@ -149,7 +152,7 @@ impl Dialogue {
         }
         match over {
             true => feed.out.push(part(flow, known.number, last, finish())),
-            false => drop(published.insert(&id, known)),
+            false => drop(published.insert(&id, known, feed.stats)),
         }
     }
 }

@@ -1,71 +1,15 @@
 //! The dialogue's own corners; whole dialogues are in `tests/wire/mqtt`.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::connection::stream::Stream;
-use crate::event::{ConnectionId, Direction, Execution, Role, Segment};
-use crate::stats::Stats;
-
-struct Bench {
-    parser: Box<dyn Parser>,
-    streams: [Stream; 2],
-    last: Option<Flow>,
-    out: Vec<Message>,
-    stats: Stats,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let setup = Setup {
-            role: Role::Server,
-            secure: false,
-            config: Arc::default(),
-        };
-        Self {
-            parser: PROTOCOL.parser(setup),
-            streams: [Stream::new(0), Stream::new(0)],
-            last: None,
-            out: Vec::new(),
-            stats: Stats::default(),
-        }
-    }
-
-    fn send(&mut self, flow: Flow, bytes: &[u8]) -> Status {
-        let stream = &mut self.streams[flow as usize];
-        let segment = Segment {
-            connection: ConnectionId(1),
-            direction: Direction::Ingress,
-            time: 1,
-            offset: stream.end(),
-            length: bytes.len() as u32,
-            bytes,
-            tail: &[],
-            hole: None,
-            turn: self.last != Some(flow),
-            lost: 0,
-            execution: Execution::default(),
-        };
-        self.last = Some(flow);
-        stream.push(&segment, 0, &self.stats);
-        let (out, stats) = (&mut self.out, &self.stats);
-        self.parser.parse(flow, &mut Feed { stream, out, stats })
-    }
-
-    fn count(&mut self, is: fn(&Part) -> bool) -> usize {
-        let found = self.out.iter().filter(|m| is(&m.part)).count();
-        self.out.clear();
-        found
-    }
-}
+use crate::protocol::bench::Bench;
 
 const CONNECT: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00<\x00\x01c";
 const CONNACK: &[u8] = b"\x20\x02\x00\x00";
 
 fn begun() -> Bench {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     assert_eq!(bench.send(Flow::Request, CONNECT), Status::Stay);
     assert_eq!(bench.send(Flow::Response, CONNACK), Status::Stay);
     bench
@@ -105,6 +49,8 @@ fn what_waits_is_bounded() {
     }
     assert!(bench.parser.weight() < 128 * 1024);
     assert_eq!(bench.count(is_abandon), 2 * (2000 - 256));
+    let forgotten = bench.stats.protocol_entries_forgotten.get();
+    assert_eq!(forgotten, 2 * (2000 - 256));
 }
 
 #[test]
@@ -187,7 +133,7 @@ const FRAGMENTS: &[&[u8]] = &[
 proptest! {
     #[test]
     fn any_dialogue_ends(parts in prop::collection::vec((any::<bool>(), 0..FRAGMENTS.len(), any::<bool>()), 0..60)) {
-        let mut bench = Bench::new();
+        let mut bench = Bench::new(PROTOCOL);
         for (asks, fragment, cut) in parts {
             let flow = if asks { Flow::Request } else { Flow::Response };
             let bytes = FRAGMENTS[fragment];

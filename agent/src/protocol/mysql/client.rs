@@ -5,7 +5,8 @@
 
 use super::command::{self, Meaning, Seen};
 use super::packet::{HEAD, Head, LOGIN, Login};
-use super::{Asked, Dialogue, MAX_NAME, faults, message, sniff};
+use super::{Asked, Dialogue, MAX_NAME, sniff};
+use crate::protocol::told::{faults, message};
 use crate::protocol::{Fault, Feed, Finish, Flow, Part, Verdict, reader, tls};
 
 /// Bytes of a statement that are waited for.
@@ -107,7 +108,7 @@ impl Dialogue {
         let Some(number) = number else {
             return true;
         };
-        for fault in faults(&missing) {
+        for fault in faults(missing) {
             let part = Part::Fault(fault);
             feed.out.push(message(Flow::Request, number, at, part));
         }

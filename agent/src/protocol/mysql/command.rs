@@ -144,8 +144,9 @@ impl Dialogue {
             Some(word) => word.eq_ignore_ascii_case("USE"),
             None => seen.cut,
         };
-        if uses {
-            let name = used(text).filter(|_| !seen.cut);
+        let later = text.split(|b| *b == b';').skip(1).any(begins_use);
+        if uses || later {
+            let name = used(text).filter(|_| !seen.cut && !later);
             let name = name.map(|name| reader::text(name, MAX_NAME, feed.stats));
             meaning.later = Some(Later::Database(name));
         }
@@ -282,6 +283,12 @@ pub(super) fn is_stream(code: u8) -> bool {
         code,
         BINLOG_DUMP | TABLE_DUMP | BINLOG_DUMP_GTID | CLONE | SUBSCRIBE_GROUP
     )
+}
+
+/// Whether a statement behind another may change the database; one inside a literal may seem to.
+fn begins_use(statement: &[u8]) -> bool {
+    let word = statement.trim_ascii_start().get(..3);
+    word.is_some_and(|word| word.eq_ignore_ascii_case(b"use"))
 }
 
 /// The database of a `USE`.

@@ -7,11 +7,13 @@
 
 use super::packet::{self, Fine, Greeting, HEAD, Head, MAX_END};
 use super::result::{Amid, End, Place, Step};
-use super::{Asked, Dialogue, MAX_NAME, faults, message, sniff};
+use super::{Asked, Dialogue, MAX_NAME, sniff};
 use crate::connection::Mark;
+use crate::connection::stream::Missing;
 use crate::event::Hole;
 use crate::protocol::database::Outcome;
 use crate::protocol::reader;
+use crate::protocol::told::{abandon_unseen, faults, message};
 use crate::protocol::{Fault, Feed, Finish, Flow, Part, Verdict};
 
 /// The server's flow.
@@ -110,7 +112,7 @@ impl Dialogue {
         if payload.first() == Some(&packet::OK) {
             let schema = Fine::read(payload, head.size()).and_then(|fine| fine.schema);
             let schema = schema.map(|name| reader::text(name, MAX_NAME, feed.stats));
-            self.session.answered(0, true, None, schema);
+            self.session.answered(0, true, None, schema, feed.stats);
             self.response.state = State::Head;
         }
         feed.stream.skip(head.whole());
@@ -158,7 +160,7 @@ impl Dialogue {
             return self.nonsense(Flow::Response, feed);
         }
         feed.stream.take_missing();
-        self.unseen.clear();
+        self.unseen = Missing::default();
         let first = feed.stream.mark(0);
         self.response.state = State::Amid(Amid::new((number, asked), head, first));
         true
@@ -198,7 +200,7 @@ impl Dialogue {
             let response = Box::new(outcome.response(Vec::new()));
             let mut say = |at, part| feed.out.push(message(Flow::Response, number, at, part));
             say(amid.first, Part::Response(response));
-            for fault in faults(&missing) {
+            for fault in faults(missing) {
                 say(at, Part::Fault(fault));
             }
             say(at, Part::Finish(finish(true)));
@@ -207,8 +209,13 @@ impl Dialogue {
         let schema = amid
             .schema
             .map(|name| reader::text(&name, MAX_NAME, feed.stats));
-        self.session
-            .answered(number, end.error.is_none(), amid.prepared, schema);
+        self.session.answered(
+            number,
+            end.error.is_none(),
+            amid.prepared,
+            schema,
+            feed.stats,
+        );
     }
 
     /// The rest of the answer under way, if any, and an unknown number of others may go by unseen.
@@ -296,9 +303,9 @@ impl Dialogue {
         };
         let (unseen, doubted) = (&self.unseen, under_way.is_some());
         self.order
-            .lose_answers(under_way, |number| abandon(number, at, unseen, feed));
+            .lose_answers(under_way, |number| abandon_unseen(number, at, unseen, feed));
         if !doubted && self.order.asked().next().is_none() {
-            self.unseen.clear();
+            self.unseen = Missing::default();
         }
     }
 
@@ -311,7 +318,7 @@ impl Dialogue {
         }
         let unseen = std::mem::take(&mut self.unseen);
         self.order
-            .settle(|number| abandon(number, at, &unseen, feed));
+            .settle(|number| abandon_unseen(number, at, &unseen, feed));
     }
 
     /// The answer whose rest could not be read is over; `seen` says that its end was, and that it is
@@ -332,41 +339,36 @@ impl Dialogue {
             let told = unseen
                 .iter()
                 .filter(|(cause, _)| !seen || *cause != Hole::Budget);
-            for &(cause, bytes) in told {
+            for (cause, bytes) in told {
                 say(doubt.last, Part::Fault(Fault::Missing { cause, bytes }));
             }
-            if unseen.is_empty() {
+            if !unseen.any() {
                 let fault = Fault::Malformed("the answer's packets");
                 say(doubt.last, Part::Fault(fault));
             }
             say(doubt.last, Part::Finish(finish(false)));
         }
         self.order.answered(number);
-        self.session.answered(number, seen, None, None);
+        self.session.answered(number, seen, None, None, feed.stats);
     }
 
     /// Remembers what was passed over unseen, for those who wait: it may have been their answer.
     fn overlook(&mut self, feed: &mut Feed<'_>) {
         let missing = feed.stream.take_missing();
-        for (cause, bytes) in missing.iter() {
-            match self.unseen.iter_mut().find(|(known, _)| *known == cause) {
-                Some((_, sum)) => *sum = sum.saturating_add(bytes),
-                None => self.unseen.push((cause, bytes)),
-            }
-        }
+        self.unseen.merge(missing);
     }
 
     /// No more comes of the answers: those who wait, while some of these passed unseen, had theirs
     /// among them for all that can be known.
     pub(super) fn answered_unseen(&mut self, feed: &mut Feed<'_>) {
         self.end_doubt(false, feed);
-        if self.unseen.is_empty() || !matches!(self.response.state, State::Seek(_)) {
+        if !self.unseen.any() || !matches!(self.response.state, State::Seek(_)) {
             return;
         }
         let at = feed.stream.last();
         let unseen = std::mem::take(&mut self.unseen);
         self.order
-            .give_up(|number| abandon(number, at, &unseen, feed));
+            .give_up(|number| abandon_unseen(number, at, &unseen, feed));
     }
 }
 
@@ -396,14 +398,3 @@ fn ends_rows(bytes: &[u8]) -> bool {
 /// Bytes of an EOF packet, and of an OK packet in its place that says no more.
 const EOF_PACKET: usize = 9;
 const OK_PACKET: usize = 11;
-
-/// The answer to a command cannot be known any more, `unseen` being where it may have been.
-fn abandon(number: u64, at: Mark, unseen: &[(Hole, u64)], feed: &mut Feed<'_>) {
-    for &(cause, bytes) in unseen {
-        let fault = Fault::Missing { cause, bytes };
-        feed.out
-            .push(message(Flow::Response, number, at, Part::Fault(fault)));
-    }
-    feed.out
-        .push(message(Flow::Response, number, at, Part::Abandon));
-}

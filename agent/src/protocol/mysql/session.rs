@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::packet::{Capabilities, Greeting, Login};
 use crate::protocol::database::Query;
 use crate::protocol::sql::Described;
+use crate::stats::Stats;
 
 /// Most statements remembered.
 const MAX_STATEMENTS: usize = 256;
@@ -130,6 +131,7 @@ impl Session {
         fine: bool,
         prepared: Option<u32>,
         schema: Option<String>,
+        stats: &Stats,
     ) {
         while self.later.front().is_some_and(|(of, _)| *of <= number) {
             let Some((of, later)) = self.later.pop_front() else {
@@ -140,7 +142,7 @@ impl Session {
                 _ if of != number || !fine => {}
                 Later::Prepared(Some(described)) => {
                     if let Some(id) = prepared {
-                        self.statements.put(id, described);
+                        self.statements.put(id, described, stats);
                     }
                 }
                 Later::Prepared(None) => {}
@@ -185,12 +187,13 @@ impl Session {
 }
 
 impl Statements {
-    fn put(&mut self, id: u32, described: Arc<Described>) {
+    fn put(&mut self, id: u32, described: Arc<Described>, stats: &Stats) {
         self.forget(id);
         self.bytes = self.bytes.saturating_add(weight(&described));
         self.known.push_back((id, described));
         while self.known.len() > MAX_STATEMENTS || self.bytes > MAX_BYTES && self.known.len() > 1 {
             if let Some((_, old)) = self.known.pop_front() {
+                stats.protocol_entries_forgotten.add(1);
                 self.bytes = self.bytes.saturating_sub(weight(&old));
             }
         }
@@ -239,17 +242,19 @@ mod tests {
 
     #[test]
     fn the_oldest_statement_goes_first() {
-        let mut statements = Statements::default();
+        let (mut statements, stats) = (Statements::default(), Stats::default());
         for id in 0..1000 {
-            statements.put(id, statement(10));
+            statements.put(id, statement(10), &stats);
         }
         assert!(statements.find(0).is_none() && statements.find(999).is_some());
         assert_eq!(statements.known.len(), MAX_STATEMENTS);
+        let forgotten = 1000 - MAX_STATEMENTS as u64;
+        assert_eq!(stats.protocol_entries_forgotten.get(), forgotten);
         for id in 0..100 {
-            statements.put(id, statement(2000));
+            statements.put(id, statement(2000), &stats);
         }
         assert!(statements.bytes <= MAX_BYTES && statements.find(99).is_some());
-        statements.put(5, statement(1 << 20));
+        statements.put(5, statement(1 << 20), &stats);
         assert_eq!(statements.known.len(), 1);
         statements.forget(5);
         assert_eq!((statements.bytes, statements.known.len()), (0, 0));

@@ -1,86 +1,12 @@
 //! The dialogue's own corners; whole dialogues are in `tests/wire/mysql`.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::connection::stream::Stream;
-use crate::event::{ConnectionId, Direction, Execution, Role, Segment};
-use crate::protocol::{Request, Response};
-use crate::stats::Stats;
-
-struct Bench {
-    parser: Box<dyn Parser>,
-    streams: [Stream; 2],
-    last: Option<Flow>,
-    out: Vec<Message>,
-    stats: Stats,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let setup = Setup {
-            role: Role::Server,
-            secure: false,
-            config: Arc::default(),
-        };
-        Self {
-            parser: PROTOCOL.parser(setup),
-            streams: [Stream::new(0), Stream::new(0)],
-            last: None,
-            out: Vec::new(),
-            stats: Stats::default(),
-        }
-    }
-
-    /// Bytes of one call, and how many more of it were not copied.
-    fn send(&mut self, flow: Flow, bytes: &[u8], missing: u32) -> Status {
-        let stream = &mut self.streams[flow as usize];
-        let segment = Segment {
-            connection: ConnectionId(1),
-            direction: Direction::Ingress,
-            time: 1,
-            offset: stream.end(),
-            length: bytes.len() as u32 + missing,
-            bytes,
-            tail: &[],
-            hole: (missing > 0).then_some(Hole::Budget),
-            turn: self.last != Some(flow),
-            lost: 0,
-            execution: Execution::default(),
-        };
-        self.last = Some(flow);
-        stream.push(&segment, 0, &self.stats);
-        let (out, stats) = (&mut self.out, &self.stats);
-        self.parser.parse(flow, &mut Feed { stream, out, stats })
-    }
-
-    fn ask(&mut self, bytes: &[u8]) {
-        assert_eq!(self.send(Flow::Request, bytes, 0), Status::Stay);
-    }
-
-    fn answer(&mut self, bytes: &[u8]) {
-        assert_eq!(self.send(Flow::Response, bytes, 0), Status::Stay);
-    }
-
-    fn requests(&self) -> Vec<&Request> {
-        let requests = self.out.iter().filter_map(|m| match &m.part {
-            Part::Request(request, _) => Some(&**request),
-            _ => None,
-        });
-        requests.collect()
-    }
-
-    fn responses(&self) -> Vec<&Response> {
-        let responses = self.out.iter().filter_map(|m| match &m.part {
-            Part::Response(response) => Some(&**response),
-            _ => None,
-        });
-        responses.collect()
-    }
-}
+use crate::event::Hole;
+use crate::protocol::bench::Bench;
 
 fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = (payload.len() as u32).to_le_bytes().to_vec();
@@ -108,11 +34,14 @@ fn columns() -> Vec<u8> {
 
 #[test]
 fn a_command_of_many_packets_is_one() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let mut begin = b"\xff\xff\xff\0\x03INSERT INTO t VALUES ('".to_vec();
     begin.resize(64 * 1024, b'x');
     let left = 0x00ff_ffff + 4 - begin.len() as u32;
-    assert_eq!(bench.send(Flow::Request, &begin, left), Status::Stay);
+    assert_eq!(
+        bench.send_part(Flow::Request, &begin, left, Hole::Budget),
+        Status::Stay
+    );
     bench.ask(&packet(1, b"')"));
     bench.answer(b"\x07\0\0\x02\0\0\0\x02\0\0\0");
     assert_eq!(bench.requests().len(), 1);
@@ -124,7 +53,7 @@ fn a_command_of_many_packets_is_one() {
 
 #[test]
 fn a_file_of_many_packets_holds_no_command() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     bench.ask(&query("LOAD DATA LOCAL INFILE 'a' INTO TABLE t"));
     bench.answer(&packet(1, b"\xfba"));
     let mut sequence = 2u8;
@@ -142,14 +71,17 @@ fn a_file_of_many_packets_holds_no_command() {
 
 #[test]
 fn rows_that_were_not_copied_are_counted() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     bench.ask(&query("SELECT a FROM t"));
     bench.answer(&columns());
     for sequence in 4..104 {
         let row = b"\xe8\x03\0\x04\xfc\xe5\x03";
         let row = [&row[..3], &[sequence], &row[4..]].concat();
         let missing = 1000 + 4 - row.len() as u32;
-        assert_eq!(bench.send(Flow::Response, &row, missing), Status::Stay);
+        assert_eq!(
+            bench.send_part(Flow::Response, &row, missing, Hole::Budget),
+            Status::Stay
+        );
     }
     bench.answer(&packet(104, b"\xfe\0\0\x02\0"));
     let rows = crate::protocol::Attribute::int("db.response.returned_rows", 100);
@@ -158,7 +90,7 @@ fn rows_that_were_not_copied_are_counted() {
 
 #[test]
 fn an_error_ends_rows() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     bench.ask(&query("SELECT a FROM t"));
     bench.answer(&columns());
     bench.answer(&packet(4, b"\x011"));
@@ -173,7 +105,7 @@ fn an_error_ends_rows() {
 
 #[test]
 fn a_cursor_has_no_rows_until_they_are_fetched() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     bench.ask(&packet(0, b"\x16SELECT a FROM t"));
     bench.answer(b"\x0c\0\0\x01\0\x07\0\0\0\0\0\0\0\0\0\0");
     bench.ask(&packet(0, b"\x17\x07\0\0\0\x01\x01\0\0\0"));
@@ -195,7 +127,7 @@ fn a_cursor_has_no_rows_until_they_are_fetched() {
 #[test]
 fn many_small_packets_take_little_time() {
     let begun = Instant::now();
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let ask = packet(0, b"\x0e").repeat(1000);
     let answer = OK.repeat(1000);
     for _ in 0..300 {
@@ -218,14 +150,11 @@ fn many_small_packets_take_little_time() {
 
 #[test]
 fn compressed_connections_are_left_and_counted() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let mut login = b"\xac\xa2\xbf\0\0\0\0\x01!".to_vec();
     login.extend([0; 23]);
     login.extend(b"app\0\x01x\0");
-    assert_eq!(
-        bench.send(Flow::Request, &packet(1, &login), 0),
-        Status::Leave
-    );
+    assert_eq!(bench.send(Flow::Request, &packet(1, &login)), Status::Leave);
     assert_eq!(bench.stats.protocol_compressed.get(), 1);
 }
 
@@ -263,7 +192,7 @@ proptest! {
     /// However an answer is cut, it says the same.
     #[test]
     fn cuts_change_nothing(at in 0usize..60) {
-        let mut bench = Bench::new();
+        let mut bench = Bench::new(PROTOCOL);
         bench.ask(&query("SELECT 1"));
         let answer = [columns(), packet(4, b"\x011"), packet(5, b"\xfe\0\0\x02\0")].concat();
         let (a, b) = answer.split_at(at.min(answer.len()));

@@ -2,6 +2,7 @@
 
 use super::headers::Headers;
 use crate::connection::Mark;
+use crate::event::Nanos;
 use crate::protocol::known::Held;
 
 /// What the end of a payload is to the exchange of this number.
@@ -52,6 +53,8 @@ pub(super) struct Delivered {
     pub(super) number: u64,
     /// Its last byte.
     pub(super) last: Mark,
+    /// When anything of it came last.
+    pub(super) heard: Nanos,
 }
 
 impl Held for Subscription {

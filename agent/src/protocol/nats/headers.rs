@@ -33,7 +33,12 @@ pub(super) fn read(bytes: &[u8], stats: &Stats) -> Headers {
         let (name, value) = line.split_at(colon);
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         if name.eq_ignore_ascii_case(SERVICE_ERROR) && !value.is_empty() {
-            headers.error = Some(text(value, MAX_CODE, stats));
+            // Anybody may write anything there, and what is told is low in cardinality.
+            let code = value.len() <= MAX_CODE && value.iter().all(u8::is_ascii_digit);
+            headers.error = Some(match code {
+                true => text(value, MAX_CODE, stats),
+                false => OTHER.to_owned(),
+            });
         }
         messaging::header(&mut headers.carrier, name, value, stats);
     }
@@ -41,5 +46,25 @@ pub(super) fn read(bytes: &[u8], stats: &Stats) -> Headers {
 }
 
 const SERVICE_ERROR: &[u8] = b"Nats-Service-Error-Code";
-/// Most that is kept of a service's code.
-const MAX_CODE: usize = 32;
+/// Longest code of a service that is told as it is, and what stands for others.
+const MAX_CODE: usize = 5;
+const OTHER: &str = "_OTHER";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_has_digits_alone() {
+        for (code, expected) in [
+            ("400", Some("400")),
+            ("", None),
+            ("user 4711 is unknown", Some(OTHER)),
+            ("123456", Some(OTHER)),
+        ] {
+            let bytes = format!("NATS/1.0\r\nNats-Service-Error-Code: {code}\r\n\r\n");
+            let headers = read(bytes.as_bytes(), &Stats::default());
+            assert_eq!(headers.error.as_deref(), expected, "{code}");
+        }
+    }
+}

@@ -2,13 +2,16 @@
 //!
 //! Never true here: that bytes are looked at that are no message's line, headers or acknowledgement.
 
+use std::time::Duration;
+
 use super::line::{self, Line};
 use super::subject::{self, Purpose, matches, purpose};
 use super::{
-    After, Asked, Dialogue, Head, MAX_EARLY, MAX_EARLY_SUBJECT, Subscription, finish, name, part,
+    After, Asked, Delivered, Dialogue, Head, MAX_EARLY, MAX_EARLY_SUBJECT, Subscription, finish,
+    name, part,
 };
 use crate::connection::Mark;
-use crate::protocol::{Fault, Flow, Message, PUSHED, Part, Request, Response};
+use crate::protocol::{Fault, Feed, Finish, Flow, Message, PUSHED, Part, Request, Response};
 use crate::stats::Stats;
 
 /// Where it is said.
@@ -39,7 +42,7 @@ impl Dialogue {
                     subject: (*subject).into(),
                     group: group.map(Into::into),
                 };
-                let gone = self.subscriptions.insert(sid, subscription);
+                let gone = self.subscriptions.insert(sid, subscription, say.stats);
                 self.all_known &= gone.is_empty();
             }
             Line::Unsubscribe { sid, later: false } => {
@@ -116,7 +119,11 @@ impl Dialogue {
             let Some(response) = name::settled(purpose, head) else {
                 // Work goes on, or it is not known whether it does.
                 match head.payload {
-                    Some(_) => drop(self.delivered.insert(message.subject, delivered)),
+                    Some(_) => {
+                        let heard = say.first.time;
+                        let delivered = Delivered { heard, ..delivered };
+                        self.delivered.insert(message.subject, delivered, say.stats);
+                    }
                     None => say.push(Flow::Request, number, Part::Abandon),
                 }
                 return After::None;
@@ -191,6 +198,27 @@ impl Dialogue {
         }
     }
 
+    /// What was delivered long ago is answered no more: a connection is never silent that has pings.
+    pub(super) fn expire(&mut self, feed: &mut Feed<'_>) {
+        let now = feed.stream.last().time;
+        let late = |delivered: &Delivered| {
+            Duration::from_nanos(now.saturating_sub(delivered.heard)) >= self.patience
+        };
+        let all = self.delivered.iter().take_while(|(_, d)| late(d));
+        let late: Vec<Box<[u8]>> = all.map(|(reply, _)| reply.into()).collect();
+        for reply in late {
+            let gone = self.delivered.remove(&reply);
+            feed.out.extend(gone.iter().map(over));
+        }
+    }
+
+    /// What was delivered and is not answered ended with its last byte, as far as is known.
+    pub(super) fn unanswered(&mut self, feed: &mut Feed<'_>) {
+        for delivered in self.delivered.drain() {
+            feed.out.push(over(&delivered));
+        }
+    }
+
     fn open(&mut self, flow: Flow, number: u64, request: Request, head: &Head, say: &mut Say<'_>) {
         let request = Part::Request(Box::new(request), head.last);
         say.push(flow, number, request);
@@ -198,6 +226,17 @@ impl Dialogue {
             say.push(flow, number, Part::Fault(Fault::Partial));
         }
     }
+}
+
+/// Whether it was answered is not known.
+pub(super) fn over(delivered: &Delivered) -> Message {
+    let finish = Part::Finish(Finish {
+        body: 0,
+        exact: false,
+        whole: true,
+    });
+    let number = delivered.number | PUSHED;
+    part(Flow::Request, number, delivered.last, finish)
 }
 
 /// `error.type` of a request whose answer nobody waits for any more.

@@ -1,79 +1,15 @@
 //! The dialogue's own corners; whole dialogues are in `tests/wire/nats`.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::connection::stream::Stream;
-use crate::event::{ConnectionId, Direction, Execution, Role, Segment};
-use crate::stats::Stats;
-
-struct Bench {
-    parser: Box<dyn Parser>,
-    streams: [Stream; 2],
-    last: Option<Flow>,
-    out: Vec<Message>,
-    stats: Stats,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let setup = Setup {
-            role: Role::Server,
-            secure: false,
-            config: Arc::default(),
-        };
-        Self {
-            parser: PROTOCOL.parser(setup),
-            streams: [Stream::new(0), Stream::new(0)],
-            last: None,
-            out: Vec::new(),
-            stats: Stats::default(),
-        }
-    }
-
-    fn send(&mut self, flow: Flow, bytes: &[u8]) -> Status {
-        let stream = &mut self.streams[flow as usize];
-        let segment = Segment {
-            connection: ConnectionId(1),
-            direction: Direction::Ingress,
-            time: 1,
-            offset: stream.end(),
-            length: bytes.len() as u32,
-            bytes,
-            tail: &[],
-            hole: None,
-            turn: self.last != Some(flow),
-            lost: 0,
-            execution: Execution::default(),
-        };
-        self.last = Some(flow);
-        stream.push(&segment, 0, &self.stats);
-        let (out, stats) = (&mut self.out, &self.stats);
-        self.parser.parse(flow, &mut Feed { stream, out, stats })
-    }
-
-    fn count(&mut self, is: fn(&Part) -> bool) -> usize {
-        let found = self.out.iter().filter(|m| is(&m.part)).count();
-        self.out.clear();
-        found
-    }
-
-    fn quiet(&mut self) {
-        for flow in [Flow::Request, Flow::Response] {
-            let stream = &mut self.streams[flow as usize];
-            let (out, stats) = (&mut self.out, &self.stats);
-            self.parser.quiet(flow, &mut Feed { stream, out, stats });
-        }
-    }
-}
+use crate::protocol::bench::Bench;
 
 const INFO: &[u8] = b"INFO {\"server_id\":\"S\"}\r\n";
 const CONNECT: &[u8] = b"CONNECT {\"verbose\":false}\r\n";
 
 fn begun() -> Bench {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     assert_eq!(bench.send(Flow::Response, INFO), Status::Stay);
     assert_eq!(bench.send(Flow::Request, CONNECT), Status::Stay);
     bench
@@ -102,14 +38,74 @@ fn many_small_messages_are_read_in_time() {
     assert_eq!(bench.streams[0].held(), 0);
 }
 
+fn is_guess(part: &Part) -> bool {
+    matches!(part, Part::Finish(finish) if !finish.exact)
+}
+
+/// One message, to be acknowledged.
+fn delivered() -> Bench {
+    let mut bench = begun();
+    bench.ask(b"SUB a 1\r\n");
+    bench.answer(b"MSG a 1 $JS.ACK.x 1\r\nx\r\n");
+    assert_eq!(bench.count(is_finish), 1);
+    bench
+}
+
+#[test]
+fn a_slow_consumer_is_waited_for() {
+    for (said, error) in [
+        ("+ACK", None),
+        ("-NAK", Some("NAK")),
+        ("+TERM", Some("TERM")),
+    ] {
+        let mut bench = delivered();
+        bench.quiet();
+        bench.time += 3_000_000_000;
+        bench.ask(b"PING\r\n");
+        assert!(bench.out.is_empty());
+        let line = format!("PUB $JS.ACK.x {}\r\n{said}\r\n", said.len());
+        bench.ask(line.as_bytes());
+        let [response] = bench.responses()[..] else {
+            panic!("no answer: {:?}", bench.out);
+        };
+        assert_eq!(response.client_error.as_deref(), error);
+        assert_eq!(bench.count(is_guess), 0);
+    }
+}
+
+#[test]
+fn one_of_a_thousand_is_refused() {
+    let mut bench = begun();
+    bench.ask(b"SUB a 1\r\n");
+    for n in 0..1000 {
+        let ack = format!("$JS.ACK.STREAM.consumer.1.{n}.{n}.1795300082373917418.0");
+        let line = format!("MSG a 1 {ack} 0\r\n\r\n");
+        bench.answer(line.as_bytes());
+    }
+    assert_eq!(bench.count(is_guess), 0);
+    bench.ask(b"PUB $JS.ACK.STREAM.consumer.1.0.0.1795300082373917418.0 4\r\n-NAK\r\n");
+    let [response] = bench.responses()[..] else {
+        panic!("no answer: {:?}", bench.out);
+    };
+    assert_eq!(response.client_error.as_deref(), Some("NAK"));
+}
+
+#[test]
+fn pings_keep_nobody_waiting() {
+    let mut bench = delivered();
+    bench.time += 299_000_000_000;
+    bench.answer(b"PING\r\n");
+    assert!(bench.out.is_empty());
+    bench.time += 1_000_000_000;
+    bench.answer(b"PING\r\n");
+    assert_eq!(bench.count(is_guess), 1);
+}
+
 #[test]
 fn silence_ends_what_is_not_answered() {
-    let mut bench = begun();
-    let _ = bench.send(Flow::Request, b"SUB a 1\r\n");
-    let _ = bench.send(Flow::Response, b"MSG a 1 $JS.ACK.x 1\r\nx\r\n");
-    assert_eq!(bench.count(is_finish), 1);
-    bench.quiet();
-    assert_eq!(bench.count(is_finish), 1);
+    let mut bench = delivered();
+    bench.silenced();
+    assert_eq!(bench.count(is_guess), 1);
     // Too late.
     let _ = bench.send(Flow::Request, b"PUB $JS.ACK.x 0\r\n\r\n");
     assert!(bench.out.is_empty());
@@ -125,9 +121,12 @@ fn what_waits_is_bounded() {
         let line = format!("MSG a 2 $JS.ACK.{n} 0\r\n\r\n");
         let _ = bench.send(Flow::Response, line.as_bytes());
     }
-    assert!(bench.parser.weight() < 192 * 1024);
+    assert!(bench.parser.weight() < 384 * 1024);
     let abandoned = bench.out.iter().filter(|m| m.part == Part::Abandon).count();
     assert_eq!(abandoned, 2000 - 256);
+    assert_eq!(bench.count(is_guess), 2000 - MAX_DELIVERED);
+    let forgotten = bench.stats.protocol_entries_forgotten.get();
+    assert_eq!(forgotten, (4000 - 256 - MAX_DELIVERED) as u64);
 }
 
 #[test]
@@ -158,7 +157,7 @@ fn an_answer_that_is_told_too_early_leaves_nobody_waiting() {
 
 #[test]
 fn what_is_no_line_is_given_back() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(PROTOCOL);
     let _ = bench.send(Flow::Response, INFO);
     for _ in 0..100 {
         assert_eq!(
@@ -215,7 +214,7 @@ const FRAGMENTS: &[&[u8]] = &[
 proptest! {
     #[test]
     fn any_dialogue_ends(parts in prop::collection::vec((any::<bool>(), 0..FRAGMENTS.len(), any::<bool>()), 0..60)) {
-        let mut bench = Bench::new();
+        let mut bench = Bench::new(PROTOCOL);
         for (asks, fragment, cut) in parts {
             let flow = if asks { Flow::Request } else { Flow::Response };
             let bytes = FRAGMENTS[fragment];

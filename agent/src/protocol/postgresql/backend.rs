@@ -2,18 +2,18 @@
 
 use super::frame::{self, HEAD};
 use super::group::{Item, Outcomes};
-use super::{Dialogue, End, Side, faults, message};
+use super::{Dialogue, End, Side};
 use crate::connection::Mark;
 use crate::protocol::database::Outcome;
 use crate::protocol::reader::Reader;
+use crate::protocol::told::{faults, message};
 use crate::protocol::{Feed, Finish, Flow, Part};
 
 /// Bytes of an error that are waited for: its code stands among the first fields.
 const ERROR: usize = 4 << 10;
-/// ReadyForQuery, without the state of the transaction.
-const READY: &[u8] = b"Z\0\0\0\x05";
-/// Bytes of an answer's end that are looked at: those of a call that are always copied.
-const TAIL: usize = 16;
+
+/// The number of no group.
+const NOBODY: u64 = u64::MAX;
 
 impl Dialogue {
     /// Whether an answer is under way.
@@ -54,7 +54,7 @@ impl Dialogue {
         let body = window.get(HEAD..length.min(window.len()));
         let body = body.unwrap_or_default();
         let told = match kind {
-            b'C' => Told::Complete(returned(body)),
+            b'C' => Told::Complete(returned(body, self.copied_out)),
             b'E' => Told::Failed(code(body), is_fatal(body)),
             _ => Told::Other,
         };
@@ -82,9 +82,7 @@ impl Dialogue {
         let group = group.filter(|group| sure || group.asked_at <= at);
         let Some(group) = group.filter(|group| first.is_some_and(|(n, ())| n == group.number))
         else {
-            self.first = self.first.filter(|_| kind != b'Z');
-            feed.stream.take_missing();
-            return true;
+            return self.unasked(kind, feed);
         };
         let blurred = group.blurred;
         let item = group.items.front_mut();
@@ -103,15 +101,14 @@ impl Dialogue {
             }
             (b'C' | b's' | b'I', Some(Item::Execute(..))) => {
                 self.copying = false;
-                let empty = kind == b'I';
-                let error = None;
-                let outcomes = Outcomes { error, rows, empty };
+                let mut outcomes = Outcomes::default();
+                (outcomes.rows, outcomes.empty) = (rows, kind == b'I');
                 self.end_execute(outcomes, last, feed);
                 true
             }
             (b'C', Some(Item::Query(_, outcomes))) => {
                 outcomes.add(rows);
-                (self.rows, self.copying) = (0, false);
+                (self.rows, self.copying, self.copied_out) = (0, false, false);
                 true
             }
             (b'I', Some(Item::Query(_, outcomes))) => {
@@ -122,8 +119,8 @@ impl Dialogue {
                 self.rows = self.rows.saturating_add(1);
                 true
             }
-            (b'G', _) => {
-                self.copying = true;
+            (b'G' | b'H', _) => {
+                (self.copying, self.copied_out) = (kind == b'G', kind == b'H');
                 true
             }
             // Data flows both ways until one side ends it: no question and no answer.
@@ -145,23 +142,29 @@ impl Dialogue {
         }
     }
 
+    /// Takes a message that answers nothing that is known: of those past the bound one is over.
+    fn unasked(&mut self, kind: u8, feed: &mut Feed<'_>) -> bool {
+        if kind == b'Z' {
+            self.first = None;
+            self.order.answered(NOBODY);
+        }
+        feed.stream.take_missing();
+        true
+    }
+
     /// What waits first was prepared.
     fn prepared(&mut self) {
         let Some(group) = self.groups.front_mut() else {
             return;
         };
-        let begins = match group.items.pop_front() {
+        let begins = match group.pop() {
             Some(Item::Parse(_, first, _) | Item::Bind(_, first, _)) => first.offset,
             Some(Item::Describe(_, first, _)) => first.offset,
             _ => 0,
         };
         self.items = self.items.saturating_sub(1);
-        let prepares = group.items.iter().find_map(|item| match item {
-            Item::Execute(_, from) => Some(*from <= begins),
-            _ => None,
-        });
         // It prepared for no statement that is executed with it.
-        if prepares != Some(true) {
+        if group.executes.front().is_none_or(|from| *from > begins) {
             self.first = None;
         }
     }
@@ -171,16 +174,23 @@ impl Dialogue {
         let Some(group) = self.groups.front_mut() else {
             return;
         };
-        let Some(number) = group.items.pop_front().and_then(|item| item.exchange()) else {
+        let Some(number) = group.pop().and_then(|item| item.exchange()) else {
             return;
         };
         self.items = self.items.saturating_sub(1);
         self.end_exchange(number, outcomes, last, feed);
     }
 
-    fn end_exchange(&mut self, number: u64, outcomes: Outcomes, last: Mark, feed: &mut Feed<'_>) {
+    /// An exchange has come to its end.
+    pub(super) fn end_exchange(
+        &mut self,
+        number: u64,
+        outcomes: Outcomes,
+        last: Mark,
+        feed: &mut Feed<'_>,
+    ) {
         self.understood = true;
-        self.rows = 0;
+        (self.rows, self.copied_out) = (0, false);
         let first = self.first.take().unwrap_or(last);
         if outcomes.empty && outcomes.error.is_none() {
             feed.out
@@ -286,6 +296,7 @@ impl Dialogue {
         };
         self.items = self.items.saturating_sub(group.items.len());
         let rest = std::mem::take(&mut group.items);
+        group.executes.clear();
         let mut kept = None;
         for item in rest {
             match item.exchange() {
@@ -300,7 +311,7 @@ impl Dialogue {
         }
         // A simple query in the place of a Sync is executed.
         if let Some(item) = kept {
-            group.items.push_back(item);
+            group.push(item);
             self.items = self.items.saturating_add(1);
         }
     }
@@ -337,76 +348,6 @@ impl Dialogue {
         feed.stream.take_missing();
         true
     }
-
-    /// Whether one statement's answer is under way, and nothing else waits: what ends a turn ends it.
-    pub(super) fn may_end_by_its_tail(&self) -> bool {
-        let one = |group: &super::Group| {
-            group
-                .items
-                .iter()
-                .filter(|item| item.exchange().is_some())
-                .count()
-                == 1
-                && group.items.len() == 1
-                && group.synced
-                && !group.blurred
-        };
-        self.first.is_some()
-            && self.order.first().is_some()
-            && self.groups.len() == 1
-            && self.groups.front().is_some_and(one)
-    }
-
-    /// Looks for the end of an answer some of whose messages were lost.
-    pub(super) fn tail(&mut self, feed: &mut Feed<'_>) -> bool {
-        while let Some(front) = feed.stream.front() {
-            if front.turn {
-                // It ended unseen.
-                self.answers = Side::Seek;
-                self.unsettle(Flow::Response, feed);
-                return true;
-            }
-            if front.hole.is_some() {
-                feed.stream.skip_front();
-                continue;
-            }
-            let (window, length) = (feed.stream.window(), front.bytes.len());
-            let rest = window.len().saturating_sub(TAIL);
-            if window.len() > length {
-                feed.stream.skip(length as u64);
-                continue;
-            }
-            feed.stream.skip(rest as u64);
-            let window = feed.stream.window();
-            if feed.stream.is_cut() {
-                feed.stream.skip_front();
-                continue;
-            }
-            return self.ends(ready_after(window), window.len(), feed);
-        }
-        false
-    }
-
-    /// The answer's last bytes, if they are: a command was completed, and all is ready.
-    fn ends(&mut self, completed: bool, length: usize, feed: &mut Feed<'_>) -> bool {
-        if !completed {
-            return false;
-        }
-        let last = feed.stream.mark(length.saturating_sub(1));
-        feed.stream.skip(length as u64);
-        self.answers = Side::Messages;
-        let Some(mut group) = self.groups.pop_front() else {
-            return true;
-        };
-        self.items = self.items.saturating_sub(group.items.len());
-        self.order.answered(group.number);
-        if let Some(number) = group.items.pop_front().and_then(|item| item.exchange()) {
-            self.end_exchange(number, Outcomes::default(), last, feed);
-        }
-        self.first = None;
-        self.rows = 0;
-        true
-    }
 }
 
 /// What a message says that is read.
@@ -419,18 +360,20 @@ enum Told {
     Other,
 }
 
-/// Rows that a command returned, by its tag: those of others are changed rows.
-fn returned(tag: &[u8]) -> Option<u64> {
+/// Rows that a command returned, by its tag: those of others are changed rows, and those of COPY are
+/// returned where it copies out.
+pub(super) fn returned(tag: &[u8], copied_out: bool) -> Option<u64> {
     let tag = tag.strip_suffix(&[0]).unwrap_or(tag);
     let (verb, count) = std::str::from_utf8(tag).ok()?.rsplit_once(' ')?;
     match verb {
         "SELECT" | "FETCH" => count.parse().ok(),
+        "COPY" if copied_out => count.parse().ok(),
         _ => None,
     }
 }
 
 /// The value of an error's field.
-fn field(error: &[u8], wanted: u8) -> Option<&[u8]> {
+pub(super) fn field(error: &[u8], wanted: u8) -> Option<&[u8]> {
     let mut reader = Reader::new(error);
     loop {
         let kind = reader.u8().filter(|kind| *kind != 0)?;
@@ -442,7 +385,7 @@ fn field(error: &[u8], wanted: u8) -> Option<&[u8]> {
 }
 
 /// SQLSTATE: five capital letters and digits.
-fn code(error: &[u8]) -> Option<[u8; 5]> {
+pub(super) fn code(error: &[u8]) -> Option<[u8; 5]> {
     let code: [u8; 5] = field(error, b'C')?.try_into().ok()?;
     code.iter()
         .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
@@ -450,22 +393,7 @@ fn code(error: &[u8]) -> Option<[u8; 5]> {
 }
 
 /// Whether the session ends with an error; `V` is never translated.
-fn is_fatal(error: &[u8]) -> bool {
+pub(super) fn is_fatal(error: &[u8]) -> bool {
     let severity = field(error, b'V').or_else(|| field(error, b'S'));
     matches!(severity, Some(b"FATAL" | b"PANIC"))
-}
-
-/// Whether bytes end in a command's tag and ReadyForQuery.
-fn ready_after(bytes: &[u8]) -> bool {
-    let Some((before, [b'I' | b'T' | b'E'])) = bytes.split_last_chunk::<1>() else {
-        return false;
-    };
-    let Some(tag) = before
-        .strip_suffix(READY)
-        .and_then(|b| b.strip_suffix(&[0]))
-    else {
-        return false;
-    };
-    tag.last()
-        .is_some_and(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }

@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::frame::{self, HEAD, Opening};
-use super::group::{Group, Item, Outcomes, request};
-use super::statements::{LONGEST_NAME, Statement};
-use super::{Dialogue, End, Side, faults, message};
+use super::group::{Group, Item, Outcomes, is_several, request};
+use super::statements::{Held, LONGEST_NAME, Statement};
+use super::{Dialogue, End, Side};
 use crate::connection::Mark;
 use crate::protocol::reader::{Reader, text};
 use crate::protocol::sql::{Described, Dialect, describe};
+use crate::protocol::told::{faults, message};
 use crate::protocol::{Fault, Feed, Finish, Flow, Part};
 
 /// Bytes of a statement that are waited for.
@@ -18,6 +20,8 @@ const STATEMENT: usize = 32 << 10;
 const NAMES: usize = 1 << 10;
 /// Most messages that wait for their answer.
 const MAX_ITEMS: usize = 4096;
+/// Most bytes of statements that are referred to, by names or by messages that wait.
+const MAX_HELD: usize = 256 << 10;
 
 /// A message at the position.
 struct Asked {
@@ -107,8 +111,7 @@ impl Dialogue {
     /// Nobody can be waiting: what was lost is over.
     fn settle(&mut self, feed: &mut Feed<'_>) {
         if self.answers == Side::Tail {
-            self.answers = Side::Seek;
-            self.unsettle(Flow::Response, feed);
+            self.end_unseen(feed);
         }
         let mut gone = Vec::new();
         self.order.settle(|number| gone.push(number));
@@ -165,8 +168,9 @@ impl Dialogue {
             b'Q' => {
                 let whole = body.len().saturating_add(HEAD) == asked.length;
                 let statement = self.told(body.strip_suffix(&[0]).unwrap_or(body), whole);
+                let several = !whole || is_several(body);
                 let number = self.open(&statement, asked.first, asked, feed);
-                self.wait(Item::Query(number, Outcomes::default()), asked, true, feed);
+                self.wait(Item::query(number, several), asked, true, feed);
                 self.begins = None;
             }
             b'P' => {
@@ -182,7 +186,7 @@ impl Dialogue {
             }
             b'B' => {
                 let portal = reader.c_string()?;
-                let statement = Self::statement(&self.prepared, reader.c_string()?);
+                let statement = Self::statement(&self.prepared, reader.c_string()?, &self.held);
                 if portal.len() <= LONGEST_NAME {
                     self.portals.put(portal, Arc::clone(&statement));
                 }
@@ -193,7 +197,7 @@ impl Dialogue {
                     b'S' => &self.prepared,
                     _ => &self.portals,
                 };
-                let statement = Self::statement(names, reader.c_string()?);
+                let statement = Self::statement(names, reader.c_string()?, &self.held);
                 self.prepares(Item::Describe(statement, asked.first, asked.last), asked);
             }
             b'C' => {
@@ -228,8 +232,8 @@ impl Dialogue {
     }
 
     /// A portal is executed.
-    fn execute(&mut self, statement: Option<Arc<Statement>>, asked: &Asked, feed: &mut Feed<'_>) {
-        let unknown = || Arc::new(Statement::Named(String::new()));
+    fn execute(&mut self, statement: Option<Arc<Held>>, asked: &Asked, feed: &mut Feed<'_>) {
+        let unknown = || Held::new(Statement::Named(String::new()), &self.held);
         let statement = statement.unwrap_or_else(unknown);
         let begins = self.begins.take().unwrap_or(asked.first);
         let skipped = |group: &Group| !group.synced && group.failed;
@@ -251,11 +255,11 @@ impl Dialogue {
     }
 
     /// What a statement does.
-    fn told(&self, statement: &[u8], whole: bool) -> Arc<Statement> {
+    fn told(&self, statement: &[u8], whole: bool) -> Arc<Held> {
         let look = statement.get(..STATEMENT).unwrap_or(statement);
         let whole = whole && look.len() == statement.len();
         let told = describe(look, Dialect::Postgres, &self.config.database, whole);
-        Arc::new(Statement::Told(told, whole))
+        Held::new(Statement::Told(told, whole), &self.held)
     }
 
     /// An exchange begins.
@@ -319,7 +323,7 @@ impl Dialogue {
         if !open && !self.new_group(turn) {
             return false;
         }
-        if self.items >= MAX_ITEMS {
+        if self.items >= MAX_ITEMS || self.held.load(Ordering::Relaxed) > MAX_HELD {
             // Too many to be followed: what comes of them is not known.
             self.order.lose_asks();
             if let Some(group) = self.groups.back_mut() {
@@ -333,7 +337,7 @@ impl Dialogue {
         group.synced = last;
         let follows = !group.failed || last;
         if follows {
-            group.items.push_back(item);
+            group.push(item);
             self.items = self.items.saturating_add(1);
         }
         follows
@@ -356,6 +360,7 @@ impl Dialogue {
             number,
             asked_at: self.asked_at,
             items: VecDeque::new(),
+            executes: VecDeque::new(),
             synced: false,
             blurred: false,
             copied: false,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::statements::Statement;
+use super::statements::{Held, Statement};
 use crate::connection::Mark;
 use crate::event::Nanos;
 use crate::protocol::database::Query;
@@ -18,6 +18,8 @@ pub struct Group {
     pub asked_at: Nanos,
     /// Those that were not answered yet.
     pub items: VecDeque<Item>,
+    /// Where what each Execute among them executes begins.
+    pub executes: VecDeque<u64>,
     /// Whether what ends it was asked: a Sync, a simple query, a function call.
     pub synced: bool,
     /// Whether messages may be missing from it.
@@ -28,17 +30,36 @@ pub struct Group {
     pub failed: bool,
 }
 
+impl Group {
+    /// One more waits.
+    pub fn push(&mut self, item: Item) {
+        if let Item::Execute(_, from) = item {
+            self.executes.push_back(from);
+        }
+        self.items.push_back(item);
+    }
+
+    /// The first that waits does no longer.
+    pub fn pop(&mut self) -> Option<Item> {
+        let item = self.items.pop_front();
+        if let Some(Item::Execute(..)) = item {
+            self.executes.pop_front();
+        }
+        item
+    }
+}
+
 /// One message that is answered.
 #[derive(Debug)]
 pub enum Item {
     /// A connection begins.
     Startup,
     /// A statement is prepared; where the message begins and ends.
-    Parse(Arc<Statement>, Mark, Mark),
+    Parse(Arc<Held>, Mark, Mark),
     /// Its parameters are bound.
-    Bind(Arc<Statement>, Mark, Mark),
+    Bind(Arc<Held>, Mark, Mark),
     /// What it takes and gives is asked for.
-    Describe(Arc<Statement>, Mark, Mark),
+    Describe(Arc<Held>, Mark, Mark),
     /// It is let go.
     Close,
     /// A portal is executed: an exchange, which begins at this offset.
@@ -58,6 +79,8 @@ pub struct Outcomes {
     pub rows: Option<u64>,
     /// Nothing was asked: an empty statement, as drivers send them to see whether anybody is there.
     pub empty: bool,
+    /// Whether it may be more than one statement.
+    pub several: bool,
 }
 
 impl Outcomes {
@@ -70,6 +93,15 @@ impl Outcomes {
 }
 
 impl Item {
+    /// A simple query; whether it may be more than one statement.
+    pub fn query(number: u64, several: bool) -> Self {
+        let outcomes = Outcomes {
+            several,
+            ..Outcomes::default()
+        };
+        Self::Query(number, outcomes)
+    }
+
     /// The exchange that waits with it.
     pub fn exchange(&self) -> Option<u64> {
         match self {
@@ -110,4 +142,11 @@ impl Statement {
     pub fn is_partial(&self) -> bool {
         !matches!(self, Self::Told(_, true))
     }
+}
+
+/// Whether a text may be more than one statement: something follows a semicolon.
+pub fn is_several(text: &[u8]) -> bool {
+    let ends = |b: &u8| matches!(b, b';' | 0) || b.is_ascii_whitespace();
+    let end = text.iter().rposition(|b| !ends(b)).unwrap_or(0);
+    text.iter().take(end).any(|b| *b == b';')
 }

@@ -4,7 +4,9 @@
 //! statement that it may not stand for any more.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::protocol::sql::Described;
 
@@ -24,16 +26,52 @@ pub enum Statement {
     Named(String),
 }
 
+/// A statement that is weighed for as long as anybody refers to it.
+#[derive(Debug)]
+pub struct Held {
+    statement: Statement,
+    total: Total,
+}
+
+/// Bytes of all statements of a connection that are referred to.
+pub type Total = Arc<AtomicUsize>;
+
+impl Held {
+    /// This statement, weighed here.
+    pub fn new(statement: Statement, total: &Total) -> Arc<Self> {
+        total.fetch_add(weight(&[], &statement), Ordering::Relaxed);
+        Arc::new(Self {
+            statement,
+            total: Arc::clone(total),
+        })
+    }
+}
+
+impl Deref for Held {
+    type Target = Statement;
+
+    fn deref(&self) -> &Statement {
+        &self.statement
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let weight = weight(&[], &self.statement);
+        self.total.fetch_sub(weight, Ordering::Relaxed);
+    }
+}
+
 /// By name; the newest last.
 #[derive(Debug, Default)]
 pub struct Names {
-    known: VecDeque<(Box<[u8]>, Arc<Statement>)>,
+    known: VecDeque<(Box<[u8]>, Arc<Held>)>,
     weight: usize,
 }
 
 impl Names {
     /// A name stands for this from now on.
-    pub fn put(&mut self, name: &[u8], statement: Arc<Statement>) {
+    pub fn put(&mut self, name: &[u8], statement: Arc<Held>) {
         self.remove(name);
         self.weight = self.weight.saturating_add(weight(name, &statement));
         self.known.push_back((name.into(), statement));
@@ -46,7 +84,7 @@ impl Names {
     }
 
     /// What a name stands for.
-    pub fn get(&self, name: &[u8]) -> Option<Arc<Statement>> {
+    pub fn get(&self, name: &[u8]) -> Option<Arc<Held>> {
         let mut newest = self.known.iter().rev();
         let found = newest.find(|(known, _)| **known == *name);
         found.map(|(_, statement)| Arc::clone(statement))

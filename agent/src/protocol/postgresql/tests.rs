@@ -1,68 +1,8 @@
 //! What dialogues do not show: first bytes of others, the way to TLS, many messages, limits.
 
 use super::*;
-use crate::connection::stream::Stream;
-use crate::event::{ConnectionId, Direction, Execution, Role, Segment};
 use crate::protocol::Verdict::{Is, Likely, More, Not};
-use crate::stats::Stats;
-
-/// A connection whose flows are fed by hand.
-struct Pair {
-    parser: Box<dyn Parser>,
-    streams: [Stream; 2],
-    out: Vec<Message>,
-    stats: Stats,
-    status: Status,
-}
-
-impl Pair {
-    fn new() -> Self {
-        let setup = Setup {
-            role: Role::Server,
-            secure: false,
-            config: Arc::default(),
-        };
-        Self {
-            parser: PROTOCOL.parser(setup),
-            streams: [Stream::new(0), Stream::new(0)],
-            out: Vec::new(),
-            stats: Stats::default(),
-            status: Status::Stay,
-        }
-    }
-
-    fn feed(&mut self, flow: Flow, bytes: &[u8]) {
-        let stream = &mut self.streams[usize::from(flow == Flow::Response)];
-        let segment = Segment {
-            connection: ConnectionId(1),
-            direction: Direction::Ingress,
-            time: 1,
-            offset: stream.end(),
-            length: bytes.len() as u32,
-            bytes,
-            tail: &[],
-            hole: None,
-            turn: true,
-            lost: 0,
-            execution: Execution::default(),
-        };
-        stream.push(&segment, 0, &self.stats);
-        self.status = self.parser.parse(
-            flow,
-            &mut Feed {
-                stream,
-                out: &mut self.out,
-                stats: &self.stats,
-            },
-        );
-    }
-
-    fn requests(&self) -> usize {
-        let requests = self.out.iter();
-        let requests = requests.filter(|message| matches!(message.part, Part::Request(..)));
-        requests.count()
-    }
-}
+use crate::protocol::bench::Bench;
 
 #[test]
 fn first_bytes() {
@@ -96,27 +36,25 @@ fn first_bytes() {
 
 #[test]
 fn tls_follows_where_the_server_agrees() {
-    let mut pair = Pair::new();
-    pair.feed(Flow::Request, b"\0\0\0\x08\x04\xd2\x16\x2f");
-    assert_eq!(pair.status, Status::Stay);
-    pair.feed(Flow::Response, b"S");
-    assert_eq!(pair.status, Status::Leave);
-    let (protocol, _) = pair.parser.successor().expect("a successor");
+    let mut bench = Bench::new(PROTOCOL);
+    bench.ask(b"\0\0\0\x08\x04\xd2\x16\x2f");
+    assert_eq!(bench.send(Flow::Response, b"S"), Status::Leave);
+    let (protocol, _) = bench.parser.successor().expect("a successor");
     assert_eq!(protocol.name(), "tls");
-    assert_eq!(pair.requests(), 0);
+    assert_eq!(bench.requests().len(), 0);
 }
 
 #[test]
 fn a_million_messages() {
-    let mut pair = Pair::new();
+    let mut bench = Bench::new(PROTOCOL);
     let asks = b"Q\0\0\0\x05\0".repeat(1000);
     let answers = b"I\0\0\0\x04Z\0\0\0\x05I".repeat(1000);
     for _ in 0..500 {
-        pair.feed(Flow::Request, &asks);
-        pair.feed(Flow::Response, &answers);
-        assert_eq!(pair.requests(), 1000);
-        assert_eq!(pair.parser.weight(), 0);
-        pair.out.clear();
+        bench.ask(&asks);
+        bench.answer(&answers);
+        assert_eq!(bench.requests().len(), 1000);
+        assert_eq!(bench.parser.weight(), 0);
+        bench.out.clear();
     }
 }
 
@@ -126,7 +64,7 @@ fn what_is_remembered_has_a_limit() {
     for number in 0..10_000 {
         let name = format!("{number:0200}");
         let statement = Statement::Named(name.clone());
-        names.put(name.as_bytes(), Arc::new(statement));
+        names.put(name.as_bytes(), Held::new(statement, &Total::default()));
         assert!(names.weight() <= 64 << 10);
     }
     assert!(names.get(format!("{:0200}", 9_999).as_bytes()).is_some());
@@ -137,11 +75,34 @@ fn what_is_remembered_has_a_limit() {
 
 #[test]
 fn a_pipeline_without_end_is_not_followed() {
-    let mut pair = Pair::new();
+    let mut bench = Bench::new(PROTOCOL);
     for _ in 0..20 {
         let executes = b"E\0\0\0\x09\0\0\0\0\0".repeat(1000);
-        pair.feed(Flow::Request, &executes);
+        bench.ask(&executes);
     }
-    assert_eq!(pair.requests(), 20_000);
-    assert!(pair.parser.weight() < 1 << 20);
+    assert_eq!(bench.requests().len(), 20_000);
+    assert!(bench.parser.weight() < 1 << 20);
+}
+
+#[test]
+fn statements_that_wait_are_weighed_and_bounded() {
+    let mut bench = Bench::new(PROTOCOL);
+    bench.ask(b"\0\0\0\x12\0\x03\0\0user\0ann\0\0");
+    bench.answer(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
+    let text = format!("\0SELECT 1 FROM {}\0\0\0", "x".repeat(30_000));
+    let parse = [
+        b"P",
+        &(text.len() as u32 + 4).to_be_bytes()[..],
+        text.as_bytes(),
+    ]
+    .concat();
+    for _ in 0..4096 {
+        bench.ask(&parse);
+        assert!(
+            bench.parser.weight() < 768 << 10,
+            "{}",
+            bench.parser.weight()
+        );
+    }
+    assert!(bench.parser.weight() > 128 << 10);
 }

@@ -5,10 +5,12 @@ use std::borrow::Cow;
 
 use super::names::{Shape, Topic};
 use super::reply::{self, Head, Next, Number, Push, Simple, Walk};
-use super::{Dialogue, What, abandon, finish, message};
+use super::{Dialogue, What, finish};
 use crate::connection::Mark;
 use crate::protocol::database::Outcome;
 use crate::protocol::messaging::{Operation, Transfer};
+use crate::protocol::template;
+use crate::protocol::told::{abandon, message};
 use crate::protocol::{Feed, Finish, Flow, PUSHED, Part, Response, Status};
 
 /// Where the answers are.
@@ -281,6 +283,9 @@ impl Dialogue {
 
     /// A message for a subscriber: the server's own exchange, which nobody answers.
     fn deliver(&mut self, channel: Option<String>, begin: Begin, feed: &mut Feed<'_>) -> Under {
+        // A pattern is one name for many.
+        let name = channel.as_deref().filter(|name| !name.contains('*'));
+        let template = name.and_then(|name| template::of(name, ':'));
         let transfer = Transfer {
             system: "redis",
             name: "message",
@@ -290,7 +295,8 @@ impl Dialogue {
             carrier: None,
             messages: Vec::new(),
         };
-        let request = Box::new(transfer.request("redis", Vec::new()));
+        let mut request = Box::new(transfer.request("redis", Vec::new()));
+        template::apply(&mut request, "message", template);
         let number = self.order.unpaired() | PUSHED;
         let part = Part::Request(request, begin.at);
         feed.out
@@ -457,9 +463,15 @@ impl Answer {
     }
 }
 
-/// A channel as it may be told.
+/// A channel as it may be told: without the key, of those that tell what became of one.
 fn name(channel: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(channel).ok()?;
+    if text.starts_with(KEYSPACE) && text.contains('@') {
+        return Some(KEYSPACE.to_owned());
+    }
     let fits = !text.is_empty() && !text.chars().any(char::is_control);
     fits.then(|| text.to_owned())
 }
+
+/// What channels of keyspace notifications begin with (<https://redis.io/docs/latest/develop/pubsub/keyspace-notifications/>).
+const KEYSPACE: &str = "__keyspace";

@@ -3,8 +3,9 @@
 use super::command::{Command, Next, Replies, Told};
 use super::names::{Kind, Topic};
 use super::reply::{Number, number};
-use super::{Asked, Asking, Dialogue, What, abandon, finish, message};
+use super::{Asked, Asking, Dialogue, What, finish};
 use crate::connection::Mark;
+use crate::protocol::told::{abandon, message};
 use crate::protocol::{Fault, Feed, Flow, Part, Response};
 
 /// Longest inline command, bytes.
@@ -181,6 +182,7 @@ impl Dialogue {
         };
         let Some(number) = number else {
             feed.stats.exchange_too_deep.add(1);
+            self.pace.share();
             command.told = Told::Unasked;
             return;
         };
@@ -230,7 +232,7 @@ impl Dialogue {
         if self.answering.is_between() && self.order.is_lost() {
             self.confirmed = (0, 0);
             self.session.forget_changes();
-            self.order.settle(|number| abandon(number, start, feed));
+            self.order.start_anew(|number| abandon(number, start, feed));
         }
     }
 

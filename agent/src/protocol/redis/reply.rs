@@ -45,13 +45,15 @@ pub(super) fn number(bytes: &[u8]) -> Number {
     let from = 1usize.saturating_add(usize::from(negative));
     let mut value = 0i64;
     let mut digits = 0usize;
+    // An integer has 64 bits; a length or a count has fewer.
+    let most = if bytes.first() == Some(&b':') { 19 } else { 10 };
     for b in bytes.iter().skip(from) {
         if !b.is_ascii_digit() {
             break;
         }
         digits = digits.saturating_add(1);
         value = value.saturating_mul(10).saturating_add((b & 0xf).into());
-        if digits > 10 {
+        if digits > most {
             return Number::Bad;
         }
     }

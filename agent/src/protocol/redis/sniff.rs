@@ -22,6 +22,9 @@ pub(super) fn sniff(bytes: &[u8], amid: bool) -> Verdict {
             Begins::Known if !amid => Verdict::Is(Flow::Request),
             Begins::Known => Verdict::Likely(Flow::Request),
             Begins::Word if !amid => Verdict::Likely(Flow::Request),
+            Begins::Module if !amid => Verdict::Likely(Flow::Request),
+            // Which side sends a module's command is not sure enough.
+            Begins::Module => Verdict::Not,
             Begins::Word | Begins::Reply => Verdict::Likely(Flow::Response),
             Begins::Not => Verdict::Not,
         },
@@ -59,6 +62,8 @@ enum Begins {
     Known,
     /// A word that may be a command or an element.
     Word,
+    /// One that no element is like: `JSON.GET`.
+    Module,
     Reply,
     Not,
 }
@@ -122,6 +127,7 @@ fn array(bytes: &[u8]) -> Begins {
     match (names::known(name), names::word(name)) {
         _ if count > MAX_WORDS => Begins::Reply,
         (Some(_), _) => Begins::Known,
+        (None, Some(_)) if name.contains(&b'.') => Begins::Module,
         (None, Some(_)) => Begins::Word,
         (None, None) => Begins::Reply,
     }
@@ -272,7 +278,7 @@ mod tests {
         for (bytes, fresh, amid) in [
             (&b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"[..], is, asks),
             (b"*1\r\n$4\r\nping\r\n", is, asks),
-            (b"*3\r\n$8\r\nJSON.GET\r\n", asks, answers),
+            (b"*3\r\n$8\r\nJSON.GET\r\n", asks, Verdict::Not),
             (
                 b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n",
                 answers,

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::QueryText;
 use crate::connection::stream::Stream;
 use crate::event::{ConnectionId, Direction, Execution, Hole, Nanos, Role, Segment};
-use crate::protocol::{Fault, Value};
+use crate::protocol::{Fault, Message, Part, Value};
 use crate::stats::Stats;
 
 /// Both ends' bytes, as they were moved.
@@ -24,7 +24,10 @@ impl Played {
         let setup = Setup {
             role: Role::Server,
             secure: false,
+            process: 1,
+            counted: true,
             config: Arc::new(config),
+            shared: Arc::default(),
         };
         Self {
             parser: PROTOCOL.parser(setup),
@@ -249,4 +252,59 @@ fn many_confirmations_are_one_answer() {
     played.answer(b"+PONG\r\n");
     assert_eq!(played.answered().len(), 4);
     assert_eq!(played.stats.exchange_unasked.get(), 0);
+}
+
+#[test]
+fn integers_have_64_bits() {
+    let verdict = sniff::begins(b":1763776000123\r\n", Flow::Response);
+    assert_eq!(verdict, Verdict::Is(Flow::Response));
+    assert_eq!(PROTOCOL.sniff(b"$17637760001\r\n"), Verdict::Not);
+}
+
+#[test]
+fn a_module_s_command_is_no_reply() {
+    let command = b"*2\r\n$12\r\nJSON.OBJKEYS\r\n$1\r\nk\r\n";
+    assert_eq!(PROTOCOL.sniff_amid(command), Verdict::Not);
+    assert_eq!(PROTOCOL.sniff(command), Verdict::Likely(Flow::Request));
+    assert_eq!(
+        sniff::begins(command, Flow::Response),
+        Verdict::Is(Flow::Response)
+    );
+}
+
+#[test]
+fn answers_past_the_bound_answer_nothing_later() {
+    let mut played = Played::new(QueryText::Full);
+    let get = command(&[b"GET", b"a"]);
+    let many = get.repeat(3000);
+    assert_eq!(played.moves(Flow::Request, &many, None), Status::Stay);
+    played.answer(&b"$1\r\nx\r\n".repeat(10));
+    played.ask(&[b"GET", b"late"]);
+    played.answer(&b"$1\r\nx\r\n".repeat(10));
+    let late = |(text, _): &(String, _)| text.contains("late");
+    assert!(!played.answered().iter().any(late));
+    assert_eq!(played.answered().len(), 20);
+}
+
+#[test]
+fn what_became_of_a_key_is_told_without_it() {
+    let mut played = Played::new(QueryText::Full);
+    played.ask(&[b"HELLO", b"3"]);
+    played.answer(b"%1\r\n$5\r\nproto\r\n:3\r\n");
+    for channel in ["__keyspace@0__:sess:abc12", "orders:4711"] {
+        let length = channel.len();
+        let push = format!(">3\r\n$7\r\nmessage\r\n${length}\r\n{channel}\r\n$3\r\ndel\r\n");
+        played.answer(push.as_bytes());
+    }
+    let names: Vec<_> = played
+        .out
+        .iter()
+        .filter_map(|m| match &m.part {
+            Part::Request(request, _) if request.kind == crate::protocol::Kind::Process => {
+                Some(request.operation.to_string())
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(names, ["message __keyspace", "message orders:{id}"]);
 }

@@ -65,7 +65,8 @@ impl Bench {
             ..
         } = self;
         streams.get(direction).push(&segment, 0, stats);
-        conversation.feed(direction, streams, &Arc::new(Config::default()), out, stats)
+        let setting = (&Arc::new(Config::default()), &Arc::default());
+        conversation.feed(direction, streams, setting, out, stats)
     }
 
     fn asks(&mut self, bytes: &[u8]) -> Status {

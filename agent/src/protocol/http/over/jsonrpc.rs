@@ -1,0 +1,286 @@
+//! JSON-RPC 2.0 over HTTP: which method was called, and how that went; and the Model Context Protocol,
+//! which is JSON-RPC. Sources: <https://www.jsonrpc.org/specification>; MCP's transport,
+//! <https://modelcontextprotocol.io/specification/2025-06-18/basic/transports>; attributes and names:
+//! <https://opentelemetry.io/docs/specs/semconv/rpc/json-rpc/> and
+//! <https://opentelemetry.io/docs/specs/semconv/gen-ai/mcp/> (1.42.0).
+//!
+//! Never true here: that parameters, results or an error's message are told; that a session's id is,
+//! which lets its holder in.
+
+use std::borrow::Cow;
+
+use super::document::{Documents, name};
+use super::{Application, Head, Look, Said, Tap};
+use crate::protocol::json::{EACH, Path, Reader, Value};
+use crate::protocol::{Attribute, Flow};
+
+/// The registry's entry.
+pub const APPLICATION: &dyn Application = &JsonRpc;
+
+#[derive(Debug)]
+struct JsonRpc;
+
+impl Application for JsonRpc {
+    fn asked(&self, head: &Head<'_>) -> Option<Box<dyn Tap>> {
+        let fits = head.method == "POST"
+            && (head.is_json()
+                || head.is_of("application/json-rpc")
+                || head.is_of("application/jsonrequest"));
+        if !fits {
+            return None;
+        }
+        let version = head.field("mcp-protocol-version");
+        let context = version.is_some() || head.field("mcp-session-id").is_some();
+        Some(Box::new(Call {
+            context,
+            context_version: version.and_then(|text| name(Value::Text(text))),
+            ..Call::new()
+        }))
+    }
+}
+
+/// What a request has, alone or in a batch; of the parameters what MCP's name.
+const ASKED: &[Path] = &[
+    &["jsonrpc"],
+    &["method"],
+    &["id"],
+    &["params"],
+    &["params", "name"],
+    &["params", "protocolVersion"],
+    &[EACH],
+    &[EACH, "jsonrpc"],
+    &[EACH, "method"],
+    &[EACH, "id"],
+    &[EACH, "params"],
+];
+/// What a response has.
+const ANSWERED: &[Path] = &[&["jsonrpc"], &["error", "code"], &[EACH, "jsonrpc"]];
+/// Bytes that are looked at of a request and of a response.
+const REQUEST: u64 = 8 * 1024;
+const RESPONSE: u64 = 64 * 1024;
+
+/// One call, or a batch of them.
+#[derive(Debug)]
+struct Call {
+    question: Reader,
+    version: bool,
+    method: Option<String>,
+    id: Option<String>,
+    /// Whether it has an id, be it null.
+    asks: bool,
+    /// Calls in a batch, and those among them that say what they are.
+    batch: u64,
+    versions: u64,
+    /// Whether it is MCP's, and of which version.
+    context: bool,
+    context_version: Option<String>,
+    /// `params.name`: what is called or got.
+    target: Option<String>,
+    lost: bool,
+    answer: Documents,
+    /// Whether the answer has no body.
+    silent: bool,
+    answered: bool,
+    code: Option<String>,
+}
+
+impl Call {
+    fn new() -> Self {
+        Self {
+            question: Reader::strict(ASKED, MAX_TEXT),
+            version: false,
+            method: None,
+            id: None,
+            asks: false,
+            batch: 0,
+            versions: 0,
+            context: false,
+            context_version: None,
+            target: None,
+            lost: false,
+            answer: Documents::new(|| Reader::new(ANSWERED, MAX_TEXT)),
+            silent: false,
+            answered: false,
+            code: None,
+        }
+    }
+
+    fn ask(&mut self, bytes: &[u8]) -> Look {
+        let mut refuted = false;
+        self.question.read(bytes, |index, value| match index {
+            0 => {
+                self.version = value.text() == Some(VERSION);
+                refuted |= !self.version;
+            }
+            1 => {
+                self.method = name(value);
+                refuted |= self.method.is_none();
+            }
+            2 => {
+                self.asks = true;
+                self.id = identifier(value);
+            }
+            4 => self.target = name(value),
+            5 => self.context_version = self.context_version.take().or(name(value)),
+            6 => {
+                self.batch = self.batch.saturating_add(1);
+                refuted |= value != Value::Object;
+            }
+            7 => {
+                self.versions = self.versions.saturating_add(1);
+                refuted |= value.text() != Some(VERSION);
+            }
+            _ => {}
+        });
+        match refuted || self.question.is_broken() {
+            true => Look::Not,
+            false => Look::More,
+        }
+    }
+
+    fn answer(&mut self, bytes: &[u8]) -> Look {
+        let more = self.answer.read(bytes, |index, value| match index {
+            0 | 2 => self.answered |= value.text() == Some(VERSION),
+            1 => self.code = value.int().map(|code| code.to_string()),
+            _ => {}
+        });
+        if more { Look::More } else { Look::Enough }
+    }
+
+    /// Whether it is a call, by both halves; a notification is answered by nothing.
+    fn is_call(&self) -> bool {
+        let asked = self.version && self.method.is_some();
+        let batch = self.batch > 0 && self.versions == self.batch;
+        let heard = !self.asks && self.silent;
+        !self.lost && (asked || batch) && (self.answered || heard)
+    }
+
+    fn tell(&mut self, said: &mut Said) {
+        if !self.is_call() {
+            return;
+        }
+        let asked = &mut said.asked;
+        let initializes = self.method.as_deref() == Some("initialize");
+        let context = self.context || initializes && self.context_version.is_some();
+        let unknown = self.code.as_deref() == Some(UNKNOWN_METHOD);
+        if !context {
+            asked.push(Attribute::fixed("rpc.system.name", "jsonrpc"));
+        }
+        asked.push(Attribute::fixed("jsonrpc.protocol.version", VERSION));
+        if let Some(id) = self.id.take() {
+            asked.push(Attribute::text("jsonrpc.request.id", id));
+        }
+        said.name = Some(Cow::Borrowed("jsonrpc"));
+        match self.method.take() {
+            // The server knows no such method: anything may stand there (RPC spans, `rpc.method`).
+            Some(method) if unknown => {
+                asked.push(Attribute::fixed("rpc.method", "_OTHER"));
+                asked.push(Attribute::text("rpc.method_original", method));
+            }
+            Some(method) if context => said.name = Some(self.context(method, asked)),
+            Some(method) => {
+                said.name = Some(method.clone().into());
+                asked.push(Attribute::text("rpc.method", method));
+            }
+            None => {
+                let calls = i64::try_from(self.batch).unwrap_or(i64::MAX);
+                asked.push(Attribute::int(BATCH, calls));
+            }
+        }
+        if let Some(code) = self.code.take() {
+            let response = said.answered.get_or_insert_default();
+            let status = Attribute::text("rpc.response.status_code", code.clone());
+            response.attributes.push(status);
+            // All codes are errors, on both sides.
+            response.client_error = Some(code.clone().into());
+            response.server_error = Some(code.into());
+        }
+    }
+
+    /// What MCP's conventions have; the span's name.
+    fn context(
+        &mut self,
+        method: String,
+        asked: &mut crate::protocol::Attributes,
+    ) -> Cow<'static, str> {
+        let key = match method.as_str() {
+            "tools/call" => Some("gen_ai.tool.name"),
+            "prompts/get" => Some("gen_ai.prompt.name"),
+            _ => None,
+        };
+        let mut span = method.clone();
+        asked.push(Attribute::text("mcp.method.name", method));
+        if let Some(version) = self.context_version.take() {
+            asked.push(Attribute::text("mcp.protocol.version", version));
+        }
+        if key == Some("gen_ai.tool.name") {
+            asked.push(Attribute::fixed("gen_ai.operation.name", "execute_tool"));
+        }
+        if let (Some(key), Some(target)) = (key, self.target.take()) {
+            span = format!("{span} {target}");
+            asked.push(Attribute::text(key, target));
+        }
+        span.into()
+    }
+}
+
+impl Tap for Call {
+    fn answered(&mut self, head: &Head<'_>, _said: &mut Said) -> bool {
+        let empty = head.field("content-length") == Some(b"0");
+        self.silent = matches!(head.code, Some(202 | 204)) || empty && head.code == Some(200);
+        self.context |= head.field("mcp-session-id").is_some();
+        // A notification's answer has no body.
+        self.answer.begin(head) || self.silent
+    }
+
+    fn budget(&self, flow: Flow) -> u64 {
+        match flow {
+            Flow::Request => REQUEST,
+            Flow::Response if self.answer.is_stream() => u64::MAX,
+            Flow::Response => RESPONSE,
+        }
+    }
+
+    fn read(&mut self, flow: Flow, bytes: &[u8]) -> Look {
+        match flow {
+            Flow::Request => self.ask(bytes),
+            Flow::Response => self.answer(bytes),
+        }
+    }
+
+    fn end(&mut self, flow: Flow, whole: bool, said: &mut Said) {
+        match flow {
+            // A method that was read is called, whatever its parameters are; of a batch all count.
+            Flow::Request => self.lost = !whole && self.method.is_none(),
+            Flow::Response => self.tell(said),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        let texts = [&self.method, &self.id, &self.context_version, &self.target];
+        let each = texts.into_iter().flatten().map(String::capacity);
+        each.fold(self.answer.weight(), usize::saturating_add)
+            .saturating_add(self.question.weight())
+    }
+}
+
+/// An id, as text, if it is one.
+fn identifier(value: Value<'_>) -> Option<String> {
+    match value {
+        Value::Number(number) => Some(number.to_owned()),
+        value => name(value).filter(|text| text.len() <= MAX_ID),
+    }
+}
+
+const VERSION: &str = "2.0";
+/// Method not found (5.1).
+const UNKNOWN_METHOD: &str = "-32601";
+/// The conventions have no attribute for a batch.
+const BATCH: &str = "spantap.jsonrpc.batch_size";
+/// Longest text that is looked at.
+const MAX_TEXT: usize = 256;
+/// Longest id that is told.
+const MAX_ID: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! Calls as they are told.
+
+use super::super::bench::{JSON, posted, told};
+
+const CALL: &str = r#"{"jsonrpc":"2.0","method":"sum","params":[1,2],"id":7}"#;
+
+#[test]
+fn calls() {
+    for (ask, status, answer, want) in [
+        (
+            CALL,
+            200,
+            r#"{"jsonrpc":"2.0","result":3,"id":7}"#,
+            "[sum] rpc.system.name=jsonrpc jsonrpc.protocol.version=2.0 jsonrpc.request.id=7 rpc.method=sum",
+        ),
+        (
+            r#"{"id":"a-1","params":{"name":"secret"},"method":"shop.buy","jsonrpc":"2.0"}"#,
+            200,
+            r#"{"id":"a-1","error":{"code":-32000,"message":"secret"},"jsonrpc":"2.0"}"#,
+            "[shop.buy] rpc.system.name=jsonrpc jsonrpc.protocol.version=2.0 jsonrpc.request.id=a-1 \
+             rpc.method=shop.buy rpc.response.status_code=-32000 client!-32000 server!-32000",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"x1234","id":null}"#,
+            200,
+            r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"Method not found"},"id":null}"#,
+            "[jsonrpc] rpc.system.name=jsonrpc jsonrpc.protocol.version=2.0 rpc.method=_OTHER \
+             rpc.method_original=x1234 rpc.response.status_code=-32601 client!-32601 server!-32601",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"log","params":["x"]}"#,
+            202,
+            "",
+            "[log] rpc.system.name=jsonrpc jsonrpc.protocol.version=2.0 rpc.method=log",
+        ),
+        (
+            r#"[{"jsonrpc":"2.0","method":"a","id":1},{"jsonrpc":"2.0","method":"b"}]"#,
+            200,
+            r#"[{"jsonrpc":"2.0","result":1,"id":1}]"#,
+            "[jsonrpc] rpc.system.name=jsonrpc jsonrpc.protocol.version=2.0 spantap.jsonrpc.batch_size=2",
+        ),
+    ] {
+        assert_eq!(posted("/rpc", ask, status, answer), want, "{ask}");
+    }
+}
+
+#[test]
+fn what_is_none() {
+    let fine = r#"{"jsonrpc":"2.0","result":3,"id":7}"#;
+    for (ask, status, answer) in [
+        (r#"{"jsonrpc":"1.0","method":"sum","id":7}"#, 200, fine),
+        (r#"{"method":"sum","params":[],"id":7}"#, 200, fine),
+        (
+            r#"{"jsonrpc":"2.0","method":"sum","id":7,"extra":1}"#,
+            200,
+            fine,
+        ),
+        (r#"[{"jsonrpc":"2.0","method":"a"},3]"#, 200, fine),
+        (CALL, 200, r#"{"result":3}"#),
+        (CALL, 401, "{}"),
+    ] {
+        assert_eq!(posted("/rpc", ask, status, answer), "", "{ask} {answer}");
+    }
+}
+
+#[test]
+fn the_model_context_protocol() {
+    let ask = |more: &str| format!("POST /mcp HTTP/1.1\nHost: h\n{JSON}{more}");
+    let initialize = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18"}}"#;
+    let json = format!("HTTP/1.1 200 OK\n{JSON}\nMcp-Session-Id: secret");
+    let fine = r#"{"jsonrpc":"2.0","id":0,"result":{}}"#;
+    assert_eq!(
+        told((&ask(""), initialize), (&json, fine)),
+        "[initialize] jsonrpc.protocol.version=2.0 jsonrpc.request.id=0 mcp.method.name=initialize \
+         mcp.protocol.version=2025-06-18"
+    );
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"weather","arguments":{"city":"secret"}}}"#;
+    let events = "HTTP/1.1 200 OK\nContent-Type: text/event-stream";
+    let stream = "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"}\n\n\
+                  event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32602}}\n\n";
+    assert_eq!(
+        told(
+            (&ask("\nMcp-Protocol-Version: 2025-06-18"), call),
+            (events, stream)
+        ),
+        "[tools/call weather] jsonrpc.protocol.version=2.0 jsonrpc.request.id=1 \
+         mcp.method.name=tools/call mcp.protocol.version=2025-06-18 gen_ai.operation.name=execute_tool \
+         gen_ai.tool.name=weather rpc.response.status_code=-32602 spantap.sse.events=2 \
+         client!-32602 server!-32602"
+    );
+}
