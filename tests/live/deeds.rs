@@ -49,6 +49,18 @@ impl Cell<'_> {
         driver: Setup,
         deeds: &[Deed],
     ) -> Result<Vec<Span>> {
+        self.run_among(stage, agent, driver, deeds, |_| true)
+    }
+
+    /// The same, where only some spans are judged ([`Stage::judge_deeds_among`]).
+    pub fn run_among(
+        &self,
+        stage: &mut Stage,
+        agent: agent::Setup,
+        driver: Setup,
+        deeds: &[Deed],
+        among: fn(&Span) -> bool,
+    ) -> Result<Vec<Span>> {
         let agent = agent.capture(self.capture);
         let (mut driver, agent) = if self.before {
             let driver = Client::start(driver)?;
@@ -68,7 +80,7 @@ impl Cell<'_> {
             server: self.server.pids(),
             cell: (self.protocol.into(), self.driver.into()),
         };
-        stage.judge_deeds(agent, deeds, &doers)
+        stage.judge_deeds_among(agent, deeds, &doers, among)
     }
 
     /// The end of a case's name.

@@ -107,8 +107,8 @@ fn go(folder: &Path, network: &str) -> Result<Setup> {
 
 fn question(kind: &str, name: &str, code: &str) -> Deed {
     let deed = Deed::new(&format!("DNS {kind}"), [("dns.question.name", name)])
-        .with("dns.question.type", kind)
-        .with("dns.response_code", code)
+        .with("spantap.dns.question.type", kind)
+        .with("spantap.dns.response_code", code)
         .with("network.protocol.name", "dns");
     match code {
         "NOERROR" => deed,
@@ -238,7 +238,7 @@ fn fails(stage: &mut Stage) -> Result<()> {
         tls: false,
     };
     let late = question("A", "late.test", "NOERROR")
-        .without("dns.response_code")
+        .without("spantap.dns.response_code")
         .fails("timeout");
     let broken = question("A", "broken.example.com", "SERVFAIL").apart();
     let deeds = [broken, late.by_client()];

@@ -1,16 +1,20 @@
 //! The live tests: real programs on the running kernel, traced by the agent's binary, judged by
-//! what an OpenTelemetry backend gets. One binary, one table, one case at a time.
+//! what an OpenTelemetry backend gets. One binary, one table.
 //! `cargo test -p spantap-tests --test live`, as root.
 
 mod amqp;
+mod beanstalkd;
 mod broken;
+mod cassandra;
 mod clients;
 mod collector;
 mod context;
 mod deeds;
 mod dns;
 mod duo;
+mod elasticsearch;
 mod export;
+mod fastcgi;
 mod files;
 mod grpc;
 mod h2;
@@ -18,20 +22,24 @@ mod io;
 mod kafka;
 mod matrix;
 mod memcached;
+mod mongodb;
 mod mqtt;
 mod mysql;
 mod nats;
+mod over;
 mod policy;
 mod postgresql;
 mod programs;
 mod redis;
 mod robust;
+mod s3;
 mod servers;
 mod shapes;
 mod tls;
+mod websocket;
 
 fn main() -> std::process::ExitCode {
-    let families = [
+    let alone = [
         servers::cases(),
         clients::cases(),
         shapes::cases(),
@@ -41,22 +49,43 @@ fn main() -> std::process::ExitCode {
         robust::cases(),
         export::cases(),
         files::cases(),
+        tls::cases(),
+        dns::cases(),
         h2::cases(),
         grpc::cases(),
-        amqp::cases(),
         matrix::cases(),
+        collector::cases(),
+        cassandra::cases(),
+    ];
+    let beside = [
+        amqp::cases(),
         mqtt::cases(),
         nats::cases(),
-        tls::cases(),
+        over::cases(),
         mysql::cases(),
-        collector::cases(),
-        dns::cases(),
         postgresql::cases(),
         redis::cases(),
         memcached::cases(),
+        mongodb::cases(),
+        beanstalkd::cases(),
         kafka::cases(),
+        fastcgi::cases(),
+        websocket::cases(),
+        s3::cases(),
+        elasticsearch::cases(),
     ];
-    spantap_tests::run::main(families.into_iter().flatten().collect(), GAPS)
+    let beside = beside.into_iter().flatten().map(|case| {
+        // Ports tell one case's programs from another's; names of commands do not.
+        match ["::unix", "amqp::client"]
+            .iter()
+            .any(|how| case.name().contains(how))
+        {
+            true => case,
+            false => case.beside(),
+        }
+    });
+    let cases = alone.into_iter().flatten().chain(beside).collect();
+    spantap_tests::run::main(cases, GAPS)
 }
 
 /// What is not right yet.
@@ -80,7 +109,11 @@ const GAPS: &[spantap_tests::run::Gap] = &[
     ("grpc::tonic::tls::socket::before", OLD_CHANNEL),
     ("grpc::java::socket::before", OLD_CHANNEL),
     ("grpc::java::tls::socket::before", OLD_CHANNEL),
+    ("cassandra::node::tcp::socket::before", ONE_WITHOUT_PARENT),
 ];
+
+/// Seen in three runs of four; never another one's.
+const ONE_WITHOUT_PARENT: &str = "one server span of a run has no parent; why is not known yet";
 
 /// What was said before the agent came is sent by number since.
 const OLD_CHANNEL: &str = "on a channel older than the agent a call is known by what only calls have; what ends at once \

@@ -1,6 +1,7 @@
 //! PostgreSQL: Debian's server, and drivers in four languages that do the same things in their own
 //! ways: simple and extended queries, prepared statements, errors, transactions, results larger than
-//! what is copied, batches; over TCP and unix sockets, on connections old and new.
+//! what is copied, of which the end is read, batches; over TCP and unix sockets, on connections old
+//! and new.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -73,12 +74,16 @@ const PSYCOPG: Driver = Driver {
     name: "psycopg",
     program: |folder| python(folder, "with_psycopg.py"),
     further: |_| {
+        let late = one("SELECT", "SELECT ? / (? - i) FROM generate_series(?, ?) i");
+        let late = late.fails("22012").with("db.response.status_code", "22012");
         let skipped = one("SELECT", "SELECT ?/$1::int").fails("22012");
         vec![
-            one("COPY copies", "COPY copies (id, name) FROM STDIN"),
-            one("COPY copies", "COPY copies TO STDOUT"),
+            one("COPY copies", "COPY copies (id, name) FROM STDIN").without(ROWS),
+            one("COPY copies", "COPY copies TO STDOUT").with(ROWS, 20_000),
             one("SELECT items", "SELECT id FROM items WHERE id = $1").with(ROWS, 1),
             one("SELECT items", "SELECT id FROM items WHERE id = $1").with(ROWS, 1),
+            one("SELECT", "SELECT i, ? FROM generate_series(?, ?) i").with(ROWS, 100_000),
+            late,
             skipped,
         ]
     },
@@ -198,7 +203,7 @@ fn deeds(driver: &Driver, before: bool) -> Vec<Deed> {
         begin,
         one("UPDATE items", "UPDATE items SET name = $1 WHERE id = $2").without(ROWS),
         commit,
-        one("SELECT", "SELECT repeat(?, ?) FROM generate_series(?, ?)"),
+        one("SELECT", "SELECT repeat(?, ?) FROM generate_series(?, ?)").with(ROWS, 3000),
     ];
     if driver.several {
         let both = "DELETE items; SELECT items";

@@ -357,7 +357,8 @@ pub fn apache_h2c(folder: &Path, port: u16, asks: &[&Ask]) -> Result<Setup> {
     apache_that(folder, port, asks, &["http2"], "Protocols h2c http/1.1")
 }
 
-fn apache_that(
+/// Apache with further modules and lines of configuration.
+pub fn apache_that(
     folder: &Path,
     port: u16,
     asks: &[&Ask],

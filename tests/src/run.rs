@@ -1,5 +1,6 @@
-//! Runs cases one after the other, since they share a kernel, two cores and a clock; prints a line
-//! per case, what is wrong with each, and closing lines as `cargo test` has them.
+//! Runs cases one after the other, since they share a kernel, two cores and a clock, but those two at
+//! a time that say they may be; prints a line per case, what is wrong with each, and closing lines as
+//! `cargo test` has them.
 //! `cargo test -p spantap-tests --test live -- [--list] [--exact] [WORD…]` runs the cases whose name
 //! contains a word; `--dry` runs the programs without an agent and judges nothing; `--report=FILE`
 //! writes what each came to ([`crate::report`]).
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,7 +21,7 @@ use crate::report::Report;
 use crate::sink::Sink;
 use crate::span::{Kind, Span};
 
-type Body = Box<dyn Fn(&mut Stage) -> Result<()>>;
+type Body = Box<dyn Fn(&mut Stage) -> Result<()> + Send + Sync>;
 
 /// A case that is known to fail, and why: it is run, shown as a gap and counted as ignored, with a
 /// remark where it passed, since the list may then be mended.
@@ -29,15 +31,34 @@ pub type Gap = (&'static str, &'static str);
 pub struct Case {
     name: String,
     body: Body,
+    beside: bool,
 }
 
 impl Case {
     /// `name` is `family::program…`.
-    pub fn new(name: impl Into<String>, body: impl Fn(&mut Stage) -> Result<()> + 'static) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        body: impl Fn(&mut Stage) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             name: name.into(),
             body: Box::new(body),
+            beside: false,
         }
+    }
+
+    /// It may run beside another: its agent sees nothing of the other's, and no time is judged.
+    #[must_use]
+    pub fn beside(self) -> Self {
+        Self {
+            beside: true,
+            ..self
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -240,6 +261,57 @@ pub fn main(cases: Vec<Case>, gaps: &[Gap]) -> ExitCode {
     }
 }
 
+/// What the cases came to so far.
+struct Sum<'a> {
+    report: &'a mut Report,
+    failed: Vec<(&'a str, Vec<String>)>,
+    known: Vec<String>,
+    families: BTreeMap<&'a str, Duration>,
+}
+
+impl<'a> Sum<'a> {
+    /// Adds what a case came to, and prints its line.
+    fn add(&mut self, case: &'a Case, mut score: Score, took: Duration, gaps: &[Gap]) {
+        if let Err(error) = self.report.add(&case.name, &score) {
+            score.problems.push(format!("{error:#}"));
+        }
+        if let Some((_, why)) = gaps.iter().find(|(name, _)| case.name.starts_with(name)) {
+            let now = if score.problems.is_empty() {
+                " (passed this time)"
+            } else {
+                ""
+            };
+            self.known.push(format!("{}{now}: {why}", case.name));
+            score.problems.clear();
+        }
+        let family = case.name.split("::").next().unwrap_or_default();
+        *self.families.entry(family).or_default() += took;
+        println!("{}", row(&case.name, &score, took));
+        if !score.problems.is_empty() {
+            self.failed.push((&case.name, score.problems));
+        }
+    }
+}
+
+/// Runs these, so many at a time.
+fn run_all<'a>(cases: &[&'a Case], workers: usize, gaps: &[Gap], sum: &Mutex<&mut Sum<'a>>) {
+    let next = Mutex::new(cases.iter());
+    let work = || {
+        let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
+        while let Some(case) = take() {
+            let start = Instant::now();
+            let score = play(case);
+            let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+            sum.add(case, score, start.elapsed(), gaps);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(work);
+        }
+    });
+}
+
 fn run(cases: &[Case], total: usize, gaps: &[Gap], report: &mut Report) -> ExitCode {
     let begun = Instant::now();
     println!("\nrunning {} tests", cases.len());
@@ -247,28 +319,22 @@ fn run(cases: &[Case], total: usize, gaps: &[Gap], report: &mut Report) -> ExitC
         "{:<44} {:>11} {:>7} {:>9} {:>9} {:>7}",
         "", "spans", "recall", "precision", "parents", "time"
     );
-    let (mut failed, mut known) = (Vec::new(), Vec::new());
-    let mut families: BTreeMap<&str, Duration> = BTreeMap::new();
-    for case in cases {
-        let start = Instant::now();
-        let mut score = play(case, report);
-        if let Some((_, why)) = gaps.iter().find(|(name, _)| case.name.starts_with(name)) {
-            let now = if score.problems.is_empty() {
-                " (passed this time)"
-            } else {
-                ""
-            };
-            known.push(format!("{}{now}: {why}", case.name));
-            score.problems.clear();
-        }
-        let family = case.name.split("::").next().unwrap_or_default();
-        *families.entry(family).or_default() += start.elapsed();
-        println!("{}", row(&case.name, &score, start.elapsed()));
-        if !score.problems.is_empty() {
-            failed.push((&case.name, score.problems));
-        }
-    }
-    for (name, problems) in &failed {
+    let mut sum = Sum {
+        report,
+        failed: Vec::new(),
+        known: Vec::new(),
+        families: BTreeMap::new(),
+    };
+    let (beside, alone): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.beside);
+    run_all(&alone, 1, gaps, &Mutex::new(&mut sum));
+    run_all(&beside, 2, gaps, &Mutex::new(&mut sum));
+    close(&sum, cases.len(), total, begun)
+}
+
+/// Prints what is wrong, and the closing lines.
+fn close(sum: &Sum<'_>, cases: usize, total: usize, begun: Instant) -> ExitCode {
+    let (failed, known) = (&sum.failed, &sum.known);
+    for (name, problems) in failed {
         println!("\n---- {name} ----");
         problems
             .iter()
@@ -280,14 +346,14 @@ fn run(cases: &[Case], total: usize, gaps: &[Gap], report: &mut Report) -> ExitC
     }
     println!();
     known.iter().for_each(|gap| println!("known gap: {gap}"));
-    for (family, time) in families {
+    for (family, time) in &sum.families {
         println!("{family:<20} {:>7.1} s", time.as_secs_f64());
     }
     if agent::dry() {
         println!(
             "\ndry run: {} of {} cases did as asked; nothing was traced",
-            cases.len() - failed.len(),
-            cases.len()
+            cases - failed.len(),
+            cases
         );
         return if failed.is_empty() {
             ExitCode::SUCCESS
@@ -298,10 +364,10 @@ fn run(cases: &[Case], total: usize, gaps: &[Gap], report: &mut Report) -> ExitC
     println!(
         "\ntest result: {}. {} passed; {} failed; {} ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
         if failed.is_empty() { "ok" } else { "FAILED" },
-        cases.len() - failed.len() - known.len(),
+        cases - failed.len() - known.len(),
         failed.len(),
         known.len(),
-        total - cases.len(),
+        total - cases,
         begun.elapsed().as_secs_f64()
     );
     if failed.is_empty() {
@@ -311,21 +377,17 @@ fn run(cases: &[Case], total: usize, gaps: &[Gap], report: &mut Report) -> ExitC
     }
 }
 
-fn play(case: &Case, report: &mut Report) -> Score {
+fn play(case: &Case) -> Score {
     let played = Stage::new(&case.name).map(|mut stage| {
         if let Err(error) = (case.body)(&mut stage) {
             stage.problem(format!("{error:#}"));
         }
         stage.score
     });
-    let mut score = played.unwrap_or_else(|error| Score {
+    played.unwrap_or_else(|error| Score {
         problems: vec![format!("{error:#}")],
         ..Score::default()
-    });
-    if let Err(error) = report.add(&case.name, &score) {
-        score.problems.push(format!("{error:#}"));
-    }
-    score
+    })
 }
 
 fn row(name: &str, score: &Score, time: Duration) -> String {

@@ -22,7 +22,7 @@ assert len(rows) == 3000
 db.execute("DELETE FROM items WHERE id = 101; SELECT 1 FROM items LIMIT 3")
 with db.cursor() as cursor:
     with cursor.copy("COPY copies (id, name) FROM STDIN") as copy:
-        for number in range(2000):
+        for number in range(20000):
             copy.write_row((number, "secret" * 20))
     with cursor.copy("COPY copies TO STDOUT") as copy:
         for _ in copy:
@@ -31,6 +31,12 @@ with db.pipeline() as pipeline:
     cursors = [db.execute("SELECT id FROM items WHERE id = %s", (n,)) for n in (1, 2)]
     pipeline.sync()
     assert all(cursor.fetchall() for cursor in cursors)
+rows = db.execute("SELECT i, 'row' FROM generate_series(1, 100000) i").fetchall()
+assert len(rows) == 100000
+try:
+    db.execute("SELECT 1 / (90000 - i) FROM generate_series(1, 100000) i")
+except psycopg.Error:
+    pass
 try:
     with db.pipeline():
         db.execute("SELECT 1/%s::int", (0,))

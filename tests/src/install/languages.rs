@@ -159,21 +159,34 @@ pub fn maven(name: &str, place: &str, file: &str) -> Result<String> {
     let (pom, key) = app(&format!("{place}/pom.xml"))?;
     let (file, source) = app(&format!("{place}/{file}"))?;
     let folder = cached(name, &(key + &source), |folder| {
-        let maven = tool("mvn", &["maven"])?;
-        fs::copy(&pom, folder.join("pom.xml"))?;
-        let output = format!("-DoutputDirectory={}", folder.join("lib").display());
-        Step::new(maven)
-            .args([
-                "--quiet",
-                "--batch-mode",
-                "dependency:copy-dependencies",
-                &output,
-            ])
-            .inside(folder)
-            .run()?;
+        libraries_into(folder, &pom)?;
         compile(folder, &[file], Some(&folder.join("lib/*")))
     })?;
     Ok(format!("{}:{}/lib/*", folder.display(), folder.display()))
+}
+
+/// The libraries that the pom.xml of a folder of `apps/` names; gives the class path.
+pub fn libraries(name: &str, place: &str) -> Result<String> {
+    let (pom, key) = app(&format!("{place}/pom.xml"))?;
+    tool("java", &["default-jre-headless"])?;
+    let folder = cached(name, &key, |folder| libraries_into(folder, &pom))?;
+    Ok(format!("{}/lib/*", folder.display()))
+}
+
+fn libraries_into(folder: &Path, pom: &Path) -> Result<()> {
+    let maven = tool("mvn", &["maven"])?;
+    fs::copy(pom, folder.join("pom.xml"))?;
+    let output = format!("-DoutputDirectory={}", folder.join("lib").display());
+    Step::new(maven)
+        .args([
+            "--quiet",
+            "--batch-mode",
+            "dependency:copy-dependencies",
+            &output,
+        ])
+        .inside(folder)
+        .run()
+        .map(drop)
 }
 
 fn compile(folder: &Path, files: &[PathBuf], path: Option<&Path>) -> Result<()> {

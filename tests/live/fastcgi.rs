@@ -1,0 +1,338 @@
+//! FastCGI: php-fpm behind nginx, which keeps connections or does not, and behind Apache's
+//! mod_proxy_fcgi; over TCP and a unix socket.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use spantap_tests::agent::{self, Capture};
+use spantap_tests::driver::Plain;
+use spantap_tests::known::{Ask, ask, drive, put};
+use spantap_tests::process::{free_port, until};
+use spantap_tests::program::{Program, Setup};
+use spantap_tests::span::{Kind, Span};
+use spantap_tests::{Case, Deed, Doers, Driver, Stage, install};
+
+use crate::deeds::Cell;
+use crate::programs::{DRIVER, apache_that, nginx_with};
+
+/// All of them.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |front: &'static Front, unix: bool, capture, before| {
+        let how = if unix { "unix" } else { "tcp" };
+        let name = Cell::name(capture, before);
+        let name = format!("fastcgi::{}::{how}::{name}", front.name);
+        cases.push(Case::new(name, move |stage| {
+            run(stage, front, unix, capture, before)
+        }));
+    };
+    for capture in [Capture::Socket, Capture::Syscall] {
+        for before in [true, false] {
+            add(&NGINX_KEEPS, false, capture, before);
+        }
+    }
+    add(&NGINX, false, Capture::Socket, false);
+    add(&NGINX_KEEPS, true, Capture::Socket, true);
+    add(&NGINX, true, Capture::Socket, false);
+    add(&APACHE, false, Capture::Socket, true);
+    add(&APACHE, false, Capture::Socket, false);
+    cases.push(Case::new("fastcgi::nginx::chain", chain));
+    cases
+}
+
+/// A web server that asks php-fpm.
+struct Front {
+    name: &'static str,
+    /// Whether one connection serves many requests. On a new one 64 KiB are copied before anybody can
+    /// say that all is wanted: how long a large answer is, its reader's end does not tell.
+    keeps: bool,
+    /// How it is started on a port, to ask a socket for what a script says.
+    setup: fn(&Path, u16, &str, &Path) -> Result<Setup>,
+}
+
+const NGINX: Front = Front {
+    name: "nginx",
+    keeps: false,
+    setup: |folder, port, socket, script| nginx(folder, port, socket, script, ""),
+};
+const NGINX_KEEPS: Front = Front {
+    name: "nginx-keeps",
+    keeps: true,
+    setup: |folder, port, socket, script| {
+        nginx(folder, port, socket, script, "fastcgi_keep_conn on;")
+    },
+};
+const APACHE: Front = Front {
+    name: "apache",
+    keeps: true,
+    setup: apache,
+};
+
+fn nginx(folder: &Path, port: u16, socket: &str, script: &Path, more: &str) -> Result<Setup> {
+    let params: String = [
+        "QUERY_STRING $query_string",
+        "REQUEST_METHOD $request_method",
+        "CONTENT_TYPE $content_type",
+        "CONTENT_LENGTH $content_length",
+        "REQUEST_URI $request_uri",
+        "SERVER_PROTOCOL $server_protocol",
+        "REQUEST_SCHEME $scheme",
+        "REMOTE_ADDR $remote_addr",
+        "REMOTE_PORT $remote_port",
+        "SERVER_PORT $server_port",
+        "SERVER_NAME $server_name",
+    ]
+    .map(|param| format!("fastcgi_param {param};\n"))
+    .concat();
+    let script = script.display();
+    nginx_with(
+        folder,
+        &format!(
+            "upstream php {{ server {socket}; keepalive 1; }}
+            server {{
+                listen 127.0.0.1:{port};
+                {params}
+                fastcgi_param SCRIPT_FILENAME {script};
+                {more}
+                location / {{ fastcgi_pass php; }}
+            }}"
+        ),
+    )
+}
+
+fn apache(folder: &Path, port: u16, socket: &str, script: &Path) -> Result<Setup> {
+    let script = script.display();
+    let more = format!(
+        "<Proxy \"fcgi://{socket}/\" enablereuse=on max=1>
+        </Proxy>
+        <Location \"/\">
+            DirectorySlash Off
+            SetHandler \"proxy:fcgi://{socket}/\"
+            ProxyFCGISetEnvIf \"true\" SCRIPT_FILENAME \"{script}\"
+            Require all granted
+        </Location>"
+    );
+    apache_that(folder, port, &[], &["proxy", "proxy_fcgi"], &more)
+}
+
+/// php-fpm on a port of this host or at a path.
+fn php(folder: &Path, socket: &str) -> Result<Program> {
+    let php = install::debian("php-fpm", &["php8.2-fpm"])?;
+    let text = format!(
+        "[global]\n\
+        daemonize = no\n\
+        error_log = {}/php-fpm.log\n\
+        [www]\n\
+        listen = {socket}\n\
+        pm = static\n\
+        pm.max_children = 3\n\
+        php_admin_flag[log_errors] = on\n\
+        php_admin_flag[display_errors] = off\n",
+        folder.display()
+    );
+    let file = folder.join("php-fpm.conf");
+    fs::write(&file, text)?;
+    let setup = Setup::new("php-fpm", folder, php.file("usr/sbin/php-fpm8.2")?)
+        .env("LD_LIBRARY_PATH", php.libraries())
+        .args(["-n", "-R", "-F", "-y"])
+        .arg(file);
+    if let Some((_, port)) = socket.rsplit_once(':') {
+        return setup.port(port.parse()?).start();
+    }
+    let program = setup.start()?;
+    until("php-fpm listens", Duration::from_secs(20), || {
+        Path::new(socket).exists()
+    })?;
+    Ok(program)
+}
+
+/// A trace that a request says it is part of.
+const TRACE: [&str; 2] = ["0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"];
+
+/// What is asked, one after the other.
+fn asks(keeps: bool) -> Vec<Ask> {
+    let [trace, span] = TRACE;
+    let carried = ("traceparent".into(), format!("00-{trace}-{span}-01"));
+    let all = vec![
+        ask("GET", "/hello?page=2", 200),
+        put("POST", "/upload", 100, 200),
+        put("POST", "/upload", 200_000, 200),
+        ask("GET", "/large", 200),
+        ask("GET", "/missing", 404),
+        ask("GET", "/broken", 500),
+        ask("GET", "/slow", 200),
+        Ask {
+            headers: vec![carried],
+            ..ask("GET", "/hello", 200)
+        },
+    ];
+    let fits = |ask: &Ask| keeps || ask.target != "/large";
+    all.into_iter().filter(fits).collect()
+}
+
+/// What is to be seen of it.
+fn deeds(keeps: bool) -> Vec<Deed> {
+    let deed = |ask: &Ask| {
+        let (path, query) = match ask.target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (&*ask.target, None),
+        };
+        let route = match ask.status {
+            404 => String::new(),
+            _ => format!(" {path}"),
+        };
+        let deed = Deed::new(
+            &format!("{}{route}", ask.method),
+            [
+                ("network.protocol.name", "fastcgi"),
+                ("network.protocol.version", "1.0"),
+                ("http.request.method", &ask.method),
+                ("url.scheme", "http"),
+                ("url.path", path),
+            ],
+        );
+        let deed = deed.with("http.response.status_code", ask.status);
+        let deed = match query {
+            Some(query) => deed.with("url.query", query),
+            None => deed.without("url.query"),
+        };
+        match (path, ask.status) {
+            (_, 404) => deed.fails_client("404"),
+            (_, 500) => deed.fails("500").with("spantap.fastcgi.stderr", true),
+            ("/large", _) => deed.with("http.response.body.size", 3 << 20),
+            ("/slow", _) => deed.with("http.response.body.size", 4),
+            _ => deed,
+        }
+    };
+    asks(keeps).iter().map(deed).collect()
+}
+
+fn run(stage: &mut Stage, front: &Front, unix: bool, capture: Capture, before: bool) -> Result<()> {
+    let (port, behind) = (free_port()?, free_port()?);
+    let socket = match unix {
+        true => stage.folder.join("php").display().to_string(),
+        false => format!("127.0.0.1:{behind}"),
+    };
+    let agent = match unix {
+        // The web server's own side of HTTP is not asked for.
+        true => stage.agent()?.args(["--command", "*php-fpm*"]),
+        false => stage.agent()?.ports(&[behind]),
+    };
+    let (script, _) = install::app("fastcgi/index.php")?;
+    let php = php(&stage.folder, &socket)?;
+    let place = match unix {
+        true => format!("unix:{socket}"),
+        false => socket,
+    };
+    let front_name = front.name;
+    // Of one call the fall-back path copies no more either.
+    let front_keeps = front.keeps && capture != Capture::Syscall;
+    let front = (front.setup)(&stage.folder, port, &place, &script)?.port(port);
+    let agent = agent.capture(capture);
+    let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
+    let (front, agent) = if before {
+        let front = front.start()?;
+        let mut plain = Plain::new(&mut driver, port)?;
+        drive(&asks(front_keeps), &mut plain, port, None, None)?;
+        (front, agent.start()?)
+    } else {
+        let agent = agent.start()?;
+        (front.start()?, agent)
+    };
+    let mut plain = Plain::new(&mut driver, port)?;
+    drive(&asks(front_keeps), &mut plain, port, None, None)?;
+    let mut deeds = deeds(front_keeps);
+    let mut doers = Doers {
+        client: front.pids(),
+        server: php.pids(),
+        cell: ("fastcgi".into(), front_name.into()),
+    };
+    if unix {
+        (doers.client, doers.server) = (doers.server, Vec::new());
+        for deed in &mut deeds {
+            deed.kinds = Some([Kind::Server; 2]);
+            deed.error.take_if(|error| error == "404");
+        }
+    }
+    let spans = stage.judge_deeds(agent, &deeds, &doers)?;
+    for span in &spans {
+        place_of(stage, span, (!unix).then_some(behind));
+    }
+    Ok(())
+}
+
+/// Each side says its own of the place: the web server asks a socket, php-fpm is asked what the
+/// browser asked for.
+fn place_of(stage: &mut Stage, span: &Span, behind: Option<u16>) {
+    let server = span.kind == Kind::Server;
+    let mut wants = vec![("url.full", None)];
+    if server {
+        wants.push(("server.address", Some("127.0.0.1".to_owned())));
+        wants.push(("client.address", Some("127.0.0.1".to_owned())));
+    } else {
+        wants.push(("server.address", Some("127.0.0.1".to_owned())));
+        wants.push(("server.port", behind.map(|port| port.to_string())));
+    }
+    for (key, want) in wants {
+        let got = span.text(key);
+        stage.check(got == want, || {
+            format!(
+                "{:?} {}: {key} is {got:?}, want {want:?}",
+                span.kind, span.name
+            )
+        });
+    }
+    let port = span.text("server.port");
+    let front = !server || port != behind.map(|port| port.to_string());
+    stage.check(front, || format!("php-fpm was asked at {port:?}"));
+}
+
+/// HTTP to nginx and FastCGI behind it.
+fn chain(stage: &mut Stage) -> Result<()> {
+    let (port, behind) = (free_port()?, free_port()?);
+    let socket = format!("127.0.0.1:{behind}");
+    let (script, _) = install::app("fastcgi/index.php")?;
+    let php = php(&stage.folder, &socket)?;
+    let front = (NGINX_KEEPS.setup)(&stage.folder, port, &socket, &script)?.port(port);
+    let agent = stage.agent()?.ports(&[port, behind]).start()?;
+    let front = front.start()?;
+    let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
+    let mut plain = Plain::new(&mut driver, port)?;
+    let asks = asks(true);
+    drive(&asks, &mut plain, port, None, None)?;
+    if agent::dry() {
+        return Ok(());
+    }
+    let (front, php) = (front.pids(), php.pids());
+    let spans = stage.receive(agent, 4 * asks.len())?;
+    let of = |pids: &[u32], kind| -> Vec<&Span> {
+        let is =
+            |span: &&Span| span.kind == kind && span.pid().is_some_and(|pid| pids.contains(&pid));
+        spans.iter().filter(is).collect()
+    };
+    let (served, asked) = (of(&front, Kind::Server), of(&front, Kind::Client));
+    let answered = of(&php, Kind::Server);
+    for kind in [&served, &asked, &answered] {
+        stage.check(kind.len() == asks.len(), || {
+            format!("{} spans, want {}", kind.len(), asks.len())
+        });
+    }
+    // nginx serves many at once on one thread: of its own two spans nothing tells that they belong
+    // together. What it asked php-fpm does.
+    for child in answered {
+        let is = |parent: &&&Span| child.parent.as_ref() == Some(&parent.id);
+        let parent = asked.iter().find(is);
+        let path = child.text("url.path");
+        let same = parent.is_some_and(|p| p.trace == child.trace && p.text("url.path") == path);
+        stage.check(same, || {
+            format!("{} is no child of what asked it", child.name)
+        });
+    }
+    let carried = spans.iter().filter(|span| span.trace == TRACE[0]).count();
+    stage.check(carried >= 3, || {
+        format!("{carried} spans in the trace that was carried")
+    });
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! S3: a store that speaks its API (moto), asked by boto3 and by @aws-sdk/client-s3.
+
+use std::path::Path;
+
+use anyhow::Result;
+use spantap_tests::agent::Capture;
+use spantap_tests::process::free_port;
+use spantap_tests::program::Setup;
+use spantap_tests::{Case, Deed, Stage, install};
+
+use crate::deeds::Cell;
+
+/// All of them.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for driver in DRIVERS {
+        for before in [true, false] {
+            // moto ends a connection with each answer: an older one makes no difference.
+            if before && driver.0 != "boto3" {
+                continue;
+            }
+            let capture = Capture::Socket;
+            let name = format!("s3::{}::tcp::{}", driver.0, Cell::name(capture, before));
+            cases.push(Case::new(name, move |stage| {
+                run(stage, driver, capture, before)
+            }));
+        }
+    }
+    cases
+}
+
+/// How a driver is started, but for its arguments.
+type Program = fn(&Path) -> Result<Setup>;
+
+const DRIVERS: &[(&str, Program)] = &[("boto3", boto), ("node", node)];
+
+fn boto(folder: &Path) -> Result<Setup> {
+    let (file, _) = install::app("s3/client.py")?;
+    let python = install::python_of("s3", &[])?.join("python");
+    Ok(Setup::new("python", folder, python).arg(file))
+}
+
+fn node(folder: &Path) -> Result<Setup> {
+    let folder_of = install::modules("node-s3", "s3", &["client.js"])?;
+    Ok(Setup::new("node", folder, "node").arg(folder_of.join("client.js")))
+}
+
+fn run(
+    stage: &mut Stage,
+    (name, program): &(&str, Program),
+    capture: Capture,
+    before: bool,
+) -> Result<()> {
+    let port = free_port()?;
+    let moto = install::python_of("s3", &[])?.join("moto_server");
+    let server = Setup::new("moto", &stage.folder, moto).args(["-H", "127.0.0.1", "-p"]);
+    let server = server.arg(port.to_string()).port(port).start()?;
+    let driver = program(&stage.folder)?.arg(format!("http://127.0.0.1:{port}"));
+    let agent = stage.agent()?.ports(&[port]);
+    let cell = Cell {
+        protocol: "s3",
+        driver: name,
+        server: &server,
+        capture,
+        before,
+        tls: false,
+    };
+    let spans = cell.run(stage, agent, driver, &deeds(before))?;
+    for span in spans {
+        let told = format!("{:?}", span.attributes);
+        stage.check(!told.contains("Signature"), || {
+            format!("a signature: {told}")
+        });
+    }
+    Ok(())
+}
+
+/// What both clients do.
+fn deeds(before: bool) -> Vec<Deed> {
+    let plain = "a key/ä";
+    let part = of("UploadPart", "big").with("aws.s3.part_number", 1);
+    let mut deeds = vec![
+        of_bucket("CreateBucket"),
+        of("PutObject", plain),
+        of("GetObject", plain),
+        of("HeadObject", plain),
+        of("CopyObject", "copy").with("aws.s3.copy_source", "first/a key/ä"),
+        of_bucket("ListObjectsV2"),
+        of("CreateMultipartUpload", "big"),
+        part,
+        of("CompleteMultipartUpload", "big"),
+        of("CreateMultipartUpload", "none"),
+        of("AbortMultipartUpload", "none"),
+        of("GetObject", "absent")
+            .with("http.response.status_code", 404)
+            .fails_client("404"),
+        of("DeleteObject", "big"),
+        of_bucket("DeleteObjects"),
+        of_bucket("DeleteBucket"),
+    ];
+    if !before {
+        deeds.push(call("ListBuckets").without("aws.s3.bucket"));
+    }
+    deeds
+}
+
+fn of(operation: &str, key: &str) -> Deed {
+    of_bucket(operation).with("aws.s3.key", key)
+}
+
+fn of_bucket(operation: &str) -> Deed {
+    call(operation).with("aws.s3.bucket", "first")
+}
+
+fn call(operation: &str) -> Deed {
+    let attributes = [
+        ("rpc.system.name", "aws-api".to_owned()),
+        ("rpc.method", format!("S3/{operation}")),
+        ("cloud.region", "eu-central-1".to_owned()),
+        ("network.protocol.name", "http".to_owned()),
+    ];
+    Deed::new(&format!("S3.{operation}"), attributes)
+}
