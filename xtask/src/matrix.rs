@@ -154,10 +154,11 @@ impl Cell {
         }
     }
 
-    /// One run more.
+    /// One run more; of equals the shorter one stands for both, whichever came first.
     pub fn worsen(&mut self, other: Self) {
         let runs = self.runs + 1;
-        if other.faults() > self.faults() {
+        let key = |cell: &Self| (cell.faults(), std::cmp::Reverse(cell.expected));
+        if key(&other) > key(self) {
             *self = other;
         }
         self.runs = runs;

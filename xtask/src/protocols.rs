@@ -1,14 +1,15 @@
 //! `cargo xtask protocols`: what of each protocol is read, and how well, with real servers and
 //! drivers.
 //!
-//! The protocols come from the registry (agent/src/protocol/mod.rs), the cells from the live tests of
-//! the same names (tests/live/NAME.rs), which report a line of JSON per case (tests/src/report.rs). Of
+//! The protocols come from the registries (agent/src/protocol/mod.rs, and protocol/http/over.rs for what
+//! is spoken over HTTP), the cells from the live tests of the same names (tests/live/NAME.rs; several
+//! that are spoken over HTTP share tests/live/over.rs), which report a line of JSON per case (tests/src/report.rs). Of
 //! both this makes docs/protocols.md; the live step of `cargo xtask test` holds the page to what came
 //! out.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -24,13 +25,20 @@ use crate::{check, shell, toolchain};
 pub struct Protocols {
     /// Run only the cases whose names contain one of these; the table is then shown and not kept.
     words: Vec<String>,
+    /// Run nothing, and make the page of what a run of all live tests reported
+    /// (target/live/report.json).
+    #[arg(long, value_name = "FILE", conflicts_with = "words")]
+    from: Option<PathBuf>,
 }
 
 impl Protocols {
     /// Runs it; success only if every span of every case was right.
     pub fn go(&self) -> Result<ExitCode> {
+        let registries = Registries::read()?;
+        if let Some(report) = &self.from {
+            return self.tell(&registries, report);
+        }
         toolchain::ensure()?;
-        let registry = registry(&fs::read_to_string(REGISTRY)?);
         let report = check::kept("protocols")?.join("report.json");
         if report.exists() {
             fs::remove_file(&report)?;
@@ -39,18 +47,30 @@ impl Protocols {
         command
             .arg("--")
             .arg(format!("--report={}", report.display()));
-        let families = registry.iter().map(|entry| &entry.name);
+        let families = registries.families();
         let families = families.filter(|name| Path::new(&format!("tests/live/{name}.rs")).exists());
         match self.words.is_empty() {
             // TLS's are no deeds, and its name is part of others.
-            true => command.args(families.filter(|n| *n != "tls").map(|n| format!("{n}::"))),
+            true => command.args(
+                families
+                    .filter(|name| *name != "tls")
+                    .map(|name| format!("{name}::")),
+            ),
             false => command.args(&self.words),
         };
         // Whether all is right is in the report, known gaps too.
         shell::status(&mut command)?;
-        let cells = Cells::read(&report, &registry)?;
-        let page = page(&registry, &cells);
+        self.tell(&registries, &report)
+    }
+
+    /// Says what a report comes to, and keeps the page where it is of all.
+    fn tell(&self, registries: &Registries, report: &Path) -> Result<ExitCode> {
+        let cells = Cells::read(report, registries)?;
+        let page = page(registries, &cells);
         println!("\n{page}");
+        for (case, problem) in &cells.wrong {
+            println!("not right: {case}: {problem}");
+        }
         if self.words.is_empty() {
             fs::write(PAGE, page).with_context(|| format!("write {PAGE}"))?;
         }
@@ -63,14 +83,15 @@ impl Protocols {
 
 /// Why the page is not what the registry and a report of all live tests make of it; nothing if it is.
 pub fn stale(report: &Path) -> Result<Option<String>> {
-    let registry = registry(&fs::read_to_string(REGISTRY)?);
-    let page = page(&registry, &Cells::read(report, &registry)?);
+    let registries = Registries::read()?;
+    let page = page(&registries, &Cells::read(report, &registries)?);
     let kept = fs::read_to_string(PAGE).unwrap_or_default();
-    let differs = page
-        .lines()
-        .find(|line| !kept.lines().any(|kept| kept == *line));
+    let mut pairs = page.lines().zip(kept.lines().chain(std::iter::repeat("")));
+    let differs = pairs.find(|(new, kept)| new != kept).map(|(line, _)| line);
+    let longer = kept.lines().nth(page.lines().count());
     Ok(differs
-        .map(|line| format!("{PAGE} has no line {line:?}: `cargo xtask protocols` renews it")))
+        .or(longer)
+        .map(|line| format!("{PAGE} differs from {line:?} on: `cargo xtask protocols` renews it")))
 }
 
 /// One protocol of the registry.
@@ -80,6 +101,30 @@ pub struct Entry {
     pub name: String,
     /// Its doc comment.
     pub about: String,
+}
+
+/// What is known.
+pub struct Registries {
+    /// Protocols of connections.
+    pub protocols: Vec<Entry>,
+    /// What is spoken over HTTP.
+    over: Vec<Entry>,
+}
+
+impl Registries {
+    /// Both, from their files.
+    pub fn read() -> Result<Self> {
+        Ok(Self {
+            protocols: registry(&fs::read_to_string(REGISTRY)?),
+            over: registry(&fs::read_to_string(OVER_HTTP)?),
+        })
+    }
+
+    /// Names that families of live tests may have.
+    fn families(&self) -> impl Iterator<Item = &str> {
+        let all = self.protocols.iter().chain(&self.over);
+        all.map(|entry| &*entry.name).chain(["over"])
+    }
 }
 
 /// The entries of `registry! { … }`, not those of the macro's own definition.
@@ -113,19 +158,19 @@ struct Cells {
 }
 
 impl Cells {
-    fn read(report: &Path, registry: &[Entry]) -> Result<Self> {
+    fn read(report: &Path, registries: &Registries) -> Result<Self> {
         let lines = fs::read_to_string(report);
         let lines = lines.with_context(|| format!("no report at {}", report.display()))?;
-        Self::of(&lines, registry)
+        Self::of(&lines, registries)
     }
 
-    fn of(lines: &str, registry: &[Entry]) -> Result<Self> {
+    fn of(lines: &str, registries: &Registries) -> Result<Self> {
         let mut cells = Self::default();
         for line in lines.lines() {
             let case: Value = serde_json::from_str(line).context("a line of the report")?;
             let name = case["case"].as_str().unwrap_or_default();
             let family = name.split("::").next().unwrap_or_default();
-            if !registry.iter().any(|entry| entry.name == family) {
+            if !registries.families().any(|name| name == family) {
                 continue;
             }
             if let Some(problem) = case["problems"][0].as_str() {
@@ -154,11 +199,14 @@ impl Cells {
     }
 }
 
-fn page(registry: &[Entry], cells: &Cells) -> String {
-    let mut known = Table::head(&["protocol", "what it is"]);
-    for Entry { name, about } in registry {
-        known.push(vec![format!("`{name}`"), about.clone()]);
-    }
+fn page(registries: &Registries, cells: &Cells) -> String {
+    let known = |entries: &[Entry]| {
+        let mut known = Table::head(&["protocol", "what it is"]);
+        for Entry { name, about } in entries {
+            known.push(vec![format!("`{name}`"), about.clone()]);
+        }
+        known
+    };
     let mut rows = Table::head(&["protocol", "driver", "client", "server"]);
     for ((protocol, driver), [client, server]) in &cells.rows {
         let text = |cell: &Option<Cell>| cell.as_ref().map_or_else(|| "–".into(), Cell::text);
@@ -177,23 +225,20 @@ fn page(registry: &[Entry], cells: &Cells) -> String {
         };
         table.markdown()
     };
-    let mut text = format!(
-        "{HEAD}\n{}\n{}",
-        table("registry", "The registry, in sniffing order.", known),
+    format!(
+        "{HEAD}\n{}\n{}\n{}",
+        table(
+            "registry",
+            "The registry, in sniffing order.",
+            known(&registries.protocols)
+        ),
+        table("over", "What is spoken over HTTP.", known(&registries.over)),
         table("cells", CELLS, rows)
-    );
-    if cells.wrong.is_empty() {
-        text += "\nEvery span of every case was right.\n";
-    } else {
-        text += "\nNot right, with the first of what is wrong:\n\n";
-    }
-    for (case, problem) in &cells.wrong {
-        text += &format!("- `{case}`: {problem}\n");
-    }
-    text
+    )
 }
 
 const REGISTRY: &str = "agent/src/protocol/mod.rs";
+const OVER_HTTP: &str = "agent/src/protocol/http/over.rs";
 const PAGE: &str = "docs/protocols.md";
 const HEAD: &str = "# Protocols
 
@@ -203,7 +248,7 @@ Written by `cargo xtask protocols`. HTTP and TLS have a page of their own: [matr
 const CELLS: &str = "Real drivers and the real server: each does a known list of things, on both capture paths, on connections \
 from before the agent and with the agent there first, over TCP and, where the server has one, a unix socket. A cell says, of the worst \
 of its runs: right spans of things done · right spans of spans received (how many runs). Right is a span with the right name, kind, \
-attributes, error and, at the server, parent.";
+attributes and error; that parents are right too is asked of every case. What is not right yet is listed in tests/live/main.rs.";
 
 #[cfg(test)]
 mod tests {
@@ -236,13 +281,16 @@ mod tests {
             line("one::go::b", "server", 5),
             line("matrix::go", "client", 1),
         ];
-        let registry = registry(TEXT);
-        let cells = Cells::of(&lines.join("\n"), &registry).expect("a report");
-        let page = page(&registry, &cells);
+        let registries = Registries {
+            protocols: registry(TEXT),
+            over: Vec::new(),
+        };
+        let cells = Cells::of(&lines.join("\n"), &registries).expect("a report");
+        let page = page(&registries, &cells);
         assert!(
             page.contains("| one      | go     | 4/5 · 4/5 (2) | 5/5 · 5/5 (1) |"),
             "{page}"
         );
-        assert!(Cells::of("", &registry).is_err());
+        assert!(Cells::of("", &registries).is_err());
     }
 }

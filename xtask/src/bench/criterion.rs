@@ -21,6 +21,51 @@ pub struct Criterion {
 impl Criterion {
     /// Runs some of the files of agent/benches, and keeps one table of them.
     pub fn go(&self, table: &str, benches: &[&str]) -> Result<()> {
+        let mut rows = Table::head(&["benchmark", "time", "for", "per second and core"]);
+        rows.extend(self.figures(benches)?.iter().map(Figure::row));
+        self.keep(table, rows, "")
+    }
+
+    /// The same of benchmarks that come in pairs, `PROTOCOL/messages` and `PROTOCOL/bytes`: a row for
+    /// each pair, and for each of the others.
+    pub fn go_by_message(&self, table: &str, benches: &[&str]) -> Result<()> {
+        let figures = self.figures(benches)?;
+        let mut rows = Table::head(&["benchmark", "ns a message", "MB/s"]);
+        for figure in &figures {
+            let (own, bytes) = match figure.name.strip_suffix("/messages") {
+                Some(own) => {
+                    let pair = format!("{own}/bytes");
+                    let bytes = figures.iter().find(|other| other.name == pair);
+                    (own, bytes.with_context(|| format!("no {pair}"))?)
+                }
+                None if figure.name.ends_with("/bytes") => continue,
+                None => (&*figure.name, figure),
+            };
+            let messages = match figure.count("Elements") {
+                Some(count) => format!("{:.0}", figure.nanos / count),
+                None => "–".to_owned(),
+            };
+            let rate = bytes.count("Bytes").unwrap_or_default() / bytes.nanos * 1e3;
+            rows.push(vec![own.to_owned(), messages, format!("{rate:.0}")]);
+        }
+        let of = " A message is a finding of the parser: a request, its end, an answer, its end.";
+        self.keep(table, rows, of)
+    }
+
+    fn keep(&self, table: &str, rows: Vec<Vec<String>>, more: &str) -> Result<()> {
+        if rows.len() == 1 {
+            bail!("criterion left no estimates in target/criterion");
+        }
+        Table {
+            name: table.to_owned(),
+            caption: format!("Medians by criterion, one thread, {}.{more}", machine()),
+            rows,
+        }
+        .keep()
+    }
+
+    /// Runs some of the files of agent/benches: what criterion left of each.
+    fn figures(&self, benches: &[&str]) -> Result<Vec<Figure>> {
         let begun = std::time::SystemTime::now();
         for name in benches {
             say(format!("bench: {name}"));
@@ -30,22 +75,14 @@ impl Criterion {
                 .args(["--warm-up-time", "1", "--measurement-time", "2"]);
             shell::run(command.args(&self.arguments))?;
         }
-        let mut rows = Table::head(&["benchmark", "time", "for", "per second and core"]);
+        let mut figures = Vec::new();
         for estimate in estimates(&shell::target().join("criterion"))? {
             let made = fs::metadata(&estimate).and_then(|data| data.modified())?;
             if made >= begun {
-                rows.push(row(&estimate)?);
+                figures.push(Figure::read(&estimate)?);
             }
         }
-        if rows.len() == 1 {
-            bail!("criterion left no estimates in target/criterion");
-        }
-        Table {
-            name: table.to_owned(),
-            caption: format!("Medians by criterion, one thread, {}.", machine()),
-            rows,
-        }
-        .keep()
+        Ok(figures)
     }
 }
 
@@ -67,22 +104,45 @@ fn estimates(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     Ok(found)
 }
 
-/// One benchmark: its name, its median, and what that is per second.
-fn row(estimate: &Path) -> Result<Vec<String>> {
-    let read = |path: &Path| -> Result<Value> {
-        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        Ok(serde_json::from_str(&text)?)
-    };
-    let (estimate, about) = (
-        read(estimate)?,
-        read(&estimate.with_file_name("benchmark.json"))?,
-    );
-    let nanos = estimate["median"]["point_estimate"]
-        .as_f64()
-        .context("no median")?;
-    let (amount, unit) = throughput(&about["throughput"], nanos);
-    let name = about["full_id"].as_str().unwrap_or_default().to_owned();
-    Ok(vec![name, time(nanos), amount, unit])
+/// One benchmark.
+struct Figure {
+    name: String,
+    /// The median.
+    nanos: f64,
+    /// What goes through in one iteration.
+    throughput: Value,
+}
+
+impl Figure {
+    /// By its file of estimates.
+    fn read(estimate: &Path) -> Result<Self> {
+        let read = |path: &Path| -> Result<Value> {
+            let text =
+                fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+            Ok(serde_json::from_str(&text)?)
+        };
+        let (estimate, about) = (
+            read(estimate)?,
+            read(&estimate.with_file_name("benchmark.json"))?,
+        );
+        Ok(Self {
+            name: about["full_id"].as_str().unwrap_or_default().to_owned(),
+            nanos: estimate["median"]["point_estimate"]
+                .as_f64()
+                .context("no median")?,
+            throughput: about["throughput"].clone(),
+        })
+    }
+
+    fn count(&self, unit: &str) -> Option<f64> {
+        self.throughput.get(unit)?.as_f64()
+    }
+
+    /// Its name, its median, and what that is per second.
+    fn row(&self) -> Vec<String> {
+        let (amount, unit) = throughput(&self.throughput, self.nanos);
+        vec![self.name.clone(), time(self.nanos), amount, unit]
+    }
 }
 
 /// What went through in one iteration, and per second.

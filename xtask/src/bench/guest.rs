@@ -8,10 +8,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use super::table::Table;
@@ -65,27 +64,12 @@ impl Gate {
         })
     }
 
-    /// Two guests at a time: each has one CPU, and what it counts is its own.
     fn measure(&self) -> Result<Vec<Measured>> {
         shell::install(&["nginx-light", "apache2-utils"], "bench")?;
         let spantap = agent::build(true)?.display().to_string();
-        let mut guests = Vec::new();
-        for pair in self.kernels.chunks(2) {
-            let measured: Vec<Result<Measured>> = thread::scope(|scope| {
-                let begun: Vec<_> = pair
-                    .iter()
-                    .map(|kernel| scope.spawn(|| Measured::on(kernel, &spantap)))
-                    .collect();
-                let ended = begun.into_iter().map(|guest| {
-                    guest
-                        .join()
-                        .unwrap_or_else(|_| Err(anyhow!("a guest's thread panicked")))
-                });
-                ended.collect()
-            });
-            guests.extend(measured.into_iter().collect::<Result<Vec<_>>>()?);
-        }
-        Ok(guests)
+        let kernels: Vec<&str> = self.kernels.iter().map(String::as_str).collect();
+        let measured = vm::on_each(&kernels, |kernel| Measured::on(kernel, &spantap))?;
+        measured.into_iter().collect()
     }
 }
 

@@ -14,6 +14,7 @@ mod programs;
 mod receiver;
 mod server;
 mod steady;
+mod stores;
 pub mod table;
 mod traced;
 
@@ -28,6 +29,7 @@ use load::Load;
 use probe::Pairs;
 use server::Kind;
 use steady::Steady;
+use stores::Stores;
 
 /// Flags of `cargo xtask bench`.
 #[derive(Args)]
@@ -41,6 +43,8 @@ pub struct Bench {
 enum What {
     /// Bytes per second through the HTTP parser (criterion).
     Parser(Criterion),
+    /// Time for each message, and bytes per second, of every protocol's parser (criterion).
+    Parsers(Criterion),
     /// Exchanges per second through user space, from recorded records to OTLP, and through its
     /// parts (criterion).
     Pipeline(Criterion),
@@ -56,6 +60,8 @@ enum What {
     H2(Load),
     /// A gRPC server in Go, with TLS and without.
     Grpc(Load),
+    /// PostgreSQL, Redis and Kafka: throughput, CPU, exchanges lost; a large COPY.
+    Stores(Stores),
     /// One SSL_write and SSL_read, beside what a probe costs on this machine.
     Probe(Pairs),
     /// The agent at 10,000 exchanges a second: CPU, memory, losses.
@@ -84,6 +90,7 @@ impl What {
     fn go(&self) -> Result<()> {
         match self {
             Self::Parser(flags) => flags.go("parser", &["http1"]),
+            Self::Parsers(flags) => flags.go_by_message("parsers", &["parsers"]),
             Self::Pipeline(flags) => flags.go("pipeline", &["pipeline", "link", "export"]),
             Self::Nginx(load) => load.go(Kind::Nginx),
             Self::Node(load) => load.go(Kind::Node),
@@ -91,6 +98,7 @@ impl What {
             Self::Tls(load) => load.go(Kind::Tls),
             Self::H2(load) => load.go(Kind::H2).and_then(|()| load.go(Kind::H2c)),
             Self::Grpc(load) => load.go(Kind::Grpc).and_then(|()| load.go(Kind::GrpcTls)),
+            Self::Stores(stores) => stores.go(),
             Self::Probe(pairs) => pairs.go(),
             Self::Steady(steady) => steady.go(),
             Self::First(first) => first.go(),
@@ -103,6 +111,7 @@ impl What {
 fn all() -> Result<()> {
     let every = [
         ("parser", What::Parser(Criterion::default())),
+        ("parsers", What::Parsers(Criterion::default())),
         ("pipeline", What::Pipeline(Criterion::default())),
         ("nginx", What::Nginx(Load::default())),
         ("node", What::Node(Load::default())),
@@ -110,6 +119,7 @@ fn all() -> Result<()> {
         ("tls", What::Tls(Load::default())),
         ("h2", What::H2(Load::default())),
         ("grpc", What::Grpc(Load::default())),
+        ("stores", What::Stores(Stores::default())),
         ("probe", What::Probe(Pairs::default())),
         ("steady", What::Steady(Steady::default())),
         ("first", What::First(First::default())),

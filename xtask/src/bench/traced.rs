@@ -30,6 +30,10 @@ pub struct Ended {
     pub spans: u64,
     /// Whatever was lost anywhere.
     pub lost: u64,
+    /// Records that the kernel side gave it, and the payload in them.
+    pub records: u64,
+    /// See `records`.
+    pub bytes: u64,
 }
 
 impl Agent {
@@ -46,7 +50,7 @@ impl Agent {
             }
         }
         command
-            .arg("agent")
+            .args(["agent", "--verbose"])
             .args(arguments)
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
             .stdin(Stdio::null())
@@ -108,7 +112,11 @@ impl Agent {
         end(&mut self.child);
         let mut said = String::new();
         while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(10)) {
-            if let Some(ended) = ended(&line) {
+            if let Some(mut ended) = ended(&line) {
+                // Its counters follow.
+                while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(10)) {
+                    ended.read(&line);
+                }
                 return Ok(ended);
             }
             said += &format!("\n  {line}");
@@ -125,12 +133,29 @@ impl Drop for Agent {
     }
 }
 
+impl Ended {
+    /// Takes a line that is one of these counters: its name, its value.
+    fn read(&mut self, line: &str) {
+        let mut words = line.split_whitespace();
+        let (Some(name), Some(Ok(value))) = (words.next(), words.next().map(str::parse)) else {
+            return;
+        };
+        match name {
+            "event.records" => self.records = value,
+            "kernel.bytes" => self.bytes = value,
+            _ => {}
+        }
+    }
+}
+
 /// `spantap: stopped; 12 spans, 5 lost: 2 kernel.ring_full, …`
 fn ended(line: &str) -> Option<Ended> {
-    let (spans, rest) = line.split_once("stopped; ")?.1.split_once(" spans, ")?;
+    let (spans, rest) = line.split_once("stopped; ")?.1.split_once(", ")?;
+    let spans = spans.split_once(" span")?.0;
     Some(Ended {
         spans: spans.parse().ok()?,
         lost: rest.split_once(" lost")?.0.parse().ok()?,
+        ..Ended::default()
     })
 }
 
@@ -158,7 +183,7 @@ pub fn cpu(pids: &[u32]) -> f64 {
 }
 
 /// Microseconds.
-const TICK: f64 = 10_000.0;
+pub const TICK: f64 = 10_000.0;
 
 fn mebibytes(status: &str, name: &str) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -173,9 +198,14 @@ mod tests {
     #[test]
     fn the_last_line_is_read() {
         let line = "spantap: stopped; 12 spans, 5 lost: 2 kernel.ring_full, 3 export.dropped_full";
-        assert_eq!(ended(line), Some(Ended { spans: 12, lost: 5 }));
-        let line = "spantap: stopped; 3 spans, 0 lost";
-        assert_eq!(ended(line), Some(Ended { spans: 3, lost: 0 }));
+        let numbers = |line| ended(line).map(|ended| (ended.spans, ended.lost));
+        assert_eq!(numbers(line), Some((12, 5)));
+        let line = "spantap: stopped; 1 span, 0 lost";
+        assert_eq!(numbers(line), Some((1, 0)));
+        let mut counted = Ended::default();
+        counted.read("event.records  12  Records read from the rings.");
+        counted.read("kernel.bytes   34  Payload bytes the kernel side delivered.");
+        assert_eq!((counted.records, counted.bytes), (12, 34));
         assert_eq!(ended("spantap: ready; spans go nowhere"), None);
     }
 
