@@ -180,8 +180,9 @@ fn run(stage: &mut Stage, capture: Capture, before: bool) -> Result<()> {
 fn client_alone(stage: &mut Stage) -> Result<()> {
     let port = free_port()?;
     let _broker = Broker::start(&stage.folder, port)?;
-    let agent = stage.agent()?.args(["--command", "python*"]);
-    let agent = agent.capture(Capture::Socket).start()?;
+    // By its port too: other cases beside this one are of Python as well.
+    let agent = stage.agent()?.ports(&[port]).capture(Capture::Socket);
+    let agent = agent.args(["--command", "python*"]).start()?;
     let mut driver = start(stage, DRIVERS[0], port, long(Capture::Socket))?;
     act(&mut driver)?;
     let doers = Doers {

@@ -217,11 +217,13 @@ fn deeds(driver: &Driver, before: bool) -> Vec<Deed> {
     deeds.into_iter().map(named).collect()
 }
 
-/// The same with a topic whose name was told before the agent came.
-fn unnamed(mut deed: Deed, name: String) -> Deed {
+/// The same with a topic whose name was told before the agent came; unless the process was told it
+/// again by then, on any of its connections.
+fn unnamed(deed: Deed, name: String) -> Deed {
+    let again = deed.clone().without("spantap.partial");
+    let mut deed = deed.without("messaging.destination.name");
     deed.name = name;
-    deed.without("messaging.destination.name")
-        .with("spantap.partial", true)
+    deed.with("spantap.partial", true).or(again)
 }
 
 fn deed(name: &str, kind: &str, client: &str) -> Deed {

@@ -34,6 +34,8 @@ pub struct Deed {
     pub alone: bool,
     /// The context it must be a child of, as (trace id, span id), on the side that has the first kind.
     pub parent: Option<(String, String)>,
+    /// What is as right, where that depends on what else was seen by then.
+    pub or: Option<Box<Deed>>,
 }
 
 impl Deed {
@@ -108,6 +110,19 @@ impl Deed {
     pub fn by_client(mut self) -> Self {
         self.alone = true;
         self
+    }
+
+    /// The same, or as right this one instead.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        self.or = Some(Box::new(other));
+        self
+    }
+
+    /// Whether a span is this one's.
+    fn fits(&self, span: &Span, side: Side) -> bool {
+        let other = || self.or.as_ref().is_some_and(|or| or.fits(span, side));
+        self.faults(span, side).is_empty() || other()
     }
 
     /// What is not as it must be in a span that would be this one's; empty if it is.
@@ -303,9 +318,7 @@ fn side<'a>(
     };
     let mut taken = Vec::new();
     for deed in deeds {
-        let fits = spans
-            .iter()
-            .position(|span| deed.faults(span, side).is_empty());
+        let fits = spans.iter().position(|span| deed.fits(span, side));
         if let Some(at) = fits {
             taken.push(spans.remove(at));
             tally.right += 1;
