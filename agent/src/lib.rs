@@ -6,11 +6,12 @@
 //! ```
 //!
 //! A stage may name the stages before it and none after it; `cargo xtask tidy` refuses the rest.
-//! `config`, `say` and `stats` may be named by all; `pipeline` and `ui` are where the stages meet.
+//! `config`, `courtesy`, `say` and `stats` may be named by all; `pipeline` and `ui` are where the stages meet.
 
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod config;
+pub mod courtesy;
 pub mod say;
 pub mod stats;
 

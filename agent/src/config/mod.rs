@@ -301,6 +301,8 @@ pub struct Limits {
     pub text_length: usize,
     /// OTEL_SPAN_EVENT_COUNT_LIMIT (128).
     pub event_count: usize,
+    /// Of all CPUs, 0 to 1, while others want them all.
+    pub cpu_share: f64,
     /// Spans per second per service; 0 for no limit.
     pub spans_per_second: u32,
 }
@@ -312,6 +314,7 @@ impl Default for Limits {
             attribute_length: usize::MAX,
             text_length: 256,
             event_count: 128,
+            cpu_share: 0.02,
             spans_per_second: 0,
         }
     }

@@ -13,6 +13,7 @@ pub mod privilege;
 pub mod prober;
 pub mod reader;
 pub mod shard;
+mod threads;
 pub mod unknown;
 pub mod weaver;
 
@@ -28,11 +29,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
 use crate::config::Config;
+use crate::courtesy;
 use crate::event::clock::Clock;
 use crate::export::Exporters;
 use crate::export::metrics::Metrics;
 use crate::probe::kernel::{Kernel, PRIVILEGES, TYPES, Types};
-use crate::probe::{Control, Probe, clock};
+use crate::probe::{Control, Probe, clock, shards};
 use crate::resource::Resources;
 use crate::say::say;
 use crate::span::Span;
@@ -41,9 +43,8 @@ use crate::target::{PROC, Processes, Targets};
 use collector::Collector;
 use encrypted::Encrypted;
 use failure::Failure;
-use mailbox::Mailbox;
 use reader::Shared;
-use shard::Shard;
+use threads::Threads;
 use weaver::Weaver;
 
 /// Gets every finished span, after policy. Called on the pipeline's way: it does not block. Dropped
@@ -200,6 +201,7 @@ fn shared(
         stats: Arc::clone(stats),
         stop: AtomicBool::new(false),
         interval: config.capture.drain,
+        share: courtesy::share(config.limits.cpu_share, shards() + 1),
         generation: AtomicU64::new(0),
         failure: Failure::default(),
         hot: AtomicBool::new(false),
@@ -424,79 +426,6 @@ impl Told {
 
 /// Time between two such lines.
 const QUIET: Duration = Duration::from_secs(60);
-
-/// The threads, in the order they are stopped in.
-struct Threads {
-    readers: Vec<thread::JoinHandle<()>>,
-    weaver: thread::JoinHandle<()>,
-    done: Arc<AtomicBool>,
-}
-
-impl Threads {
-    fn start(
-        probe: &mut Probe,
-        config: &Arc<Config>,
-        shared: &Arc<Shared>,
-        weaver: Weaver,
-    ) -> Result<Self> {
-        let (rings, done) = (probe.rings()?, Arc::new(AtomicBool::new(false)));
-        let shards = rings.len();
-        let mailboxes: Arc<[Mailbox]> = rings.iter().map(|_| Mailbox::one_of(shards)).collect();
-        let weaver = {
-            let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
-            let done = Arc::clone(&done);
-            thread::Builder::new()
-                .name("weaver".into())
-                .spawn(move || {
-                    shared.failure.guard("the weaver", || {
-                        privilege::keep_or_go_on(privilege::PROCESSES);
-                        weaver.run(&shared, &mailboxes, &done);
-                        Ok(())
-                    });
-                })
-                .context("start the weaver's thread")?
-        };
-        let (mut readers, known) = (Vec::new(), Arc::default());
-        for (index, ring) in rings.into_iter().enumerate() {
-            let number = u16::try_from(index).context("number of rings")?;
-            let (config, stats) = (Arc::clone(config), Arc::clone(&shared.stats));
-            let shard = Shard::one_of(shards, number, config, stats)
-                .without(shared.collector.clone())
-                .sharing(Arc::clone(&shared.encrypted), Arc::clone(&shared.unknown))
-                .knowing(Arc::clone(&known));
-            let (shared, mailboxes) = (Arc::clone(shared), Arc::clone(&mailboxes));
-            let wakes = weaver.thread().clone();
-            let reader = thread::Builder::new()
-                .name(format!("reader-{index}"))
-                .spawn(move || {
-                    shared.failure.guard(&format!("reader {index}"), || {
-                        privilege::keep_or_go_on(privilege::READ);
-                        let mailbox = mailboxes.get(index).context("a mailbox")?;
-                        reader::run(ring, shard, &shared, mailbox, &wakes)
-                    });
-                })
-                .context("start a reader's thread")?;
-            readers.push(reader);
-        }
-        Ok(Self {
-            readers,
-            weaver,
-            done,
-        })
-    }
-
-    /// Readers drain a last time, then the weaver gives out what is left.
-    fn stop(self, shared: &Shared) {
-        shared.stop.store(true, Ordering::Release);
-        // One that panicked has told `failure`.
-        for reader in self.readers {
-            let _ = reader.join();
-        }
-        self.done.store(true, Ordering::Release);
-        self.weaver.thread().unpark();
-        let _ = self.weaver.join();
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -4,9 +4,9 @@
 //! | thread | keeps | for |
 //! |---|---|---|
 //! | main | CAP_BPF, CAP_PERFMON | attaching again when somebody is selected, reading counters |
-//! | readers | CAP_BPF, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | verdicts in maps; /proc of others |
+//! | readers | CAP_BPF, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_SYS_NICE | verdicts in maps; /proc of others; back from SCHED_IDLE |
 //! | prober | CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE, CAP_LEASE, CAP_SYS_ADMIN | mappings of others; leases on their files; uprobes, for which kernels before 6.12 ask that much |
-//! | weaver | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | whose span it is |
+//! | weaver | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_SYS_NICE | whose span it is; back from SCHED_IDLE |
 //! | clerk, and its process | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | files of others |
 //! | exporters, metrics | none | they speak to the network |
 //!
@@ -30,8 +30,10 @@ pub const PROBE: CapabilitySet = ATTACH
     .union(CapabilitySet::LEASE);
 /// The same where uprobes are perf events.
 pub const PROBE_EVENTS: CapabilitySet = PROBE.union(CapabilitySet::SYS_ADMIN);
+/// For the weaver.
+pub const WEAVE: CapabilitySet = PROCESSES.union(CapabilitySet::SYS_NICE);
 /// For those that tell the kernel side, too.
-pub const READ: CapabilitySet = PROCESSES.union(CapabilitySet::BPF);
+pub const READ: CapabilitySet = WEAVE.union(CapabilitySet::BPF);
 
 /// No program that this thread or one it starts from now on becomes has more rights than it has.
 pub fn no_new() -> io::Result<()> {
@@ -125,6 +127,6 @@ mod tests {
         let admin = CapabilitySet::SYS_ADMIN;
         assert_eq!(kept(admin | PROCESSES, READ), admin | PROCESSES);
         assert_eq!(kept(admin | PROCESSES, PROCESSES), PROCESSES);
-        assert_eq!(kept(admin | ATTACH | PROCESSES, READ), READ);
+        assert_eq!(kept(admin | ATTACH | WEAVE, READ), READ);
     }
 }

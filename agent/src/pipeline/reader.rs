@@ -17,6 +17,7 @@ use super::mailbox::Mailbox;
 use super::prober::Queue;
 use super::shard::{Command, Out, Shard};
 use super::unknown::Unknown;
+use crate::courtesy::Courtesy;
 use crate::event::decode::decode;
 use crate::event::{ConnectionId, Event, Nanos};
 use crate::exchange::Fact;
@@ -122,6 +123,8 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// Longest a record waits in a ring.
     pub interval: Duration,
+    /// What a busy thread claims of a CPU that others want.
+    pub share: f64,
     /// Raised when a process id came to mean another program: verdicts kept elsewhere are void.
     pub generation: AtomicU64,
     /// Told of a thread that ended before its time.
@@ -183,9 +186,11 @@ pub fn run(
         commands: Vec::new(),
     };
     let mut ticked = 0;
+    let mut courtesy = Courtesy::new(shared.share, clock::monotonic());
     loop {
         let last = shared.stop.load(Ordering::Acquire);
         let before = clock::monotonic();
+        courtesy.settle(before);
         mailbox.wake(before);
         reader.renew();
         // Nothing is attached any more when it is the last pass.
@@ -195,6 +200,7 @@ pub fn run(
             if reader.facts.len() >= HANDFUL {
                 mailbox.put(&mut reader.facts, &shared.stats);
                 weaver.unpark();
+                courtesy.settle(clock::monotonic());
             }
         });
         shared.stats.event_records.add(records);

@@ -11,6 +11,7 @@ use super::mailbox::Mailbox;
 use super::newcomers::{Newcomers, Word};
 use super::reader::Shared;
 use super::{OnSpan, Start};
+use crate::courtesy::Courtesy;
 use crate::event::Nanos;
 use crate::event::clock::Clock;
 use crate::exchange::Fact;
@@ -61,9 +62,11 @@ impl Weaver {
 
     /// The thread's loop; returns when `done`, after everything that is over was given out.
     pub fn run(mut self, shared: &Shared, mailboxes: &[Mailbox], done: &AtomicBool) {
+        let mut courtesy = Courtesy::new(shared.share, clock::monotonic());
         loop {
             let last = done.load(Ordering::Acquire);
             let now = clock::monotonic();
+            courtesy.settle(now);
             let progress = mailboxes.iter().map(|m| m.progress(now)).min();
             // Progress first, then the rest: whatever is older than it has arrived by now.
             let known = self.greet(shared, progress.unwrap_or(0), last);

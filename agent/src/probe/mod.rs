@@ -353,7 +353,7 @@ impl log::Log for Diagnostics {
 }
 
 /// Rings, and so reader threads: one a CPU, at most four.
-fn shards() -> u32 {
+pub fn shards() -> u32 {
     match std::thread::available_parallelism().map_or(1, usize::from) {
         1 => 1,
         2 | 3 => 2,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::Selection;
+use crate::courtesy::urgently;
 use crate::event::{Nanos, Process};
 use crate::stats::Stats;
 
@@ -118,7 +119,7 @@ impl Processes {
     /// Reads a process anew. Where that comes too late, what was read since `since` still holds.
     fn renew(&self, pid: u32, parent: u32, comm: &str, since: Nanos) -> Arc<Snapshot> {
         let now = monotonic();
-        let read = self.reader().read(pid);
+        let read = urgently(|| self.reader().read(pid));
         if read.as_ref().is_none_or(Snapshot::is_bare) {
             if let Some(known) = self.lock().get(&pid)
                 && known.read >= since

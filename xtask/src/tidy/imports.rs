@@ -24,11 +24,12 @@ const BESIDE: &[(&str, &[&str])] = &[
         &["target", "event", "protocol", "span", "policy"],
     ),
     ("config", &[]),
+    ("courtesy", &["event"]),
     ("say", &[]),
     ("stats", &[]),
 ];
 /// What every module may name.
-const COMMON: &[&str] = &["config", "say", "stats"];
+const COMMON: &[&str] = &["config", "courtesy", "say", "stats"];
 /// aya's crates.
 const AYA: &[&str] = &[
     "aya",

@@ -90,6 +90,7 @@ impl Bench {
                 stats,
                 stop: AtomicBool::new(false),
                 interval: config.capture.drain,
+                share: 1.0,
                 generation: AtomicU64::new(0),
                 failure: Failure::default(),
                 hot: AtomicBool::new(false),
