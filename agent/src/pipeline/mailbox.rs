@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use crate::event::Nanos;
 use crate::exchange::Fact;
@@ -41,20 +43,28 @@ impl Mailbox {
         }
     }
 
-    /// Adds facts; past the bound the newest are dropped and counted.
+    /// Adds facts; where there is no room for them it waits a while, so that the ring fills: what that
+    /// refuses has cost the least. Past that the newest are dropped and counted.
     pub fn put(&self, fresh: &mut Vec<Fact>, stats: &Stats) {
+        for _ in 0..PATIENCE {
+            if self.add(fresh) {
+                return;
+            }
+            thread::sleep(NAP);
+        }
+        stats.pipeline_facts_dropped.add(fresh.len() as u64);
+        fresh.clear();
+    }
+
+    /// Adds as many as there is room for; whether that is all.
+    fn add(&self, fresh: &mut Vec<Fact>) -> bool {
         if fresh.is_empty() {
-            return;
+            return true;
         }
         let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         let room = self.room.saturating_sub(facts.len());
-        if fresh.len() > room {
-            stats
-                .pipeline_facts_dropped
-                .add((fresh.len() - room) as u64);
-            fresh.truncate(room);
-        }
-        facts.append(fresh);
+        facts.extend(fresh.drain(..room.min(fresh.len())));
+        fresh.is_empty()
     }
 
     /// The facts of every record from before `time` have been put in: to be said after
@@ -82,6 +92,9 @@ const ASLEEP: u64 = u64::MAX;
 /// Facts that wait for the weaver at most, of all shards: half a second of 30,000 exchanges a
 /// second. A closed exchange has about 1 KiB.
 const FACTS: usize = 32_768;
+/// How often, and for how long, room is waited for.
+const PATIENCE: u32 = 50;
+const NAP: Duration = Duration::from_millis(1);
 /// Longest a sleeping reader takes to be woken, nanoseconds.
 const WAKE_UP: Nanos = 20_000_000;
 /// A record carries its time a little before it can be read.
