@@ -64,11 +64,12 @@ impl Peer {
 pub struct MessageKey {
     /// The connection.
     pub stream: StreamKey,
-    /// Offset of the request's first byte in the client → server direction; 0 where it has a number.
+    /// Offset of the request's first byte in the client → server direction; 0 where it has a number that
+    /// is not given again.
     /// In a TLS session the highest bit is set: what its carrier says before it is something else. The
     /// next is set where the server began, and the offset is of the other direction.
     pub offset: u64,
-    /// [`crate::protocol::Pairing::Number`], or 0.
+    /// [`crate::protocol::Pairing::Number`] or [`crate::protocol::Pairing::Slot`], or 0.
     pub number: u64,
 }
 
@@ -294,6 +295,7 @@ impl Exchanges {
         let place = match pairing {
             Pairing::Order(_) => peer.shares_offsets.then_some((start.offset, 0)),
             Pairing::Number(number) => Some((0, number)),
+            Pairing::Slot(number) => peer.shares_offsets.then_some((start.offset, number)),
         };
         let role = match (flow, peer.role) {
             (Flow::Request, role) => role,

@@ -109,11 +109,7 @@ const GAPS: &[spantap_tests::run::Gap] = &[
     ("grpc::tonic::tls::socket::before", OLD_CHANNEL),
     ("grpc::java::socket::before", OLD_CHANNEL),
     ("grpc::java::tls::socket::before", OLD_CHANNEL),
-    ("cassandra::node::tcp::socket::before", ONE_WITHOUT_PARENT),
 ];
-
-/// Seen in three runs of four; never another one's.
-const ONE_WITHOUT_PARENT: &str = "one server span of a run has no parent; why is not known yet";
 
 /// What was said before the agent came is sent by number since.
 const OLD_CHANNEL: &str = "on a channel older than the agent a call is known by what only calls have; what ends at once \

@@ -292,8 +292,8 @@ fn judge(score: &mut Score, deeds: &[Deed], doers: &Doers, spans: &[Span]) {
                 score.parents.1 += 1;
             }
             _ => score.problems.push(format!(
-                "no client span of its own is parent: {} {:?}",
-                span.name, span.attributes
+                "no client span of its own is parent: {} of parent {:?} {:?}",
+                span.name, span.parent, span.attributes
             )),
         }
     }

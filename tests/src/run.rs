@@ -276,12 +276,11 @@ impl<'a> Sum<'a> {
             score.problems.push(format!("{error:#}"));
         }
         if let Some((_, why)) = gaps.iter().find(|(name, _)| case.name.starts_with(name)) {
-            let now = if score.problems.is_empty() {
-                " (passed this time)"
-            } else {
-                ""
+            let now = match score.problems.first() {
+                None => "passed this time".into(),
+                Some(first) => format!("{} problems: {first}", score.problems.len()),
             };
-            self.known.push(format!("{}{now}: {why}", case.name));
+            self.known.push(format!("{} ({now}): {why}", case.name));
             score.problems.clear();
         }
         let family = case.name.split("::").next().unwrap_or_default();

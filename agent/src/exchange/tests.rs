@@ -136,6 +136,28 @@ fn a_request_and_its_response() {
     assert!(bench.exchanges.is_empty());
 }
 
+/// The next exchange of a slot has another name: who serves one must not hang under the other's caller.
+#[test]
+fn what_names_a_message_on_both_ends() {
+    let mut bench = Bench::new();
+    let pairings = [
+        Pairing::Order(3),
+        Pairing::Number(3),
+        Pairing::Slot(3),
+        Pairing::Slot(3),
+    ];
+    for (place, pairing) in pairings.into_iter().enumerate() {
+        let ask = ask(place as u64 + 1, 10);
+        bench.take([Message { pairing, ..ask }]);
+    }
+    let key = |fact: &Fact| match fact {
+        Fact::Opened(opened) => opened.key.map(|key| (key.offset, key.number)),
+        _ => None,
+    };
+    let keys: Vec<_> = bench.facts.iter().filter_map(key).collect();
+    assert_eq!(keys, [(100, 0), (0, 3), (300, 3), (400, 3)]);
+}
+
 #[test]
 fn a_response_without_a_request_is_counted() {
     let mut bench = Bench::new();

@@ -193,7 +193,7 @@ impl Dialogue {
             for part in faults.chain([Part::Abandon]) {
                 feed.out.push(Message {
                     flow: Flow::Response,
-                    pairing: Pairing::Number(question.key),
+                    pairing: Pairing::Slot(question.key),
                     at,
                     part,
                 });
@@ -217,7 +217,7 @@ impl Dialogue {
         let mut push = |at, key, part| {
             feed.out.push(Message {
                 flow,
-                pairing: Pairing::Number(key),
+                pairing: Pairing::Slot(key),
                 at,
                 part,
             });

@@ -61,8 +61,11 @@ pub enum Pairing {
     /// The order on the connection (HTTP/1), as the parser counted it ([`super::order`]); the number means
     /// nothing outside this agent.
     Order(u64),
-    /// A number the protocol gives both (HTTP/2 stream, correlation id).
+    /// A number the protocol gives both, once on a connection (HTTP/2 stream).
     Number(u64),
+    /// The same, which may be given again once it is answered (CQL stream, correlation id): it names a message together with where that
+    /// begins.
+    Slot(u64),
 }
 
 /// The bit of [`Pairing`]'s number that exchanges have which the answering side opened (a broker that

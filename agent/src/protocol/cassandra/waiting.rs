@@ -175,7 +175,7 @@ pub fn number(stream: i16) -> u64 {
 pub fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
     Message {
         flow,
-        pairing: Pairing::Number(number),
+        pairing: Pairing::Slot(number),
         at,
         part,
     }

@@ -142,7 +142,7 @@ pub fn correlation(bytes: &[u8]) -> Option<i32> {
 pub fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
     Message {
         flow,
-        pairing: Pairing::Number(number),
+        pairing: Pairing::Slot(number),
         at,
         part,
     }
