@@ -63,8 +63,8 @@ pub enum Pairing {
     Order(u64),
     /// A number the protocol gives both, once on a connection (HTTP/2 stream).
     Number(u64),
-    /// The same, which may be given again once it is answered (CQL stream, correlation id): it names a message together with where that
-    /// begins.
+    /// The same, which may be given again once it is answered (CQL stream, correlation id): it names a
+    /// message together with where that begins.
     Slot(u64),
 }
 
