@@ -65,11 +65,6 @@ impl Protocol for Amqp {
         &[5672]
     }
 
-    // A publisher that is told nothing sends in one turn, for as long as it lives.
-    fn needs_whole(&self) -> bool {
-        true
-    }
-
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
             keep: kept(&setup.config.limits),
@@ -171,6 +166,11 @@ impl Say<'_> {
 }
 
 impl Parser for Dialogue {
+    // A publisher that is told nothing sends in one turn, for as long as it lives.
+    fn needs_whole(&self) -> bool {
+        true
+    }
+
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         while !self.left && self.step(flow, feed) {}
         if self.left {

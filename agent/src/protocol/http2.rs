@@ -51,10 +51,6 @@ impl Protocol for Http2 {
         frame::sniff(bytes, true)
     }
 
-    fn needs_whole(&self) -> bool {
-        true
-    }
-
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue::new(setup))
     }
@@ -142,6 +138,10 @@ struct Block {
 }
 
 impl Parser for Dialogue {
+    fn needs_whole(&self) -> bool {
+        true
+    }
+
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         while !self.left && self.step(flow, feed) {}
         if self.left {

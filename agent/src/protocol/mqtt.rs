@@ -47,11 +47,6 @@ impl Protocol for Mqtt {
         &[1883]
     }
 
-    /// What nobody acknowledges goes on without an end.
-    fn needs_whole(&self) -> bool {
-        true
-    }
-
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
             keep: http::kept(&setup.config.limits),
@@ -140,6 +135,11 @@ impl Held for Topic {
 }
 
 impl Parser for Dialogue {
+    // What nobody acknowledges goes on without an end.
+    fn needs_whole(&self) -> bool {
+        true
+    }
+
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         loop {
             let step = match &self.side(flow).state {

@@ -57,11 +57,6 @@ impl Protocol for Nats {
         &[4222]
     }
 
-    /// Clients write many messages at once, and are seldom answered.
-    fn needs_whole(&self) -> bool {
-        true
-    }
-
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
             keep: http::kept(&setup.config.limits),
@@ -133,6 +128,11 @@ enum State {
 }
 
 impl Parser for Dialogue {
+    // Clients write many messages at once, and are seldom answered.
+    fn needs_whole(&self) -> bool {
+        true
+    }
+
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         loop {
             let step = match &self.side(flow).state {

@@ -197,6 +197,7 @@ impl Dialogue {
         let (config, stats) = ((&self.config.http, self.keep), feed.stats);
         let response = answer::response(text, config, stats);
         let at = first.unwrap_or(talk.start);
+        self.agreed |= response.is_some() && matches!(talk.asking, Asking::Told);
         if response.is_none() {
             feed.stats.protocol_unreadable.add(1);
             let fault = Part::Fault(Fault::Malformed("no head in an answer"));
