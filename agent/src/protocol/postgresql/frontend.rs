@@ -70,6 +70,9 @@ impl Dialogue {
             first: feed.stream.mark(0),
             last: feed.stream.mark(length.saturating_sub(1)),
         };
+        if asked.turn {
+            self.asked_anew(kind, feed);
+        }
         if asked.turn && !self.is_answering() {
             // Something was answered between two turns before it was known whose it is.
             if !self.understood && !self.groups.is_empty() {
