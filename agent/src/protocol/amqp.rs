@@ -26,7 +26,7 @@ use foldhash::{HashMap, HashMapExt as _};
 
 use self::channel::{Channel, Content};
 use self::frame::{END, First, HEAD, Head, MAX_READ, Method, PROTOCOL_HEADER, kind};
-use super::http::kept;
+use super::reader::kept;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
 use crate::stats::Stats;

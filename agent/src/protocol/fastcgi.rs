@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use self::record::{BEGIN, HEAD, Head, kind};
 use self::talk::Talk;
-use super::http;
+use super::reader::kept;
 use super::told::{abandon_unseen, finish};
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
@@ -58,7 +58,7 @@ impl Protocol for FastCgi {
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
             role: setup.role,
-            keep: http::kept(&setup.config.limits),
+            keep: kept(&setup.config.limits),
             config: setup.config,
             request: State::Seek,
             response: State::Seek,

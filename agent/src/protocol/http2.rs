@@ -20,6 +20,7 @@ use self::hpack::{Decoder, Field};
 use self::payload::After;
 use self::streams::Streams;
 use super::http::over::Taps;
+use super::reader::kept;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use super::{Finish, http};
 use crate::config::Config;
@@ -178,7 +179,7 @@ impl Dialogue {
     fn new(setup: Setup) -> Self {
         Self {
             role: setup.role,
-            keep: http::kept(&setup.config.limits),
+            keep: kept(&setup.config.limits),
             taps: Taps::new(setup.config.http.applications, "http2", Pairing::Number),
             config: setup.config,
             request: Side::default(),

@@ -17,10 +17,9 @@ mod talk;
 
 use self::packet::{Head, Malformed, Publish};
 use super::known::{Held, Known};
-use super::reader::text;
+use super::reader::{kept, text};
 use super::{
     Fault, Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict,
-    http,
 };
 use crate::connection::Mark;
 
@@ -49,7 +48,7 @@ impl Protocol for Mqtt {
 
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
-            keep: http::kept(&setup.config.limits),
+            keep: kept(&setup.config.limits),
             request: Side::default(),
             response: Side::default(),
             begun: false,

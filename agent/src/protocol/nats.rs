@@ -28,7 +28,7 @@ use self::talk::{Say, over};
 use super::known::Known;
 use super::{
     Fault, Feed, Finish, Flow, Message, PUSHED, Pairing, Parser, Part, Protocol, Setup, Status,
-    Verdict, http, tls,
+    Verdict, reader::kept, tls,
 };
 use crate::connection::Mark;
 use crate::connection::stream::Stream;
@@ -59,7 +59,7 @@ impl Protocol for Nats {
 
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
-            keep: http::kept(&setup.config.limits),
+            keep: kept(&setup.config.limits),
             patience: setup.config.capture.exchange_timeout,
             setup,
             request: Side::default(),
