@@ -304,8 +304,8 @@ impl Dialogue {
                     group.blurred |= !group.synced;
                 }
                 // A name may stand for something else by now.
-                self.prepared.clear();
-                self.portals.clear();
+                self.prepared = Names::default();
+                self.portals = Names::default();
                 self.begins = None;
                 self.passing = None;
             }
@@ -348,7 +348,7 @@ impl Dialogue {
 
     /// What is known of a statement of this name.
     fn statement(names: &Names, name: &[u8], held: &Total) -> Arc<Held> {
-        names.get(name).unwrap_or_else(|| {
+        names.get(name).map(Arc::clone).unwrap_or_else(|| {
             let name = name.get(..statements::LONGEST_NAME).unwrap_or(name);
             Held::new(
                 Statement::Named(String::from_utf8_lossy(name).into_owned()),
