@@ -302,6 +302,8 @@ pub mod wish {
     pub const MUTE: u32 = 0;
     /// Copy all that one call can have, whatever the budget, from now on.
     pub const WHOLE: u32 = 1;
+    /// Copy no more than the budget again.
+    pub const BUDGET: u32 = 2;
     // Any other number asks for it to be introduced again, once for each number.
 }
 

@@ -114,8 +114,8 @@ impl Connection {
             if wish == wish::MUTE {
                 return Judgement::Muted;
             }
-            if wish == wish::WHOLE {
-                self.whole = 1;
+            if wish == wish::WHOLE || wish == wish::BUDGET {
+                self.whole = u8::from(wish == wish::WHOLE);
             } else if wish != self.obeyed {
                 self.obeyed = wish;
                 self.opened = 0;

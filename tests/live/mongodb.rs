@@ -120,6 +120,11 @@ fn fails(deed: Deed, code: &str) -> Deed {
     deed.fails(code).with("db.response.status_code", code)
 }
 
+/// A command that there is not.
+fn unknown() -> Deed {
+    fails(bare("mongodb").without("db.operation.name"), "59")
+}
+
 /// What every driver does once it is told to. What it does while it connects is nobody's business.
 fn list() -> Vec<Deed> {
     vec![
@@ -137,7 +142,7 @@ fn list() -> Vec<Deed> {
         batch("delete", 2),
         command("delete"),
         fails(command("insert"), "11000"),
-        fails(bare("noSuchCommand"), "59"),
+        unknown(),
         command("find"),
         command("killCursors"),
         bare("listCollections"),

@@ -121,7 +121,10 @@ fn list(pair: &Pair) -> Vec<Deed> {
             .with("gen_ai.request.stream", true)
             .with("spantap.sse.events", 4),
         model("embeddings", "tiny").with("gen_ai.usage.input_tokens", 3),
-        model("chat", "none").fails_client("model_not_found"),
+        Deed::new("chat", [("spantap.refused_name", "none")])
+            .with("gen_ai.operation.name", "chat")
+            .without("gen_ai.request.model")
+            .fails_client("model_not_found"),
         Deed::new("GET /events", [("http.request.method", "GET")]).with("spantap.sse.events", 3),
     ]);
     deeds

@@ -177,7 +177,7 @@ settings! {
     "propagation.thread" = config.propagation.thread as Switch, "link-threads" "BOOL" [] rare;
 
     /// Whether secrets are replaced before anything leaves: credentials in query strings, headers
-    /// and command lines, tokens, e-mail addresses, card numbers.
+    /// and command lines, GraphQL's documents and variables in URLs, tokens, e-mail addresses, card numbers.
     "redaction.enabled" = config.redaction.enabled as Switch, "redact" "BOOL" [] rare;
     /// Query parameter or command-line option whose value is replaced, besides the built-in ones;
     /// repeatable.

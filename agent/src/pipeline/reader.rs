@@ -82,11 +82,11 @@ pub trait Orders: Send + Sync {
     /// Where the kernel refuses.
     fn reintroduce(&self, connection: ConnectionId) -> Result<()>;
 
-    /// The copy budget does not hold for this connection.
+    /// The copy budget does not hold for this connection, or, if not `whole`, holds again.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    fn copy_whole(&self, connection: ConnectionId) -> Result<()>;
+    fn copy_whole(&self, connection: ConnectionId, whole: bool) -> Result<()>;
 }
 
 impl Orders for Control {
@@ -106,8 +106,8 @@ impl Orders for Control {
         Control::reintroduce(self, connection)
     }
 
-    fn copy_whole(&self, connection: ConnectionId) -> Result<()> {
-        Control::copy_whole(self, connection)
+    fn copy_whole(&self, connection: ConnectionId, whole: bool) -> Result<()> {
+        Control::copy_whole(self, connection, whole)
     }
 }
 
@@ -363,7 +363,8 @@ impl Reader<'_> {
             let told = match command {
                 Command::Mute(connection) => self.shared.control.mute(connection),
                 Command::Introduce(connection) => self.shared.control.reintroduce(connection),
-                Command::Whole(connection) => self.shared.control.copy_whole(connection),
+                Command::Whole(connection) => self.shared.control.copy_whole(connection, true),
+                Command::Budget(connection) => self.shared.control.copy_whole(connection, false),
             };
             if told.is_err() {
                 self.shared.stats.pipeline_control_failed.add(1);

@@ -49,6 +49,8 @@ pub enum Command {
     Introduce(ConnectionId),
     /// Leave nothing of this connection out for its length.
     Whole(ConnectionId),
+    /// Leave out again what the budget leaves out.
+    Budget(ConnectionId),
 }
 
 /// The state of one ring's connections.
@@ -269,9 +271,11 @@ impl Shard {
         }
         let (setting, messages) = ((&self.config, &self.shared), &mut self.messages);
         let status = (state.conversation).feed(direction, streams, setting, messages, stats);
-        if state.conversation.wants_whole() {
-            out.commands.push(Command::Whole(id));
-        }
+        out.commands.extend(match state.conversation.wants_whole() {
+            Some(true) => Some(Command::Whole(id)),
+            Some(false) => Some(Command::Budget(id)),
+            None => None,
+        });
         let encrypted = |message: &mut Message| matches!(message.part, Part::Encrypted(_));
         if let Some(message) = self.messages.pop_if(encrypted)
             && let Part::Encrypted(handshake) = message.part

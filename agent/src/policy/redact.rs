@@ -1,5 +1,6 @@
 //! What never leaves: secrets in queries, credentials in URLs, header values that are secret,
-//! tokens, e-mail addresses and card numbers in any text. `resource` asks it about command lines.
+//! tokens, e-mail addresses and card numbers in any text; in URLs also the documents of GraphQL and
+//! their variables. `resource` asks it about command lines.
 //!
 //! Texts are searched as sent and as percent-decoded up to `MAX_DECODED` times; what is encoded
 //! deeper goes as a whole. Each search visits a byte a bounded number of times. When in doubt, a
@@ -7,9 +8,11 @@
 //! Source for queries and user info: semantic conventions 1.42.0, `url.full` and `url.query`.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::shape::{Find, find_all};
 use crate::config;
+use crate::protocol::http::over::graphql;
 use crate::protocol::{Attributes, Value};
 use crate::span::{Span, Status, semconv};
 
@@ -63,9 +66,21 @@ impl Redactor {
             let secret = header_name(key).is_some_and(|name| self.is_secret_header(name));
             count = count.saturating_add(match &mut attribute.value {
                 Value::Str(text) if secret => blank(text.to_mut()),
+                Value::Str(Cow::Owned(text)) if key == semconv::URL_QUERY => {
+                    let asked = operation(text, 0);
+                    self.string(text, asked)
+                }
+                Value::Str(Cow::Owned(text)) if key == semconv::URL_FULL => {
+                    let query = memchr::memchr(b'?', text.as_bytes()).unwrap_or(text.len());
+                    let asked = operation(text, query.saturating_add(1));
+                    self.string(text, asked)
+                }
                 Value::Str(text) => self.cow(text),
                 Value::List(texts) if secret => texts.iter_mut().map(blank).sum(),
-                Value::List(texts) => texts.iter_mut().map(|text| self.string(text)).sum(),
+                Value::List(texts) => texts
+                    .iter_mut()
+                    .map(|text| self.string(text, Vec::new()))
+                    .sum(),
                 Value::Int(_) | Value::Bool(_) | Value::Double(_) => 0,
             });
         }
@@ -76,12 +91,13 @@ impl Redactor {
     fn cow(&self, text: &mut Cow<'static, str>) -> u64 {
         match text {
             Cow::Borrowed(_) => 0,
-            Cow::Owned(text) => self.string(text),
+            Cow::Owned(text) => self.string(text, Vec::new()),
         }
     }
 
-    fn string(&self, text: &mut String) -> u64 {
-        match self.text(text) {
+    /// `found` is what is known of it beforehand.
+    fn string(&self, text: &mut String, found: Vec<Find>) -> u64 {
+        match self.without(text, found) {
             Some(clean) => {
                 *text = clean;
                 1
@@ -92,7 +108,10 @@ impl Redactor {
 
     /// `text` without its secrets, or `None` where it had none.
     pub fn text(&self, text: &str) -> Option<String> {
-        let mut found = Vec::new();
+        self.without(text, Vec::new())
+    }
+
+    fn without(&self, text: &str, mut found: Vec<Find>) -> Option<String> {
         find_all(text.as_bytes(), |key| self.is_secret_key(key), &mut found);
         if text.contains('%') && !self.inside(text, &mut found) {
             return Some(REDACTED.to_owned());
@@ -145,6 +164,18 @@ impl Redactor {
 
 fn has_secret_part(name: &str) -> bool {
     name.len() >= SHORTEST_PART && SECRET_PARTS.iter().any(|part| name.contains(part))
+}
+
+/// What an operation of GraphQL has in the query of a URL, which begins at `from`: it may have any of
+/// its caller's data in it.
+fn operation(url: &str, from: usize) -> Vec<Find> {
+    let asked = graphql::in_query(url.get(from..).unwrap_or_default());
+    let find = |part: Range<usize>| Find {
+        start: from.saturating_add(part.start),
+        end: from.saturating_add(part.end),
+        pair: false,
+    };
+    asked.into_iter().map(find).collect()
 }
 
 /// The name of the header an attribute recorded.
@@ -349,6 +380,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::protocol;
 
     fn redactor() -> Redactor {
         Redactor::new(&config::Redaction {
@@ -464,8 +496,47 @@ mod tests {
     }
 
     #[test]
+    fn operations_of_graphql_go() {
+        const DOCUMENT: &str = "query=%7Buser(name%3A%22Ann%22)%7Bid%7D%7D";
+        let cut = format!("query=query+Q%7Ba(b%3A%22{}%", "x".repeat(1000));
+        for (query, want) in [
+            (DOCUMENT, "query=REDACTED"),
+            (
+                "a=1&query={user(name:\"Ann\"){id}}&b=2",
+                "a=1&query=REDACTED&b=2",
+            ),
+            (
+                "operationName=A&query=query+A{a}&variables={\"x\":\"Ann\",\"y\":1}&extensions=Ann",
+                "operationName=A&query=REDACTED&variables=REDACTED&extensions=REDACTED",
+            ),
+            (
+                "query={a(b:\"why?\")}&variables=?",
+                "query=REDACTED&variables=REDACTED",
+            ),
+            ("%71uery=%0A%7Ba%7D", "%71uery=REDACTED"),
+            (
+                "extensions=%7B%22persistedQuery%22%3A%7B%7D%7D&variables=Ann&query=",
+                "extensions=REDACTED&variables=REDACTED&query=",
+            ),
+            (&cut, "query=REDACTED"),
+            ("query=fragment+F+on+T%7Ba(b%3A%22An", "query=REDACTED"),
+            ("query=Ann&variables=2", "query=Ann&variables=2"),
+            ("query=up%7Bjob%3D%22a%22%7D", "query=up%7Bjob%3D%22a%22%7D"),
+            ("query=", "query="),
+        ] {
+            for (key, before) in [("url.query", ""), ("url.full", "http://h/graphql?")] {
+                let url = protocol::Attribute::text(key, format!("{before}{query}"));
+                let mut attributes = vec![url];
+                redactor().attributes(&mut attributes);
+                let want = Value::Str(format!("{before}{want}").into());
+                assert_eq!(attributes[0].value, want, "{key} {query}");
+            }
+        }
+    }
+
+    #[test]
     fn secret_headers_go_whole() {
-        let header = |name: &str, value: &str| crate::protocol::Attribute {
+        let header = |name: &str, value: &str| protocol::Attribute {
             key: format!("http.request.header.{name}").into(),
             value: Value::List(vec![value.into()]),
         };

@@ -440,19 +440,21 @@ impl Control {
     /// Where the kernel refuses.
     pub fn reintroduce(&self, connection: ConnectionId) -> Result<()> {
         let mut number = wish::MUTE;
-        while matches!(number, wish::MUTE | wish::WHOLE) {
+        while matches!(number, wish::MUTE | wish::WHOLE | wish::BUDGET) {
             number = self.wished.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         }
         self.wish(connection, number)
             .context("ask for a connection's introduction")
     }
 
-    /// All that calls move over this connection is copied from now on, whatever the budget.
+    /// All that calls move over this connection is copied from now on, whatever the budget; or, if not
+    /// `whole`, no more than that again.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn copy_whole(&self, connection: ConnectionId) -> Result<()> {
-        self.wish(connection, wish::WHOLE)
+    pub fn copy_whole(&self, connection: ConnectionId, whole: bool) -> Result<()> {
+        let wish = if whole { wish::WHOLE } else { wish::BUDGET };
+        self.wish(connection, wish)
             .context("ask for all bytes of a connection")
     }
 

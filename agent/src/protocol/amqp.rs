@@ -26,7 +26,7 @@ use foldhash::{HashMap, HashMapExt as _};
 
 use self::channel::{Channel, Content};
 use self::frame::{END, First, HEAD, Head, MAX_READ, Method, PROTOCOL_HEADER, kind};
-use super::http::kept;
+use super::reader::kept;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
 use crate::stats::Stats;
@@ -63,11 +63,6 @@ impl Protocol for Amqp {
 
     fn ports(&self) -> &'static [u16] {
         &[5672]
-    }
-
-    // A publisher that is told nothing sends in one turn, for as long as it lives.
-    fn needs_whole(&self) -> bool {
-        true
     }
 
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
@@ -171,6 +166,11 @@ impl Say<'_> {
 }
 
 impl Parser for Dialogue {
+    // A publisher that is told nothing sends in one turn, for as long as it lives.
+    fn needs_whole(&self) -> bool {
+        true
+    }
+
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         while !self.left && self.step(flow, feed) {}
         if self.left {

@@ -25,7 +25,7 @@ pub struct Conversation {
     state: State,
     /// Who this end is in the dialogue, once that is known.
     role: Option<Role>,
-    /// Whether its bytes are needed whole, and nobody was told yet.
+    /// Whether its bytes were last said to be needed whole.
     whole: bool,
 }
 
@@ -43,8 +43,6 @@ struct Speaking {
     parser: Box<dyn Parser>,
     patience: Option<Duration>,
     asks: Direction,
-    /// Whether its bytes are needed whole, and the conversation was not told yet.
-    whole: bool,
 }
 
 impl Conversation {
@@ -65,9 +63,15 @@ impl Conversation {
         }
     }
 
-    /// Whether the copy budget is to be lifted; true once.
-    pub fn wants_whole(&mut self) -> bool {
-        std::mem::take(&mut self.whole)
+    /// Whether its bytes are needed whole from now on, or not any more; `None` where that is as it was.
+    pub fn wants_whole(&mut self) -> Option<bool> {
+        let wants = match &self.state {
+            State::Speaking(speaking) => speaking.parser.needs_whole(),
+            State::Undecided(_) => false,
+            State::Left => return None,
+        };
+        let before = std::mem::replace(&mut self.whole, wants);
+        (wants != before).then_some(wants)
     }
 
     /// How long an exchange waits without any byte, where its protocol says that.
@@ -102,11 +106,7 @@ impl Conversation {
     ) -> Status {
         let status = match &mut self.state {
             State::Left => return Status::Leave,
-            State::Speaking(speaking) => {
-                let status = speaking.feed(direction, streams, out, stats);
-                self.whole |= std::mem::take(&mut speaking.whole);
-                status
-            }
+            State::Speaking(speaking) => speaking.feed(direction, streams, out, stats),
             State::Undecided(sniffer) => {
                 let limit = u64::from(config.capture.unknown_bytes);
                 match sniffer.look(direction, streams, limit) {
@@ -129,7 +129,6 @@ impl Conversation {
                             parser: protocol.parser(setup),
                             patience: protocol.patience(),
                             asks,
-                            whole: protocol.needs_whole(),
                             sniffer: std::mem::take(sniffer),
                         };
                         self.speak(speaking, streams, out, stats)
@@ -177,7 +176,6 @@ impl Conversation {
                 status = speaking.feed(direction, streams, out, stats);
             }
         }
-        self.whole = std::mem::take(&mut speaking.whole);
         self.state = State::Speaking(speaking);
         status
     }
@@ -286,7 +284,7 @@ impl Speaking {
         let Some((protocol, parser)) = self.parser.successor() else {
             return Status::Leave;
         };
-        (self.parser, self.whole) = (parser, protocol.needs_whole());
+        self.parser = parser;
         self.patience = protocol.patience();
         let mut status = Status::Stay;
         for direction in [self.asks, self.asks.opposite()] {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use self::record::{BEGIN, HEAD, Head, kind};
 use self::talk::Talk;
-use super::http;
+use super::reader::kept;
 use super::told::{abandon_unseen, finish};
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
@@ -55,15 +55,10 @@ impl Protocol for FastCgi {
         &[9000]
     }
 
-    // Who reads an answer reads pieces of its own: in any of them may be the head of a record.
-    fn needs_whole(&self) -> bool {
-        true
-    }
-
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
             role: setup.role,
-            keep: http::kept(&setup.config.limits),
+            keep: kept(&setup.config.limits),
             config: setup.config,
             request: State::Seek,
             response: State::Seek,
@@ -74,6 +69,7 @@ impl Protocol for FastCgi {
             lost: false,
             unseen: Missing::default(),
             understood: false,
+            agreed: false,
             refused: 0,
             ended: None,
         })
@@ -103,6 +99,8 @@ struct Dialogue {
     unseen: Missing,
     /// Whether an answer was read.
     understood: bool,
+    /// Whether the head of one was, of a request that was read.
+    agreed: bool,
     /// Turns in a row that began like no record.
     refused: u32,
     /// What becomes of the connection, once that is decided.
@@ -133,6 +131,12 @@ struct Text {
 }
 
 impl Parser for Dialogue {
+    // Who reads an answer reads pieces of its own: in any of them may be the head of a record. But a
+    // few bytes that look like a question are no reason to copy all of a connection.
+    fn needs_whole(&self) -> bool {
+        self.agreed
+    }
+
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         while self.ended.is_none() && self.step(flow, feed) {}
         self.ended.unwrap_or(Status::Stay)

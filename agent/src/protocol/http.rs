@@ -13,23 +13,11 @@ pub mod over;
 
 use std::borrow::Cow;
 
-use super::reader::text;
+use super::reader::{MAX_TEXT, text};
 use super::{Attribute, Attributes, Carrier, Request, Response, Value};
 use crate::config;
 use crate::event::Role;
 use crate::stats::Stats;
-
-/// Longest text kept of one value, bytes; the rest is cut off and counted.
-pub const MAX_TEXT: usize = 8192;
-/// Least that is kept of a text, bytes.
-const MIN_TEXT: usize = 1024;
-
-/// How much is kept of texts that anybody may have written: what will leave, and as much again some
-/// times over, since what is redacted gets shorter.
-pub fn kept(limits: &config::Limits) -> usize {
-    let leaves = limits.text_length.min(limits.attribute_length);
-    leaves.saturating_mul(4).clamp(MIN_TEXT, MAX_TEXT)
-}
 
 /// What a request's first line says.
 #[derive(Clone, Copy, Debug)]

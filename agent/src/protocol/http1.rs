@@ -19,6 +19,7 @@ use self::head::{First, MAX_HEAD, Scan};
 use super::http;
 use super::http::over::Taps;
 use super::order::Order;
+use super::reader::kept;
 use super::told::{abandon_unseen, message};
 use super::{Fault, Feed, Flow, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
@@ -44,7 +45,7 @@ impl Protocol for Http1 {
 
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
-            keep: http::kept(&setup.config.limits),
+            keep: kept(&setup.config.limits),
             taps: Taps::new(setup.config.http.applications, "http1", Pairing::Order),
             setup,
             request: Side::default(),

@@ -20,6 +20,7 @@ use self::hpack::{Decoder, Field};
 use self::payload::After;
 use self::streams::Streams;
 use super::http::over::Taps;
+use super::reader::kept;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use super::{Finish, http};
 use crate::config::Config;
@@ -49,10 +50,6 @@ impl Protocol for Http2 {
 
     fn sniff_amid(&self, bytes: &[u8]) -> Verdict {
         frame::sniff(bytes, true)
-    }
-
-    fn needs_whole(&self) -> bool {
-        true
     }
 
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
@@ -142,6 +139,10 @@ struct Block {
 }
 
 impl Parser for Dialogue {
+    fn needs_whole(&self) -> bool {
+        true
+    }
+
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         while !self.left && self.step(flow, feed) {}
         if self.left {
@@ -178,7 +179,7 @@ impl Dialogue {
     fn new(setup: Setup) -> Self {
         Self {
             role: setup.role,
-            keep: http::kept(&setup.config.limits),
+            keep: kept(&setup.config.limits),
             taps: Taps::new(setup.config.http.applications, "http2", Pairing::Number),
             config: setup.config,
             request: Side::default(),

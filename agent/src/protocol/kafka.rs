@@ -28,8 +28,8 @@ use self::api::{Head, key};
 use self::names::Told;
 use self::waiting::{Asked, Waiting, What};
 use self::walk::{Body, Walk};
-use super::reader::{Read, text};
-use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict, http};
+use super::reader::{Read, kept, text};
+use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
 
 /// The registry's entry.
@@ -60,7 +60,7 @@ impl Protocol for Kafka {
 
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
-            keep: http::kept(&setup.config.limits),
+            keep: kept(&setup.config.limits),
             told: Told::new(&setup),
             request: State::Seek,
             response: State::Seek,

@@ -120,12 +120,6 @@ pub trait Protocol: Sync {
         None
     }
 
-    /// Whether it can be followed only where every byte that is not a body's is seen, wherever in a
-    /// call it is: the copy budget does not hold then.
-    fn needs_whole(&self) -> bool {
-        false
-    }
-
     /// Makes the parser of one connection.
     fn parser(&self, setup: Setup) -> Box<dyn Parser>;
 }
@@ -227,6 +221,12 @@ pub trait Parser: Send + std::fmt::Debug {
     /// Whose the rest is, once it has left: both sides agreed on another protocol that is known here.
     fn successor(&mut self) -> Option<(&'static dyn Protocol, Box<dyn Parser>)> {
         None
+    }
+
+    /// Whether the connection can be followed only where every byte that is not a body's is seen,
+    /// wherever in a call it is: the copy budget does not hold as long as this is so.
+    fn needs_whole(&self) -> bool {
+        false
     }
 
     /// What it costs to hold beyond itself, in bytes: 0 where few wait for an answer.

@@ -25,8 +25,8 @@ mod walk;
 use self::frame::{Head, code};
 use self::waiting::{Asked, Waiting};
 use self::walk::Walk;
-use super::reader::Read;
-use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict, http};
+use super::reader::{Read, kept};
+use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
 
 /// The registry's entry.
@@ -55,7 +55,7 @@ impl Protocol for Mongodb {
 
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
-            keep: http::kept(&setup.config.limits),
+            keep: kept(&setup.config.limits),
             request: State::Seek,
             response: State::Seek,
             waiting: Waiting::default(),

@@ -17,10 +17,9 @@ mod talk;
 
 use self::packet::{Head, Malformed, Publish};
 use super::known::{Held, Known};
-use super::reader::text;
+use super::reader::{kept, text};
 use super::{
     Fault, Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict,
-    http,
 };
 use crate::connection::Mark;
 
@@ -47,14 +46,9 @@ impl Protocol for Mqtt {
         &[1883]
     }
 
-    /// What nobody acknowledges goes on without an end.
-    fn needs_whole(&self) -> bool {
-        true
-    }
-
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
-            keep: http::kept(&setup.config.limits),
+            keep: kept(&setup.config.limits),
             request: Side::default(),
             response: Side::default(),
             begun: false,
@@ -140,6 +134,11 @@ impl Held for Topic {
 }
 
 impl Parser for Dialogue {
+    // What nobody acknowledges goes on without an end.
+    fn needs_whole(&self) -> bool {
+        true
+    }
+
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         loop {
             let step = match &self.side(flow).state {

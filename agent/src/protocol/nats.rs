@@ -28,7 +28,7 @@ use self::talk::{Say, over};
 use super::known::Known;
 use super::{
     Fault, Feed, Finish, Flow, Message, PUSHED, Pairing, Parser, Part, Protocol, Setup, Status,
-    Verdict, http, tls,
+    Verdict, reader::kept, tls,
 };
 use crate::connection::Mark;
 use crate::connection::stream::Stream;
@@ -57,14 +57,9 @@ impl Protocol for Nats {
         &[4222]
     }
 
-    /// Clients write many messages at once, and are seldom answered.
-    fn needs_whole(&self) -> bool {
-        true
-    }
-
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
-            keep: http::kept(&setup.config.limits),
+            keep: kept(&setup.config.limits),
             patience: setup.config.capture.exchange_timeout,
             setup,
             request: Side::default(),
@@ -133,6 +128,11 @@ enum State {
 }
 
 impl Parser for Dialogue {
+    // Clients write many messages at once, and are seldom answered.
+    fn needs_whole(&self) -> bool {
+        true
+    }
+
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         loop {
             let step = match &self.side(flow).state {

@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 
 use self::group::{Group, Item};
 use self::statements::{Held, Names, Statement, Total};
+use self::tail::Ended;
 use super::order::Order;
 use super::told::message;
 use super::{Fault, Feed, Flow, Parser, Part, Protocol, Setup, Status, Verdict, tls};
@@ -69,6 +70,9 @@ impl Protocol for Postgresql {
             passing: None,
             first: None,
             rows: 0,
+            plain: false,
+            ended: None,
+            overlaps: false,
             encrypt: false,
             copying: false,
             copied_out: false,
@@ -109,6 +113,12 @@ struct Dialogue {
     first: Option<Mark>,
     /// Rows of it.
     rows: u64,
+    /// Whether its values are text.
+    plain: bool,
+    /// How it may have ended.
+    ended: Option<Ended>,
+    /// Whether anything was asked while an answer was under way.
+    overlaps: bool,
     /// Whether encryption was asked for and not answered yet.
     encrypt: bool,
     /// Whether data is copied to the server.
@@ -158,6 +168,12 @@ impl Parser for Dialogue {
 
     fn close(&mut self, flow: Flow, _clean: bool, _feed: &mut Feed<'_>) {
         *self.side(flow) = Side::Done;
+    }
+
+    fn silenced(&mut self, feed: &mut Feed<'_>) {
+        if let (Side::Tail, Some(ended)) = (self.answers, self.ended.take()) {
+            self.ends(ended, feed);
+        }
     }
 
     fn successor(&mut self) -> Option<(&'static dyn Protocol, Box<dyn Parser>)> {
@@ -288,8 +304,8 @@ impl Dialogue {
                     group.blurred |= !group.synced;
                 }
                 // A name may stand for something else by now.
-                self.prepared.clear();
-                self.portals.clear();
+                self.prepared = Names::default();
+                self.portals = Names::default();
                 self.begins = None;
                 self.passing = None;
             }
@@ -332,7 +348,7 @@ impl Dialogue {
 
     /// What is known of a statement of this name.
     fn statement(names: &Names, name: &[u8], held: &Total) -> Arc<Held> {
-        names.get(name).unwrap_or_else(|| {
+        names.get(name).map(Arc::clone).unwrap_or_else(|| {
             let name = name.get(..statements::LONGEST_NAME).unwrap_or(name);
             Held::new(
                 Statement::Named(String::from_utf8_lossy(name).into_owned()),

@@ -3,6 +3,7 @@
 //!
 //! Numbers are big-endian (network order); those of little-endian protocols end in `_le`.
 
+use crate::config::Limits;
 use crate::stats::Stats;
 
 /// What came of reading something.
@@ -143,6 +144,18 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Longest text kept of one value, bytes; the rest is cut off and counted.
+pub const MAX_TEXT: usize = 8192;
+/// Least that is kept of a text, bytes.
+const MIN_TEXT: usize = 1024;
+
+/// How much is kept of texts that anybody may have written: what will leave, and as much again some
+/// times over, since what is redacted gets shorter.
+pub fn kept(limits: &Limits) -> usize {
+    let leaves = limits.text_length.min(limits.attribute_length);
+    leaves.saturating_mul(4).clamp(MIN_TEXT, MAX_TEXT)
+}
+
 /// Text of at most `keep` bytes; what is no UTF-8 is replaced.
 pub fn text(value: &[u8], keep: usize, stats: &Stats) -> String {
     let kept = match value.get(..keep) {
@@ -194,6 +207,16 @@ mod tests {
         assert_eq!(reader.line(), Some(&b"b"[..]));
         assert_eq!(reader.line(), Some(&b""[..]));
         assert_eq!(reader.line(), None);
+    }
+
+    #[test]
+    fn no_more_is_kept_of_a_text_than_can_leave() {
+        let mut limits = Limits::default();
+        assert_eq!(kept(&limits), MIN_TEXT);
+        limits.text_length = 2000;
+        assert_eq!(kept(&limits), 8000);
+        limits.text_length = usize::MAX;
+        assert_eq!(kept(&limits), MAX_TEXT);
     }
 
     #[test]

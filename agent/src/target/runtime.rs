@@ -163,7 +163,7 @@ impl Runtime {
             "envoy" | "pilot-agent-envoy" => Self::Envoy,
             "haproxy" => Self::Haproxy,
             "lighttpd" | "h2o" | "squid" | "redis-server" | "valkey-server" | "memcached"
-            | "pgbouncer" | "twemproxy" | "nutcracker" => Self::EventLoop,
+            | "beanstalkd" | "pgbouncer" | "twemproxy" | "nutcracker" => Self::EventLoop,
             _ => return None,
         })
     }

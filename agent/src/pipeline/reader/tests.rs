@@ -63,8 +63,8 @@ impl Orders for Told {
         self.push(format!("introduce {}", connection.0))
     }
 
-    fn copy_whole(&self, connection: ConnectionId) -> Result<()> {
-        self.push(format!("whole {}", connection.0))
+    fn copy_whole(&self, connection: ConnectionId, whole: bool) -> Result<()> {
+        self.push(format!("whole {} {whole}", connection.0))
     }
 }
 

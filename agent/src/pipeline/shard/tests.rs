@@ -186,6 +186,31 @@ fn what_nobody_knows_is_muted() {
 }
 
 #[test]
+fn only_an_answer_lifts_the_budget_of_a_look_alike() {
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 9000, [0, 0]);
+    let ask = b"\x01\x01\0\x01\0\x08\0\0\0\x01\0\0\0\0\0\0\x01\x04\0\x01\0\x05\0\0\x01\x02a11\x01\x04\0\x01\0\0\0\0";
+    bench.send(1, Direction::Ingress, 0, 10, ask);
+    assert_eq!(bench.commands, []);
+    let answer = b"\x01\x06\0\x01\0\x0f\0\0Status: 200\r\n\r\n";
+    bench.send(1, Direction::Egress, 0, 20, answer);
+    assert_eq!(bench.commands, [Command::Whole(ConnectionId(1))]);
+    bench.send(1, Direction::Egress, answer.len() as u64, 30, answer);
+    assert_eq!(bench.commands.len(), 1);
+}
+
+#[test]
+fn a_verdict_that_is_withdrawn_gives_the_budget_back() {
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 4222, [0, 0]);
+    bench.send(1, Direction::Egress, 0, 10, b"INFO {\"");
+    let whole = Command::Whole(ConnectionId(1));
+    assert_eq!(bench.commands, [whole]);
+    bench.send(1, Direction::Egress, 7, 20, b"\r\n");
+    assert_eq!(bench.commands, [whole, Command::Budget(ConnectionId(1))]);
+}
+
+#[test]
 fn an_upgrade_mutes() {
     let mut bench = Bench::new(Config::default());
     bench.open(1, 80, [0, 0]);

@@ -249,7 +249,10 @@ fn id<'a>(fields: &mut Reader<'a>) -> Option<&'a [u8]> {
 
 /// Several statements as one: what all have in common, and their texts.
 fn together(all: &[Arc<Described>], more: bool, room: usize) -> Described {
-    let Some((first, others)) = all.split_first() else {
+    // Prepared statements are most often the same one, again and again.
+    let mut runs: Vec<&Described> = all.iter().map(Arc::as_ref).collect();
+    runs.dedup_by(|one, other| std::ptr::eq(*one, *other));
+    let Some((first, others)) = runs.split_first() else {
         return Described {
             operation: Some("BATCH".into()),
             ..Described::default()
@@ -271,13 +274,13 @@ fn together(all: &[Arc<Described>], more: bool, room: usize) -> Described {
         }),
         collection: same(|one| one.collection.as_deref()).map(str::to_owned),
         procedure: None,
-        summary: Some(summary(all)),
+        summary: Some(summary(&runs)),
         text,
     }
 }
 
 /// What each of them does, those that do the same one after the other being told once.
-fn summary(all: &[Arc<Described>]) -> String {
+fn summary(all: &[&Described]) -> String {
     let mut summary = "BATCH".to_owned();
     let mut before = None;
     for one in all {

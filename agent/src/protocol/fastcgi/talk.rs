@@ -101,14 +101,21 @@ impl Dialogue {
             self.turn = self.next;
         }
         if self.talks.len() >= MAX_TALKS && !self.talks.contains_key(&id) {
-            let oldest = self.talks.iter().min_by_key(|(_, talk)| talk.number);
-            let oldest = oldest.map(|(id, _)| *id).unwrap_or_default();
-            feed.stats.protocol_streams_forgotten.add(1);
-            self.forget(oldest, at, feed);
+            self.make_room(at, feed);
         }
         // Who uses an identifier again has seen the end of what had it.
         self.forget(id, at, feed);
         self.talks.insert(id, talk);
+    }
+
+    /// Forgets the older half at once, so that each costs next to nothing.
+    fn make_room(&mut self, at: Mark, feed: &mut Feed<'_>) {
+        let mut open: Vec<(u64, u16)> = self.talks.iter().map(|(id, t)| (t.number, *id)).collect();
+        open.sort_unstable();
+        for (_, id) in open.iter().take(open.len() / 2) {
+            feed.stats.protocol_streams_forgotten.add(1);
+            self.forget(*id, at, feed);
+        }
     }
 
     fn forget(&mut self, id: u16, at: Mark, feed: &mut Feed<'_>) {
@@ -197,6 +204,7 @@ impl Dialogue {
         let (config, stats) = ((&self.config.http, self.keep), feed.stats);
         let response = answer::response(text, config, stats);
         let at = first.unwrap_or(talk.start);
+        self.agreed |= response.is_some() && matches!(talk.asking, Asking::Told);
         if response.is_none() {
             feed.stats.protocol_unreadable.add(1);
             let fault = Part::Fault(Fault::Malformed("no head in an answer"));

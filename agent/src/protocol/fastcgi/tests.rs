@@ -352,6 +352,29 @@ fn those_who_never_end_make_room() {
     }
     assert!(bench.parser.weight() < 256 * 1024);
     assert!(bench.stats.protocol_streams_forgotten.get() > 3_000);
+    // The newest stay.
+    bench.out.clear();
+    bench.answer(&[answer(3_999, "A: b\r\n\r\n"), answer(3_900, "A: b\r\n\r\n")].concat());
+    assert_eq!(bench.responses().len(), 2);
+}
+
+#[test]
+fn a_flood_of_beginnings_takes_linear_time() {
+    let begun =
+        |ids: std::ops::Range<u16>| -> Vec<u8> { ids.flat_map(|id| begin(id, 1)).collect() };
+    let time = |ids: std::ops::Range<u16>| {
+        let mut bench = Bench::new(PROTOCOL);
+        bench.ask(&begin(1, 1));
+        let bytes = begun(ids);
+        let started = std::time::Instant::now();
+        for _ in 0..20 {
+            bench.ask(&bytes);
+        }
+        started.elapsed()
+    };
+    // As many with few identifiers as with many, of which most are forgotten.
+    let (few, many) = (time(1..201).saturating_mul(10), time(1..2001));
+    assert!(many < few.saturating_mul(4), "{few:?} {many:?}");
 }
 
 proptest! {

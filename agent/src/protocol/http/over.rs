@@ -10,13 +10,10 @@
 //! what is compressed; that more than [`MAX_TAPS`] exchanges of a connection have one.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use smallvec::SmallVec;
+use crate::protocol::{Attributes, Flow, Response};
 
-use crate::connection::Mark;
-use crate::protocol::{Attributes, Feed, Flow, Message, Pairing, Part, Response, Revision};
-use crate::stats::Stats;
+pub use taps::{MAX_TAPS, Tapped, Taps};
 
 /// Declares what is known: each line makes the module and its entry in [`ALL`].
 macro_rules! registry {
@@ -32,6 +29,7 @@ macro_rules! registry {
 mod bench;
 mod document;
 mod heads;
+mod taps;
 
 registry! {
     /// GraphQL (GraphQL over HTTP, <https://graphql.github.io/graphql-over-http/>).
@@ -99,6 +97,10 @@ pub enum Look {
     /// Not at anything: the exchange is not its.
     Not,
 }
+
+/// What was named of which the one who was asked knows nothing, or may not: it has any value, so that
+/// neither the span's name nor an attribute of few values has it.
+pub const REFUSED: &str = "spantap.refused_name";
 
 /// What is to be told of an exchange besides what HTTP says.
 #[derive(Debug, Default)]
@@ -174,311 +176,6 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Most exchanges of a connection that have a tap at once.
-pub const MAX_TAPS: usize = 128;
-
-/// The taps of one connection's exchanges, by their pairing.
-#[derive(Debug)]
-pub struct Taps {
-    open: BTreeMap<u64, Box<Tapped>>,
-    /// Whether any are wanted.
-    enabled: bool,
-    /// What the exchanges are called by.
-    protocol: &'static str,
-    pairing: fn(u64) -> Pairing,
-}
-
-/// The taps of one exchange.
-#[derive(Debug, Default)]
-pub struct Tapped {
-    taps: SmallVec<[Candidate; 1]>,
-    said: Said,
-}
-
-#[derive(Debug)]
-struct Candidate {
-    tap: Box<dyn Tap>,
-    request: Body,
-    response: Body,
-}
-
-/// A body, to one tap.
-#[derive(Debug, Default)]
-struct Body {
-    /// Bytes that it is still shown.
-    left: u64,
-    /// Whether it was told the end.
-    over: bool,
-}
-
-impl Candidate {
-    fn new(tap: Box<dyn Tap>) -> Self {
-        Self {
-            tap,
-            request: Body::default(),
-            response: Body::default(),
-        }
-    }
-
-    fn body(&mut self, flow: Flow) -> &mut Body {
-        match flow {
-            Flow::Request => &mut self.request,
-            Flow::Response => &mut self.response,
-        }
-    }
-
-    fn end(&mut self, flow: Flow, whole: bool, said: &mut Said) {
-        let body = self.body(flow);
-        body.left = 0;
-        if !std::mem::replace(&mut body.over, true) {
-            self.tap.end(flow, whole, said);
-        }
-    }
-
-    /// Whether it may still be its.
-    fn read(&mut self, flow: Flow, bytes: &[u8], said: &mut Said) -> bool {
-        let left = self.body(flow).left;
-        if left == 0 {
-            return true;
-        }
-        let most = usize::try_from(left).unwrap_or(usize::MAX);
-        let shown = bytes.get(..most).unwrap_or(bytes);
-        match self.tap.read(flow, shown) {
-            Look::More => {
-                let left = left.saturating_sub(shown.len() as u64);
-                self.body(flow).left = left;
-                if left == 0 {
-                    self.end(flow, false, said);
-                }
-                true
-            }
-            Look::Enough => {
-                self.body(flow).left = 0;
-                true
-            }
-            Look::Not => false,
-        }
-    }
-}
-
-impl Tapped {
-    /// Taps on an exchange whose request has this head, if it may be anybody's.
-    fn of(head: &Head<'_>) -> Option<Box<Self>> {
-        let mut tapped: Option<Box<Self>> = None;
-        for application in ALL {
-            if let Some(tap) = application.asked(head) {
-                let taps = &mut tapped.get_or_insert_default().taps;
-                taps.push(Candidate::new(tap));
-            }
-        }
-        if let Some(tapped) = &mut tapped {
-            tapped.begin(Flow::Request, head);
-        }
-        tapped
-    }
-
-    fn begin(&mut self, flow: Flow, head: &Head<'_>) {
-        for candidate in &mut self.taps {
-            match head.is_coded() {
-                true => candidate.end(flow, false, &mut self.said),
-                false => candidate.body(flow).left = candidate.tap.budget(flow),
-            }
-        }
-    }
-
-    fn each(&mut self, mut keep: impl FnMut(&mut Candidate, &mut Said) -> bool) {
-        let said = &mut self.said;
-        self.taps.retain(|candidate| keep(candidate, said));
-    }
-
-    fn weight(&self) -> usize {
-        let each = self.taps.iter().map(|candidate| candidate.tap.weight());
-        each.fold(COST, usize::saturating_add)
-    }
-}
-
-/// What a tap costs to hold, besides what it weighs.
-const COST: usize = 1024;
-
-impl Taps {
-    /// None yet, on exchanges of this protocol that pair so.
-    pub fn new(enabled: bool, protocol: &'static str, pairing: fn(u64) -> Pairing) -> Self {
-        Self {
-            open: BTreeMap::new(),
-            enabled,
-            protocol,
-            pairing,
-        }
-    }
-
-    /// What is to be held of a request with this head, for [`Self::insert`].
-    pub fn of(&self, head: &Head<'_>) -> Option<Box<Tapped>> {
-        match self.enabled {
-            true => Tapped::of(head),
-            false => None,
-        }
-    }
-
-    /// The exchange with this number is tapped.
-    pub fn insert(&mut self, number: u64, tapped: Box<Tapped>, stats: &Stats) {
-        if self.open.len() >= MAX_TAPS {
-            self.open.pop_first();
-            stats.protocol_taps_forgotten.add(1);
-        }
-        self.open.insert(number, tapped);
-    }
-
-    /// The final response to an exchange begins with this head.
-    pub fn answered(&mut self, number: u64, head: &Head<'_>, stats: &Stats) {
-        if !self.enabled {
-            return;
-        }
-        if let Some(tapped) = self.open.get_mut(&number) {
-            // Answers may come before all was asked, and tell of it.
-            tapped.each(|candidate, said| candidate.tap.answered(head, said));
-        }
-        for application in ALL {
-            if let Some(tap) = application.answered(head) {
-                if !self.open.contains_key(&number) {
-                    self.insert(number, Box::default(), stats);
-                }
-                if let Some(tapped) = self.open.get_mut(&number) {
-                    tapped.taps.push(Candidate::new(tap));
-                }
-            }
-        }
-        if let Some(tapped) = self.open.get_mut(&number) {
-            tapped.begin(Flow::Response, head);
-        }
-    }
-
-    /// Whether bytes of this body are looked at.
-    pub fn wants(&mut self, flow: Flow, number: u64) -> bool {
-        let Some(tapped) = self.open.get_mut(&number) else {
-            return false;
-        };
-        tapped.taps.iter_mut().any(|c| c.body(flow).left > 0)
-    }
-
-    /// Passes over the next `content` bytes of a body, looking at those that have come; how many of
-    /// them are left.
-    pub fn pass(&mut self, flow: Flow, number: u64, content: u64, feed: &mut Feed<'_>) -> u64 {
-        let mut left = content;
-        while left > 0 {
-            if !self.wants(flow, number) {
-                feed.stream.skip(left);
-                return 0;
-            }
-            let most = usize::try_from(left).unwrap_or(usize::MAX);
-            let window = feed.stream.window();
-            let bytes = window.get(..most).unwrap_or(window);
-            if bytes.is_empty() {
-                if !feed.stream.is_cut() {
-                    return left;
-                }
-                self.lose(flow, number);
-                continue;
-            }
-            if let Some(tapped) = self.open.get_mut(&number) {
-                tapped.each(|candidate, said| candidate.read(flow, bytes, said));
-                // What the response may yet be is nobody's to know from the request.
-                if tapped.taps.is_empty() {
-                    self.open.remove(&number);
-                }
-            }
-            let passed = bytes.len() as u64;
-            feed.stream.skip(passed);
-            left = left.saturating_sub(passed);
-        }
-        0
-    }
-
-    /// The rest of a body is not seen.
-    pub fn lose(&mut self, flow: Flow, number: u64) {
-        if let Some(tapped) = self.open.get_mut(&number) {
-            tapped.each(|candidate, said| {
-                candidate.end(flow, false, said);
-                true
-            });
-        }
-    }
-
-    /// The rest of any body of this flow is not seen.
-    pub fn lose_all(&mut self, flow: Flow) {
-        let all: SmallVec<[u64; 8]> = self.open.keys().copied().collect();
-        for number in all {
-            self.lose(flow, number);
-        }
-    }
-
-    /// A body is over; tells what is known now.
-    pub fn end(&mut self, (flow, number): (Flow, u64), at: Mark, out: &mut Vec<Message>) {
-        if let Some(tapped) = self.open.get_mut(&number) {
-            tapped.each(|candidate, said| {
-                candidate.end(flow, true, said);
-                true
-            });
-            self.tell((flow, number), at, out);
-        }
-        if flow == Flow::Response {
-            self.open.remove(&number);
-        }
-    }
-
-    /// Tells what taps said of an exchange.
-    pub fn tell(&mut self, (flow, number): (Flow, u64), at: Mark, out: &mut Vec<Message>) {
-        let Some(tapped) = self.open.get_mut(&number) else {
-            return;
-        };
-        let Said {
-            name,
-            asked,
-            answered,
-        } = std::mem::take(&mut tapped.said);
-        let revision = Revision {
-            kind: name.map(|name| (self.protocol, name)),
-            without: &[],
-            with: asked,
-        };
-        let mut push = |part| {
-            out.push(Message {
-                flow,
-                pairing: (self.pairing)(number),
-                at,
-                part,
-            });
-        };
-        if revision != Revision::default() {
-            push(Part::Revise(Box::new(revision)));
-        }
-        if let Some(answered) = answered {
-            push(Part::Trailers(answered));
-        }
-    }
-
-    /// Nobody waits for this exchange's answer any more.
-    pub fn forget(&mut self, number: u64) {
-        self.open.remove(&number);
-    }
-
-    /// Nor for those before this one.
-    pub fn forget_before(&mut self, number: u64) {
-        if self
-            .open
-            .first_key_value()
-            .is_some_and(|(n, _)| *n < number)
-        {
-            self.open = self.open.split_off(&number);
-        }
-    }
-
-    /// What they cost to hold, in bytes.
-    pub fn weight(&self) -> usize {
-        let each = self.open.values().map(|tapped| tapped.weight());
-        each.fold(0, usize::saturating_add)
-    }
-}
-
 impl std::fmt::Debug for Head<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Head")
@@ -488,6 +185,3 @@ impl std::fmt::Debug for Head<'_> {
             .finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,6 +4,8 @@
 //!
 //! Never true here: that anything of a document is shown but names of databases and collections.
 
+use std::borrow::Cow;
+
 use super::commands::About;
 use super::walk::Found;
 use crate::protocol::database::{Outcome, Query};
@@ -12,16 +14,15 @@ use crate::protocol::{Request, Response};
 /// The registry's name, and the system's.
 pub const NAME: &str = "mongodb";
 
-/// What a command asks, if it is known which it is and it is no housekeeping. What was not read is
-/// left out.
+/// What a command asks, if it is no housekeeping. What was not read is left out, and so is what there is
+/// no command by.
 pub fn request(found: &mut Found) -> Option<Request> {
     let about = found.about.filter(|about| *about != About::Housekeeping)?;
-    let operation = found.operation.take()?;
     let batch = matches!(about, About::Statements(_) | About::Several(_)) && !found.lost;
     let query = Query {
         system: NAME,
         namespace: found.namespace.as_deref(),
-        operation: Some(operation),
+        operation: found.operation.map(Cow::Borrowed),
         collection: found.collection.take().map(Into::into),
         batch: batch.then_some(found.statements as usize),
         ..Query::default()
@@ -51,8 +52,7 @@ pub fn is_partial(found: &Found) -> bool {
 /// Whether a command that brings much has done nothing else: what was written may have failed all the
 /// same.
 pub fn reads(found: &Found) -> bool {
-    let operation = found.operation.as_deref();
-    operation.is_some_and(|operation| READS.contains(&operation))
+    found.operation.is_some_and(|name| READS.contains(&name))
 }
 
 const READS: [&str; 6] = [

@@ -295,6 +295,21 @@ fn errors_have_their_codes() {
 }
 
 #[test]
+fn a_command_that_there_is_not_names_no_span() {
+    for (name, want) in [
+        ("x1234", ("mongodb", "shop")),
+        ("dbStats", ("dbStats", "shop dbStats")),
+    ] {
+        let mut bench = begun();
+        let asked = document(&[number(name, 1), words("$db", "shop")]);
+        bench.ask(&message(2, 0, 0, &plain(&asked)));
+        let request = bench.requests()[0];
+        let told = facts(request).join(" ");
+        assert_eq!((request.operation.as_ref(), told.as_str()), want);
+    }
+}
+
+#[test]
 fn housekeeping_makes_no_exchange() {
     for name in [
         "hello",

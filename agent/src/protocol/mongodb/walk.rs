@@ -6,8 +6,6 @@
 //!
 //! Never true here: that more than three documents are entered, one inside the other.
 
-use std::borrow::Cow;
-
 use super::bson::{self, Element, LENGTH, kind};
 use super::commands::{self, About};
 use super::frame::{HEAD, flag};
@@ -22,8 +20,8 @@ const MAX_TEXT: u64 = 1024;
 pub struct Found {
     /// Another message follows without an answer to this one.
     pub more: bool,
-    /// What is asked.
-    pub operation: Option<Cow<'static, str>>,
+    /// What is asked, if there is such a command.
+    pub operation: Option<&'static str>,
     /// Of what kind that is.
     pub about: Option<About>,
     /// What it is done to.
@@ -312,12 +310,15 @@ impl Walk {
             What::Command => match found.about {
                 // The first.
                 None => {
-                    let named = commands::named(element.name);
-                    let (operation, about) = named.unzip();
+                    let (operation, about) = match commands::known(element.name) {
+                        Some((name, about)) => (Some(name), about),
+                        // It may be anything, but for what no command is called.
+                        None if commands::is_plain(element.name) => (None, About::Other),
+                        None => (None, About::Housekeeping),
+                    };
                     found.operation = operation;
-                    found.about = about.or(Some(About::Other));
-                    let collection =
-                        matches!(about, Some(About::Collection | About::Statements(_)));
+                    found.about = Some(about);
+                    let collection = matches!(about, About::Collection | About::Statements(_));
                     collection && text
                 }
                 Some(About::Field(field)) if field.as_bytes() == element.name => text,

@@ -1,8 +1,8 @@
 //! What both sides of a connection know by now: which server it is, what they agreed on, the
 //! database that is used, and the statements that were prepared.
 //!
-//! Never true here: that more than `MAX_STATEMENTS` or about `MAX_BYTES` are kept, or that a database
-//! is named that may have been changed.
+//! Never true here: that more is kept than there is room for, or that a database is named that may have
+//! been changed.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -10,13 +10,10 @@ use std::sync::Arc;
 
 use super::packet::{Capabilities, Greeting, Login};
 use crate::protocol::database::Query;
+use crate::protocol::known::{Held, Known};
 use crate::protocol::sql::Described;
 use crate::stats::Stats;
 
-/// Most statements remembered.
-const MAX_STATEMENTS: usize = 256;
-/// Most bytes of them.
-const MAX_BYTES: usize = 64 * 1024;
 /// Most commands that change something and wait for their answer.
 const MAX_LATER: usize = 16;
 
@@ -56,9 +53,8 @@ pub(super) enum Later {
 /// Statements that were prepared.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
-    /// By their number, the oldest first.
-    known: VecDeque<(u32, Arc<Described>)>,
-    bytes: usize,
+    /// By their number.
+    known: Known<Arc<Described>>,
     /// The last one that was asked for.
     pub(super) last: Option<Arc<Described>>,
 }
@@ -182,37 +178,31 @@ impl Session {
             Later::Prepared(Some(described)) => weight(described),
             Later::Prepared(None) | Later::Database(_) => 0,
         });
-        later.fold(self.statements.bytes, usize::saturating_add)
+        later.fold(self.statements.known.weight(), usize::saturating_add)
     }
 }
 
 impl Statements {
     fn put(&mut self, id: u32, described: Arc<Described>, stats: &Stats) {
-        self.forget(id);
-        self.bytes = self.bytes.saturating_add(weight(&described));
-        self.known.push_back((id, described));
-        while self.known.len() > MAX_STATEMENTS || self.bytes > MAX_BYTES && self.known.len() > 1 {
-            if let Some((_, old)) = self.known.pop_front() {
-                stats.protocol_entries_forgotten.add(1);
-                self.bytes = self.bytes.saturating_sub(weight(&old));
-            }
-        }
+        self.known.insert(&id.to_be_bytes(), described, stats);
     }
 
     pub(super) fn find(&self, id: u32) -> Option<Arc<Described>> {
-        let found = self.known.iter().rev().find(|(known, _)| *known == id);
-        found.map(|(_, described)| Arc::clone(described))
+        self.known.get(&id.to_be_bytes()).map(Arc::clone)
     }
 
     pub(super) fn forget(&mut self, id: u32) {
-        let at = self.known.iter().rposition(|(known, _)| *known == id);
-        if let Some((_, old)) = at.and_then(|at| self.known.remove(at)) {
-            self.bytes = self.bytes.saturating_sub(weight(&old));
-        }
+        self.known.remove(&id.to_be_bytes());
     }
 
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+impl Held for Arc<Described> {
+    fn weight(&self) -> usize {
+        weight(self)
     }
 }
 
@@ -247,16 +237,15 @@ mod tests {
             statements.put(id, statement(10), &stats);
         }
         assert!(statements.find(0).is_none() && statements.find(999).is_some());
-        assert_eq!(statements.known.len(), MAX_STATEMENTS);
-        let forgotten = 1000 - MAX_STATEMENTS as u64;
-        assert_eq!(stats.protocol_entries_forgotten.get(), forgotten);
+        assert_eq!(statements.known.iter().count(), 256);
+        assert_eq!(stats.protocol_entries_forgotten.get(), 1000 - 256);
         for id in 0..100 {
             statements.put(id, statement(2000), &stats);
         }
-        assert!(statements.bytes <= MAX_BYTES && statements.find(99).is_some());
-        statements.put(5, statement(1 << 20), &stats);
-        assert_eq!(statements.known.len(), 1);
+        assert!(statements.known.weight() <= 64 << 10 && statements.find(99).is_some());
+        statements.clear();
+        statements.put(5, statement(10), &stats);
         statements.forget(5);
-        assert_eq!((statements.bytes, statements.known.len()), (0, 0));
+        assert!(statements.known.is_empty() && statements.known.weight() == 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::frame::{self, HEAD};
 use super::group::{Item, Outcomes};
-use super::{Dialogue, End, Side};
+use super::{Dialogue, End, Side, tail};
 use crate::connection::Mark;
 use crate::protocol::database::Outcome;
 use crate::protocol::reader::Reader;
@@ -53,6 +53,11 @@ impl Dialogue {
         }
         let body = window.get(HEAD..length.min(window.len()));
         let body = body.unwrap_or_default();
+        match kind {
+            b'T' => self.plain = tail::is_text(body),
+            b'H' => self.plain = body.first() == Some(&0),
+            _ => {}
+        }
         let told = match kind {
             b'C' => Told::Complete(returned(body, self.copied_out)),
             b'E' => Told::Failed(code(body), is_fatal(body)),
@@ -190,7 +195,7 @@ impl Dialogue {
         feed: &mut Feed<'_>,
     ) {
         self.understood = true;
-        (self.rows, self.copied_out) = (0, false);
+        (self.rows, self.copied_out, self.plain) = (0, false, false);
         let first = self.first.take().unwrap_or(last);
         if outcomes.empty && outcomes.error.is_none() {
             feed.out

@@ -70,6 +70,9 @@ impl Dialogue {
             first: feed.stream.mark(0),
             last: feed.stream.mark(length.saturating_sub(1)),
         };
+        if asked.turn {
+            self.asked_anew(kind, feed);
+        }
         if asked.turn && !self.is_answering() {
             // Something was answered between two turns before it was known whose it is.
             if !self.understood && !self.groups.is_empty() {
@@ -180,7 +183,8 @@ impl Dialogue {
                     None => self.told(reader.rest(), false),
                 };
                 if name.len() <= LONGEST_NAME {
-                    self.prepared.put(name, Arc::clone(&statement));
+                    self.prepared
+                        .insert(name, Arc::clone(&statement), feed.stats);
                 }
                 self.prepares(Item::Parse(statement, asked.first, asked.last), asked);
             }
@@ -188,7 +192,8 @@ impl Dialogue {
                 let portal = reader.c_string()?;
                 let statement = Self::statement(&self.prepared, reader.c_string()?, &self.held);
                 if portal.len() <= LONGEST_NAME {
-                    self.portals.put(portal, Arc::clone(&statement));
+                    self.portals
+                        .insert(portal, Arc::clone(&statement), feed.stats);
                 }
                 self.prepares(Item::Bind(statement, asked.first, asked.last), asked);
             }
@@ -209,7 +214,7 @@ impl Dialogue {
                 self.join(Item::Close, asked.turn, false);
             }
             b'E' => {
-                let statement = self.portals.get(reader.c_string()?);
+                let statement = self.portals.get(reader.c_string()?).map(Arc::clone);
                 reader.u32()?;
                 self.execute(statement, asked, feed);
             }

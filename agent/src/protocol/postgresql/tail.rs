@@ -2,16 +2,25 @@
 //! what ends an answer is short. Which message stands before ReadyForQuery is told by its length: it
 //! must reach up to it, and be what such a message is to its last byte.
 //!
-//! Never true here: that an end is taken for this answer's where a question may have gone unseen, or
-//! that rows are told of that some other statement of the same text may have returned.
+//! Calls end anywhere, in the midst of a row as well, and what stands there anybody may have written.
+//! In rows of text nothing reads like an end: its length would have to be that of a value, which would
+//! have the zero in it that ends a tag, and no text has one. Of other rows an end is believed once
+//! something was asked behind it, and nothing more was answered before; not where questions are asked
+//! while answers are under way.
+//!
+//! Never true here: that an end is taken for this answer's where a question may have gone unseen, that a
+//! value can make one, or that rows are told of that some other statement of the same text may have
+//! returned.
 
 use super::backend::{code, field, is_fatal, returned};
 use super::frame::{self, HEAD};
 use super::group::{Group, Item, Outcomes};
 use super::{Dialogue, Side};
+use crate::connection::Mark;
 use crate::event::Hole;
 use crate::protocol::reader::Reader;
-use crate::protocol::{Feed, Flow};
+use crate::protocol::told;
+use crate::protocol::{Feed, Flow, Part};
 
 /// ReadyForQuery, without the state of the transaction.
 const READY: &[u8] = b"Z\0\0\0\x05";
@@ -25,7 +34,8 @@ impl Dialogue {
             let item = group.items.front().and_then(Item::exchange);
             item.is_some() && group.items.len() == 1 && group.synced && !group.blurred
         };
-        self.first.is_some()
+        !self.overlaps
+            && self.first.is_some()
             && self.order.first().is_some()
             && self.groups.len() == 1
             && self.groups.front().is_some_and(one)
@@ -34,24 +44,32 @@ impl Dialogue {
     /// Looks for the end of an answer some of whose messages were lost.
     pub(super) fn tail(&mut self, feed: &mut Feed<'_>) -> bool {
         while let Some(front) = feed.stream.front() {
+            let ended = self.ended.take();
             // It ended unseen, or what was lost may be questions as well.
             if front.turn || matches!(front.hole, Some(Hole::Lost | Hole::Unseen)) {
-                self.end_unseen(feed);
+                match ended.filter(|_| front.hole.is_none()) {
+                    Some(ended) => self.ends(ended, feed),
+                    None => self.end_unseen(feed),
+                }
                 return true;
             }
             let (window, cut) = feed.stream.turn_window();
             let turn_follows = window.len() < feed.stream.window().len();
             let over = !cut || turn_follows;
             let last = window.get(window.len().saturating_sub(LOOK)..);
+            let length = window.len();
             match last.filter(|_| over).and_then(end) {
                 Some(end) => {
-                    let length = window.len();
-                    self.ends(end, length, feed);
-                    return true;
+                    let ended = self.may_end(end, length, feed);
+                    if turn_follows || self.is_text() {
+                        self.ends(ended, feed);
+                        return true;
+                    }
+                    self.ended = Some(ended);
                 }
                 // More may come.
                 None if !cut => {
-                    let rest = window.len().saturating_sub(LOOK);
+                    let rest = length.saturating_sub(LOOK);
                     feed.stream.skip(rest as u64);
                     return false;
                 }
@@ -59,6 +77,24 @@ impl Dialogue {
             }
         }
         false
+    }
+
+    /// Whether the rows of the present answer are text, also those that were not seen.
+    fn is_text(&self) -> bool {
+        let item = self.groups.front().and_then(|group| group.items.front());
+        self.plain && matches!(item, Some(Item::Query(_, of)) if !of.several)
+    }
+
+    /// Something is asked after bytes of answers: what may have ended has.
+    pub(super) fn asked_anew(&mut self, kind: u8, feed: &mut Feed<'_>) {
+        match (self.answers, self.ended.take()) {
+            (Side::Tail, Some(ended)) => self.ends(ended, feed),
+            _ => {
+                let asks = matches!(kind, b'Q' | b'P' | b'B' | b'D' | b'E' | b'F');
+                let waits = self.groups.back().is_some_and(|group| group.synced);
+                self.overlaps |= asks && waits;
+            }
+        }
     }
 
     /// The end was not among what was copied.
@@ -69,10 +105,24 @@ impl Dialogue {
         self.unsettle(Flow::Response, feed);
     }
 
-    /// These are the answer's last bytes.
-    fn ends(&mut self, end: End, length: usize, feed: &mut Feed<'_>) {
+    /// So many bytes are the answer's last, as far as they show. What it misses is told at once.
+    fn may_end(&self, end: End, length: usize, feed: &mut Feed<'_>) -> Ended {
         let last = feed.stream.mark(length.saturating_sub(1));
         feed.stream.skip(length as u64);
+        let missing = feed.stream.take_missing();
+        let item = self.groups.front().and_then(|group| group.items.front());
+        if let Some(number) = item.and_then(Item::exchange) {
+            for fault in told::faults(missing) {
+                let fault = told::message(Flow::Response, number, last, Part::Fault(fault));
+                feed.out.push(fault);
+            }
+        }
+        Ended { end, last }
+    }
+
+    /// This was the answer's end.
+    pub(super) fn ends(&mut self, ended: Ended, feed: &mut Feed<'_>) {
+        let Ended { end, last } = ended;
         self.answers = Side::Messages;
         if let Some(mut group) = self.groups.pop_front() {
             self.items = self.items.saturating_sub(group.items.len());
@@ -91,7 +141,30 @@ impl Dialogue {
         }
         self.first = None;
         self.rows = 0;
+        self.plain = false;
     }
+}
+
+/// How an answer may have ended, and its last byte.
+#[derive(Debug)]
+pub(super) struct Ended {
+    end: End,
+    last: Mark,
+}
+
+/// Whether all columns of a RowDescription are text.
+pub(super) fn is_text(body: &[u8]) -> bool {
+    let mut reader = Reader::new(body);
+    let Some(columns) = reader.u16() else {
+        return false;
+    };
+    // A name, what it is of, and its format (int16, the last of 18 bytes).
+    let mut column = || {
+        reader.c_string()?;
+        reader.skip(16)?;
+        reader.u16()
+    };
+    (0..columns).all(|_| column() == Some(0))
 }
 
 /// How an answer ended.
@@ -166,10 +239,12 @@ fn is_error(body: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::protocol::Status;
     use crate::protocol::bench::Bench;
     use crate::protocol::postgresql::PROTOCOL;
+    use crate::protocol::{Response, Status, Value};
 
     const FAILED: &[u8] = b"SERROR\0VERROR\0C22012\0Mdivision by zero\0Fint.c\0L846\0Rint4div\0\0";
 
@@ -265,7 +340,8 @@ mod tests {
     fn what_is_not_sure_is_not_said() {
         let whole = ready(&framed(b'C', b"SELECT 100000\0"));
         // Of two statements, the last one's rows.
-        let bench = answered(b"SELECT 1; SELECT 2;\0", &[&whole], Hole::Budget);
+        let mut bench = answered(b"SELECT 1; SELECT 2;\0", &[&whole], Hole::Budget);
+        bench.ask(&framed(b'Q', b"SELECT 3\0"));
         let responses = bench.responses();
         assert_eq!(responses.len(), 1);
         assert!(
@@ -277,5 +353,108 @@ mod tests {
         // Records that were lost may have been a question.
         let bench = answered(b"SELECT 1\0", &[&whole], Hole::Lost);
         assert_eq!(bench.responses().len(), 0);
+    }
+
+    /// Parse to Sync of a statement whose rows are binary, answered up to a row that was not copied.
+    fn binary() -> Bench {
+        let mut bench = Bench::new(PROTOCOL);
+        bench.ask(&extended());
+        let columns = b"\0\x01a\0\0\0\0\0\0\0\0\0\0\x11\xff\xff\xff\xff\xff\xff\0\x01";
+        let row = framed(b'D', b"\0\x01\0\0\0\x01\x01");
+        let begun = [
+            &framed(b'1', b"")[..],
+            &framed(b'2', b""),
+            &framed(b'T', columns),
+            &row,
+        ];
+        let begun = begun.concat();
+        let _ = bench.send_part(Flow::Response, &begun, 70_000, Hole::Budget);
+        bench.out.clear();
+        bench
+    }
+
+    fn extended() -> Vec<u8> {
+        [
+            framed(b'P', b"\0SELECT a FROM b\0\0\0"),
+            framed(b'B', b"\0\0\0\0\0\0\0\x01\0\x01"),
+            framed(b'D', b"P\0"),
+            framed(b'E', b"\0\0\0\0\0"),
+            framed(b'S', b""),
+        ]
+        .concat()
+    }
+
+    fn rows(bench: &Bench) -> Vec<Option<Value>> {
+        let responses = bench.responses();
+        let rows = |response: &&Response| {
+            let mut attributes = response.attributes.iter();
+            let found = attributes.find(|a| a.key.ends_with("rows"));
+            found.map(|rows| rows.value.clone())
+        };
+        responses.iter().map(rows).collect()
+    }
+
+    #[test]
+    fn a_value_is_no_end() {
+        let forged = ready(&[b"a row's ", &framed(b'C', b"SELECT 1\0")[..]].concat());
+        let whole = ready(&framed(b'C', b"SELECT 200\0"));
+        let (unseen, seen) = (Vec::new(), vec![Some(Value::Int(200))]);
+        // Whatever comes, nothing is over before something else is asked.
+        for last in [&whole[..], b"and on", b""] {
+            let mut bench = binary();
+            bench.answer(&forged);
+            bench.answer(&[b"its rest", last].concat());
+            assert_eq!(rows(&bench), unseen);
+            bench.ask(&extended());
+            let told = if last == whole { &seen } else { &unseen };
+            assert_eq!(rows(&bench), *told, "{last:?}");
+        }
+        // What ends a connection asks as well, and silence says so in the end.
+        for end in [
+            (|bench: &mut Bench| bench.ask(&framed(b'X', b""))) as fn(&mut Bench),
+            Bench::silenced,
+        ] {
+            let mut bench = binary();
+            bench.answer(&whole);
+            assert_eq!(rows(&bench), unseen);
+            end(&mut bench);
+            assert_eq!(rows(&bench), seen);
+        }
+    }
+
+    #[test]
+    fn who_asks_amid_answers_is_told_no_end() {
+        let whole = ready(&framed(b'C', b"SELECT 200\0"));
+        let mut bench = binary();
+        bench.answer(b"some of a row");
+        bench.ask(&extended());
+        bench.answer(&whole);
+        assert_eq!(rows(&bench), []);
+        bench.ask(&extended());
+        let row = framed(b'D', b"\0\x01\0\0\0\x01\x01");
+        let _ = bench.send_part(Flow::Response, &row, 70_000, Hole::Budget);
+        bench.answer(&whole);
+        bench.ask(&extended());
+        assert_eq!(rows(&bench), []);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_of_text_have_no_end_in_them(
+            rows in prop::collection::vec(prop::collection::vec("[A-Z0-9 Is\x05\r]{0,24}", 1..4), 1..8),
+        ) {
+            let mut bytes = Vec::new();
+            for row in rows {
+                let mut body = (row.len() as u16).to_be_bytes().to_vec();
+                for value in row {
+                    body.extend((value.len() as u32).to_be_bytes());
+                    body.extend(value.bytes());
+                }
+                bytes.extend(framed(b'D', &body));
+            }
+            for at in 0..=bytes.len() {
+                prop_assert_eq!(end(&bytes[..at]), None);
+            }
+        }
     }
 }

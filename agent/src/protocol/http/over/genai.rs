@@ -5,12 +5,12 @@
 //! <https://opentelemetry.io/docs/specs/semconv/gen-ai/openai/> (1.42.0).
 //!
 //! Never true here: that a prompt or an answer is told, or kept for longer than it takes to pass it
-//! over; that a number is told which did not come.
+//! over; that a number is told which did not come; that a span is named by a model that was refused.
 
 use std::borrow::Cow;
 
 use super::document::{Documents, name};
-use super::{Application, Head, Look, Said, Tap};
+use super::{Application, Head, Look, REFUSED, Said, Tap};
 use crate::protocol::json::{EACH, Path, Reader, Value};
 use crate::protocol::{self, Attribute, Attributes, Flow};
 
@@ -201,9 +201,11 @@ impl Call {
         if !(answered.sure || asked && (answered.likely || failed)) {
             return;
         }
+        // Limits are those of a model: it is known.
+        let refused = (400..500).contains(&self.status) && self.status != 429;
         said.name = Some(match &self.model {
-            Some(model) => format!("{} {model}", self.operation).into(),
-            None => Cow::Borrowed(self.operation),
+            Some(model) if !refused => format!("{} {model}", self.operation).into(),
+            _ => Cow::Borrowed(self.operation),
         });
         let list = &mut said.asked;
         list.push(Attribute::fixed("gen_ai.operation.name", self.operation));
@@ -211,7 +213,12 @@ impl Call {
             list.push(Attribute::fixed("gen_ai.provider.name", provider));
         }
         if let Some(model) = self.model.take() {
-            list.push(Attribute::text("gen_ai.request.model", model));
+            let key = if refused {
+                REFUSED
+            } else {
+                "gen_ai.request.model"
+            };
+            list.push(Attribute::text(key, model));
         }
         list.extend(
             self.most

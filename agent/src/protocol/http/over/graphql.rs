@@ -4,9 +4,15 @@
 //! (1.42.0), by which the operation's name is no part of it.
 //!
 //! Never true here: that a document or its variables are told; that a request counts as GraphQL whose
-//! document does not read so, or whose response is none.
+//! document does not read so, or whose response is none. A URL that has them is HTTP's to tell: where in
+//! it they are, [`in_query`] says to whom redacts it.
 
 mod outline;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use smallvec::SmallVec;
 
 use super::document::{Documents, name};
 use super::{Application, Head, Look, Said, Tap};
@@ -27,14 +33,11 @@ impl Application for GraphQl {
             "GET" => {
                 let (_, query) = head.target.split_once('?')?;
                 let mut operation = Operation::new();
-                for pair in query.split('&') {
-                    match pair.split_once('=') {
-                        Some(("query", text)) => {
-                            let text = decoded(text)?;
-                            operation.outline = outline(&text, true);
-                        }
-                        Some(("operationName", text)) => {
-                            operation.name = name(Value::Text(decoded(text)?.as_bytes()));
+                for (key, text) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+                    match key {
+                        "query" => operation.outline = outline(&decoded(text), true),
+                        "operationName" => {
+                            operation.name = name(Value::Text(decoded(text).as_bytes()));
                         }
                         _ => {}
                     }
@@ -175,7 +178,7 @@ impl Operation {
         }
         let code = self.code.take().map_or(OTHER.into(), Into::into);
         let response = said.answered.get_or_insert_default();
-        response.client_error = Some(std::borrow::Cow::clone(&code));
+        response.client_error = Some(Cow::clone(&code));
         // What was not executed was asked wrongly (the language, 7.1.2).
         response.server_error = Some(code).filter(|_| self.executed);
     }
@@ -235,22 +238,63 @@ fn is_code(text: &&str) -> bool {
     !text.is_empty() && text.bytes().all(part)
 }
 
-/// A parameter of a query, decoded (URL standard, 5.1).
-fn decoded(text: &str) -> Option<String> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        plain.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                let byte = digit()? << 4 | digit()?;
-                u8::try_from(byte).ok()?
+/// Where in a URL's query, as sent and perhaps cut, an operation's document, variables and extensions
+/// are (GraphQL over HTTP, 6.2), whether or not it was answered as one; nowhere where it has none.
+pub fn in_query(query: &str) -> SmallVec<[Range<usize>; 3]> {
+    let mut found = SmallVec::new();
+    let mut asks = false;
+    let mut start = 0usize;
+    for pair in query.split('&') {
+        let end = start.saturating_add(pair.len());
+        if let Some((key, value)) = pair.split_once('=') {
+            let (is, asked) = match decoded(key).as_ref() {
+                "query" => (true, is_document(&decoded(value))),
+                "variables" | "extensions" => (true, decoded(value).trim_start().starts_with('{')),
+                _ => (false, false),
+            };
+            if is && !value.is_empty() {
+                found.push(end.saturating_sub(value.len())..end);
             }
-            byte => byte,
+            asks |= asked;
+        }
+        start = end.saturating_add(1);
+    }
+    found.retain(|_| asks);
+    found
+}
+
+/// Whether a text is a document, or what one may begin with.
+fn is_document(text: &str) -> bool {
+    text.trim_start().starts_with("fragment ") || outline(text, false).is_some()
+}
+
+/// A name or value of a query, decoded (URL standard, 5.1).
+fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        rest = behind;
+        plain.push(match (first, behind) {
+            (b'+', _) => b' ',
+            (b'%', [high, low, behind @ ..]) => match (digit(*high), digit(*low)) {
+                (Some(high), Some(low)) => {
+                    rest = behind;
+                    high << 4 | low
+                }
+                _ => b'%',
+            },
+            (byte, _) => *byte,
         });
     }
-    String::from_utf8(plain).ok()
+    Cow::Owned(String::from_utf8_lossy(&plain).into_owned())
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    let digit = char::from(byte).to_digit(16)?;
+    u8::try_from(digit).ok()
 }
 
 #[cfg(test)]

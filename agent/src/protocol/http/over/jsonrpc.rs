@@ -5,12 +5,12 @@
 //! <https://opentelemetry.io/docs/specs/semconv/gen-ai/mcp/> (1.42.0).
 //!
 //! Never true here: that parameters, results or an error's message are told; that a session's id is,
-//! which lets its holder in.
+//! which lets its holder in; that a span is named by what the server did not call.
 
 use std::borrow::Cow;
 
 use super::document::{Documents, name};
-use super::{Application, Head, Look, Said, Tap};
+use super::{Application, Head, Look, REFUSED, Said, Tap};
 use crate::protocol::json::{EACH, Path, Reader, Value};
 use crate::protocol::{Attribute, Flow};
 
@@ -54,7 +54,12 @@ const ASKED: &[Path] = &[
     &[EACH, "params"],
 ];
 /// What a response has.
-const ANSWERED: &[Path] = &[&["jsonrpc"], &["error", "code"], &[EACH, "jsonrpc"]];
+const ANSWERED: &[Path] = &[
+    &["jsonrpc"],
+    &["error", "code"],
+    &[EACH, "jsonrpc"],
+    &["result", "isError"],
+];
 /// Bytes that are looked at of a request and of a response.
 const REQUEST: u64 = 8 * 1024;
 const RESPONSE: u64 = 64 * 1024;
@@ -82,6 +87,10 @@ struct Call {
     silent: bool,
     answered: bool,
     code: Option<String>,
+    /// Whether the result is that of a tool that failed, or of none.
+    failed: bool,
+    /// How much of the answer was read.
+    read: u64,
 }
 
 impl Call {
@@ -102,6 +111,8 @@ impl Call {
             silent: false,
             answered: false,
             code: None,
+            failed: false,
+            read: 0,
         }
     }
 
@@ -139,9 +150,11 @@ impl Call {
     }
 
     fn answer(&mut self, bytes: &[u8]) -> Look {
+        self.read = self.read.saturating_add(bytes.len() as u64);
         let more = self.answer.read(bytes, |index, value| match index {
             0 | 2 => self.answered |= value.text() == Some(VERSION),
             1 => self.code = value.int().map(|code| code.to_string()),
+            3 => self.failed |= value == Value::Bool(true),
             _ => {}
         });
         if more { Look::More } else { Look::Enough }
@@ -155,14 +168,16 @@ impl Call {
         !self.lost && (asked || batch) && (self.answered || heard)
     }
 
-    fn tell(&mut self, said: &mut Said) {
+    /// `known`: whether the server has what the parameters name.
+    fn tell(&mut self, known: bool, said: &mut Said) {
         if !self.is_call() {
             return;
         }
         let asked = &mut said.asked;
         let initializes = self.method.as_deref() == Some("initialize");
         let context = self.context || initializes && self.context_version.is_some();
-        let unknown = self.code.as_deref() == Some(UNKNOWN_METHOD);
+        let code = self.code.as_deref();
+        let refused = code.is_some_and(|code| NOT_CALLED.contains(&code));
         if !context {
             asked.push(Attribute::fixed("rpc.system.name", "jsonrpc"));
         }
@@ -172,12 +187,13 @@ impl Call {
         }
         said.name = Some(Cow::Borrowed("jsonrpc"));
         match self.method.take() {
-            // The server knows no such method: anything may stand there (RPC spans, `rpc.method`).
-            Some(method) if unknown => {
-                asked.push(Attribute::fixed("rpc.method", "_OTHER"));
+            // Anything may stand there (RPC spans, `rpc.method`).
+            Some(method) if refused => {
+                let key = if context { MCP_METHOD } else { "rpc.method" };
+                asked.push(Attribute::fixed(key, "_OTHER"));
                 asked.push(Attribute::text("rpc.method_original", method));
             }
-            Some(method) if context => said.name = Some(self.context(method, asked)),
+            Some(method) if context => said.name = Some(self.context(method, known, asked)),
             Some(method) => {
                 said.name = Some(method.clone().into());
                 asked.push(Attribute::text("rpc.method", method));
@@ -201,6 +217,7 @@ impl Call {
     fn context(
         &mut self,
         method: String,
+        known: bool,
         asked: &mut crate::protocol::Attributes,
     ) -> Cow<'static, str> {
         let key = match method.as_str() {
@@ -209,16 +226,20 @@ impl Call {
             _ => None,
         };
         let mut span = method.clone();
-        asked.push(Attribute::text("mcp.method.name", method));
+        asked.push(Attribute::text(MCP_METHOD, method));
         if let Some(version) = self.context_version.take() {
             asked.push(Attribute::text("mcp.protocol.version", version));
         }
         if key == Some("gen_ai.tool.name") {
             asked.push(Attribute::fixed("gen_ai.operation.name", "execute_tool"));
         }
-        if let (Some(key), Some(target)) = (key, self.target.take()) {
-            span = format!("{span} {target}");
-            asked.push(Attribute::text(key, target));
+        match (key, self.target.take()) {
+            (Some(key), Some(target)) if known => {
+                span = format!("{span} {target}");
+                asked.push(Attribute::text(key, target));
+            }
+            (Some(_), Some(target)) => asked.push(Attribute::text(REFUSED, target)),
+            _ => {}
         }
         span.into()
     }
@@ -252,7 +273,12 @@ impl Tap for Call {
         match flow {
             // A method that was read is called, whatever its parameters are; of a batch all count.
             Flow::Request => self.lost = !whole && self.method.is_none(),
-            Flow::Response => self.tell(said),
+            // A server answers a call of a tool that it does not have with any error, or with a
+            // result that says so (MCP, tools, "Error Handling"); a long one is what a tool gave.
+            Flow::Response => {
+                let seen = whole || self.read >= RESPONSE;
+                self.tell(seen && self.code.is_none() && !self.failed, said);
+            }
         }
     }
 
@@ -273,8 +299,9 @@ fn identifier(value: Value<'_>) -> Option<String> {
 }
 
 const VERSION: &str = "2.0";
-/// Method not found (5.1).
-const UNKNOWN_METHOD: &str = "-32601";
+/// Codes by which no method was called: parse error, invalid request, method not found (5.1).
+const NOT_CALLED: [&str; 3] = ["-32700", "-32600", "-32601"];
+const MCP_METHOD: &str = "mcp.method.name";
 /// The conventions have no attribute for a batch.
 const BATCH: &str = "spantap.jsonrpc.batch_size";
 /// Longest text that is looked at.

@@ -48,10 +48,21 @@ fn errors() {
             r#"{"error":{"type":"server_error","code":null}}"#,
             " client!server_error server!server_error",
         ),
-        (404, r#"{"error":"model not found"}"#, ""),
     ] {
         let told = posted("/v1/chat/completions", ASK, status, answer);
         assert_eq!(told, format!("{ASKED}{want}"), "{answer}");
+    }
+}
+
+#[test]
+fn a_refused_model_names_no_span() {
+    let refused = ASKED
+        .replace("[chat gpt-4o]", "[chat]")
+        .replace("gen_ai.request.model", "spantap.refused_name");
+    for status in [400, 401, 404, 422] {
+        let answer = r#"{"error":"model not found"}"#;
+        let told = posted("/v1/chat/completions", ASK, status, answer);
+        assert_eq!(told, refused, "{status}");
     }
 }
 

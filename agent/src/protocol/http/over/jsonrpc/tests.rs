@@ -1,6 +1,9 @@
 //! Calls as they are told.
 
 use super::super::bench::{JSON, posted, told};
+use crate::event::Hole;
+use crate::protocol::bench::Bench;
+use crate::protocol::{Flow, Part, http1};
 
 const CALL: &str = r#"{"jsonrpc":"2.0","method":"sum","params":[1,2],"id":7}"#;
 
@@ -83,9 +86,73 @@ fn the_model_context_protocol() {
             (&ask("\nMcp-Protocol-Version: 2025-06-18"), call),
             (events, stream)
         ),
-        "[tools/call weather] jsonrpc.protocol.version=2.0 jsonrpc.request.id=1 \
+        "[tools/call] jsonrpc.protocol.version=2.0 jsonrpc.request.id=1 \
          mcp.method.name=tools/call mcp.protocol.version=2025-06-18 gen_ai.operation.name=execute_tool \
-         gen_ai.tool.name=weather rpc.response.status_code=-32602 spantap.sse.events=2 \
+         spantap.refused_name=weather rpc.response.status_code=-32602 spantap.sse.events=2 \
          client!-32602 server!-32602"
     );
+}
+
+#[test]
+fn only_what_was_called_names_a_span() {
+    let ask = format!("POST /mcp HTTP/1.1\nHost: h\n{JSON}\nMcp-Session-Id: s");
+    let answered = |question: &str, answer: &str| {
+        let head = format!("HTTP/1.1 200 OK\n{JSON}");
+        let told = told((&ask, question), (&head, answer));
+        told.replace("jsonrpc.protocol.version=2.0 jsonrpc.request.id=1 ", "")
+    };
+    let tool = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x17"}}"#;
+    let result = |more: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{{more}}}}}"#);
+    let error = |code| format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":{code}}}}}"#);
+    let called = "mcp.method.name=tools/call gen_ai.operation.name=execute_tool";
+    let known = format!("[tools/call x17] {called} gen_ai.tool.name=x17");
+    let refused = format!("[tools/call] {called} spantap.refused_name=x17");
+    let long = "x".repeat(100_000);
+    for (more, want) in [
+        (r#""content":[]"#, &known),
+        (r#""isError":false"#, &known),
+        (r#""content":[{"isError":true}]"#, &known),
+        (&format!(r#""content":["{long}"],"isError":true"#), &known),
+        (r#""isError":true"#, &refused),
+    ] {
+        assert_eq!(answered(tool, &result(more)), *want);
+    }
+    let prompt = r#"{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"x17"}}"#;
+    assert_eq!(
+        answered(prompt, &error(-32602)),
+        "[prompts/get] mcp.method.name=prompts/get spantap.refused_name=x17 \
+         rpc.response.status_code=-32602 client!-32602 server!-32602"
+    );
+    let none = r#"{"jsonrpc":"2.0","id":1,"method":"x17"}"#;
+    for code in [-32700, -32600, -32601] {
+        assert_eq!(
+            answered(none, &error(code)),
+            format!(
+                "[jsonrpc] mcp.method.name=_OTHER rpc.method_original=x17 \
+                 rpc.response.status_code={code} client!{code} server!{code}"
+            )
+        );
+    }
+}
+
+#[test]
+fn behind_a_hole_nobody_knows_what_was_called() {
+    let mut bench = Bench::new(http1::PROTOCOL);
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x17"}}"#;
+    bench.ask(
+        format!(
+            "POST /mcp HTTP/1.1\r\nHost: h\r\nMcp-Session-Id: s\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .as_bytes(),
+    );
+    bench
+        .answer(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 60\r\n\r\n");
+    let _ = bench.send_part(Flow::Response, br#"{"jsonrpc":"2.0","#, 43, Hole::Lost);
+    let names = bench.out.iter().filter_map(|m| match &m.part {
+        Part::Revise(revision) => revision.kind.as_ref().map(|(_, name)| name.as_ref()),
+        _ => None,
+    });
+    assert_eq!(names.collect::<Vec<_>>(), ["tools/call"]);
 }

@@ -1,5 +1,8 @@
 //! Taps: how many there are, and what they see.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::event::Hole;
 use crate::protocol::bench::Bench;
@@ -31,6 +34,60 @@ fn only_so_many_are_looked_at() {
     }
     assert_eq!(revised(&mut bench), MAX_TAPS);
     assert_eq!(bench.parser.weight(), 0);
+}
+
+/// A tap that counts how often its weight is asked, which is how often it was shown bytes.
+#[derive(Debug)]
+struct Weighed(Arc<AtomicUsize>, usize);
+
+impl Tap for Weighed {
+    fn read(&mut self, _flow: Flow, bytes: &[u8]) -> Look {
+        self.1 += bytes.len();
+        Look::More
+    }
+
+    fn weight(&self) -> usize {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        self.1
+    }
+}
+
+#[test]
+fn what_all_weigh_is_known_without_asking_each() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let stats = Stats::default();
+    let mut taps = Taps::new(true, "http2", Pairing::Number);
+    let tapped = |weight| {
+        let mut candidate = Candidate::new(Box::new(Weighed(Arc::clone(&asked), weight)));
+        candidate.request.left = u64::MAX;
+        let mut tapped = Box::<Tapped>::default();
+        tapped.taps.push(candidate);
+        tapped
+    };
+    let sum = |taps: &Taps| -> usize { taps.open.values().map(|tapped| tapped.weight()).sum() };
+    for number in 0..200 {
+        taps.insert(number, tapped(number as usize), &stats);
+    }
+    assert_eq!(taps.weight(), sum(&taps));
+    let mut bench = Bench::new(http1::PROTOCOL);
+    let _ = bench.send(Flow::Request, b"GET ");
+    let [stream, _] = &mut bench.streams;
+    let (out, stats) = (&mut bench.out, &bench.stats);
+    let mut feed = Feed { stream, out, stats };
+    let before = (taps.weight(), asked.swap(0, Ordering::Relaxed));
+    assert_eq!(taps.pass(Flow::Request, 150, 4, &mut feed), 0);
+    let after = taps.weight();
+    assert!(asked.load(Ordering::Relaxed) < 4, "{asked:?}");
+    assert_eq!(after, before.0 + 4);
+    // Whatever becomes of them.
+    taps.insert(150, tapped(7), stats);
+    taps.forget(151);
+    taps.forget_before(140);
+    taps.lose_all(Flow::Request);
+    taps.end((Flow::Response, 160), Mark::default(), &mut Vec::new());
+    assert_eq!((taps.open.len(), taps.weight()), (58, sum(&taps)));
+    taps.forget_before(u64::MAX);
+    assert_eq!(taps.weight(), 0);
 }
 
 #[test]
