@@ -1,5 +1,5 @@
 //! LZ4's block format (its `doc/lz4_Block_format.md`), as bodies and segments are compressed.
-//! Crates give all of a block or nothing (decision 20).
+//! Crates give all of a block or nothing (decision 21).
 //!
 //! Never true here: that more comes out than was asked for.
 
