@@ -114,7 +114,9 @@ impl Dialogue {
             }
             None => (None, What::Other, false, false),
         };
-        let (followed, before) = self.waiting.ask(head.stream, what, may_use, stats);
+        let (followed, before) = self
+            .waiting
+            .ask(head.stream, what, may_use, start.time, stats);
         if let Some(before) = before {
             if before.may_use {
                 self.keyspace = None;
@@ -149,7 +151,7 @@ impl Dialogue {
             let name = text(name, MAX_KEYSPACE, stats);
             self.keyspace = Some((name, self.waiting.lost()));
         }
-        let Some((asked, sure)) = self.waiting.answer(head.stream) else {
+        let Some((asked, sure)) = self.waiting.answer(head.stream, start.time) else {
             stats.exchange_unasked.add(1);
             return None;
         };

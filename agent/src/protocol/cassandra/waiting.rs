@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::names;
 use crate::connection::Mark;
+use crate::event::Nanos;
 use crate::protocol::sql::Described;
 use crate::protocol::{Flow, Message, Pairing, Part};
 use crate::stats::Stats;
@@ -30,6 +31,8 @@ pub struct Asked {
     pub what: What,
     /// Whether it may change the keyspace.
     pub may_use: bool,
+    /// When its first byte was moved.
+    time: Nanos,
     /// How often requests and answers were lost before it.
     lost: [u64; 2],
 }
@@ -80,6 +83,7 @@ impl Waiting {
         number: i16,
         mut what: What,
         may_use: bool,
+        time: Nanos,
         stats: &Stats,
     ) -> (bool, Option<Asked>) {
         let before = self.take(number);
@@ -97,14 +101,17 @@ impl Waiting {
         let asked = Asked {
             what,
             may_use,
+            time,
             lost,
         };
         self.asked.insert(number, asked);
         (true, before)
     }
 
-    /// The request that an answer of this number is to, and whether that is sure.
-    pub fn answer(&mut self, number: i16) -> Option<(Asked, bool)> {
+    /// The request that an answer of this number is to that was moved then, and whether that is sure:
+    /// what was kept until it was known whose it is may be older than all that was asked.
+    pub fn answer(&mut self, number: i16, time: Nanos) -> Option<(Asked, bool)> {
+        self.asked.get(&number).filter(|asked| asked.time <= time)?;
         let asked = self.take(number)?;
         let sure = !self.lost_since(&asked.lost);
         Some((asked, sure))
@@ -195,7 +202,7 @@ mod tests {
 
     fn asks(waiting: &mut Waiting, number: i16) -> bool {
         let stats = Stats::default();
-        waiting.ask(number, What::Statement, false, &stats).0
+        waiting.ask(number, What::Statement, false, 1, &stats).0
     }
 
     #[test]
@@ -211,7 +218,7 @@ mod tests {
             for flow in losses {
                 waiting.lose(*flow);
             }
-            let sure = waiting.answer(1).map(|(_, sure)| sure);
+            let sure = waiting.answer(1, 1).map(|(_, sure)| sure);
             assert_eq!(sure, Some(losses.len() < 2), "{losses:?}");
         }
     }
@@ -225,12 +232,12 @@ mod tests {
                 ..Described::default()
             };
             let what = What::Prepare(Some(Arc::new(statement)));
-            waiting.ask(number, what, false, &Stats::default());
+            waiting.ask(number, what, false, 1, &Stats::default());
         }
         let weight = waiting.weight();
         assert!(weight > ROOM / 2 && weight < 2 * ROOM, "{weight}");
         for number in 0..1000 {
-            assert!(waiting.answer(number).is_some());
+            assert!(waiting.answer(number, 1).is_some());
         }
         assert_eq!(waiting.weight(), 0);
     }
@@ -241,9 +248,9 @@ mod tests {
         for number in 0..3000 {
             assert_eq!(asks(&mut waiting, number), number < 2048);
         }
-        assert!(waiting.answer(0).is_some());
+        assert!(waiting.answer(0, 1).is_some());
         assert!(asks(&mut waiting, 0));
-        let before = waiting.ask(0, What::Other, false, &Stats::default()).1;
+        let before = waiting.ask(0, What::Other, false, 1, &Stats::default()).1;
         assert!(before.is_some_and(|asked| asked.what.is_told()));
     }
 }
