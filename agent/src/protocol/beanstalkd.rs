@@ -126,6 +126,13 @@ impl Parser for Dialogue {
         self.ended.unwrap_or(Status::Stay)
     }
 
+    fn missed(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Request {
+            let at = feed.stream.mark(0);
+            self.unsettle(flow, at, feed);
+        }
+    }
+
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
         let at = feed.stream.last();
         if let State::Body(Some(number)) = *self.state(flow) {

@@ -155,6 +155,10 @@ impl Parser for Dialogue {
         self.status
     }
 
+    fn missed(&mut self, flow: Flow, _feed: &mut Feed<'_>) {
+        self.waiting.lose(flow);
+    }
+
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
         if let State::Head = self.side(flow).state
             && !feed.stream.is_empty()
@@ -175,10 +179,8 @@ impl Parser for Dialogue {
 
     fn weight(&self) -> usize {
         let keyspace = self.keyspace.as_ref().map_or(0, |(name, _)| name.len());
-        self.waiting
-            .weight()
-            .saturating_add(self.names.weight())
-            .saturating_add(keyspace)
+        let known = self.names.weight().saturating_add(keyspace);
+        self.waiting.weight().saturating_add(known)
     }
 }
 

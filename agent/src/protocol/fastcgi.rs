@@ -138,6 +138,13 @@ impl Parser for Dialogue {
         self.ended.unwrap_or(Status::Stay)
     }
 
+    fn missed(&mut self, flow: Flow, _feed: &mut Feed<'_>) {
+        if flow == Flow::Request {
+            // What is answered next may have begun behind those that are known.
+            self.turn = u64::MAX;
+        }
+    }
+
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
         if flow == Flow::Response {
             self.tell_lost(u64::MAX, feed);
@@ -233,11 +240,14 @@ impl Dialogue {
         Some(goes_on && head.kind != kind::BEGIN && head.is_sound(flow))
     }
 
-    /// Remembers what was passed over unseen, for those who wait: it may have been their answer.
+    /// Remembers what was passed over unseen: it may have been the answer of those who wait, or the
+    /// beginning of others.
     fn overlook(&mut self, flow: Flow, feed: &mut Feed<'_>) {
         let missing = feed.stream.take_missing();
-        if flow == Flow::Response && !self.talks.is_empty() {
-            self.unseen.merge(missing);
+        match flow {
+            Flow::Request => self.turn = u64::MAX,
+            Flow::Response if !self.talks.is_empty() => self.unseen.merge(missing),
+            Flow::Response => {}
         }
     }
 

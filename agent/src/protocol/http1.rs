@@ -139,6 +139,14 @@ impl Parser for Dialogue {
         self.parse(Flow::Request, feed)
     }
 
+    fn missed(&mut self, flow: Flow, _feed: &mut Feed<'_>) {
+        // Where nobody knows where a body ends, both flows may miss what seems to be of it.
+        let doubtful = matches!(self.request.state, State::Body(Body::Doubtful(_)));
+        if flow == Flow::Request || doubtful {
+            self.order.lose_asks();
+        }
+    }
+
     fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>) {
         let side = self.side(flow);
         if let State::Body(body) = &side.state {

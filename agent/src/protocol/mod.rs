@@ -212,6 +212,11 @@ pub trait Parser: Send + std::fmt::Debug {
         Status::Stay
     }
 
+    /// Records were lost: messages of this flow may be missing behind what was read of it, from before
+    /// the bytes of the other flow that are read next. `feed` is this flow's; where they are missing it
+    /// will show by a hole. Numbers that are not used again pair all the same.
+    fn missed(&mut self, _flow: Flow, _feed: &mut Feed<'_>) {}
+
     /// The flow is over: `clean` when its sender ended it, false when the connection broke.
     fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>);
 

@@ -139,6 +139,13 @@ impl Parser for Dialogue {
         }
     }
 
+    fn missed(&mut self, flow: Flow, _feed: &mut Feed<'_>) {
+        if flow == Flow::Request {
+            self.order.lose_asks();
+            self.request.late();
+        }
+    }
+
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
         match flow {
             Flow::Request => self.request.state = client::State::Done,

@@ -206,6 +206,13 @@ impl Parser for Dialogue {
         }
     }
 
+    fn missed(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Request {
+            let at = feed.stream.mark(0);
+            self.unsettle(flow, at, feed);
+        }
+    }
+
     fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>) {
         match flow {
             Flow::Request => {

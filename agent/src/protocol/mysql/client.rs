@@ -43,6 +43,13 @@ pub(super) enum State {
     Done,
 }
 
+impl Side {
+    /// What is read next began before what was answered since.
+    pub(super) fn late(&mut self) {
+        self.fresh = false;
+    }
+}
+
 impl Dialogue {
     /// Goes on by one state; false when more bytes are needed.
     pub(super) fn ask(&mut self, feed: &mut Feed<'_>) -> bool {
