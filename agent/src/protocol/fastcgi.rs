@@ -68,10 +68,12 @@ impl Protocol for FastCgi {
             request: State::Seek,
             response: State::Seek,
             talks: BTreeMap::new(),
+            doubled: BTreeMap::new(),
             next: 0,
             turn: u64::MAX,
             texts: 0,
             lost: false,
+            answers_lost: false,
             unseen: Missing::default(),
             understood: false,
             refused: 0,
@@ -91,6 +93,8 @@ struct Dialogue {
     response: State,
     /// Requests that are open, by their identifiers.
     talks: BTreeMap<u16, Talk>,
+    /// Identifiers that several requests have, which are not open for that: how many.
+    doubled: BTreeMap<u16, u32>,
     /// The next request's number.
     next: u64,
     /// The first number of those requests that can only have begun in the last turn.
@@ -99,6 +103,8 @@ struct Dialogue {
     texts: usize,
     /// Whether records of answers went by unseen that nobody was told of yet.
     lost: bool,
+    /// Whether records of answers may be missing behind what was read of them.
+    answers_lost: bool,
     /// Bytes of answers that passed without being seen, by cause.
     unseen: Missing,
     /// Whether an answer was read.
@@ -134,14 +140,16 @@ struct Text {
 
 impl Parser for Dialogue {
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
+        self.answers_lost &= flow == Flow::Request;
         while self.ended.is_none() && self.step(flow, feed) {}
         self.ended.unwrap_or(Status::Stay)
     }
 
     fn missed(&mut self, flow: Flow, _feed: &mut Feed<'_>) {
-        if flow == Flow::Request {
+        match flow {
             // What is answered next may have begun behind those that are known.
-            self.turn = u64::MAX;
+            Flow::Request => self.turn = u64::MAX,
+            Flow::Response => self.answers_lost = true,
         }
     }
 
@@ -404,6 +412,8 @@ impl Dialogue {
         if !std::mem::take(&mut self.lost) {
             return;
         }
+        // Their ends may have been among it.
+        self.doubled.clear();
         let at = feed.stream.mark(0);
         let unseen = std::mem::take(&mut self.unseen);
         let mut texts = 0usize;

@@ -114,14 +114,14 @@ impl Dialogue {
             }
             None => (None, What::Other, false, false),
         };
-        let (followed, before) = self
+        let (followed, gone) = self
             .waiting
             .ask(head.stream, what, may_use, start.time, stats);
-        if let Some(before) = before {
-            if before.may_use {
+        for (stream, asked) in gone.into_iter().flatten() {
+            if asked.may_use {
                 self.keyspace = None;
             }
-            abandon(head.stream, &before, start, out);
+            abandon(stream, &asked, start, out);
         }
         let request = request.filter(|_| followed)?;
         let number = number(head.stream);
