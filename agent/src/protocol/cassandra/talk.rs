@@ -169,8 +169,8 @@ impl Dialogue {
         if !asked.what.is_told() {
             return None;
         }
-        if let (What::Prepare(Some(statement)), Answer::Prepared(id)) = (&asked.what, answer) {
-            self.names.learn(id, statement);
+        if let (What::Prepare(Some(prepared)), Answer::Prepared(id)) = (&asked.what, answer) {
+            self.names.learn(id, prepared);
         }
         let number = number(head.stream);
         let part = Part::Response(Box::new(answer.response()));

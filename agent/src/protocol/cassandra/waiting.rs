@@ -9,12 +9,10 @@
 //! it may not belong to.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
-use super::names;
+use super::names::Prepared;
 use crate::connection::Mark;
 use crate::event::Nanos;
-use crate::protocol::sql::Described;
 use crate::protocol::{Flow, Message, Pairing, Part};
 use crate::stats::Stats;
 
@@ -48,7 +46,7 @@ pub enum What {
     /// An exchange.
     Statement,
     /// An exchange, whose answer names this statement, if it is known.
-    Prepare(Option<Arc<Described>>),
+    Prepare(Option<Box<Prepared>>),
     /// Housekeeping.
     Other,
 }
@@ -62,7 +60,7 @@ impl What {
     /// What it costs to hold beyond itself, in bytes.
     fn weight(&self) -> usize {
         match self {
-            Self::Prepare(Some(statement)) => names::weight(&[], Some(&**statement)),
+            Self::Prepare(Some(prepared)) => prepared.weight(),
             _ => 0,
         }
     }
@@ -110,7 +108,7 @@ impl Waiting {
         self.uses = self.uses.saturating_add(may_use.into());
         let held = self.held.saturating_add(what.weight());
         match (&mut what, held > ROOM) {
-            (What::Prepare(statement), true) => *statement = None,
+            (What::Prepare(prepared), true) => *prepared = None,
             _ => self.held = held,
         }
         self.next = self.next.wrapping_add(1);
@@ -249,6 +247,7 @@ pub fn abandon(stream: i16, asked: &Asked, at: Mark, out: &mut Vec<Message>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::sql::Described;
 
     fn asks(waiting: &mut Waiting, number: i16) -> bool {
         let stats = Stats::default();
@@ -281,7 +280,7 @@ mod tests {
                 text: Some("x".repeat(2000)),
                 ..Described::default()
             };
-            let what = What::Prepare(Some(Arc::new(statement)));
+            let what = What::Prepare(Some(Box::new(Prepared::new(statement, None, None))));
             waiting.ask(number, what, false, 1, &Stats::default());
         }
         let held = waiting.held;
