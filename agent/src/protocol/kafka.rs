@@ -26,8 +26,9 @@ pub use self::names::Names;
 
 use self::api::{Head, key};
 use self::names::Told;
-use self::waiting::{Asked, Waiting, What};
+use self::waiting::{Asked, What};
 use self::walk::{Body, Walk};
+use super::waiting::Waiting;
 use super::reader::{Read, text};
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict, http};
 use crate::connection::Mark;
@@ -83,7 +84,7 @@ struct Dialogue {
     told: Told,
     request: State,
     response: State,
-    waiting: Waiting,
+    waiting: Waiting<Asked>,
     /// The consumer group that was last asked about.
     group: Option<String>,
     /// Whether frames may hold what is not Kafka's: tokens of SASL without a header (KIP-152).
@@ -139,6 +140,12 @@ impl Parser for Dialogue {
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         while self.status == Status::Stay && self.step(flow, feed) {}
         self.status
+    }
+
+    fn missed(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Request {
+            self.waiting.lose_asks(feed);
+        }
     }
 
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
@@ -201,7 +208,7 @@ impl Dialogue {
                 let (bytes, cut) = feed.stream.turn_window();
                 let like = match flow {
                     Flow::Request => api::asks(bytes),
-                    Flow::Response => self.waiting.answers(bytes),
+                    Flow::Response => waiting::answers(&self.waiting, bytes),
                 };
                 match like {
                     Read::Whole(()) => {

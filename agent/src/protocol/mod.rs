@@ -33,6 +33,7 @@ pub mod sniff;
 pub mod sql;
 pub mod template;
 mod told;
+mod waiting;
 
 pub use carrier::Carrier;
 pub use message::{

@@ -23,8 +23,9 @@ mod waiting;
 mod walk;
 
 use self::frame::{Head, code};
-use self::waiting::{Asked, Waiting};
+use self::waiting::Asked;
 use self::walk::Walk;
+use super::waiting::Waiting;
 use super::reader::Read;
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict, http};
 use crate::connection::Mark;
@@ -74,7 +75,7 @@ struct Dialogue {
     keep: usize,
     request: State,
     response: State,
-    waiting: Waiting,
+    waiting: Waiting<Asked>,
     /// The next exchange's number. Those on the wire may come again.
     next: u64,
     /// Whether a response was seen whose request was.
@@ -129,6 +130,12 @@ impl Parser for Dialogue {
         self.status
     }
 
+    fn missed(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Request {
+            self.waiting.lose_asks(feed);
+        }
+    }
+
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
         let state = std::mem::replace(self.state(flow), State::Done);
         if let State::Body(_) = state {
@@ -180,7 +187,7 @@ impl Dialogue {
                 let (bytes, cut) = feed.stream.turn_window();
                 let like = match flow {
                     Flow::Request => asks(bytes),
-                    Flow::Response => self.waiting.answers(bytes),
+                    Flow::Response => waiting::answers(&self.waiting, bytes),
                 };
                 match like {
                     Read::Whole(()) => {
