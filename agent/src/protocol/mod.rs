@@ -29,6 +29,7 @@ pub mod messaging;
 pub mod order;
 pub mod pace;
 pub mod reader;
+mod seek;
 pub mod sniff;
 pub mod sql;
 pub mod template;
