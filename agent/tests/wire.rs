@@ -272,6 +272,43 @@ fn a_hole_anywhere_invents_nothing() {
     });
 }
 
+/// Records that were lost one after the other, of one flow or of both: the end of one exchange and the
+/// beginning of the next. What is answered behind them is not what was asked before them.
+#[test]
+fn lost_records_mix_nothing() {
+    with_each(|dialogue| {
+        if dialogue.forged {
+            return;
+        }
+        let goes_on = dialogue.goes_on();
+        let again = if goes_on {
+            dialogue.one_more()
+        } else {
+            Vec::new()
+        };
+        // Records that begin and end in the midst of something are read later than others.
+        for pieces in [1, 2] {
+            let mut steps = dialogue::in_pieces(&dialogue.steps, pieces);
+            let length = steps.len();
+            steps.extend(again.clone());
+            let happened = play_all(&steps);
+            let runs =
+                (0..length).flat_map(|at| (at..length.min(at + 4)).map(move |end| (at, end)));
+            for (first, last) in runs {
+                let lost = (first..=last).fold(steps.clone(), |s, at| dialogue::without(&s, at));
+                let what = format!("{}: in {pieces}, without {first} to {last}", dialogue.name);
+                let seen = play(&lost);
+                assert_true_to(&happened, &seen, &what);
+                // A connection of which nothing was known may be nobody's for good.
+                if let (true, Some(last)) = (goes_on && pieces == 1, seen.last()) {
+                    let real = happened.last().expect("one more");
+                    assert!(last.is_partial() || last == real, "{what}: {last:?}");
+                }
+            }
+        }
+    });
+}
+
 /// An answer that left by a call whose bytes cannot be read (sendfile, splice) is no error: what is
 /// not known is said.
 #[test]

@@ -282,6 +282,14 @@ impl Stream {
         true
     }
 
+    /// What is held is read later than what came after it the other way: that it began a turn tells
+    /// nothing any more.
+    pub fn forget_turns(&mut self) {
+        for run in &mut self.runs {
+            run.turn = false;
+        }
+    }
+
     /// Passes over the next `n` bytes, seen or not, come or yet to come.
     pub fn skip(&mut self, n: u64) {
         let target = self.position.saturating_add(n);

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use apart::Apart;
 use early::Early;
-use talk::Talk;
+use talk::{Losses, Talk};
 
 use super::collector::Collector;
 use super::encrypted::Encrypted;
@@ -207,6 +207,7 @@ impl Shard {
             holds: 0,
             listed: 0,
             blind: false,
+            losses: Losses::default(),
         };
         let connection = Box::new(Connection::new(open, talk));
         if let Some((old, connection)) = self.table.insert(id, connection) {
@@ -262,14 +263,16 @@ impl Shard {
             open,
             ..
         } = &mut **connection;
-        state.blind |= segment.lost > 0;
         let direction = segment.direction;
         let stream = streams.get(direction);
+        // Where a datagram is in its direction is not known, nor which way those went that were lost.
+        let gap = !open.datagrams && base.saturating_add(segment.offset) > stream.end();
         match open.datagrams {
             true => stream.push_datagram(segment, stats),
             false => stream.push(segment, base, stats),
         }
         let (setting, messages) = ((&self.config, &self.shared), &mut self.messages);
+        state.lose(segment, gap, streams, messages, stats);
         let status = (state.conversation).feed(direction, streams, setting, messages, stats);
         out.commands.extend(match state.conversation.wants_whole() {
             Some(true) => Some(Command::Whole(id)),
@@ -353,7 +356,9 @@ impl Shard {
                 open,
                 ..
             } = &mut **connection;
-            state.blind |= end.lost > 0;
+            if end.lost > 0 {
+                state.lose_before_end(streams, &mut self.messages, stats);
+            }
             let over = state
                 .conversation
                 .end(end.ending, streams, &mut self.messages, stats);

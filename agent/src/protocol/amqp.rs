@@ -173,11 +173,15 @@ impl Parser for Dialogue {
 
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         while !self.left && self.step(flow, feed) {}
-        if self.left {
-            Status::Leave
-        } else {
-            Status::Stay
+        match self.left {
+            true => Status::Leave,
+            false => Status::Stay,
         }
+    }
+
+    fn missed(&mut self, flow: Flow, _feed: &mut Feed<'_>) {
+        // What is answered next may have been opened behind those that are known.
+        self.side(flow).turn = u64::MAX;
     }
 
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
@@ -408,10 +412,8 @@ impl Dialogue {
             first: last,
             last,
         };
-        if missing.any()
-            && let Some(content) = self.content(flow, head.channel)
-            && let Some(number) = content.number
-        {
+        let content = self.content(flow, head.channel);
+        if let Some(number) = content.and_then(|content| content.number) {
             for (cause, bytes) in missing.iter() {
                 let fault = Fault::Missing { cause, bytes };
                 say.put(flow, number, last, Part::Fault(fault));

@@ -17,6 +17,7 @@ use self::line::{Command, ERRORS, Fields, MAX_LINE, Place, What, sniff};
 use self::say::{request, response};
 use super::order::Order;
 use super::pace::Pace;
+use super::seek::{self, Front, Refused};
 use super::told::{abandon, faults, finish, message};
 use super::{Fault, Feed, Flow, Parser, Part, Protocol, Response, Setup, Status, Verdict};
 use crate::connection::Mark;
@@ -25,8 +26,6 @@ use crate::event::Nanos;
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Beanstalkd;
 
-/// Turns in a row that begin like no message, until the connection is given up.
-const MAX_REFUSED: u32 = 16;
 /// Tubes remembered of those that are watched.
 const MAX_WATCHED: usize = 16;
 
@@ -66,7 +65,7 @@ impl Protocol for Beanstalkd {
             all: false,
             begun: 0,
             understood: false,
-            refused: 0,
+            refused: Refused::default(),
             ended: None,
         })
     }
@@ -91,8 +90,7 @@ struct Dialogue {
     begun: Nanos,
     /// Whether an answer was read to what no other protocol asks.
     understood: bool,
-    /// Turns in a row that began like no message.
-    refused: u32,
+    refused: Refused,
     /// What becomes of the connection, once that is decided.
     ended: Option<Status>,
 }
@@ -124,6 +122,13 @@ impl Parser for Dialogue {
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         while self.ended.is_none() && self.step(flow, feed) {}
         self.ended.unwrap_or(Status::Stay)
+    }
+
+    fn missed(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Request {
+            let at = feed.stream.mark(0);
+            self.unsettle(flow, at, feed);
+        }
     }
 
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
@@ -196,21 +201,13 @@ impl Dialogue {
 
     /// Looks for a turn that begins like a message of this flow.
     fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        while let Some(front) = feed.stream.front() {
-            if front.turn && front.hole.is_none() {
-                let (bytes, cut) = feed.stream.turn_window();
-                match sniff(bytes) {
-                    Verdict::Likely(found) if found == flow => {
-                        feed.stream.take_missing();
-                        *self.state(flow) = State::Fresh;
-                        return true;
-                    }
-                    Verdict::More if !cut => return false,
-                    _ => self.refuse(feed),
-                }
-                if self.ended.is_some() {
-                    return false;
-                }
+        let begins = |bytes: &[u8]| seek::is_of(flow, sniff(bytes));
+        loop {
+            match seek::front(feed.stream, begins) {
+                Front::Message => break,
+                Front::Wait => return false,
+                Front::Refused if self.refuse(feed) => return false,
+                Front::Refused | Front::Other => {}
             }
             // What is passed over may have been messages.
             let at = feed.stream.mark(0);
@@ -218,7 +215,9 @@ impl Dialogue {
             feed.stream.take_missing();
             self.unsettle(flow, at, feed);
         }
-        false
+        feed.stream.take_missing();
+        *self.state(flow) = State::Fresh;
+        true
     }
 
     /// Reads a line once it is whole.
@@ -397,7 +396,7 @@ impl Dialogue {
         }
         let at = feed.stream.last();
         let missing = feed.stream.take_missing();
-        self.refused = 0;
+        self.refused.reset();
         self.pace.moved(at.time);
         if let Some(number) = number {
             for fault in faults(missing) {
@@ -431,12 +430,13 @@ impl Dialogue {
         true
     }
 
-    fn refuse(&mut self, feed: &mut Feed<'_>) {
-        self.refused = self.refused.saturating_add(1);
-        if self.refused > MAX_REFUSED {
-            feed.stats.protocol_given_up.add(1);
+    /// Something began like no message; true when the connection is left for it.
+    fn refuse(&mut self, feed: &Feed<'_>) -> bool {
+        let left = self.refused.again(feed.stats);
+        if left {
             self.ended = Some(Status::Leave);
         }
+        left
     }
 
     /// An unknown number of messages of this flow may go by unseen.

@@ -75,6 +75,13 @@ impl Bench {
         assert_eq!(self.send(Flow::Response, bytes), Status::Stay);
     }
 
+    /// Messages of this flow may be missing.
+    pub fn missed(&mut self, flow: Flow) {
+        let stream = &mut self.streams[flow as usize];
+        let (out, stats) = (&mut self.out, &self.stats);
+        self.parser.missed(flow, &mut Feed { stream, out, stats });
+    }
+
     /// Nothing comes for a while.
     pub fn quiet(&mut self) {
         for flow in [Flow::Request, Flow::Response] {

@@ -26,6 +26,7 @@ pub use self::names::Statements;
 use self::segment::{AROUND, Form, Framing, MAX_PAYLOAD, Segment, TAIL};
 use self::waiting::{Waiting, abandon, message};
 use super::reader::Read;
+use super::seek::{self, Front, Refused};
 use super::told::faults;
 use super::{Feed, Finish, Flow, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
@@ -34,8 +35,6 @@ use crate::config::Config;
 pub const PROTOCOL: &dyn Protocol = &Cassandra;
 const NAME: &str = "cassandra";
 
-/// Turns in a row that begin like no message, until the connection is given up.
-const MAX_REFUSED: u32 = 16;
 /// Bytes of a body that are waited for.
 const LOOK: usize = 48 << 10;
 /// Most frames that are read of one compressed segment, which may be a thousandth of its length.
@@ -72,7 +71,7 @@ impl Protocol for Cassandra {
             waiting: Waiting::default(),
             keyspace: None,
             understood: false,
-            refused: 0,
+            refused: Refused::default(),
             status: Status::Stay,
         })
     }
@@ -93,8 +92,7 @@ struct Dialogue {
     keyspace: Option<(String, [u64; 2])>,
     /// Whether an answer was seen whose request was.
     understood: bool,
-    /// Turns in a row that began like no message.
-    refused: u32,
+    refused: Refused,
     status: Status,
 }
 
@@ -155,6 +153,10 @@ impl Parser for Dialogue {
         self.status
     }
 
+    fn missed(&mut self, flow: Flow, _feed: &mut Feed<'_>) {
+        self.waiting.lose(flow);
+    }
+
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
         if let State::Head = self.side(flow).state
             && !feed.stream.is_empty()
@@ -175,10 +177,8 @@ impl Parser for Dialogue {
 
     fn weight(&self) -> usize {
         let keyspace = self.keyspace.as_ref().map_or(0, |(name, _)| name.len());
-        self.waiting
-            .weight()
-            .saturating_add(self.names.weight())
-            .saturating_add(keyspace)
+        let known = self.names.weight().saturating_add(keyspace);
+        self.waiting.weight().saturating_add(known)
     }
 }
 
@@ -205,30 +205,24 @@ impl Dialogue {
 
     /// Looks for a turn that begins like a message of this flow.
     fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        while let Some(front) = feed.stream.front() {
-            if front.turn && front.hole.is_none() {
-                let (bytes, cut) = feed.stream.turn_window();
-                match self.framing.begins(bytes, flow) {
-                    Read::Whole(()) => {
-                        self.refused = 0;
-                        feed.stream.take_missing();
-                        self.side(flow).state = State::Head;
-                        return true;
-                    }
-                    Read::More if !cut => return false,
-                    _ => self.refused = self.refused.saturating_add(1),
-                }
-                if self.refused > MAX_REFUSED {
-                    feed.stats.protocol_given_up.add(1);
+        loop {
+            match seek::front(feed.stream, |bytes| self.framing.begins(bytes, flow)) {
+                Front::Message => break,
+                Front::Wait => return false,
+                Front::Refused if self.refused.again(feed.stats) => {
                     self.status = Status::Leave;
                     return false;
                 }
+                Front::Refused | Front::Other => {}
             }
             feed.stream.skip_front();
             feed.stream.take_missing();
             self.waiting.lose(flow);
         }
-        false
+        self.refused.reset();
+        feed.stream.take_missing();
+        self.side(flow).state = State::Head;
+        true
     }
 
     /// Nothing is known of where the next message begins.

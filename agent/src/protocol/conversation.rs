@@ -180,6 +180,25 @@ impl Conversation {
         status
     }
 
+    /// Records were lost: messages of this direction may be missing from before what comes next in the
+    /// other. Where nothing is decided yet nobody waits.
+    pub fn missed(
+        &mut self,
+        direction: Direction,
+        streams: &mut Streams,
+        out: &mut Vec<Message>,
+        stats: &Stats,
+    ) {
+        if let State::Speaking(speaking) = &mut self.state {
+            let flow = speaking.flow(direction);
+            let stream = streams.get(direction);
+            stream.forget_turns();
+            speaking
+                .parser
+                .missed(flow, &mut Feed { stream, out, stats });
+        }
+    }
+
     /// Something ended. Returns whether no response can come any more.
     pub fn end(
         &mut self,

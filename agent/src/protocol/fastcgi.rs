@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 use self::record::{BEGIN, HEAD, Head, kind};
 use self::talk::Talk;
-use super::reader::kept;
+use super::reader::{Read, kept};
+use super::seek::{self, Front, Refused};
 use super::told::{abandon_unseen, finish};
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
@@ -32,8 +33,6 @@ pub const PROTOCOL: &dyn Protocol = &FastCgi;
 
 /// The registry's name.
 const NAME: &str = "fastcgi";
-/// Turns in a row that begin like no record, until the connection is given up.
-const MAX_REFUSED: u32 = 16;
 /// Most requests that are followed at once.
 const MAX_TALKS: usize = 256;
 /// Most bytes of parameters and heads that wait for their end, of all requests.
@@ -63,14 +62,16 @@ impl Protocol for FastCgi {
             request: State::Seek,
             response: State::Seek,
             talks: BTreeMap::new(),
+            doubled: BTreeMap::new(),
             next: 0,
             turn: u64::MAX,
             texts: 0,
             lost: false,
+            answers_lost: false,
             unseen: Missing::default(),
             understood: false,
             agreed: false,
-            refused: 0,
+            refused: Refused::default(),
             ended: None,
         })
     }
@@ -87,6 +88,8 @@ struct Dialogue {
     response: State,
     /// Requests that are open, by their identifiers.
     talks: BTreeMap<u16, Talk>,
+    /// Identifiers that several requests have, which are not open for that: how many.
+    doubled: BTreeMap<u16, u32>,
     /// The next request's number.
     next: u64,
     /// The first number of those requests that can only have begun in the last turn.
@@ -95,14 +98,15 @@ struct Dialogue {
     texts: usize,
     /// Whether records of answers went by unseen that nobody was told of yet.
     lost: bool,
+    /// Whether records of answers may be missing behind what was read of them.
+    answers_lost: bool,
     /// Bytes of answers that passed without being seen, by cause.
     unseen: Missing,
     /// Whether an answer was read.
     understood: bool,
     /// Whether the head of one was, of a request that was read.
     agreed: bool,
-    /// Turns in a row that began like no record.
-    refused: u32,
+    refused: Refused,
     /// What becomes of the connection, once that is decided.
     ended: Option<Status>,
 }
@@ -138,8 +142,17 @@ impl Parser for Dialogue {
     }
 
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
+        self.answers_lost &= flow == Flow::Request;
         while self.ended.is_none() && self.step(flow, feed) {}
         self.ended.unwrap_or(Status::Stay)
+    }
+
+    fn missed(&mut self, flow: Flow, _feed: &mut Feed<'_>) {
+        match flow {
+            // What is answered next may have begun behind those that are known.
+            Flow::Request => self.turn = u64::MAX,
+            Flow::Response => self.answers_lost = true,
+        }
     }
 
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
@@ -194,63 +207,65 @@ impl Dialogue {
 
     /// Looks for a turn that begins with a record of this flow.
     fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        while let Some(front) = feed.stream.front() {
-            if front.turn && front.hole.is_none() {
-                let (bytes, cut) = feed.stream.turn_window();
-                match self.begins(flow, bytes) {
-                    Some(true) => {
-                        self.refused = 0;
-                        self.overlook(flow, feed);
-                        if flow == Flow::Response {
-                            self.tell_lost(self.turn, feed);
-                        }
-                        *self.state(flow) = State::Record;
-                        return true;
-                    }
-                    None if !cut => return false,
-                    _ => self.refuse(feed),
-                }
-                if self.ended.is_some() {
-                    return false;
-                }
+        loop {
+            match seek::front(feed.stream, |bytes| self.begins(flow, bytes)) {
+                Front::Message => break,
+                Front::Wait => return false,
+                Front::Refused if self.refuse(feed) => return false,
+                Front::Refused | Front::Other => {}
             }
             // What is passed over may have been records.
             self.lost |= flow == Flow::Response;
             feed.stream.skip_front();
             self.overlook(flow, feed);
         }
-        false
+        self.refused.reset();
+        self.overlook(flow, feed);
+        if flow == Flow::Response {
+            self.tell_lost(self.turn, feed);
+        }
+        *self.state(flow) = State::Record;
+        true
     }
 
-    /// Whether a turn begins with a record of this flow; `None` while that cannot be told.
-    fn begins(&self, flow: Flow, bytes: &[u8]) -> Option<bool> {
+    /// Whether a turn begins with a record of this flow.
+    fn begins(&self, flow: Flow, bytes: &[u8]) -> Read<()> {
         if flow == Flow::Request {
             match record::sniff(bytes) {
-                Verdict::Is(_) => return Some(true),
-                Verdict::More if bytes.len() >= HEAD => return None,
+                Verdict::Is(_) => return Read::Whole(()),
+                Verdict::More if bytes.len() >= HEAD => return Read::More,
                 _ => {}
             }
         }
-        let head = Head::read(bytes)?;
+        let Some(head) = Head::read(bytes) else {
+            return Read::More;
+        };
         // Bodies may begin turns: what goes on in one is believed of what is known to be open.
         let goes_on = flow == Flow::Response || self.talks.contains_key(&head.id);
-        Some(goes_on && head.kind != kind::BEGIN && head.is_sound(flow))
+        match goes_on && head.kind != kind::BEGIN && head.is_sound(flow) {
+            true => Read::Whole(()),
+            false => Read::Never,
+        }
     }
 
-    /// Remembers what was passed over unseen, for those who wait: it may have been their answer.
+    /// Remembers what was passed over unseen: it may have been the answer of those who wait, or the
+    /// beginning of others.
     fn overlook(&mut self, flow: Flow, feed: &mut Feed<'_>) {
         let missing = feed.stream.take_missing();
-        if flow == Flow::Response && !self.talks.is_empty() {
-            self.unseen.merge(missing);
+        match flow {
+            Flow::Request => self.turn = u64::MAX,
+            Flow::Response if !self.talks.is_empty() => self.unseen.merge(missing),
+            Flow::Response => {}
         }
     }
 
-    fn refuse(&mut self, feed: &mut Feed<'_>) {
-        self.refused = self.refused.saturating_add(1);
-        if self.refused > MAX_REFUSED {
-            feed.stats.protocol_given_up.add(1);
+    /// Something began like no record; true when the connection is left for it.
+    fn refuse(&mut self, feed: &Feed<'_>) -> bool {
+        let left = self.refused.again(feed.stats);
+        if left {
             self.ended = Some(Status::Leave);
         }
+        left
     }
 
     /// Reads a record's head, and the content of the short ones.
@@ -398,6 +413,8 @@ impl Dialogue {
         if !std::mem::take(&mut self.lost) {
             return;
         }
+        // Their ends may have been among it.
+        self.doubled.clear();
         let at = feed.stream.mark(0);
         let unseen = std::mem::take(&mut self.unseen);
         let mut texts = 0usize;

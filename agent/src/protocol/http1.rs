@@ -20,6 +20,7 @@ use super::http;
 use super::http::over::Taps;
 use super::order::Order;
 use super::reader::kept;
+use super::seek::{self, Front, Refused};
 use super::told::{abandon_unseen, message};
 use super::{Fault, Feed, Flow, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
@@ -27,9 +28,6 @@ use crate::connection::stream::Missing;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Http1;
-
-/// Turns in a row that begin like no message, until the connection is given up.
-const MAX_REFUSED: u32 = 16;
 
 #[derive(Debug)]
 struct Http1;
@@ -54,7 +52,7 @@ impl Protocol for Http1 {
             interim: None,
             displaced: false,
             unseen: Missing::default(),
-            refused: 0,
+            refused: Refused::default(),
             changing: None,
             held: false,
             left: false,
@@ -90,8 +88,7 @@ struct Dialogue {
     displaced: bool,
     /// Bytes of responses that passed without being seen since those who wait asked, by cause.
     unseen: Missing,
-    /// Turns in a row that began like no message.
-    refused: u32,
+    refused: Refused,
     /// The request whose answer may make the connection a WebSocket: what follows it is held back.
     changing: Option<u64>,
     /// Whether something followed it.
@@ -138,6 +135,14 @@ impl Parser for Dialogue {
         }
         self.decide_expected(feed);
         self.parse(Flow::Request, feed)
+    }
+
+    fn missed(&mut self, flow: Flow, _feed: &mut Feed<'_>) {
+        // Where nobody knows where a body ends, both flows may miss what seems to be of it.
+        let doubtful = matches!(self.request.state, State::Body(Body::Doubtful(_)));
+        if flow == Flow::Request || doubtful {
+            self.order.lose_asks();
+        }
     }
 
     fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>) {
@@ -197,32 +202,15 @@ impl Dialogue {
 
     /// Looks for a turn that begins like a message of this flow.
     fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        while let Some(front) = feed.stream.front() {
-            if front.turn && front.hole.is_none() {
-                let (bytes, cut) = feed.stream.turn_window();
-                match head::sniff(bytes) {
-                    Verdict::Is(found) if found == flow => {
-                        self.refused = 0;
-                        feed.stream.take_missing();
-                        if flow == Flow::Response {
-                            self.order.resume();
-                            if self.order.first().is_some() {
-                                self.unseen = Missing::default();
-                            }
-                        }
-                        self.side(flow).state = State::Head(Scan::default());
-                        return true;
-                    }
-                    Verdict::More if !cut => return false,
-                    _ => {
-                        self.refused = self.refused.saturating_add(1);
-                        if self.refused > MAX_REFUSED {
-                            feed.stats.protocol_given_up.add(1);
-                            self.left = true;
-                            return false;
-                        }
-                    }
+        loop {
+            match seek::front(feed.stream, |bytes| seek::is_of(flow, head::sniff(bytes))) {
+                Front::Message => break,
+                Front::Wait => return false,
+                Front::Refused if self.refused.again(feed.stats) => {
+                    self.left = true;
+                    return false;
                 }
+                Front::Refused | Front::Other => {}
             }
             // What is passed over may have been messages.
             let at = feed.stream.mark(0);
@@ -230,7 +218,16 @@ impl Dialogue {
             self.overlook(flow, feed);
             self.unsettle(flow, None, at, feed);
         }
-        false
+        self.refused.reset();
+        feed.stream.take_missing();
+        if flow == Flow::Response {
+            self.order.resume();
+            if self.order.first().is_some() {
+                self.unseen = Missing::default();
+            }
+        }
+        self.side(flow).state = State::Head(Scan::default());
+        true
     }
 
     /// Remembers what was passed over unseen, for those who wait: it may have been their answer.

@@ -26,17 +26,17 @@ pub use self::names::Names;
 
 use self::api::{Head, key};
 use self::names::Told;
-use self::waiting::{Asked, Waiting, What};
+use self::waiting::{Asked, What};
 use self::walk::{Body, Walk};
 use super::reader::{Read, kept, text};
+use super::seek::{self, Front, Refused};
+use super::waiting::Waiting;
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Kafka;
 
-/// Turns in a row that begin like no message, until the connection is given up.
-const MAX_REFUSED: u32 = 16;
 /// Most bytes that one step of a body may wait for: a text may have 32 KiB.
 const MAX_STEP: usize = 64 * 1024;
 /// Longest token of SASL that brokers take (`sasl.server.max.receive.size`).
@@ -68,7 +68,7 @@ impl Protocol for Kafka {
             group: None,
             raw: false,
             understood: false,
-            refused: 0,
+            refused: Refused::default(),
             status: Status::Stay,
         })
     }
@@ -83,15 +83,14 @@ struct Dialogue {
     told: Told,
     request: State,
     response: State,
-    waiting: Waiting,
+    waiting: Waiting<Asked>,
     /// The consumer group that was last asked about.
     group: Option<String>,
     /// Whether frames may hold what is not Kafka's: tokens of SASL without a header (KIP-152).
     raw: bool,
     /// Whether a response was seen whose request was.
     understood: bool,
-    /// Turns in a row that began like no message.
-    refused: u32,
+    refused: Refused,
     status: Status,
 }
 
@@ -139,6 +138,12 @@ impl Parser for Dialogue {
     fn parse(&mut self, flow: Flow, feed: &mut Feed<'_>) -> Status {
         while self.status == Status::Stay && self.step(flow, feed) {}
         self.status
+    }
+
+    fn missed(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Request {
+            self.waiting.lose_asks(feed);
+        }
     }
 
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
@@ -196,28 +201,19 @@ impl Dialogue {
     /// Looks for a turn that begins like a message of this flow; like a response none does but by its
     /// number.
     fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        while let Some(front) = feed.stream.front() {
-            if front.turn && front.hole.is_none() {
-                let (bytes, cut) = feed.stream.turn_window();
-                let like = match flow {
-                    Flow::Request => api::asks(bytes),
-                    Flow::Response => self.waiting.answers(bytes),
-                };
-                match like {
-                    Read::Whole(()) => {
-                        self.refused = 0;
-                        feed.stream.take_missing();
-                        *self.state(flow) = State::Head;
-                        return true;
-                    }
-                    Read::More if !cut => return false,
-                    _ => self.refused = self.refused.saturating_add(1),
-                }
-                if self.refused > MAX_REFUSED {
-                    feed.stats.protocol_given_up.add(1);
+        loop {
+            let like = |bytes: &[u8]| match flow {
+                Flow::Request => api::asks(bytes),
+                Flow::Response => waiting::answers(&self.waiting, bytes),
+            };
+            match seek::front(feed.stream, like) {
+                Front::Message => break,
+                Front::Wait => return false,
+                Front::Refused if self.refused.again(feed.stats) => {
                     self.status = Status::Leave;
                     return false;
                 }
+                Front::Refused | Front::Other => {}
             }
             feed.stream.skip_front();
             feed.stream.take_missing();
@@ -225,7 +221,10 @@ impl Dialogue {
                 self.waiting.doubt();
             }
         }
-        false
+        self.refused.reset();
+        feed.stream.take_missing();
+        *self.state(flow) = State::Head;
+        true
     }
 
     /// Nothing is known of where the next message begins.

@@ -20,6 +20,7 @@ use self::commands::Asking;
 use self::text::Shape;
 use super::order::Order;
 use super::pace::Pace;
+use super::seek::{self, Front, Refused};
 use super::told::abandon;
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
@@ -27,9 +28,6 @@ use crate::connection::Mark;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Memcached;
-
-/// Turns in a row that begin like no message, until the connection is given up.
-const MAX_REFUSED: u32 = 16;
 
 #[derive(Debug)]
 struct Memcached;
@@ -70,7 +68,7 @@ impl Protocol for Memcached {
             quiet: false,
             scanned: [0; 2],
             understood: [false; 2],
-            refused: 0,
+            refused: Refused::default(),
             ended: None,
         })
     }
@@ -109,8 +107,7 @@ struct Dialogue {
     scanned: [usize; 2],
     /// Whether a command was read, and an answer to one.
     understood: [bool; 2],
-    /// Turns in a row that began like no message.
-    refused: u32,
+    refused: Refused,
     /// What becomes of the connection, once that is decided.
     ended: Option<Status>,
 }
@@ -128,6 +125,13 @@ impl Parser for Dialogue {
             if !goes_on {
                 return self.ended.unwrap_or(Status::Stay);
             }
+        }
+    }
+
+    fn missed(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Request {
+            let at = feed.stream.mark(0);
+            self.unsettle(flow, at, feed);
         }
     }
 
@@ -174,12 +178,13 @@ impl Dialogue {
         true
     }
 
-    fn refuse(&mut self, feed: &mut Feed<'_>) {
-        self.refused = self.refused.saturating_add(1);
-        if self.refused > MAX_REFUSED {
-            feed.stats.protocol_given_up.add(1);
+    /// Something began like no message; true when the connection is left for it.
+    fn refuse(&mut self, feed: &Feed<'_>) -> bool {
+        let left = self.refused.again(feed.stats);
+        if left {
             self.ended = Some(Status::Leave);
         }
+        left
     }
 
     /// An unknown number of messages of this flow may go by unseen.
@@ -224,24 +229,20 @@ impl Dialogue {
 
     /// Looks for a turn that begins like a message of this flow; false when more bytes are needed.
     fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        while let Some(front) = feed.stream.front() {
-            if front.turn && front.hole.is_none() {
-                let (bytes, cut) = feed.stream.turn_window();
-                let verdict = match self.binary {
-                    true => binary::sniff(bytes),
-                    false => text::sniff(bytes),
-                };
-                match verdict {
-                    Verdict::Likely(found) if found == flow => {
-                        feed.stream.take_missing();
-                        return true;
-                    }
-                    Verdict::More if !cut => return false,
-                    _ => self.refuse(feed),
-                }
-                if self.ended.is_some() {
-                    return false;
-                }
+        let binary = self.binary;
+        let begins = |bytes: &[u8]| {
+            let verdict = match binary {
+                true => binary::sniff(bytes),
+                false => text::sniff(bytes),
+            };
+            seek::is_of(flow, verdict)
+        };
+        loop {
+            match seek::front(feed.stream, begins) {
+                Front::Message => break,
+                Front::Wait => return false,
+                Front::Refused if self.refuse(feed) => return false,
+                Front::Refused | Front::Other => {}
             }
             // What is passed over may have been messages.
             let at = feed.stream.mark(0);
@@ -249,7 +250,8 @@ impl Dialogue {
             feed.stream.take_missing();
             self.unsettle(flow, at, feed);
         }
-        false
+        feed.stream.take_missing();
+        true
     }
 
     /// The length of the line at the front, its end included; `None` while it is not whole.

@@ -29,10 +29,12 @@ pub mod messaging;
 pub mod order;
 pub mod pace;
 pub mod reader;
+mod seek;
 pub mod sniff;
 pub mod sql;
 pub mod template;
 mod told;
+mod waiting;
 
 pub use carrier::Carrier;
 pub use message::{
@@ -205,6 +207,11 @@ pub trait Parser: Send + std::fmt::Debug {
     fn answer(&mut self, _feed: &mut Feed<'_>) -> Status {
         Status::Stay
     }
+
+    /// Records were lost: messages of this flow may be missing behind what was read of it, from before
+    /// the bytes of the other flow that are read next. `feed` is this flow's; where they are missing it
+    /// will show by a hole. Numbers that are not used again pair all the same.
+    fn missed(&mut self, _flow: Flow, _feed: &mut Feed<'_>) {}
 
     /// The flow is over: `clean` when its sender ended it, false when the connection broke.
     fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>);

@@ -23,17 +23,17 @@ mod waiting;
 mod walk;
 
 use self::frame::{Head, code};
-use self::waiting::{Asked, Waiting};
+use self::waiting::Asked;
 use self::walk::Walk;
 use super::reader::{Read, kept};
+use super::seek::{self, Front, Refused};
+use super::waiting::Waiting;
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Mongodb;
 
-/// Turns in a row that begin like no message, until the connection is given up.
-const MAX_REFUSED: u32 = 16;
 /// Most bytes that one step may wait for: a regular expression is the longest.
 const MAX_STEP: usize = 40 * 1024;
 
@@ -61,7 +61,7 @@ impl Protocol for Mongodb {
             waiting: Waiting::default(),
             next: 0,
             understood: false,
-            refused: 0,
+            refused: Refused::default(),
             status: Status::Stay,
         })
     }
@@ -74,13 +74,12 @@ struct Dialogue {
     keep: usize,
     request: State,
     response: State,
-    waiting: Waiting,
+    waiting: Waiting<Asked>,
     /// The next exchange's number. Those on the wire may come again.
     next: u64,
     /// Whether a response was seen whose request was.
     understood: bool,
-    /// Turns in a row that began like no message.
-    refused: u32,
+    refused: Refused,
     status: Status,
 }
 
@@ -129,6 +128,12 @@ impl Parser for Dialogue {
         self.status
     }
 
+    fn missed(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Request {
+            self.waiting.lose_asks(feed);
+        }
+    }
+
     fn close(&mut self, flow: Flow, _clean: bool, feed: &mut Feed<'_>) {
         let state = std::mem::replace(self.state(flow), State::Done);
         if let State::Body(_) = state {
@@ -175,28 +180,19 @@ impl Dialogue {
     /// Looks for a turn that begins like a message of this flow; like a response none does but by its
     /// number.
     fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        while let Some(front) = feed.stream.front() {
-            if front.turn && front.hole.is_none() {
-                let (bytes, cut) = feed.stream.turn_window();
-                let like = match flow {
-                    Flow::Request => asks(bytes),
-                    Flow::Response => self.waiting.answers(bytes),
-                };
-                match like {
-                    Read::Whole(()) => {
-                        self.refused = 0;
-                        feed.stream.take_missing();
-                        *self.state(flow) = State::Head;
-                        return true;
-                    }
-                    Read::More if !cut => return false,
-                    _ => self.refused = self.refused.saturating_add(1),
-                }
-                if self.refused > MAX_REFUSED {
-                    feed.stats.protocol_given_up.add(1);
+        loop {
+            let like = |bytes: &[u8]| match flow {
+                Flow::Request => asks(bytes),
+                Flow::Response => waiting::answers(&self.waiting, bytes),
+            };
+            match seek::front(feed.stream, like) {
+                Front::Message => break,
+                Front::Wait => return false,
+                Front::Refused if self.refused.again(feed.stats) => {
                     self.status = Status::Leave;
                     return false;
                 }
+                Front::Refused | Front::Other => {}
             }
             feed.stream.skip_front();
             feed.stream.take_missing();
@@ -204,7 +200,10 @@ impl Dialogue {
                 self.waiting.doubt();
             }
         }
-        false
+        self.refused.reset();
+        feed.stream.take_missing();
+        *self.state(flow) = State::Head;
+        true
     }
 
     /// Nothing is known of where the next message begins.

@@ -23,6 +23,7 @@ mod sniff;
 
 use self::session::Session;
 use super::order::Order;
+use super::seek::Refused;
 use super::tls;
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::connection::stream::Missing;
@@ -35,9 +36,6 @@ const NAME: &str = "mysql";
 
 /// Bytes of a database's name that are kept.
 const MAX_NAME: usize = 256;
-
-/// Turns in a row that begin like nothing, until the connection is given up.
-const MAX_REFUSED: u32 = 16;
 
 #[derive(Debug)]
 struct MySql;
@@ -67,7 +65,7 @@ impl Protocol for MySql {
             response: server::Side::default(),
             order: Order::default(),
             unseen: Missing::default(),
-            refused: 0,
+            refused: Refused::default(),
             understood: false,
             mistaken: false,
             left: false,
@@ -115,8 +113,7 @@ struct Dialogue {
     order: Order<Asked>,
     /// Bytes of answers that passed without being seen since those who wait asked, by cause.
     unseen: Missing,
-    /// Turns in a row that began like nothing.
-    refused: u32,
+    refused: Refused,
     /// Whether something was read that nobody else says.
     understood: bool,
     mistaken: bool,
@@ -136,6 +133,13 @@ impl Parser for Dialogue {
             (true, _) => Status::Mistaken,
             (false, true) => Status::Leave,
             (false, false) => Status::Stay,
+        }
+    }
+
+    fn missed(&mut self, flow: Flow, _feed: &mut Feed<'_>) {
+        if flow == Flow::Request {
+            self.order.lose_asks();
+            self.request.late();
         }
     }
 
@@ -182,11 +186,7 @@ impl Dialogue {
 
     /// A turn began like nothing; true when that was once too often.
     fn refuse(&mut self, feed: &Feed<'_>) -> bool {
-        self.refused = self.refused.saturating_add(1);
-        if self.refused > MAX_REFUSED {
-            feed.stats.protocol_given_up.add(1);
-            self.left = true;
-        }
+        self.left |= self.refused.again(feed.stats);
         self.left
     }
 }

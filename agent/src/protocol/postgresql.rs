@@ -166,6 +166,15 @@ impl Parser for Dialogue {
         }
     }
 
+    fn missed(&mut self, flow: Flow, _feed: &mut Feed<'_>) {
+        match (flow, self.groups.back_mut()) {
+            (Flow::Request, _) => self.lose_asks(),
+            // It may have been the end of what is copied, and what is copied on another's.
+            (Flow::Response, Some(group)) => group.copied |= self.copying,
+            (Flow::Response, None) => {}
+        }
+    }
+
     fn close(&mut self, flow: Flow, _clean: bool, _feed: &mut Feed<'_>) {
         *self.side(flow) = Side::Done;
     }
@@ -299,10 +308,7 @@ impl Dialogue {
             }
             Flow::Request => {
                 feed.stream.take_missing();
-                self.order.lose_asks();
-                if let Some(group) = self.groups.back_mut() {
-                    group.blurred |= !group.synced;
-                }
+                self.lose_asks();
                 // A name may stand for something else by now.
                 self.prepared = Names::default();
                 self.portals = Names::default();
@@ -317,6 +323,14 @@ impl Dialogue {
                 self.copied_out = false;
                 self.encrypt = false;
             }
+        }
+    }
+
+    /// Questions may be missing behind those that wait.
+    fn lose_asks(&mut self) {
+        self.order.lose_asks();
+        if let Some(group) = self.groups.back_mut() {
+            group.blurred |= !group.synced;
         }
     }
 

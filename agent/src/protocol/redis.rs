@@ -25,6 +25,7 @@ use self::command::{Command, Replies};
 use self::names::{Shape, Topic};
 use super::order::Order;
 use super::pace::Pace;
+use super::seek::{self, Front, Refused};
 use super::told::{self, abandon};
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
@@ -34,8 +35,6 @@ use crate::event::Nanos;
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Redis;
 
-/// Turns in a row that begin like no message, until the connection is given up.
-const MAX_REFUSED: u32 = 16;
 #[derive(Debug)]
 struct Redis;
 
@@ -67,7 +66,7 @@ impl Protocol for Redis {
             confirmed: (0, 0),
             understood: false,
             understood_answers: false,
-            refused: 0,
+            refused: Refused::default(),
             ended: None,
         })
     }
@@ -114,8 +113,7 @@ struct Dialogue {
     /// Whether a command was read to its end, and an answer to one.
     understood: bool,
     understood_answers: bool,
-    /// Turns in a row that began like no message.
-    refused: u32,
+    refused: Refused,
     /// What becomes of the connection, once that is decided.
     ended: Option<Status>,
 }
@@ -206,6 +204,13 @@ impl Parser for Dialogue {
         }
     }
 
+    fn missed(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Request {
+            let at = feed.stream.mark(0);
+            self.unsettle(flow, at, feed);
+        }
+    }
+
     fn close(&mut self, flow: Flow, clean: bool, feed: &mut Feed<'_>) {
         match flow {
             Flow::Request => {
@@ -256,12 +261,13 @@ impl Dialogue {
         true
     }
 
-    fn refuse(&mut self, feed: &mut Feed<'_>) {
-        self.refused = self.refused.saturating_add(1);
-        if self.refused > MAX_REFUSED {
-            feed.stats.protocol_given_up.add(1);
+    /// Something began like no message; true when the connection is left for it.
+    fn refuse(&mut self, feed: &Feed<'_>) -> bool {
+        let left = self.refused.again(feed.stats);
+        if left {
             self.ended = Some(Status::Leave);
         }
+        left
     }
 
     /// An unknown number of messages of this flow may go by unseen.
@@ -315,20 +321,13 @@ impl Dialogue {
 
     /// Looks for a turn that begins like a message of this flow; false when more bytes are needed.
     fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        while let Some(front) = feed.stream.front() {
-            if front.turn && front.hole.is_none() {
-                let (bytes, cut) = feed.stream.turn_window();
-                match sniff::begins(bytes, flow) {
-                    Verdict::Is(_) => {
-                        feed.stream.take_missing();
-                        return true;
-                    }
-                    Verdict::More if !cut => return false,
-                    _ => self.refuse(feed),
-                }
-                if self.ended.is_some() {
-                    return false;
-                }
+        let begins = |bytes: &[u8]| seek::is_of(flow, sniff::begins(bytes, flow));
+        loop {
+            match seek::front(feed.stream, begins) {
+                Front::Message => break,
+                Front::Wait => return false,
+                Front::Refused if self.refuse(feed) => return false,
+                Front::Refused | Front::Other => {}
             }
             // What is passed over may have been messages.
             let at = feed.stream.mark(0);
@@ -336,7 +335,8 @@ impl Dialogue {
             feed.stream.take_missing();
             self.unsettle(flow, at, feed);
         }
-        false
+        feed.stream.take_missing();
+        true
     }
 }
 

@@ -10,7 +10,7 @@
 use super::{ALL, Flow, Protocol, Verdict};
 use crate::connection::Streams;
 use crate::connection::stream::Stream;
-use crate::event::Direction;
+use crate::event::{Direction, Nanos};
 
 /// Protocols that may be mistaken about one connection, one after the other.
 const MAX_MISTAKES: u32 = 3;
@@ -54,6 +54,9 @@ struct Side {
     likely: Likely,
     /// What its first turn looked like.
     shape: Shape,
+    /// When the last turn was moved that waited and was passed over: it may belong to what came before
+    /// it the other way.
+    void: Nanos,
 }
 
 /// Protocols, by their bit.
@@ -196,6 +199,7 @@ impl Sniffer {
         let likely = std::mem::take(&mut self.side(direction).likely);
         let waits = likely != Likely::default();
         if waits {
+            self.side(direction).void = streams.get(direction).mark(0).time;
             self.pass(streams.get(direction));
             self.dropped = true;
         }
@@ -212,6 +216,10 @@ impl Sniffer {
 
     /// Shows the turn at a stream's front to all.
     fn turn(&mut self, direction: Direction, streams: &mut Streams) -> Turn {
+        let void = self.side(direction.opposite()).void;
+        if streams.get(direction).mark(0).time < void {
+            return Turn::Cut;
+        }
         let (bytes, cut) = streams.get(direction).turn_window();
         let shape = &mut self.side(direction).shape;
         if shape.0.len() < SHAPE {

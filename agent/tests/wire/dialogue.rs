@@ -314,6 +314,15 @@ pub fn in_portions(steps: &[Step], portion: usize) -> Vec<Step> {
     out
 }
 
+/// Each segment in so many.
+pub fn in_pieces(steps: &[Step], pieces: usize) -> Vec<Step> {
+    let each = steps.iter().flat_map(|step| {
+        let portion = step.bytes().len().div_ceil(pieces).max(1);
+        in_portions(std::slice::from_ref(step), portion)
+    });
+    each.collect()
+}
+
 /// With one segment in two.
 pub fn cut(steps: &[Step], index: usize, at: usize) -> Vec<Step> {
     let mut out = steps.to_vec();

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::super::encrypted::Seen;
 use crate::connection::Streams;
-use crate::event::{Open, Segment};
+use crate::event::{Direction, Open, Segment};
 use crate::exchange::{Exchanges, Peer, Sink};
 use crate::protocol::Message;
 use crate::protocol::conversation::Conversation;
+use crate::stats::Stats;
 
 #[derive(Debug)]
 pub(super) struct Talk {
@@ -22,6 +23,37 @@ pub(super) struct Talk {
     pub listed: u64,
     /// Whether records of it were lost: where nothing is open, nothing is said of its end.
     pub blind: bool,
+    /// Which of its directions may miss more than their bytes show.
+    pub losses: Losses,
+}
+
+/// Directions that may miss records which no gap in them has shown yet. Records are counted as lost over
+/// both, and bytes over each: a gap accounts for one record, and for those that were told before it.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    egress: bool,
+    ingress: bool,
+}
+
+impl Losses {
+    /// `lost` records came before a segment that goes this way, with or without a `gap` before its first
+    /// byte: whether some of them may have gone the other way.
+    pub fn spread(&mut self, direction: Direction, lost: u32, gap: bool) -> bool {
+        let Self { egress, ingress } = self;
+        let (own, other) = match direction {
+            Direction::Egress => (egress, ingress),
+            Direction::Ingress => (ingress, egress),
+        };
+        let told = std::mem::take(own);
+        let spread = lost > u32::from(gap && !told);
+        *other |= spread;
+        spread
+    }
+
+    /// Records were lost before an end: either direction may miss them.
+    pub fn spread_all(&mut self) {
+        (self.egress, self.ingress) = (true, true);
+    }
 }
 
 impl Talk {
@@ -32,6 +64,39 @@ impl Talk {
             self.listed = 0;
         }
         own && self.held > 0
+    }
+
+    /// Records were lost before a segment: tells who reads the connection where more may be missing than
+    /// a `gap` before its first byte shows.
+    pub fn lose(
+        &mut self,
+        segment: &Segment<'_>,
+        gap: bool,
+        streams: &mut Streams,
+        messages: &mut Vec<Message>,
+        stats: &Stats,
+    ) {
+        self.blind |= segment.lost > 0;
+        let direction = segment.direction;
+        if self.losses.spread(direction, segment.lost, gap) {
+            self.conversation
+                .missed(direction.opposite(), streams, messages, stats);
+        }
+    }
+
+    /// The same before an end, which goes no way.
+    pub fn lose_before_end(
+        &mut self,
+        streams: &mut Streams,
+        messages: &mut Vec<Message>,
+        stats: &Stats,
+    ) {
+        self.blind = true;
+        self.losses.spread_all();
+        for direction in [Direction::Egress, Direction::Ingress] {
+            self.conversation
+                .missed(direction, streams, messages, stats);
+        }
     }
 
     /// Counts anew what is held of it; true if it begins to hold something.
@@ -78,6 +143,38 @@ impl Talk {
             if let Some(peer) = &self.peer {
                 self.exchanges.take(message, peer, sink);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Direction::{Egress, Ingress};
+
+    #[test]
+    fn a_gap_accounts_for_one_record_and_for_those_told_before() {
+        for (told, spreads) in [
+            (
+                &[(Egress, 0, false), (Egress, 0, true)][..],
+                &[false, false][..],
+            ),
+            (&[(Egress, 1, true), (Egress, 2, true)], &[false, true]),
+            (&[(Egress, 1, false), (Ingress, 0, true)], &[true, false]),
+            // Its gap is that of the record before; what was lost since went the other way, or both.
+            (&[(Egress, 1, false), (Ingress, 1, true)], &[true, true]),
+            // There was none after all.
+            (
+                &[(Egress, 2, true), (Ingress, 0, false), (Ingress, 1, true)],
+                &[true, false, false],
+            ),
+        ] {
+            let mut losses = Losses::default();
+            let spread: Vec<bool> = told
+                .iter()
+                .map(|(way, lost, gap)| losses.spread(*way, *lost, *gap))
+                .collect();
+            assert_eq!(spread, spreads, "{told:?}");
         }
     }
 }

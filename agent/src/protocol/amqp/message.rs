@@ -373,9 +373,11 @@ impl Dialogue {
             Flow::Request => {
                 channel.opening = false;
                 channel.pulls_lost = true;
-                if let Confirms::On(next) = &mut channel.confirms {
-                    *next = None;
-                }
+                // They may have asked for confirms.
+                channel.confirms = match channel.confirms {
+                    Confirms::On(_) => Confirms::On(None),
+                    Confirms::Off | Confirms::Unknown => Confirms::Unknown,
+                };
                 channel.unacked.retain(|(_, number)| keeps(*number));
             }
             Flow::Response => {

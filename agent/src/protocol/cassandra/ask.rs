@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::frame::{Head, MAX_ID, opcode, string, value};
-use super::names::Names;
+use super::names::{Names, Prepared};
 use super::waiting::What;
 use crate::config::Database;
 use crate::protocol::database::Query;
@@ -85,6 +85,7 @@ impl Known<'_> {
 
     /// To prepare a statement is a question of its own: what is wrong with it is said then.
     fn prepare(&self, head: Head, fields: &mut Reader<'_>, whole: bool) -> Ask {
+        let text = whole_text(&mut fields.clone());
         let (statement, partial) = self.statement(fields, whole);
         let mut options = Options::default();
         if head.version >= 5 && !partial {
@@ -102,7 +103,10 @@ impl Known<'_> {
         Ask {
             may_use: false,
             request: self.request(&told, &options, None),
-            what: What::Prepare((!partial).then(|| Arc::new(statement))),
+            what: What::Prepare((!partial).then(|| {
+                let keyspace = options.keyspace.or(self.keyspace.map(str::as_bytes));
+                Box::new(Prepared::new(statement, keyspace, text))
+            })),
             partial,
         }
     }
@@ -245,6 +249,12 @@ impl Known<'_> {
 fn id<'a>(fields: &mut Reader<'a>) -> Option<&'a [u8]> {
     let id = string(fields)?;
     (1..=usize::from(MAX_ID)).contains(&id.len()).then_some(id)
+}
+
+/// A text behind its length, where all of it is there.
+fn whole_text<'a>(fields: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let length = usize::try_from(fields.u32()?).ok()?;
+    fields.take(length)
 }
 
 /// Several statements as one: what all have in common, and their texts.

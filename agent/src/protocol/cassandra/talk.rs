@@ -114,12 +114,14 @@ impl Dialogue {
             }
             None => (None, What::Other, false, false),
         };
-        let (followed, before) = self.waiting.ask(head.stream, what, may_use, stats);
-        if let Some(before) = before {
-            if before.may_use {
+        let (followed, gone) = self
+            .waiting
+            .ask(head.stream, what, may_use, start.time, stats);
+        for (stream, asked) in gone.into_iter().flatten() {
+            if asked.may_use {
                 self.keyspace = None;
             }
-            abandon(head.stream, &before, start, out);
+            abandon(stream, &asked, start, out);
         }
         let request = request.filter(|_| followed)?;
         let number = number(head.stream);
@@ -149,7 +151,7 @@ impl Dialogue {
             let name = text(name, MAX_KEYSPACE, stats);
             self.keyspace = Some((name, self.waiting.lost()));
         }
-        let Some((asked, sure)) = self.waiting.answer(head.stream) else {
+        let Some((asked, sure)) = self.waiting.answer(head.stream, start.time) else {
             stats.exchange_unasked.add(1);
             return None;
         };
@@ -167,8 +169,8 @@ impl Dialogue {
         if !asked.what.is_told() {
             return None;
         }
-        if let (What::Prepare(Some(statement)), Answer::Prepared(id)) = (&asked.what, answer) {
-            self.names.learn(id, statement);
+        if let (What::Prepare(Some(prepared)), Answer::Prepared(id)) = (&asked.what, answer) {
+            self.names.learn(id, prepared);
         }
         let number = number(head.stream);
         let part = Part::Response(Box::new(answer.response()));

@@ -100,6 +100,9 @@ impl Dialogue {
             // A turn begins in it.
             self.turn = self.next;
         }
+        if self.doubles(id, at, feed) {
+            return;
+        }
         if self.talks.len() >= MAX_TALKS && !self.talks.contains_key(&id) {
             self.make_room(at, feed);
         }
@@ -116,6 +119,34 @@ impl Dialogue {
             feed.stats.protocol_streams_forgotten.add(1);
             self.forget(*id, at, feed);
         }
+    }
+
+    /// Whether a request begins with the identifier of one that is open, and no answers were lost: of
+    /// which of them an answer is nobody knows, until each of them has ended.
+    fn doubles(&mut self, id: u16, at: Mark, feed: &mut Feed<'_>) -> bool {
+        if let Some(open) = self.doubled.get_mut(&id) {
+            *open = open.saturating_add(1);
+            return true;
+        }
+        let lost = self.lost || self.answers_lost;
+        if lost || !self.talks.contains_key(&id) || self.doubled.len() >= MAX_TALKS {
+            return false;
+        }
+        self.forget(id, at, feed);
+        self.doubled.insert(id, 2);
+        true
+    }
+
+    /// Whether the end of one of those came that share their identifier.
+    fn ends_double(&mut self, id: u16) -> bool {
+        let Some(open) = self.doubled.get_mut(&id) else {
+            return false;
+        };
+        *open = open.saturating_sub(1);
+        if *open == 0 {
+            self.doubled.remove(&id);
+        }
+        true
     }
 
     fn forget(&mut self, id: u16, at: Mark, feed: &mut Feed<'_>) {
@@ -362,7 +393,8 @@ impl Dialogue {
     /// END_REQUEST, with the application's status and the protocol's where they were seen.
     pub(super) fn end(&mut self, id: u16, end: Option<(u32, u8)>, feed: &mut Feed<'_>) {
         self.tell_early(id, feed);
-        let Some(talk) = self.remove(id) else {
+        let doubled = self.ends_double(id);
+        let Some(talk) = self.remove(id).filter(|_| !doubled) else {
             feed.stats.exchange_unasked.add(1);
             return;
         };

@@ -302,9 +302,32 @@ fn a_hole_in_a_body_does_no_harm() {
 }
 
 #[test]
-fn an_identifier_used_again_ends_what_had_it() {
+fn of_two_with_one_identifier_neither_is_answered() {
     let mut bench = Bench::new(PROTOCOL);
     bench.ask(&get(1, "/a"));
+    bench.ask(&get(1, "/b"));
+    let told = all_told(&mut bench);
+    assert_eq!(told.last().expect("some"), "0 Abandon");
+    bench.answer(&answer(1, "A: b\n\n"));
+    bench.ask(&get(1, "/c"));
+    bench.answer(&answer(1, "A: b\n\n").repeat(2));
+    let told = all_told(&mut bench);
+    assert!(told.is_empty(), "{told:?}");
+    // Each has ended.
+    bench.ask(&get(1, "/d"));
+    bench.answer(&answer(1, "A: b\n\n"));
+    let told = all_told(&mut bench);
+    assert!(
+        told.last().expect("some").ends_with("Response ends 0"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn an_identifier_used_again_behind_a_loss_ends_what_had_it() {
+    let mut bench = Bench::new(PROTOCOL);
+    bench.ask(&get(1, "/a"));
+    bench.missed(Flow::Response);
     bench.ask(&get(1, "/b"));
     bench.answer(&answer(1, "A: b\n\n"));
     let told = all_told(&mut bench);

@@ -291,7 +291,7 @@ impl Dialogue {
 
     /// The last byte of an answer has passed.
     fn answered(&mut self, under: Under, feed: &mut Feed<'_>) {
-        self.refused = 0;
+        self.refused.reset();
         let at = feed.stream.last();
         self.pace.moved(at.time);
         let Some(number) = under.number else {

@@ -192,7 +192,7 @@ impl Dialogue {
     /// Its last byte has passed.
     fn over(&mut self, told: Told, feed: &mut Feed<'_>) {
         self.asking = Asking::Fresh;
-        self.refused = 0;
+        self.refused.reset();
         let at = feed.stream.last();
         self.pace.moved(at.time);
         match told {

@@ -6,8 +6,10 @@
 use super::command::{self, Meaning, Seen};
 use super::packet::{HEAD, Head, LOGIN, Login};
 use super::{Asked, Dialogue, MAX_NAME, sniff};
+use crate::protocol::reader::Read;
+use crate::protocol::seek::{self, Front};
 use crate::protocol::told::{faults, message};
-use crate::protocol::{Fault, Feed, Finish, Flow, Part, Verdict, reader, tls};
+use crate::protocol::{Fault, Feed, Finish, Flow, Part, reader, tls};
 
 /// Bytes of a statement that are waited for.
 const MAX_STATEMENT: usize = 48 * 1024;
@@ -41,6 +43,13 @@ pub(super) enum State {
     Seek,
     /// Nothing more is read.
     Done,
+}
+
+impl Side {
+    /// What is read next began before what was answered since.
+    pub(super) fn late(&mut self) {
+        self.fresh = false;
+    }
 }
 
 impl Dialogue {
@@ -119,33 +128,29 @@ impl Dialogue {
 
     /// Looks for a turn that begins like a command.
     fn seek_command(&mut self, feed: &mut Feed<'_>) -> bool {
-        while let Some(front) = feed.stream.front() {
-            if front.turn && front.hole.is_none() {
-                let (bytes, cut) = feed.stream.turn_window();
-                let verdict = match Head::read(bytes) {
-                    Some(head) if head.sequence == 0 => {
-                        sniff::command(head, bytes.get(HEAD..).unwrap_or_default())
-                    }
-                    Some(_) => Verdict::Not,
-                    None => Verdict::More,
-                };
-                match verdict {
-                    Verdict::Likely(_) => {
-                        self.refused = 0;
-                        feed.stream.take_missing();
-                        self.request.state = State::Head;
-                        return true;
-                    }
-                    Verdict::More if !cut => return false,
-                    _ if self.refuse(feed) => return false,
-                    _ => {}
-                }
+        let begins = |bytes: &[u8]| match Head::read(bytes) {
+            Some(head) if head.sequence == 0 => {
+                let payload = bytes.get(HEAD..).unwrap_or_default();
+                seek::is_of(Flow::Request, sniff::command(head, payload))
+            }
+            Some(_) => Read::Never,
+            None => Read::More,
+        };
+        loop {
+            match seek::front(feed.stream, begins) {
+                Front::Message => break,
+                Front::Wait => return false,
+                Front::Refused if self.refuse(feed) => return false,
+                Front::Refused | Front::Other => {}
             }
             feed.stream.skip_front();
             feed.stream.take_missing();
             self.order.lose_asks();
         }
-        false
+        self.refused.reset();
+        feed.stream.take_missing();
+        self.request.state = State::Head;
+        true
     }
 
     /// An unknown number of commands may go by unseen.

@@ -186,7 +186,7 @@ impl Dialogue {
             return;
         };
         self.understood = true;
-        self.refused = 0;
+        self.refused.reset();
         self.response.trailing = amid.sequence.filter(|_| end.trailing);
         let at = feed.stream.last();
         let missing = feed.stream.take_missing();
@@ -268,7 +268,7 @@ impl Dialogue {
                     Verdict::Likely(_) => {
                         self.order.resume();
                         if self.order.first().is_some() {
-                            self.refused = 0;
+                            self.refused.reset();
                             self.response.state = State::Head;
                             return true;
                         }

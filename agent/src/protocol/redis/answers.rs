@@ -341,7 +341,7 @@ impl Dialogue {
 
     /// The last byte of a reply has passed.
     fn replied(&mut self, under: Under, feed: &mut Feed<'_>) {
-        self.refused = 0;
+        self.refused.reset();
         self.pace.moved(feed.stream.last().time);
         match under {
             Under::Answer(number) | Under::Confirmation(number, true) => {

@@ -210,7 +210,7 @@ impl Dialogue {
     /// Its last byte has passed.
     fn over(&mut self, command: &Command, feed: &mut Feed<'_>) {
         self.understood = true;
-        self.refused = 0;
+        self.refused.reset();
         self.pace.moved(feed.stream.last().time);
         if let Some(number) = command.told.number() {
             finish(Flow::Request, number, (true, true), feed);
