@@ -447,8 +447,7 @@ impl Control {
             .context("ask for a connection's introduction")
     }
 
-    /// All that calls move over this connection is copied from now on, whatever the budget; or, if not
-    /// `whole`, no more than that again.
+    /// All that this connection moves is copied from now on, or, if not `whole`, the budget's part.
     ///
     /// # Errors
     /// Where the kernel refuses.

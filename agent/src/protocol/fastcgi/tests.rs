@@ -387,13 +387,15 @@ fn a_flood_of_beginnings_takes_linear_time() {
         |ids: std::ops::Range<u16>| -> Vec<u8> { ids.flat_map(|id| begin(id, 1)).collect() };
     let time = |ids: std::ops::Range<u16>| {
         let mut bench = Bench::new(PROTOCOL);
-        bench.ask(&begin(1, 1));
         let bytes = begun(ids);
-        let started = std::time::Instant::now();
-        for _ in 0..20 {
+        let mut once = || {
+            let started = std::time::Instant::now();
             bench.ask(&bytes);
-        }
-        started.elapsed()
+            bench.out.clear();
+            started.elapsed()
+        };
+        // Whatever else the machine does.
+        (0..50).map(|_| once()).min().unwrap()
     };
     // As many with few identifiers as with many, of which most are forgotten.
     let (few, many) = (time(1..201).saturating_mul(10), time(1..2001));

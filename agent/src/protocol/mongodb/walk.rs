@@ -342,7 +342,7 @@ impl Walk {
     fn is_first(&self, element: &Element<'_>) -> bool {
         let found = &self.found;
         let of = matches!(found.about, Some(About::Collection | About::Statements(_)));
-        let name = found.operation.as_deref().map(str::as_bytes);
+        let name = found.operation.map(str::as_bytes);
         of && found.collection.is_none() && name == Some(element.name)
     }
 

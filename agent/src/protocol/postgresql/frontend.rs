@@ -164,7 +164,7 @@ impl Dialogue {
 
     /// Takes a message; `None` where a name in it cannot be read.
     fn asked(&mut self, asked: &Asked, feed: &mut Feed<'_>) -> Option<()> {
-        let window = feed.stream.window();
+        let (window, stats) = (feed.stream.window(), feed.stats);
         let body = window.get(HEAD..asked.length.min(window.len()))?;
         let mut reader = Reader::new(body);
         match asked.kind {
@@ -183,8 +183,7 @@ impl Dialogue {
                     None => self.told(reader.rest(), false),
                 };
                 if name.len() <= LONGEST_NAME {
-                    self.prepared
-                        .insert(name, Arc::clone(&statement), feed.stats);
+                    self.prepared.insert(name, Arc::clone(&statement), stats);
                 }
                 self.prepares(Item::Parse(statement, asked.first, asked.last), asked);
             }
@@ -192,8 +191,7 @@ impl Dialogue {
                 let portal = reader.c_string()?;
                 let statement = Self::statement(&self.prepared, reader.c_string()?, &self.held);
                 if portal.len() <= LONGEST_NAME {
-                    self.portals
-                        .insert(portal, Arc::clone(&statement), feed.stats);
+                    self.portals.insert(portal, Arc::clone(&statement), stats);
                 }
                 self.prepares(Item::Bind(statement, asked.first, asked.last), asked);
             }
