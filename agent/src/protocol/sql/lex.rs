@@ -216,11 +216,11 @@ impl<'a> Lexer<'a> {
     fn string(&self, escapes: bool) -> usize {
         let mut length = whole(self.rest, b'\'', escapes);
         // "Two string constants that are only separated by whitespace with at least one newline are
-        // concatenated", and escapes go on to be escapes.
+        // concatenated", and escapes go on to be escapes. A comment to the line's end is whitespace there.
         let continued = escapes && self.dialect == Dialect::Postgres;
         loop {
             let after = self.rest.get(length..).unwrap_or_default();
-            let blanks = span(after, |b| b.is_ascii_whitespace());
+            let blanks = blanks_and_lines(after);
             let (between, next) = after.split_at_checked(blanks).unwrap_or_default();
             if !continued || next.first() != Some(&b'\'') || memchr(b'\n', between).is_none() {
                 return length;
@@ -355,6 +355,22 @@ fn comment(rest: &[u8], dialect: Dialect) -> usize {
         }
     }
     rest.len()
+}
+
+/// Length of blanks and of comments to a line's end.
+fn blanks_and_lines(rest: &[u8]) -> usize {
+    let mut at = 0_usize;
+    loop {
+        let ahead = rest.get(at..).unwrap_or_default();
+        let more = match ahead {
+            [b'-', b'-', ..] => line(ahead),
+            _ => span(ahead, |b| b.is_ascii_whitespace()),
+        };
+        if more == 0 {
+            return at;
+        }
+        at = at.saturating_add(more);
+    }
 }
 
 fn line(rest: &[u8]) -> usize {

@@ -281,9 +281,18 @@ fn statement(dialect: Dialect) -> impl Strategy<Value = String> {
     ]);
     let pairs = proptest::collection::vec((joints, literal(dialect)), 1..12);
     pairs.prop_map(|pairs| {
-        let parts = pairs
-            .into_iter()
-            .map(|(joint, literal)| format!("{joint} {literal} "));
+        let mut continued = false;
+        let part = |(joint, literal): (&str, String)| {
+            // Another line's string goes on with the escapes of one that has them.
+            let apart = if continued && joint.ends_with('\n') {
+                ","
+            } else {
+                ""
+            };
+            continued = literal.starts_with(['e', 'E']);
+            format!("{apart}{joint} {literal} ")
+        };
+        let parts = pairs.into_iter().map(part);
         format!("SELECT {}", parts.collect::<String>())
     })
 }
@@ -537,6 +546,11 @@ const TEXTS: &[(&str, Dialect, &str)] = &[
         r#"SELECT ?, ?, ?, U&"\0061", $1, ?, ?, ?"#,
     ),
     ("SELECT E'a'\n 'b\\' c', d", Postgres, "SELECT ?, d"),
+    (
+        "SELECT E'a' -- b\n -- 'c'\n 'b\\' c', d",
+        Postgres,
+        "SELECT ?, d",
+    ),
     (
         "SELECT a::int, '1'::text, b ? 'k', c @> '{}'",
         Postgres,
