@@ -381,27 +381,6 @@ fn those_who_never_end_make_room() {
     assert_eq!(bench.responses().len(), 2);
 }
 
-#[test]
-fn a_flood_of_beginnings_takes_linear_time() {
-    let begun =
-        |ids: std::ops::Range<u16>| -> Vec<u8> { ids.flat_map(|id| begin(id, 1)).collect() };
-    let time = |ids: std::ops::Range<u16>| {
-        let mut bench = Bench::new(PROTOCOL);
-        let bytes = begun(ids);
-        let mut once = || {
-            let started = std::time::Instant::now();
-            bench.ask(&bytes);
-            bench.out.clear();
-            started.elapsed()
-        };
-        // Whatever else the machine does.
-        (0..50).map(|_| once()).min().unwrap()
-    };
-    // As many with few identifiers as with many, of which most are forgotten.
-    let (few, many) = (time(1..201).saturating_mul(10), time(1..2001));
-    assert!(many < few.saturating_mul(4), "{few:?} {many:?}");
-}
-
 proptest! {
     #[test]
     fn portions_change_nothing(cuts in prop::collection::vec(1usize..40, 1..40)) {
