@@ -314,7 +314,7 @@ impl Default for Limits {
             attribute_length: usize::MAX,
             text_length: 256,
             event_count: 128,
-            cpu_share: 0.02,
+            cpu_share: 0.05,
             spans_per_second: 0,
         }
     }
