@@ -1,5 +1,6 @@
 //! What is spoken over HTTP, in two languages, both ways: GraphQL, JSON-RPC, calls of a language model,
-//! server-sent events. The libraries are real but for the model, for which each server stands in.
+//! server-sent events. The libraries are real but for the model and the tools, for which each server
+//! stands in.
 
 use std::path::Path;
 
@@ -104,6 +105,8 @@ fn list(pair: &Pair) -> Vec<Deed> {
         Deed::new("jsonrpc", [("rpc.system.name", "jsonrpc")])
             .with("spantap.jsonrpc.batch_size", 2)
             .without("rpc.method"),
+        tool("tools/call weather", "weather"),
+        tool("tools/call", "broken").fails("tool_error"),
     ]);
     let answered = |deed: Deed| {
         deed.with("gen_ai.response.id", "chat-1")
@@ -121,9 +124,8 @@ fn list(pair: &Pair) -> Vec<Deed> {
             .with("gen_ai.request.stream", true)
             .with("spantap.sse.events", 4),
         model("embeddings", "tiny").with("gen_ai.usage.input_tokens", 3),
-        Deed::new("chat", [("spantap.refused_name", "none")])
+        Deed::new("chat", [("gen_ai.request.model", "none")])
             .with("gen_ai.operation.name", "chat")
-            .without("gen_ai.request.model")
             .fails_client("model_not_found"),
         Deed::new("GET /events", [("http.request.method", "GET")]).with("spantap.sse.events", 3),
     ]);
@@ -147,6 +149,15 @@ fn rpc(name: &str, method: &str) -> Deed {
         [("rpc.system.name", "jsonrpc"), ("rpc.method", method)],
     )
     .with("jsonrpc.protocol.version", "2.0")
+}
+
+fn tool(span: &str, name: &str) -> Deed {
+    let facts = [
+        ("mcp.method.name", "tools/call"),
+        ("gen_ai.operation.name", "execute_tool"),
+        ("gen_ai.tool.name", name),
+    ];
+    Deed::new(span, facts).without("rpc.system.name")
 }
 
 fn model(operation: &str, name: &str) -> Deed {

@@ -9,6 +9,7 @@ const port = Number(process.argv[2]);
 const place = `http://127.0.0.1:${port}`;
 const books = new GraphQLClient(`${place}/graphql`);
 const rpc = jayson.Client.http({ host: "127.0.0.1", port, path: "/rpc" });
+const tools = jayson.Client.http({ host: "127.0.0.1", port, path: "/rpc", headers: { "Mcp-Session-Id": "1" } });
 const model = new OpenAI({ baseURL: `${place}/v1`, apiKey: "none", maxRetries: 0 });
 
 async function fails(promise) {
@@ -26,6 +27,8 @@ async function list() {
   await rpc.request("nothing", []);
   await rpc.request("sum", [3], null);
   await rpc.request([rpc.request("sum", [1], undefined, false), rpc.request("sum", [2], undefined, false)]);
+  await tools.request("tools/call", { name: "weather" });
+  await tools.request("tools/call", { name: "broken" });
 
   const messages = [{ role: "user", content: "say hi" }];
   await model.chat.completions.create({ model: "tiny", messages, max_tokens: 5, temperature: 0.5 });

@@ -37,6 +37,10 @@ for call in [
 ]:
     session.post(f"{place}/rpc", json=call)
 
+for name in ["weather", "broken"]:
+    call = jsonrpcclient.request("tools/call", {"name": name})
+    session.post(f"{place}/rpc", json=call, headers={"Mcp-Session-Id": "1"})
+
 ask = [{"role": "user", "content": "say hi"}]
 model.chat.completions.create(model="tiny", messages=ask, max_tokens=5, temperature=0.5)
 more = {"include_usage": True}

@@ -24,6 +24,7 @@ const yoga = createYoga({
 const rpc = new jayson.Server({
   sum: (numbers, done) => done(null, numbers.reduce((a, b) => a + b, 0)),
   fails: (_, done) => done({ code: -32001, message: "it fails" }),
+  "tools/call": ({ name }, done) => done(null, { content: [], isError: name === "broken" }),
 });
 
 function json(response, body, status = 200) {

@@ -46,6 +46,11 @@ def fails():
     return Error(-32001, "it fails")
 
 
+@method(name="tools/call")
+def tool(name):
+    return Success({"content": [], "isError": name == "broken"})
+
+
 async def rpc(request):
     answer = dispatch(await request.text())
     return web.Response(text=answer, content_type="application/json")

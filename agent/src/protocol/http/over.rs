@@ -98,10 +98,6 @@ pub enum Look {
     Not,
 }
 
-/// What was named of which the one who was asked knows nothing, or may not: it has any value, so that
-/// neither the span's name nor an attribute of few values has it.
-pub const REFUSED: &str = "spantap.refused_name";
-
 /// What is to be told of an exchange besides what HTTP says.
 #[derive(Debug, Default)]
 pub struct Said {

@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 
 use super::document::{Documents, name};
-use super::{Application, Head, Look, REFUSED, Said, Tap};
+use super::{Application, Head, Look, Said, Tap};
 use crate::protocol::json::{EACH, Path, Reader, Value};
 use crate::protocol::{self, Attribute, Attributes, Flow};
 
@@ -201,7 +201,8 @@ impl Call {
         if !(answered.sure || asked && (answered.likely || failed)) {
             return;
         }
-        // Limits are those of a model: it is known.
+        // A model that was refused may be any text, and names no span. Limits are those of a model:
+        // it is known.
         let refused = (400..500).contains(&self.status) && self.status != 429;
         said.name = Some(match &self.model {
             Some(model) if !refused => format!("{} {model}", self.operation).into(),
@@ -212,14 +213,8 @@ impl Call {
         if let Some(provider) = self.provider {
             list.push(Attribute::fixed("gen_ai.provider.name", provider));
         }
-        if let Some(model) = self.model.take() {
-            let key = if refused {
-                REFUSED
-            } else {
-                "gen_ai.request.model"
-            };
-            list.push(Attribute::text(key, model));
-        }
+        let model = self.model.take();
+        list.extend(model.map(|model| Attribute::text("gen_ai.request.model", model)));
         list.extend(
             self.most
                 .map(|n| Attribute::int("gen_ai.request.max_tokens", n)),

@@ -4,13 +4,17 @@
 //! <https://opentelemetry.io/docs/specs/semconv/rpc/json-rpc/> and
 //! <https://opentelemetry.io/docs/specs/semconv/gen-ai/mcp/> (1.42.0).
 //!
+//! The conventions leave `rpc.method` out by default where any name may be called (RPC spans, note 7),
+//! since it may have any value. Here it is always told: nobody but the agent knows it, and what the
+//! server does not have is `_OTHER`. MCP's version of JSON-RPC is 2.0 always, and not told.
+//!
 //! Never true here: that parameters, results or an error's message are told; that a session's id is,
 //! which lets its holder in; that a span is named by what the server did not call.
 
 use std::borrow::Cow;
 
 use super::document::{Documents, name};
-use super::{Application, Head, Look, REFUSED, Said, Tap};
+use super::{Application, Head, Look, Said, Tap};
 use crate::protocol::json::{EACH, Path, Reader, Value};
 use crate::protocol::{Attribute, Flow};
 
@@ -178,10 +182,11 @@ impl Call {
         let context = self.context || initializes && self.context_version.is_some();
         let code = self.code.as_deref();
         let refused = code.is_some_and(|code| NOT_CALLED.contains(&code));
+        let failed = context && self.failed && self.method.as_deref() == Some(TOOL);
         if !context {
             asked.push(Attribute::fixed("rpc.system.name", "jsonrpc"));
+            asked.push(Attribute::fixed("jsonrpc.protocol.version", VERSION));
         }
-        asked.push(Attribute::fixed("jsonrpc.protocol.version", VERSION));
         if let Some(id) = self.id.take() {
             asked.push(Attribute::text("jsonrpc.request.id", id));
         }
@@ -203,13 +208,16 @@ impl Call {
                 asked.push(Attribute::int(BATCH, calls));
             }
         }
-        if let Some(code) = self.code.take() {
+        // All codes are errors, and what a tool says of itself, on both sides.
+        let code = self.code.take();
+        let error = code.clone().map(Cow::Owned);
+        let error = error.or(failed.then_some(Cow::Borrowed("tool_error")));
+        if let Some(error) = error {
             let response = said.answered.get_or_insert_default();
-            let status = Attribute::text("rpc.response.status_code", code.clone());
-            response.attributes.push(status);
-            // All codes are errors, on both sides.
-            response.client_error = Some(code.clone().into());
-            response.server_error = Some(code.into());
+            let status = code.map(|code| Attribute::text("rpc.response.status_code", code));
+            response.attributes.extend(status);
+            response.client_error = Some(error.clone());
+            response.server_error = Some(error);
         }
     }
 
@@ -221,7 +229,7 @@ impl Call {
         asked: &mut crate::protocol::Attributes,
     ) -> Cow<'static, str> {
         let key = match method.as_str() {
-            "tools/call" => Some("gen_ai.tool.name"),
+            TOOL => Some("gen_ai.tool.name"),
             "prompts/get" => Some("gen_ai.prompt.name"),
             _ => None,
         };
@@ -233,13 +241,11 @@ impl Call {
         if key == Some("gen_ai.tool.name") {
             asked.push(Attribute::fixed("gen_ai.operation.name", "execute_tool"));
         }
-        match (key, self.target.take()) {
-            (Some(key), Some(target)) if known => {
+        if let (Some(key), Some(target)) = (key, self.target.take()) {
+            if known {
                 span = format!("{span} {target}");
-                asked.push(Attribute::text(key, target));
             }
-            (Some(_), Some(target)) => asked.push(Attribute::text(REFUSED, target)),
-            _ => {}
+            asked.push(Attribute::text(key, target));
         }
         span.into()
     }
@@ -302,6 +308,8 @@ const VERSION: &str = "2.0";
 /// Codes by which no method was called: parse error, invalid request, method not found (5.1).
 const NOT_CALLED: [&str; 3] = ["-32700", "-32600", "-32601"];
 const MCP_METHOD: &str = "mcp.method.name";
+/// MCP's method of calling a tool.
+const TOOL: &str = "tools/call";
 /// The conventions have no attribute for a batch.
 const BATCH: &str = "spantap.jsonrpc.batch_size";
 /// Longest text that is looked at.

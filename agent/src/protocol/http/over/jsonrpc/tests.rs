@@ -74,7 +74,7 @@ fn the_model_context_protocol() {
     let fine = r#"{"jsonrpc":"2.0","id":0,"result":{}}"#;
     assert_eq!(
         told((&ask(""), initialize), (&json, fine)),
-        "[initialize] jsonrpc.protocol.version=2.0 jsonrpc.request.id=0 mcp.method.name=initialize \
+        "[initialize] jsonrpc.request.id=0 mcp.method.name=initialize \
          mcp.protocol.version=2025-06-18"
     );
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"weather","arguments":{"city":"secret"}}}"#;
@@ -86,9 +86,8 @@ fn the_model_context_protocol() {
             (&ask("\nMcp-Protocol-Version: 2025-06-18"), call),
             (events, stream)
         ),
-        "[tools/call] jsonrpc.protocol.version=2.0 jsonrpc.request.id=1 \
-         mcp.method.name=tools/call mcp.protocol.version=2025-06-18 gen_ai.operation.name=execute_tool \
-         spantap.refused_name=weather rpc.response.status_code=-32602 spantap.sse.events=2 \
+        "[tools/call] jsonrpc.request.id=1 mcp.method.name=tools/call mcp.protocol.version=2025-06-18 gen_ai.operation.name=execute_tool \
+         gen_ai.tool.name=weather rpc.response.status_code=-32602 spantap.sse.events=2 \
          client!-32602 server!-32602"
     );
 }
@@ -99,34 +98,38 @@ fn only_what_was_called_names_a_span() {
     let answered = |question: &str, answer: &str| {
         let head = format!("HTTP/1.1 200 OK\n{JSON}");
         let told = told((&ask, question), (&head, answer));
-        told.replace("jsonrpc.protocol.version=2.0 jsonrpc.request.id=1 ", "")
+        told.replace("jsonrpc.request.id=1 ", "")
     };
     let tool = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x17"}}"#;
     let result = |more: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{{more}}}}}"#);
     let error = |code| format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":{code}}}}}"#);
     let called = "mcp.method.name=tools/call gen_ai.operation.name=execute_tool";
     let known = format!("[tools/call x17] {called} gen_ai.tool.name=x17");
-    let refused = format!("[tools/call] {called} spantap.refused_name=x17");
+    let failed =
+        format!("[tools/call] {called} gen_ai.tool.name=x17 client!tool_error server!tool_error");
     let long = "x".repeat(100_000);
     for (more, want) in [
         (r#""content":[]"#, &known),
         (r#""isError":false"#, &known),
         (r#""content":[{"isError":true}]"#, &known),
         (&format!(r#""content":["{long}"],"isError":true"#), &known),
-        (r#""isError":true"#, &refused),
+        (r#""isError":true"#, &failed),
     ] {
         assert_eq!(answered(tool, &result(more)), *want);
     }
     let prompt = r#"{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"x17"}}"#;
     assert_eq!(
         answered(prompt, &error(-32602)),
-        "[prompts/get] mcp.method.name=prompts/get spantap.refused_name=x17 \
+        "[prompts/get] mcp.method.name=prompts/get gen_ai.prompt.name=x17 \
          rpc.response.status_code=-32602 client!-32602 server!-32602"
     );
-    let none = r#"{"jsonrpc":"2.0","id":1,"method":"x17"}"#;
+    // What any other method answers is its own affair.
+    let other = r#"{"jsonrpc":"2.0","id":1,"method":"x17"}"#;
+    let fine = "[x17] mcp.method.name=x17";
+    assert_eq!(answered(other, &result(r#""isError":true"#)), fine);
     for code in [-32700, -32600, -32601] {
         assert_eq!(
-            answered(none, &error(code)),
+            answered(other, &error(code)),
             format!(
                 "[jsonrpc] mcp.method.name=_OTHER rpc.method_original=x17 \
                  rpc.response.status_code={code} client!{code} server!{code}"
