@@ -1,12 +1,13 @@
 //! S3: a store that speaks its API (moto), asked by boto3 and by @aws-sdk/client-s3.
 
+use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use spantap_tests::agent::Capture;
 use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
-use spantap_tests::{Case, Deed, Stage, install};
+use spantap_tests::{Case, Deed, Span, Stage, install};
 
 use crate::deeds::Cell;
 
@@ -55,7 +56,10 @@ fn run(
     let moto = install::python_of("s3", &[])?.join("moto_server");
     let server = Setup::new("moto", &stage.folder, moto).args(["-H", "127.0.0.1", "-p"]);
     let server = server.arg(port.to_string()).port(port).start()?;
-    let driver = program(&stage.folder)?.arg(format!("http://127.0.0.1:{port}"));
+    let signed = stage.folder.join("signed");
+    let driver = program(&stage.folder)?
+        .arg(format!("http://127.0.0.1:{port}"))
+        .arg(&signed);
     let agent = stage.agent()?.ports(&[port]);
     let cell = Cell {
         protocol: "s3",
@@ -66,11 +70,25 @@ fn run(
         tls: false,
     };
     let spans = cell.run(stage, agent, driver, &deeds(before))?;
-    for span in spans {
-        let told = format!("{:?}", span.attributes);
-        stage.check(!told.contains("Signature"), || {
-            format!("a signature: {told}")
-        });
+    unsigned(stage, &spans, &fs::read_to_string(signed)?)
+}
+
+/// What signs this URL is replaced in every span; both of its ends are seen to have had it.
+fn unsigned(stage: &mut Stage, spans: &[Span], signed: &str) -> Result<()> {
+    for name in ["X-Amz-Signature", "X-Amz-Credential"] {
+        let (_, value) = signed
+            .split_once(&format!("{name}="))
+            .with_context(|| format!("no {name} in {signed}"))?;
+        let value = value.split('&').next().unwrap_or_default();
+        stage.check(value.len() > 16, || format!("{name} is {value}"));
+        let replaced = format!("{name}=REDACTED");
+        let mut had = 0;
+        for span in spans {
+            let told = format!("{:?}", span.attributes);
+            stage.check(!told.contains(value), || format!("{name}: {told}"));
+            had += usize::from(told.contains(&replaced));
+        }
+        stage.check(had == 2, || format!("{had} spans have {replaced}"));
     }
     Ok(())
 }
@@ -82,6 +100,8 @@ fn deeds(before: bool) -> Vec<Deed> {
     let mut deeds = vec![
         of_bucket("CreateBucket"),
         of("PutObject", plain),
+        of("GetObject", plain),
+        // Signed beforehand.
         of("GetObject", plain),
         of("HeadObject", plain),
         of("CopyObject", "copy").with("aws.s3.copy_source", "first/a key/ä"),

@@ -1,8 +1,11 @@
-// @aws-sdk/client-s3: `client.js URL`; connects by listing buckets once.
+// @aws-sdk/client-s3: `client.js URL FILE`; connects by listing buckets once. A URL that it
+// signs beforehand is written to the file.
 'use strict';
 
+const fs = require('node:fs');
 const readline = require('node:readline');
-const { S3 } = require('@aws-sdk/client-s3');
+const { GetObjectCommand, S3 } = require('@aws-sdk/client-s3');
+const { getSignedUrl } = require('@aws-sdk/s3-request-presigner');
 
 const s3 = new S3({
   endpoint: process.argv[2],
@@ -22,6 +25,11 @@ async function deeds() {
   await s3.putObject({ Bucket, Key, Body: Buffer.alloc(100000) });
   const got = await s3.getObject({ Bucket, Key });
   await got.Body.transformToByteArray();
+  const url = await getSignedUrl(s3, new GetObjectCommand({ Bucket, Key }));
+  fs.writeFileSync(process.argv[3], url);
+  const signed = await fetch(url);
+  if (!signed.ok) throw new Error(`presigned: ${signed.status}`);
+  await signed.arrayBuffer();
   await s3.headObject({ Bucket, Key });
   await s3.copyObject({ Bucket, Key: 'copy', CopySource: encodeURI(`${Bucket}/${Key}`) });
   await s3.listObjectsV2({ Bucket });

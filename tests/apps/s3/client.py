@@ -1,6 +1,8 @@
-"""boto3: `client.py URL`; connects by listing buckets once."""
+"""boto3: `client.py URL FILE`; connects by listing buckets once. A URL that it signs beforehand is
+written to the file."""
 
 import sys
+import urllib.request
 
 import boto3
 from botocore.config import Config
@@ -12,7 +14,7 @@ s3 = boto3.client(
     region_name="eu-central-1",
     aws_access_key_id="live",
     aws_secret_access_key="secret",
-    config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
+    config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
 )
 
 
@@ -22,6 +24,12 @@ def deeds():
     )
     s3.put_object(Bucket="first", Key="a key/ä", Body=b"x" * 100_000)
     s3.get_object(Bucket="first", Key="a key/ä")["Body"].read()
+    place = {"Bucket": "first", "Key": "a key/ä"}
+    url = s3.generate_presigned_url("get_object", Params=place)
+    with open(sys.argv[2], "w") as file:
+        file.write(url)
+    with urllib.request.urlopen(url) as signed:
+        signed.read()
     s3.head_object(Bucket="first", Key="a key/ä")
     s3.copy_object(Bucket="first", Key="copy", CopySource={"Bucket": "first", "Key": "a key/ä"})
     s3.list_objects_v2(Bucket="first")
