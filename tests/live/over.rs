@@ -123,6 +123,8 @@ fn list(pair: &Pair) -> Vec<Deed> {
         answered(model("chat", "tiny"))
             .with("gen_ai.request.stream", true)
             .with("spantap.sse.events", 4),
+        // A long prompt, and an answer as long.
+        answered(model("chat", "long")),
         model("embeddings", "tiny").with("gen_ai.usage.input_tokens", 3),
         Deed::new("chat", [("gen_ai.request.model", "none")])
             .with("gen_ai.operation.name", "chat")

@@ -174,6 +174,10 @@ impl Parser for Dialogue {
         self.next.take()
     }
 
+    fn needs_whole(&self) -> bool {
+        self.taps.need_whole()
+    }
+
     fn weight(&self) -> usize {
         self.order.weight().saturating_add(self.taps.weight())
     }

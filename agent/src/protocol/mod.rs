@@ -230,8 +230,8 @@ pub trait Parser: Send + std::fmt::Debug {
         None
     }
 
-    /// Whether the connection can be followed only where every byte that is not a body's is seen,
-    /// wherever in a call it is: the copy budget does not hold as long as this is so.
+    /// Whether every byte is to be seen, wherever in a call it is, since the connection can be followed
+    /// only so, or since a body is read to its end: the copy budget does not hold as long as this is so.
     fn needs_whole(&self) -> bool {
         false
     }

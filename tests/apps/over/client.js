@@ -35,6 +35,8 @@ async function list() {
   const stream_options = { include_usage: true };
   const stream = await model.chat.completions.create({ model: "tiny", messages, stream: true, stream_options });
   for await (const _ of stream);
+  const long = [{ role: "user", content: "x".repeat(8192) }];
+  await model.chat.completions.create({ model: "long", messages: long });
   await model.embeddings.create({ model: "tiny", input: "hi" });
   await fails(model.chat.completions.create({ model: "none", messages }));
 

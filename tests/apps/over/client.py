@@ -46,6 +46,8 @@ model.chat.completions.create(model="tiny", messages=ask, max_tokens=5, temperat
 more = {"include_usage": True}
 for _ in model.chat.completions.create(model="tiny", messages=ask, stream=True, stream_options=more):
     pass
+long = [{"role": "user", "content": "x" * 8192}]
+model.chat.completions.create(model="long", messages=long)
 model.embeddings.create(model="tiny", input="hi")
 try:
     model.chat.completions.create(model="none", messages=ask)

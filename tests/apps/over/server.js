@@ -60,9 +60,12 @@ function chat(ask, response) {
       "[DONE]",
     ]);
   }
-  const message = { role: "assistant", content: "hi" };
+  // A long answer takes a model its time.
+  const long = ask.model === "long";
+  const message = { role: "assistant", content: long ? "y".repeat(8192) : "hi" };
   const choices = [{ index: 0, message, finish_reason: "stop" }];
-  return json(response, answer("chat.completion", { choices, usage }));
+  const say = () => json(response, answer("chat.completion", { choices, usage }));
+  setTimeout(say, long ? 500 : 0);
 }
 
 function embeddings(response) {

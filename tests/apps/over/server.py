@@ -91,7 +91,12 @@ async def chat(request):
             chunk(choices=[], usage=usage),
             "[DONE]",
         ])
-    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+    content = "hi"
+    if ask["model"] == "long":
+        # A long answer takes a model its time.
+        await asyncio.sleep(0.5)
+        content = "y" * 8192
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
     answer = {"id": "chat-1", "object": "chat.completion", "created": 1, "model": "tiny-1"}
     return web.json_response({**answer, "choices": [choice], "usage": usage})
 

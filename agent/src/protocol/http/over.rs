@@ -72,6 +72,12 @@ pub trait Tap: Send + std::fmt::Debug {
         0
     }
 
+    /// Whether what it looks for may stand at the end of a long response: the copy budget does not
+    /// hold then, from the end of the request on until it has seen what it wants.
+    fn needs_whole(&self) -> bool {
+        false
+    }
+
     /// The next bytes of a body.
     fn read(&mut self, _flow: Flow, _bytes: &[u8]) -> Look {
         Look::Enough

@@ -315,6 +315,11 @@ impl Tap for Call {
         }
     }
 
+    // A model takes its time: the kernel side knows before the answer comes.
+    fn needs_whole(&self) -> bool {
+        true
+    }
+
     fn read(&mut self, flow: Flow, bytes: &[u8]) -> Look {
         match flow {
             Flow::Request => self.ask(bytes),

@@ -33,6 +33,9 @@ pub struct Taps {
 pub struct Tapped {
     taps: SmallVec<[Candidate; 1]>,
     said: Said,
+    /// Whether all was asked, and whether the answer has begun.
+    asked: bool,
+    answered: bool,
 }
 
 #[derive(Debug)]
@@ -118,6 +121,7 @@ impl Tapped {
     }
 
     fn begin(&mut self, flow: Flow, head: &Head<'_>) {
+        self.answered |= flow == Flow::Response;
         for candidate in &mut self.taps {
             match head.is_coded() {
                 true => candidate.end(flow, false, &mut self.said),
@@ -135,6 +139,12 @@ impl Tapped {
     fn each(&mut self, mut keep: impl FnMut(&mut Candidate, &mut Said) -> bool) {
         let said = &mut self.said;
         self.taps.retain(|candidate| keep(candidate, said));
+    }
+
+    fn needs_whole(&self) -> bool {
+        let awaits = |c: &Candidate| !self.answered || c.response.left > 0;
+        let mut all = self.taps.iter();
+        self.asked && all.any(|c| awaits(c) && c.tap.needs_whole())
     }
 
     fn weight(&self) -> usize {
@@ -216,6 +226,11 @@ impl Taps {
         tapped.taps.iter_mut().any(|c| c.body(flow).left > 0)
     }
 
+    /// Whether an answer is awaited, or read, of which a tap needs all ([`Tap::needs_whole`]).
+    pub fn need_whole(&self) -> bool {
+        self.open.values().any(|tapped| tapped.needs_whole())
+    }
+
     /// Passes over the next `content` bytes of a body, looking at those that have come; how many of
     /// them are left.
     pub fn pass(&mut self, flow: Flow, number: u64, content: u64, feed: &mut Feed<'_>) -> u64 {
@@ -265,10 +280,11 @@ impl Taps {
 
     /// A body is over; tells what is known now.
     pub fn end(&mut self, (flow, number): (Flow, u64), at: Mark, out: &mut Vec<Message>) {
-        if self
-            .change(number, |tapped| tapped.end(flow, true))
-            .is_some()
-        {
+        let ended = self.change(number, |tapped| {
+            tapped.asked |= flow == Flow::Request;
+            tapped.end(flow, true);
+        });
+        if ended.is_some() {
             self.tell((flow, number), at, out);
         }
         if flow == Flow::Response {

@@ -1,6 +1,8 @@
 //! Calls of models as they are told.
 
 use super::super::bench::{JSON, posted, told};
+use crate::protocol::bench::Bench;
+use crate::protocol::http1;
 
 const ASK: &str = r#"{"messages":[{"role":"user","content":"secret \"model\": {"}],"model":"gpt-4o","max_tokens":50,"temperature":0.5,"top_p":1}"#;
 const ASKED: &str = "[chat gpt-4o] gen_ai.operation.name=chat gen_ai.request.model=gpt-4o \
@@ -94,6 +96,34 @@ fn a_long_prompt_leaves_the_answer() {
         posted("/chat/completions", &ask, 200, answer),
         "[chat] gen_ai.operation.name=chat gen_ai.response.model=m-1 gen_ai.usage.input_tokens=70000"
     );
+}
+
+#[test]
+fn an_answer_is_needed_whole_until_it_is_read() {
+    let message = |first: &str, length: usize| {
+        format!("{first}\r\n{JSON}\r\nContent-Length: {length}\r\n\r\n")
+    };
+    let mut bench = Bench::new(http1::PROTOCOL);
+    let chat = "POST /v1/chat/completions HTTP/1.1";
+    bench.ask(message(chat, ASK.len()).as_bytes());
+    assert!(!bench.parser.needs_whole(), "a prompt may be long");
+    bench.ask(ASK.as_bytes());
+    assert!(bench.parser.needs_whole());
+    bench.answer(message("HTTP/1.1 200 OK", 11).as_bytes());
+    bench.answer(b"{\"id\":");
+    assert!(bench.parser.needs_whole());
+    bench.answer(b"\"x\"}\n");
+    assert!(!bench.parser.needs_whole());
+
+    bench.ask((message(chat, ASK.len()) + ASK).as_bytes());
+    bench.answer(message("HTTP/1.1 200 OK", 100_000).as_bytes());
+    assert!(bench.parser.needs_whole());
+    bench.answer(b"no JSON");
+    assert!(!bench.parser.needs_whole(), "nobody reads it");
+
+    let mut bench = Bench::new(http1::PROTOCOL);
+    bench.ask((message("POST /v1/chat HTTP/1.1", ASK.len()) + ASK).as_bytes());
+    assert!(!bench.parser.needs_whole(), "nobody's");
 }
 
 #[test]
