@@ -171,6 +171,11 @@ impl<'a> Head<'a> {
         self.target.split(['?', '#']).next().unwrap_or_default()
     }
 
+    /// The target's query, empty where it has none.
+    pub fn query(&self) -> &'a str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+
     /// Whether its body is compressed.
     fn is_coded(&self) -> bool {
         let coding = self.field("content-encoding");

@@ -1,5 +1,6 @@
-//! One exchange of HTTP/1, for unit tests.
+//! One exchange, for unit tests: of HTTP/1, or of heads alone.
 
+use super::{Application, Head, Said};
 use crate::protocol::bench::Bench;
 use crate::protocol::{Flow, Part, Value, http1};
 
@@ -73,4 +74,44 @@ fn play(ask: &[u8], answer: &[u8], portion: usize) -> String {
         }
     }
     lines.join(" ")
+}
+
+/// A head's fields, by their names in lower case.
+pub type Fields<'a> = &'a [(&'a str, &'a str)];
+
+/// What an application tells of an exchange by its heads alone: `line` is its method and target.
+pub fn of_heads(
+    application: &dyn Application,
+    line: &str,
+    asked: Fields<'_>,
+    (code, answered): (u16, Fields<'_>),
+) -> Option<Vec<String>> {
+    let (method, target) = line.split_once(' ').unwrap_or_default();
+    assert!(!target.is_empty(), "a method and a target: {line}");
+    let find = |fields: Fields<'_>, name: &str| -> Option<Vec<u8>> {
+        let mut fields = fields.iter();
+        let found = fields.find(|(known, _)| *known == name)?;
+        Some(found.1.as_bytes().to_vec())
+    };
+    let leak = |found: Option<Vec<u8>>| found.map(|bytes| &*bytes.leak());
+    let of_request = |name: &str| leak(find(asked, name));
+    let of_response = |name: &str| leak(find(answered, name));
+    let mut tap = application.asked(&Head::new((method, target), None, &of_request))?;
+    let mut said = Said::default();
+    let head = Head::new(("", ""), Some(code), &of_response);
+    if !tap.answered(&head, &mut said) {
+        assert!(said.name.is_none() && said.asked.is_empty() && said.answered.is_none());
+        return None;
+    }
+    let mut lines: Vec<_> = said.name.iter().map(|n| format!("name = {n}")).collect();
+    let answered = said.answered.iter().flat_map(|r| &r.attributes);
+    for attribute in said.asked.iter().chain(answered) {
+        let value = match &attribute.value {
+            Value::Str(text) => text.to_string(),
+            Value::Int(number) => number.to_string(),
+            other => format!("{other:?}"),
+        };
+        lines.push(format!("{} = {value}", attribute.key));
+    }
+    Some(lines)
 }

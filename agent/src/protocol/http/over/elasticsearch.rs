@@ -278,7 +278,7 @@ fn cat(what: Option<&str>) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::heads::bench::{Fields, told};
+    use super::super::bench::{Fields, of_heads};
     use super::*;
 
     const ELASTIC: Fields<'_> = &[("x-elastic-product", "Elasticsearch")];
@@ -317,7 +317,7 @@ mod tests {
             ("GET /orders/_doc/1/2/3", "-"),
             ("GET /orders%ff/_search", "-"),
         ] {
-            let said = told(APPLICATION, line, &[AGENT], (200, ELASTIC));
+            let said = of_heads(APPLICATION, line, &[AGENT], (200, ELASTIC));
             let name = said.and_then(|said| said.into_iter().next());
             let name = name
                 .as_deref()
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn parts_of_a_path_have_names() {
-        let said = told(APPLICATION, "GET /orders/_doc/a%2Fb", &[], (404, OPEN));
+        let said = of_heads(APPLICATION, "GET /orders/_doc/a%2Fb", &[], (404, OPEN));
         assert_eq!(
             said.expect("OpenSearch's"),
             [
@@ -346,7 +346,7 @@ mod tests {
             ("x-found-handling-cluster", "customers"),
             ("x-found-handling-instance", "instance-0000000001"),
         ];
-        let said = told(APPLICATION, "PUT /_ingest/pipeline/p", &[], (200, answer));
+        let said = of_heads(APPLICATION, "PUT /_ingest/pipeline/p", &[], (200, answer));
         let said = said.expect("Elasticsearch's");
         for line in [
             "db.system.name = elasticsearch",
@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn both_halves_must_be_theirs() {
         let is = |line, fields: Fields<'_>, answer: Fields<'_>| {
-            told(APPLICATION, line, fields, (200, answer)).is_some()
+            of_heads(APPLICATION, line, fields, (200, answer)).is_some()
         };
         assert!(is("GET /_search", &[], ELASTIC));
         assert!(!is("GET /_search", &[AGENT], &[("server", "nginx")]));

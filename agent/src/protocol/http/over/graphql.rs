@@ -15,6 +15,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::document::{Documents, name};
+use super::heads::parameters;
 use super::{Application, Head, Look, Said, Tap};
 use crate::protocol::json::{EACH, Path, Reader, Value};
 use crate::protocol::{Attribute, Flow};
@@ -30,10 +31,9 @@ impl Application for GraphQl {
     fn asked(&self, head: &Head<'_>) -> Option<Box<dyn Tap>> {
         match head.method {
             "POST" if head.is_json() => Some(Box::new(Operation::new())),
-            "GET" => {
-                let (_, query) = head.target.split_once('?')?;
+            "GET" if !head.query().is_empty() => {
                 let mut operation = Operation::new();
-                for (key, text) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+                for (key, text) in parameters(head.query()) {
                     match key {
                         "query" => operation.outline = outline(&decoded(text), true),
                         "operationName" => {

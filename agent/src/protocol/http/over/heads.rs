@@ -1,4 +1,4 @@
-//! What applications share that are known by heads alone.
+//! What applications share that read what heads say.
 //!
 //! Never true here: that a name or a value is told which is no text.
 
@@ -31,52 +31,6 @@ pub(super) fn decoded(part: &str) -> Option<String> {
 
 /// Longest part that is told; a key of S3 has 1024 bytes.
 const LONGEST: usize = 1024;
-
-#[cfg(test)]
-pub(super) mod bench {
-    //! One exchange, for applications that look at heads alone.
-
-    use super::super::{Application, Head, Said};
-    use crate::protocol::Value;
-
-    pub type Fields<'a> = &'a [(&'a str, &'a str)];
-
-    /// What is told of an exchange: `line` is its method and target.
-    pub fn told(
-        application: &dyn Application,
-        line: &str,
-        asked: Fields<'_>,
-        (code, answered): (u16, Fields<'_>),
-    ) -> Option<Vec<String>> {
-        let (method, target) = line.split_once(' ').expect("a method and a target");
-        let find = |fields: Fields<'_>, name: &str| -> Option<Vec<u8>> {
-            let mut fields = fields.iter();
-            let found = fields.find(|(known, _)| *known == name)?;
-            Some(found.1.as_bytes().to_vec())
-        };
-        let leak = |found: Option<Vec<u8>>| found.map(|bytes| &*bytes.leak());
-        let of_request = |name: &str| leak(find(asked, name));
-        let of_response = |name: &str| leak(find(answered, name));
-        let mut tap = application.asked(&Head::new((method, target), None, &of_request))?;
-        let mut said = Said::default();
-        let head = Head::new(("", ""), Some(code), &of_response);
-        if !tap.answered(&head, &mut said) {
-            assert!(said.name.is_none() && said.asked.is_empty() && said.answered.is_none());
-            return None;
-        }
-        let mut lines: Vec<_> = said.name.iter().map(|n| format!("name = {n}")).collect();
-        let answered = said.answered.iter().flat_map(|r| &r.attributes);
-        for attribute in said.asked.iter().chain(answered) {
-            let value = match &attribute.value {
-                Value::Str(text) => text.to_string(),
-                Value::Int(number) => number.to_string(),
-                other => format!("{other:?}"),
-            };
-            lines.push(format!("{} = {value}", attribute.key));
-        }
-        Some(lines)
-    }
-}
 
 #[cfg(test)]
 mod tests {

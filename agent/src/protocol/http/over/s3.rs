@@ -25,13 +25,13 @@ impl Application for S3 {
         let region = region(head)?;
         let place = Place::of(head.path(), head.field("host"))?;
         let copies = head.field("x-amz-copy-source").is_some();
-        let operation = place.operation(head.method, query(head), copies)?;
+        let operation = place.operation(head.method, head.query(), copies)?;
         let mut asked = vec![
             Attribute::fixed("rpc.system.name", "aws-api"),
             Attribute::text("rpc.method", format!("S3/{operation}")),
         ];
         place.describe(operation, &mut asked);
-        for (name, value) in parameters(query(head)) {
+        for (name, value) in parameters(head.query()) {
             match name {
                 "uploadId" => asked.push(Attribute::text("aws.s3.upload_id", decoded(value)?)),
                 "partNumber" if operation.starts_with("UploadPart") => {
@@ -96,7 +96,7 @@ fn region<'a>(head: &Head<'a>) -> Option<Option<&'a str>> {
             scope.split([',', ' ']).next()?
         }
         None => {
-            let mut all = parameters(query(head));
+            let mut all = parameters(head.query());
             all.find(|(name, _)| *name == "X-Amz-Credential")?.1
         }
     };
@@ -112,10 +112,6 @@ fn region<'a>(head: &Head<'a>) -> Option<Option<&'a str>> {
             .then_some(last)
             .filter(|last| last.len() <= LONGEST_REGION),
     )
-}
-
-fn query<'a>(head: &Head<'a>) -> &'a str {
-    head.target.split_once('?').map_or("", |(_, query)| query)
 }
 
 /// What a request names, by its host and path.
@@ -412,7 +408,7 @@ const LONGEST_REGION: usize = 32;
 
 #[cfg(test)]
 mod tests {
-    use super::super::heads::bench::{Fields, told};
+    use super::super::bench::{Fields, of_heads};
     use super::*;
 
     const SIGNED: (&str, &str) = (
@@ -425,7 +421,7 @@ mod tests {
     /// Operation, bucket and key of a signed request.
     fn asked(host: &str, line: &str) -> String {
         let fields = [("host", host), SIGNED];
-        let said = told(APPLICATION, line, &fields, (200, ANSWERED));
+        let said = of_heads(APPLICATION, line, &fields, (200, ANSWERED));
         let Some(said) = said else {
             return "-".into();
         };
@@ -538,7 +534,7 @@ mod tests {
         let line = "GET /b/k";
         let host = ("host", "localhost");
         let is = |fields: Fields<'_>, line: &str, answer: Fields<'_>| {
-            told(APPLICATION, line, fields, (200, answer)).is_some()
+            of_heads(APPLICATION, line, fields, (200, answer)).is_some()
         };
         assert!(is(&[host, SIGNED], line, ANSWERED));
         assert!(!is(&[host, SIGNED], line, &[("server", "nginx")]));
@@ -549,7 +545,7 @@ mod tests {
         let presigned = "GET /b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=\
                          AKID%2F20260101%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Signature=abc";
         assert!(is(&[host], presigned, ANSWERED));
-        let said = told(APPLICATION, presigned, &[host], (404, ANSWERED)).expect("S3's");
+        let said = of_heads(APPLICATION, presigned, &[host], (404, ANSWERED)).expect("S3's");
         assert_eq!(
             said,
             [
@@ -573,7 +569,7 @@ mod tests {
             ("x-amz-copy-source", "/b/from%20here"),
         ];
         let line = "PUT /b/k?uploadId=an%20id&partNumber=2";
-        let said = told(APPLICATION, line, &fields, (200, ANSWERED)).expect("S3's");
+        let said = of_heads(APPLICATION, line, &fields, (200, ANSWERED)).expect("S3's");
         let all = said.join("\n");
         for secret in ["AKID", "abc", "secret-token"] {
             assert!(!all.contains(secret), "{all}");
