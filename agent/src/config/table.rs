@@ -150,9 +150,10 @@ settings! {
     /// all that are set count together.
     "http.response_headers" = config.http.response_headers as Texts(Text::Name), "response-header" "NAME" ["OTEL_INSTRUMENTATION_HTTP_SERVER_CAPTURE_RESPONSE_HEADERS", "OTEL_INSTRUMENTATION_HTTP_CLIENT_CAPTURE_RESPONSE_HEADERS"] rare;
 
-    /// Whether the beginnings of bodies are looked at for what is spoken over HTTP: GraphQL, JSON-RPC,
-    /// calls of language models, server-sent events. Names, codes and numbers are kept of them, never
-    /// what was asked or answered.
+    /// Whether heads, and where need be the beginnings of bodies, are looked at for what is spoken over
+    /// HTTP: GraphQL, JSON-RPC, calls of language models, server-sent events, S3, Elasticsearch; not
+    /// WebSockets, which are read as a protocol of their own. Names, codes and numbers are kept of
+    /// bodies, never what was asked or answered.
     "http.applications" = config.http.applications as Switch, "http-applications" "BOOL" [] rare;
 
     /// What is said of a query's text: `redacted` puts `?` in place of its literals, `full` shows it
