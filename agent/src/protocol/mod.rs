@@ -10,6 +10,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::known::Common;
+use self::sql::Described;
 use crate::config::Config;
 use crate::connection::stream::Stream;
 use crate::event::Role;
@@ -166,10 +168,10 @@ pub struct Setup {
 /// by itself.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// Names of Kafka's topics.
-    pub topics: kafka::Names,
-    /// Cassandra's prepared statements.
-    pub statements: cassandra::Statements,
+    /// Names of topics, by their ids.
+    pub topics: Common<Box<str>>,
+    /// Prepared statements, by their ids.
+    pub statements: Common<Arc<Described>>,
 }
 
 /// What a parser reads from and writes to.
