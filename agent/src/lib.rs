@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A stage may name the stages before it and none after it; `cargo xtask tidy` refuses the rest.
-//! `config`, `courtesy`, `say` and `stats` may be named by all; `pipeline` and `ui` are where the stages meet.
+//! `config`, `say` and `stats` may be named by all, `courtesy` by `target`; `pipeline` and `ui` are where the
+//! stages meet.
 
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 

@@ -222,7 +222,8 @@ counters! {
     protocol_unread_merged = "protocol.unread_merged",
     /// Connections left alone because they stopped speaking their protocol.
     protocol_given_up [lost] = "protocol.given_up",
-    /// Connections left alone because both sides compress what they say.
+    /// Compressed messages that are passed over, and connections left alone because all that both sides
+    /// say is compressed.
     protocol_compressed [lost] = "protocol.compressed",
     /// Connections left alone because they changed to another protocol (101, CONNECT).
     protocol_upgraded = "protocol.upgraded",
@@ -238,13 +239,13 @@ counters! {
     protocol_resynced = "protocol.resynced",
     /// Requests shaped as in request smuggling.
     protocol_suspicious = "protocol.suspicious",
-    /// Heads with fields that were said before the agent came, and are not known.
+    /// Requests, answers and heads told in part, as something they refer to was said before the agent
+    /// came or went by unseen, or as what they say could not be read.
     protocol_partial = "protocol.partial",
     /// Streams of a connection forgotten early, as too many were open.
     protocol_streams_forgotten [lost] = "protocol.streams_forgotten",
     /// Exchanges of HTTP whose bodies are not looked at any more, as too many of a connection are.
     protocol_taps_forgotten [lost] = "protocol.taps_forgotten",
-    /// Entries of a sender's header table forgotten, as it keeps more than is kept here.
     /// Entries forgotten of what messages refer to by a name or a number, as there are more than are
     /// kept here.
     protocol_entries_forgotten = "protocol.entries_forgotten",

@@ -2,10 +2,11 @@
 //! TCP and by a unix socket.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use spantap_tests::agent::Capture;
-use spantap_tests::process::free_port;
+use spantap_tests::process::{self, free_port};
 use spantap_tests::program::{Program, Setup};
 use spantap_tests::span::Kind;
 use spantap_tests::{Case, Deed, Stage, install};
@@ -178,11 +179,8 @@ fn server(stage: &Stage, port: u16, path: Option<&String>) -> Result<Program> {
     };
     let server = setup.args(["-l", &format!("unix:{path}")]).start()?;
     // With a socket it listens on no port: the file says that it has started.
-    for _ in 0..100 {
-        if Path::new(path).exists() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    process::until("beanstalkd listens", Duration::from_secs(10), || {
+        Path::new(path).exists()
+    })?;
     Ok(server)
 }

@@ -114,9 +114,10 @@ pub struct Registries {
 impl Registries {
     /// Both, from their files.
     pub fn read() -> Result<Self> {
+        let root = shell::workspace();
         Ok(Self {
-            protocols: registry(&fs::read_to_string(REGISTRY)?),
-            over: registry(&fs::read_to_string(OVER_HTTP)?),
+            protocols: registry(&fs::read_to_string(root.join(REGISTRY))?),
+            over: registry(&fs::read_to_string(root.join(OVER_HTTP))?),
         })
     }
 
@@ -245,10 +246,13 @@ const HEAD: &str = "# Protocols
 Written by `cargo xtask protocols`. HTTP and TLS have a page of their own: [matrix.md](matrix.md). How one more is added:
 [adding-a-protocol.md](adding-a-protocol.md).
 ";
-const CELLS: &str = "Real drivers and the real server: each does a known list of things, on both capture paths, on connections \
-from before the agent and with the agent there first, over TCP and, where the server has one, a unix socket. A cell says, of the worst \
-of its runs: right spans of things done · right spans of spans received (how many runs). Right is a span with the right name, kind, \
-attributes and error; that parents are right too is asked of every case. What is not right yet is listed in tests/live/main.rs.";
+const CELLS: &str = "Real drivers, each of which does a known list of things with the real server or, where that is not to be had \
+here, a stand-in: FerretDB for MongoDB, moto for S3, servers of our own for Elasticsearch, OpenSearch and language models. Each does so \
+at least on the socket path with the agent there first; and of each protocol some driver on the other capture path (not of s3 and \
+elasticsearch), and on a connection from before the agent (not of dns). All is over TCP, dns over UDP too; beanstalkd, fastcgi, memcached, \
+mongodb, mqtt, mysql, postgresql and redis also have cases on a unix socket. A cell says, of the worst of its runs: right spans of \
+things done · right spans of spans received (how many runs). Right is a span with the right name, kind, attributes and error; that \
+parents are right too is asked of every case. What is not right yet is listed in tests/live/main.rs.";
 
 #[cfg(test)]
 mod tests {
@@ -292,5 +296,14 @@ mod tests {
             "{page}"
         );
         assert!(Cells::of("", &registries).is_err());
+    }
+
+    #[test]
+    fn the_page_begins_as_it_would_be_written() {
+        let registries = Registries::read().expect("the registries");
+        let new = page(&registries, &Cells::default());
+        let kept = fs::read_to_string(shell::workspace().join(PAGE)).expect("the page");
+        let cells = new.find(CELLS).expect("what the cells are") + CELLS.len();
+        assert!(kept.starts_with(&new[..cells]), "{PAGE} is old");
     }
 }

@@ -27,6 +27,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use self::channel::{Channel, Content};
 use self::frame::{END, First, HEAD, Head, MAX_READ, Method, PROTOCOL_HEADER, kind};
 use super::reader::kept;
+use super::seek::Refused;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
 use crate::stats::Stats;
@@ -75,7 +76,7 @@ impl Protocol for Amqp {
             waiting: 0,
             texts: 0,
             contents: 0,
-            refused: 0,
+            refused: Refused::default(),
             closed: false,
             left: false,
         })
@@ -101,7 +102,7 @@ struct Dialogue {
     /// Bytes of content that is under way, but for bodies.
     contents: usize,
     /// Runs since the last method that began like no frame, or ended so.
-    refused: u32,
+    refused: Refused<MAX_REFUSED>,
     /// Whether the broker has ended it.
     closed: bool,
     left: bool,
@@ -256,11 +257,7 @@ impl Dialogue {
 
     /// Something is no frame; false if that was too often.
     fn refuse(&mut self, feed: &Feed<'_>) -> bool {
-        self.refused = self.refused.saturating_add(1);
-        if self.refused > MAX_REFUSED {
-            feed.stats.protocol_given_up.add(1);
-            self.left = true;
-        }
+        self.left |= self.refused.again(feed.stats);
         !self.left
     }
 
@@ -322,7 +319,7 @@ impl Dialogue {
         match (head.kind, Method::read(payload)) {
             (kind::HEADER, _) => self.header(head.channel, payload, &mut say),
             (_, Some(method)) if method.sender.is_in(flow) => {
-                self.refused = 0;
+                self.refused.reset();
                 self.method(head.channel, method, &mut say);
             }
             // Whole, and nothing that is known.

@@ -22,7 +22,6 @@ use std::sync::Arc;
 
 use self::frame::HEAD;
 use self::names::Names;
-pub use self::names::Statements;
 use self::segment::{AROUND, Form, Framing, MAX_PAYLOAD, Segment, TAIL};
 use self::waiting::{Waiting, abandon, message};
 use super::reader::Read;

@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 
 use self::message::{HEAD, Head, Said, read};
 use super::reader::Reader;
+use super::seek::Refused;
 use super::{
     Fault, Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict,
 };
@@ -25,8 +26,6 @@ pub const PROTOCOL: &dyn Protocol = &Dns;
 
 /// Questions of one connection that wait at once; past that the oldest is given up.
 const MAX_OPEN: usize = 256;
-/// Turns in a row that are no messages, until the connection is given up.
-const MAX_REFUSED: u32 = 16;
 /// How long a question waits: resolvers ask again after five seconds (resolv.conf(5), `timeout`).
 const PATIENCE: Duration = Duration::from_secs(7);
 
@@ -87,7 +86,7 @@ struct Dialogue {
     /// Questions that wait, the oldest first.
     open: SmallVec<[Question; 2]>,
     /// Turns in a row that were no messages.
-    refused: u32,
+    refused: Refused,
     /// What passed unseen of the answers while somebody waited, by cause.
     unseen: Missing,
 }
@@ -122,16 +121,14 @@ impl Parser for Dialogue {
             };
             match read(bytes).map(|read| read.said()) {
                 Some(said) => {
-                    self.refused = 0;
+                    self.refused.reset();
                     self.take(flow, said, length, feed);
                     feed.stream.skip(length.saturating_add(2) as u64);
                     feed.stream.take_missing();
                 }
                 None => {
                     feed.stats.protocol_malformed.add(1);
-                    self.refused = self.refused.saturating_add(1);
-                    if self.refused > MAX_REFUSED {
-                        feed.stats.protocol_given_up.add(1);
+                    if self.refused.again(feed.stats) {
                         return Status::Leave;
                     }
                     self.pass(flow, feed);

@@ -54,6 +54,10 @@ impl Protocol for FastCgi {
         &[9000]
     }
 
+    fn hands_on_http(&self) -> bool {
+        true
+    }
+
     fn parser(&self, setup: Setup) -> Box<dyn Parser> {
         Box::new(Dialogue {
             role: setup.role,

@@ -21,6 +21,7 @@ use self::payload::After;
 use self::streams::Streams;
 use super::http::over::Taps;
 use super::reader::kept;
+use super::seek::Refused;
 use super::{Fault, Feed, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict};
 use super::{Finish, http};
 use crate::config::Config;
@@ -90,7 +91,7 @@ struct Dialogue {
     /// Whether it is HTTP/2 for sure: it began so, or what was asked on a stream was answered there.
     sure: bool,
     /// Turns in a row that began like no frame.
-    refused: u32,
+    refused: Refused<MAX_REFUSED>,
     left: bool,
 }
 
@@ -186,7 +187,7 @@ impl Dialogue {
             response: Side::default(),
             streams: Streams::default(),
             sure: false,
-            refused: 0,
+            refused: Refused::default(),
             left: false,
         }
     }
@@ -228,14 +229,11 @@ impl Dialogue {
                         return true;
                     }
                     Verdict::More if !cut => return false,
-                    _ => {
-                        self.refused = self.refused.saturating_add(1);
-                        if self.refused > MAX_REFUSED && !self.sure {
-                            feed.stats.protocol_given_up.add(1);
-                            self.left = true;
-                            return false;
-                        }
+                    _ if !self.sure && self.refused.again(feed.stats) => {
+                        self.left = true;
+                        return false;
                     }
+                    _ => {}
                 }
             }
             feed.stream.skip_front();
@@ -258,7 +256,7 @@ impl Dialogue {
 
     /// At a turn's first frame, which may be the connection's.
     fn begin(&mut self, flow: Flow, feed: &mut Feed<'_>) {
-        self.refused = 0;
+        self.refused.reset();
         feed.stream.take_missing();
         let window = feed.stream.window();
         let preface = window.starts_with(PREFACE);

@@ -22,8 +22,6 @@ mod topics;
 mod waiting;
 mod walk;
 
-pub use self::names::Names;
-
 use self::api::{Head, key};
 use self::names::Told;
 use self::waiting::{Asked, What};

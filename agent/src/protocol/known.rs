@@ -3,11 +3,16 @@
 //! Never true here: that more is held than was allowed.
 
 use std::collections::BTreeMap;
+use std::sync::RwLock;
+
+use smallvec::SmallVec;
 
 use crate::stats::Stats;
 
 /// Most names remembered of one kind, where nothing else is said.
 const MAX_NAMES: usize = 256;
+/// Most that connections tell each other.
+const MAX_COMMON: usize = 4096;
 /// Bytes that there is room for with each: of the name, and of what it stands for.
 const ROOM: usize = 256;
 
@@ -119,6 +124,39 @@ impl<T: Held, const NAMES: usize> Known<T, NAMES> {
 /// What two maps cost for an entry, about.
 const ENTRY: usize = 64;
 
+/// Names that all connections of a process know, of all processes.
+#[derive(Debug)]
+pub struct Common<T>(RwLock<Known<T, MAX_COMMON>>);
+
+impl<T> Default for Common<T> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<T: Held + Clone> Common<T> {
+    /// What a name stands for to this process.
+    pub fn get(&self, process: u32, name: &[u8]) -> Option<T> {
+        self.0.read().ok()?.get(&of_process(process, name)).cloned()
+    }
+
+    /// Remembers a name for this process.
+    pub fn insert(&self, process: u32, name: &[u8], value: T, stats: &Stats) {
+        if let Ok(mut known) = self.0.write() {
+            known.insert(&of_process(process, name), value, stats);
+        }
+    }
+}
+
+/// The name that a process's name has among all.
+fn of_process(process: u32, name: &[u8]) -> SmallVec<[u8; 32]> {
+    process
+        .to_be_bytes()
+        .into_iter()
+        .chain(name.iter().copied())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +165,22 @@ mod tests {
         fn weight(&self) -> usize {
             0
         }
+    }
+
+    #[test]
+    fn processes_know_their_own_and_share_the_room() {
+        let (common, stats) = (Common::<u32>::default(), Stats::default());
+        for n in 0..5000u32 {
+            common.insert(n % 2, &n.to_be_bytes(), n, &stats);
+        }
+        let last = 4999u32.to_be_bytes();
+        assert_eq!(
+            (common.get(1, &last), common.get(0, &last)),
+            (Some(4999), None)
+        );
+        assert_eq!(common.get(0, &0u32.to_be_bytes()), None);
+        let forgotten = 5000 - MAX_COMMON as u64;
+        assert_eq!(stats.protocol_entries_forgotten.get(), forgotten);
     }
 
     #[test]

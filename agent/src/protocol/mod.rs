@@ -10,6 +10,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::known::Common;
+use self::sql::Described;
 use crate::config::Config;
 use crate::connection::stream::Stream;
 use crate::event::Role;
@@ -122,8 +124,22 @@ pub trait Protocol: Sync {
         None
     }
 
+    /// Whether its requests are HTTP's, handed on by a web server to an application: their bodies have
+    /// HTTP's sizes, and they say for which client they are.
+    fn hands_on_http(&self) -> bool {
+        false
+    }
+
     /// Makes the parser of one connection.
     fn parser(&self, setup: Setup) -> Box<dyn Parser>;
+}
+
+/// Whether the protocol of this name hands on requests of HTTP.
+pub fn hands_on_http(name: &str) -> bool {
+    let named = |protocol: &&&dyn Protocol| protocol.name() == name;
+    ALL.iter()
+        .find(named)
+        .is_some_and(|protocol| protocol.hands_on_http())
 }
 
 impl std::fmt::Debug for dyn Protocol {
@@ -166,10 +182,10 @@ pub struct Setup {
 /// by itself.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// Names of Kafka's topics.
-    pub topics: kafka::Names,
-    /// Cassandra's prepared statements.
-    pub statements: cassandra::Statements,
+    /// Names of topics, by their ids.
+    pub topics: Common<Box<str>>,
+    /// Prepared statements, by their ids.
+    pub statements: Common<Arc<Described>>,
 }
 
 /// What a parser reads from and writes to.

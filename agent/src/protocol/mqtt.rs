@@ -18,6 +18,7 @@ mod talk;
 use self::packet::{Head, Malformed, Publish};
 use super::known::{Held, Known};
 use super::reader::{kept, text};
+use super::seek::Refused;
 use super::{
     Fault, Feed, Finish, Flow, Message, Pairing, Parser, Part, Protocol, Setup, Status, Verdict,
 };
@@ -87,7 +88,7 @@ struct Side {
     /// Whether the position is where a call begins.
     fresh: bool,
     /// Calls in a row that began like no packet.
-    refused: u32,
+    refused: Refused<MAX_REFUSED>,
     /// Whether anything of it passed unseen.
     lost: bool,
     /// What was published this way and is not acknowledged.
@@ -197,7 +198,8 @@ impl Dialogue {
                     Some(true) => {
                         feed.stream.take_missing();
                         let side = self.side(flow);
-                        (side.state, side.refused) = (State::Head, 0);
+                        side.state = State::Head;
+                        side.refused.reset();
                         return Step::On;
                     }
                     Some(false) if !feed.stream.is_cut() => {
@@ -206,10 +208,7 @@ impl Dialogue {
                     }
                     _ => {}
                 }
-                let side = self.side(flow);
-                side.refused = side.refused.saturating_add(1);
-                if side.refused > MAX_REFUSED {
-                    feed.stats.protocol_given_up.add(1);
+                if self.side(flow).refused.again(feed.stats) {
                     return Step::Over(Status::Leave);
                 }
             }

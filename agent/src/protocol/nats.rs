@@ -26,6 +26,7 @@ use self::headers::Headers;
 use self::line::Line;
 use self::talk::{Say, over};
 use super::known::Known;
+use super::seek::Refused;
 use super::{
     Fault, Feed, Finish, Flow, Message, PUSHED, Pairing, Parser, Part, Protocol, Setup, Status,
     Verdict, reader::kept, tls,
@@ -113,7 +114,7 @@ struct Side {
     /// Whether the position is where a call begins.
     fresh: bool,
     /// Calls in a row that began like no line.
-    refused: u32,
+    refused: Refused<MAX_REFUSED>,
 }
 
 #[derive(Debug, Default)]
@@ -205,7 +206,8 @@ impl Dialogue {
                     Some(true) => {
                         feed.stream.take_missing();
                         let side = self.side(flow);
-                        (side.state, side.scanned, side.refused) = (State::Line, 0, 0);
+                        (side.state, side.scanned) = (State::Line, 0);
+                        side.refused.reset();
                         return Step::On;
                     }
                     begins if !feed.stream.is_cut() && (begins.is_none() || hello.is_none()) => {
@@ -214,10 +216,7 @@ impl Dialogue {
                     }
                     _ => {}
                 }
-                let side = self.side(flow);
-                side.refused = side.refused.saturating_add(1);
-                if side.refused > MAX_REFUSED {
-                    feed.stats.protocol_given_up.add(1);
+                if self.side(flow).refused.again(feed.stats) {
                     return Step::Over(Status::Leave);
                 }
             }

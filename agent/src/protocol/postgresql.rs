@@ -23,6 +23,7 @@ use self::group::{Group, Item};
 use self::statements::{Held, Names, Statement, Total};
 use self::tail::Ended;
 use super::order::Order;
+use super::seek::Refused;
 use super::told::message;
 use super::{Fault, Feed, Flow, Parser, Part, Protocol, Setup, Status, Verdict, tls};
 use crate::config::Config;
@@ -31,9 +32,6 @@ use crate::event::Nanos;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Postgresql;
-
-/// Turns in a row that begin like no message, until the connection is given up.
-const MAX_REFUSED: u32 = 16;
 
 #[derive(Debug)]
 struct Postgresql;
@@ -77,7 +75,7 @@ impl Protocol for Postgresql {
             copying: false,
             copied_out: false,
             understood: false,
-            refused: 0,
+            refused: Refused::default(),
             end: None,
         })
     }
@@ -128,7 +126,7 @@ struct Dialogue {
     /// Whether anything was.
     understood: bool,
     /// Turns in a row that began like no message.
-    refused: u32,
+    refused: Refused,
     /// Why nothing more is read.
     end: Option<End>,
 }
@@ -234,7 +232,7 @@ impl Dialogue {
                 let (bytes, cut) = feed.stream.turn_window();
                 match frame::sniff(bytes) {
                     Verdict::Is(found) | Verdict::Likely(found) if found == flow => {
-                        self.refused = 0;
+                        self.refused.reset();
                         feed.stream.take_missing();
                         *self.side(flow) = Side::Messages;
                         if flow == Flow::Response {
@@ -243,14 +241,11 @@ impl Dialogue {
                         return true;
                     }
                     Verdict::More if !cut => return false,
-                    _ => {
-                        self.refused = self.refused.saturating_add(1);
-                        if self.refused > MAX_REFUSED {
-                            feed.stats.protocol_given_up.add(1);
-                            self.end = Some(End::GivenUp);
-                            return false;
-                        }
+                    _ if self.refused.again(feed.stats) => {
+                        self.end = Some(End::GivenUp);
+                        return false;
                     }
+                    _ => {}
                 }
             }
             let at = feed.stream.mark(0).time;

@@ -5,8 +5,8 @@ use super::{Flow, Verdict};
 use crate::connection::stream::Stream;
 use crate::stats::Stats;
 
-/// Turns in a row that begin like no message, until the connection is given up.
-pub const MAX_REFUSED: u32 = 16;
+/// Turns in a row that begin like no message, until the connection is given up, where nothing else is said.
+const MAX_REFUSED: u32 = 16;
 
 /// What is at the front of a flow in which the next message is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +46,15 @@ pub fn is_of(flow: Flow, verdict: Verdict) -> Read<()> {
     }
 }
 
-/// How many turns in a row began like no message.
+/// How many turns in a row began like no message; past `MOST` the connection is given up.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Refused(u32);
+pub struct Refused<const MOST: u32 = MAX_REFUSED>(u32);
 
-impl Refused {
+impl<const MOST: u32> Refused<MOST> {
     /// One more did; true when the connection is to be given up for it, which is counted.
     pub fn again(&mut self, stats: &Stats) -> bool {
         self.0 = self.0.saturating_add(1);
-        let too_often = self.0 > MAX_REFUSED;
+        let too_often = self.0 > MOST;
         stats.protocol_given_up.add(too_often.into());
         too_often
     }

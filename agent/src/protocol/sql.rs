@@ -7,12 +7,14 @@
 //! that time grows faster than the statement, or that a name is made up.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use lex::{Kind, Lexer};
 use outline::Outline;
 use redact::{Redactor, shown};
 use words::Keyword;
 
+use super::known::Held;
 use crate::config::{Database, QueryText};
 
 mod lex;
@@ -47,6 +49,21 @@ pub struct Described {
     pub summary: Option<String>,
     /// `db.query.text`, as it may be shown.
     pub text: Option<String>,
+}
+
+impl Held for Arc<Described> {
+    fn weight(&self) -> usize {
+        let Described {
+            operation: _,
+            collection,
+            procedure,
+            summary,
+            text,
+        } = &**self;
+        let texts = [collection, procedure, summary, text];
+        let texts = texts.into_iter().flatten().map(String::capacity);
+        texts.fold(size_of::<Described>(), usize::saturating_add)
+    }
 }
 
 /// Bytes of a statement that are looked at.

@@ -10,7 +10,7 @@ use super::{Resource, Span, SpanEvent, SpanKind, Status, semconv};
 use crate::config;
 use crate::event::{Ending, Hole, Nanos, Role};
 use crate::exchange::{Exchange, Outcome};
-use crate::protocol::{Attribute, Attributes, Fault, Finish, Kind, Value};
+use crate::protocol::{Attribute, Attributes, Fault, Finish, Kind, Value, hands_on_http};
 use crate::stats::Stats;
 use crate::trace::{Linked, RANDOM, SAMPLED};
 
@@ -139,7 +139,7 @@ fn gather(mut facts: Facts, exchange: Exchange) -> (Cow<'static, str>, Attribute
     let known = !partial || string(&request.attributes, semconv::URL_PATH).is_some();
     let said = place::Said {
         url: known && protocol == "http",
-        client: protocol == GATEWAY,
+        client: hands_on_http(request.protocol),
     };
     place::sides(&mut facts, &exchange.peer, &mut request.attributes, said);
     let mut response = exchange.response.map(|r| r.attributes).unwrap_or_default();
@@ -256,7 +256,7 @@ fn measures(facts: &mut Facts, exchange: &Exchange) {
         }
     };
     let protocol = protocol_name(exchange.request.protocol);
-    let http = protocol == "http" || protocol == GATEWAY;
+    let http = protocol == "http" || hands_on_http(exchange.request.protocol);
     if http {
         size(semconv::HTTP_REQUEST_BODY_SIZE, &exchange.request_end);
     }
@@ -332,8 +332,6 @@ pub(super) fn text(value: &'static str) -> Value {
     Value::Str(Cow::Borrowed(value))
 }
 
-/// By which a web server hands requests of HTTP on to an application.
-const GATEWAY: &str = "fastcgi";
 /// `http.request.method` of methods nobody knows.
 const OTHER: &str = "_OTHER";
 /// Attributes this stage adds to most spans.
@@ -779,6 +777,22 @@ mod tests {
             ] {
                 assert_eq!(has(&span, key), value, "{key}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_handed_on_is_http_for_another_client() {
+        for (protocol, size, client) in [
+            ("http1", "5", "127.0.0.1"),
+            ("fastcgi", "5", "198.51.100.7"),
+            ("redis", "-", "127.0.0.1"),
+        ] {
+            let mut linked = linked(case(Role::Server));
+            linked.exchange.request.protocol = protocol;
+            let span = build(linked);
+            assert_eq!(has(&span, "http.request.body.size"), size, "{protocol}");
+            assert_eq!(has(&span, "http.response.body.size"), size, "{protocol}");
+            assert_eq!(has(&span, "client.address"), client, "{protocol}");
         }
     }
 }

@@ -17,7 +17,7 @@ const WAY: &[&str] = &[
 ];
 /// Beside the way, where it touches the world: what each may name.
 const BESIDE: &[(&str, &[&str])] = &[
-    ("target", &["event"]),
+    ("target", &["event", "courtesy"]),
     ("probe", &["target", "event"]),
     (
         "resource",
@@ -29,7 +29,7 @@ const BESIDE: &[(&str, &[&str])] = &[
     ("stats", &[]),
 ];
 /// What every module may name.
-const COMMON: &[&str] = &["config", "courtesy", "say", "stats"];
+const COMMON: &[&str] = &["config", "say", "stats"];
 /// aya's crates.
 const AYA: &[&str] = &[
     "aya",
@@ -190,6 +190,10 @@ mod tests {
         let early = "//! Bad.\n#[cfg(test)]\nmod tests;\nuse crate::export::Sink;\n";
         assert_eq!(found("agent/src/trace/mod.rs", early), ["order:4"]);
         assert_eq!(found("agent/src/cache/mod.rs", "//! New.\n"), ["order:1"]);
+        // What changes how threads are scheduled is for the rim.
+        let rim = "//! Rim.\nuse crate::courtesy::urgently;\n";
+        assert_eq!(found("agent/src/span/mod.rs", rim), ["order:2"]);
+        assert_eq!(found("agent/src/target/scan.rs", rim), [""; 0]);
     }
 
     #[test]

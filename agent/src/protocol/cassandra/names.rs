@@ -5,21 +5,17 @@
 //! the keyspace that was used, or of none, and the text. What an id is not such a sum of is known on its own
 //! connection alone.
 //!
-//! Never true here: that more is kept than the limits say, or that one process is believed about what
-//! another one executes.
+//! Never true here: that one process is believed about what another one executes.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use md5::{Digest, Md5};
 
+use crate::protocol::known::{Held, Known};
 use crate::protocol::sql::Described;
 use crate::protocol::{Setup, Shared};
+use crate::stats::Stats;
 
-/// Most ids and bytes that are kept of a connection.
-const OWN: (usize, usize) = (256, 64 << 10);
-/// The same, of all.
-const ALL: (usize, usize) = (4096, 1 << 20);
 /// What an id is made as.
 type Sum = [u8; 16];
 
@@ -34,68 +30,43 @@ pub struct Prepared {
 /// What one connection was told, and all of its process.
 #[derive(Debug)]
 pub struct Names {
-    own: Table,
+    own: Known<Arc<Described>>,
     shared: Arc<Shared>,
     process: u32,
-}
-
-/// What was told, by the process that it was told to, or that told it.
-#[derive(Debug, Default)]
-pub struct Statements(RwLock<Table>);
-
-/// By id; the oldest goes first.
-#[derive(Debug, Default)]
-struct Table {
-    known: HashMap<Box<[u8]>, Arc<Described>>,
-    order: VecDeque<Box<[u8]>>,
-    weight: usize,
 }
 
 impl Names {
     /// Those of a connection of this process.
     pub fn new(setup: &Setup) -> Self {
         Self {
-            own: Table::default(),
+            own: Known::default(),
             shared: Arc::clone(&setup.shared),
             process: setup.process,
         }
     }
 
     /// The statement of this id is this one.
-    pub fn learn(&mut self, id: &[u8], prepared: &Prepared) {
+    pub fn learn(&mut self, id: &[u8], prepared: &Prepared, stats: &Stats) {
         let statement = &prepared.statement;
-        self.own.put(id, statement, OWN);
+        self.own.insert(id, Arc::clone(statement), stats);
         if !prepared.sums.iter().flatten().any(|sum| sum == id) {
             return;
         }
-        let id = self.of_process(id);
-        let all = &self.shared.statements.0;
-        let known = |table: &Table| table.known.get(&id).is_some_and(|told| told == statement);
-        if all.read().is_ok_and(|table| known(&table)) {
-            return;
-        }
-        if let Ok(mut table) = all.write() {
-            table.put(&id, statement, ALL);
+        let all = &self.shared.statements;
+        if all.get(self.process, id).as_ref() != Some(statement) {
+            all.insert(self.process, id, Arc::clone(statement), stats);
         }
     }
 
     /// The statement of this id.
     pub fn find(&self, id: &[u8]) -> Option<Arc<Described>> {
-        if let Some(told) = self.own.known.get(id) {
-            return Some(Arc::clone(told));
-        }
-        let all = self.shared.statements.0.read().ok()?;
-        all.known.get(&self.of_process(id)).cloned()
+        let own = self.own.get(id).cloned();
+        own.or_else(|| self.shared.statements.get(self.process, id))
     }
 
     /// What it costs to hold, in bytes.
     pub fn weight(&self) -> usize {
-        self.own.weight
-    }
-
-    /// The key in the table of all.
-    fn of_process(&self, id: &[u8]) -> Box<[u8]> {
-        [&self.process.to_be_bytes(), id].concat().into()
+        self.own.weight()
     }
 }
 
@@ -118,38 +89,8 @@ impl Prepared {
 
     /// What it costs to hold, in bytes.
     pub fn weight(&self) -> usize {
-        weight(&[], &self.statement).saturating_add(size_of::<Self>())
+        self.statement.weight().saturating_add(size_of::<Self>())
     }
-}
-
-impl Table {
-    fn put(&mut self, id: &[u8], told: &Arc<Described>, (most, room): (usize, usize)) {
-        self.weight = self.weight.saturating_add(weight(id, told));
-        match self.known.insert(id.into(), Arc::clone(told)) {
-            Some(old) => self.lighten(id, &old),
-            None => self.order.push_back(id.into()),
-        }
-        while (self.order.len() > most || self.weight > room)
-            && let Some(oldest) = self.order.pop_front()
-        {
-            if let Some(old) = self.known.remove(&oldest) {
-                self.lighten(&oldest, &old);
-            }
-        }
-    }
-
-    fn lighten(&mut self, id: &[u8], told: &Described) {
-        self.weight = self.weight.saturating_sub(weight(id, told));
-    }
-}
-
-/// What a statement costs to hold, in bytes.
-fn weight(id: &[u8], told: &Described) -> usize {
-    let texts = [&told.collection, &told.procedure, &told.summary, &told.text];
-    let texts = texts.into_iter().flatten().map(String::len);
-    let places = size_of::<(Box<[u8]>, Box<[u8]>, Described)>();
-    let own = id.len().saturating_mul(2).saturating_add(places);
-    texts.fold(own, usize::saturating_add)
 }
 
 #[cfg(test)]
@@ -170,7 +111,7 @@ mod tests {
 
     fn names(shared: &Arc<Shared>, process: u32) -> Names {
         Names {
-            own: Table::default(),
+            own: Known::default(),
             shared: Arc::clone(shared),
             process,
         }
@@ -185,7 +126,7 @@ mod tests {
         let within = b"\xf7M\x0c\xfbw\xb0d=\xff\x56]\xa3l\xf7\x1d\xdb";
         for (id, keyspace) in [(alone, None), (alone, Some("shop")), (within, Some("shop"))] {
             let mut one = names(&shared, 1);
-            one.learn(id, &prepared(keyspace, text));
+            one.learn(id, &prepared(keyspace, text), &Stats::default());
             let known = |process: u32| names(&shared, process).find(id);
             assert_eq!(known(1).as_deref(), Some(&told(text)));
             assert_eq!(known(2), None);
@@ -204,7 +145,7 @@ mod tests {
             (&sum, prepared(None, "SELECT 2")),
             (&sum, unseen),
         ] {
-            one.learn(id, &prepared);
+            one.learn(id, &prepared, &Stats::default());
             assert_eq!(one.find(id), Some(Arc::clone(&prepared.statement)));
             assert_eq!(names(&shared, 1).find(id), None);
         }
@@ -212,14 +153,15 @@ mod tests {
 
     #[test]
     fn the_oldest_goes() {
-        let mut names = names(&Arc::default(), 1);
+        let (mut names, stats) = (names(&Arc::default(), 1), Stats::default());
         for n in 0..1000_u32 {
-            names.learn(&n.to_be_bytes(), &prepared(None, "SELECT"));
+            names.learn(&n.to_be_bytes(), &prepared(None, "SELECT"), &stats);
         }
-        assert_eq!((names.own.known.len(), names.own.order.len()), (256, 256));
+        assert_eq!(names.own.iter().count(), 256);
+        assert_eq!(stats.protocol_entries_forgotten.get(), 1000 - 256);
         let long = "x".repeat(30 << 10);
         for n in 0..4_u8 {
-            names.learn(&[n], &prepared(None, &long));
+            names.learn(&[n], &prepared(None, &long), &stats);
         }
         assert!(names.weight() <= 64 << 10, "{}", names.weight());
         assert!(names.find(&[3]).is_some() && names.find(&[1]).is_none());

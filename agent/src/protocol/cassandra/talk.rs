@@ -170,7 +170,7 @@ impl Dialogue {
             return None;
         }
         if let (What::Prepare(Some(prepared)), Answer::Prepared(id)) = (&asked.what, answer) {
-            self.names.learn(id, prepared);
+            self.names.learn(id, prepared, stats);
         }
         let number = number(head.stream);
         let part = Part::Response(Box::new(answer.response()));

@@ -108,7 +108,10 @@ impl Waiting {
         self.uses = self.uses.saturating_add(may_use.into());
         let held = self.held.saturating_add(what.weight());
         match (&mut what, held > ROOM) {
-            (What::Prepare(prepared), true) => *prepared = None,
+            (What::Prepare(prepared), true) => {
+                stats.protocol_entries_forgotten.add(1);
+                *prepared = None;
+            }
             _ => self.held = held,
         }
         self.next = self.next.wrapping_add(1);
@@ -274,15 +277,16 @@ mod tests {
 
     #[test]
     fn what_waits_for_its_id_has_a_limit() {
-        let mut waiting = Waiting::default();
+        let (mut waiting, stats) = (Waiting::default(), Stats::default());
         for number in 0..1000 {
             let statement = Described {
                 text: Some("x".repeat(2000)),
                 ..Described::default()
             };
             let what = What::Prepare(Some(Box::new(Prepared::new(statement, None, None))));
-            waiting.ask(number, what, false, 1, &Stats::default());
+            waiting.ask(number, what, false, 1, &stats);
         }
+        assert!((900..1000).contains(&stats.protocol_entries_forgotten.get()));
         let held = waiting.held;
         assert!(held > ROOM / 2 && held <= ROOM, "{held}");
         assert!(waiting.weight() > held);

@@ -1,32 +1,19 @@
 //! Names of topics by their ids (KIP-516), as Metadata tells them, for all connections of a process:
 //! clients learn them on one connection and fetch on another.
 //!
-//! Never true here: that more than [`MAX_NAMES`] are known, or that one process is believed about
-//! what another one reads.
+//! Never true here: that one process is believed about what another one reads.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
+use crate::protocol::known::Held;
 use crate::protocol::{Setup, Shared};
 use crate::stats::Stats;
 
-/// Most names that are remembered; past that the oldest is forgotten.
-const MAX_NAMES: usize = 4096;
 /// Longest name a topic can have.
 pub const LONGEST: usize = 249;
 
 /// A topic's id.
 pub type Id = [u8; 16];
-
-/// What was told, by the process that it was told to, or that told it.
-#[derive(Debug, Default)]
-pub struct Names(RwLock<Table>);
-
-#[derive(Debug, Default)]
-struct Table {
-    names: HashMap<(u32, Id), Box<str>>,
-    order: VecDeque<(u32, Id)>,
-}
 
 /// What one process was told.
 #[derive(Clone, Debug)]
@@ -50,32 +37,20 @@ impl Told {
         if known || name.is_empty() || name.len() > LONGEST {
             return;
         }
-        if let Ok(mut table) = self.shared.topics.0.write() {
-            table.learn((self.process, id), name, stats);
-        }
+        let topics = &self.shared.topics;
+        topics.insert(self.process, &id, name.into(), stats);
     }
 
     /// The name of the topic of this id.
     pub fn find(&self, id: &Id) -> Option<String> {
-        let table = self.shared.topics.0.read().ok()?;
-        let name = table.names.get(&(self.process, *id));
-        name.map(|name| String::from(&**name))
+        let name = self.shared.topics.get(self.process, id);
+        name.map(String::from)
     }
 }
 
-impl Table {
-    fn learn(&mut self, key: (u32, Id), name: &str, stats: &Stats) {
-        if self.names.contains_key(&key) {
-            return;
-        }
-        if self.order.len() >= MAX_NAMES
-            && let Some(oldest) = self.order.pop_front()
-        {
-            stats.protocol_entries_forgotten.add(1);
-            self.names.remove(&oldest);
-        }
-        self.names.insert(key, name.into());
-        self.order.push_back(key);
+impl Held for Box<str> {
+    fn weight(&self) -> usize {
+        self.len()
     }
 }
 
@@ -122,12 +97,7 @@ mod tests {
         for n in 1..=5000_u128 {
             told.learn(n.to_be_bytes(), "t", &stats);
         }
-        {
-            let table = told.shared.topics.0.read().unwrap();
-            let held = (table.names.len(), table.order.len());
-            assert_eq!(held, (MAX_NAMES, MAX_NAMES));
-        }
-        let gone = 5000 - MAX_NAMES as u64;
+        let gone = 5000 - 4096;
         assert_eq!(stats.protocol_entries_forgotten.get(), gone);
         assert_eq!(told.find(&1_u128.to_be_bytes()), None);
         assert!(told.find(&5000_u128.to_be_bytes()).is_some());

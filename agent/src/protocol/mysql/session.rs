@@ -175,7 +175,7 @@ impl Session {
     /// What it costs to hold, in bytes; 0 where little is.
     pub(super) fn weight(&self) -> usize {
         let later = self.later.iter().map(|(_, later)| match later {
-            Later::Prepared(Some(described)) => weight(described),
+            Later::Prepared(Some(described)) => described.weight(),
             Later::Prepared(None) | Later::Database(_) => 0,
         });
         later.fold(self.statements.known.weight(), usize::saturating_add)
@@ -198,25 +198,6 @@ impl Statements {
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
-}
-
-impl Held for Arc<Described> {
-    fn weight(&self) -> usize {
-        weight(self)
-    }
-}
-
-fn weight(described: &Described) -> usize {
-    let Described {
-        operation: _,
-        collection,
-        procedure,
-        summary,
-        text,
-    } = described;
-    let texts = [collection, procedure, summary, text];
-    let texts = texts.into_iter().flatten().map(String::capacity);
-    texts.fold(size_of::<Described>(), usize::saturating_add)
 }
 
 #[cfg(test)]
