@@ -6,12 +6,13 @@
 
 use std::cell::Cell;
 
+use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::{CapabilitySet, capabilities};
 use rustix::time::{ClockId, clock_gettime};
 use thread_priority::ThreadPriority;
 use thread_priority::unix::{
     NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
-    thread_native_id,
+    thread_native_id, thread_schedule_policy,
 };
 
 use crate::event::Nanos;
@@ -28,12 +29,15 @@ pub struct Courtesy {
 }
 
 impl Courtesy {
-    /// For this thread: a share of one CPU. With 1, or where the way back from SCHED_IDLE is barred
-    /// (it takes CAP_SYS_NICE), it competes as before.
+    /// For this thread: a share of one CPU. With 1, where the way back from SCHED_IDLE is barred (it
+    /// takes CAP_SYS_NICE), or where it was given another policy, it competes as before.
     /// `now` is monotonic.
     pub fn new(share: f64, now: Nanos) -> Self {
-        let able =
-            || capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_NICE));
+        let able = || {
+            thread_schedule_policy().is_ok_and(|policy| policy == OTHER)
+                && capabilities(None)
+                    .is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_NICE))
+        };
         Self {
             share: (share < 1.0 && able()).then_some(share),
             due: MOST,
@@ -56,19 +60,18 @@ impl Courtesy {
         become_idle(self.due < 0.0 || (IDLE.get() && self.due < GRAIN));
     }
 
+    /// From here on somebody waits for this thread: it competes as before.
+    pub fn end(&mut self) {
+        self.share = None;
+        become_idle(false);
+    }
+
     /// What is idle is for the taking, and is not set against what is due.
     fn weigh(&mut self, share: f64, passed: Nanos, had: Nanos) {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds are exact")]
         let more = share * passed as f64 - had as f64;
         let more = if IDLE.get() { more.max(0.0) } else { more };
         self.due = (self.due + more).min(MOST);
-    }
-}
-
-impl Drop for Courtesy {
-    /// What a thread still does at its end, somebody waits for.
-    fn drop(&mut self) {
-        become_idle(false);
     }
 }
 
@@ -94,22 +97,27 @@ pub fn urgently<T>(run: impl FnOnce() -> T) -> T {
 
 thread_local! {
     static IDLE: Cell<bool> = const { Cell::new(false) };
+    /// What it was started with.
+    static NICE: i32 = getpriority_process(None).unwrap_or(0);
 }
 
 fn become_idle(idle: bool) {
     if IDLE.get() == idle {
         return;
     }
-    let policy = ThreadSchedulePolicy::Normal(match idle {
-        true => NormalThreadSchedulePolicy::Idle,
-        false => NormalThreadSchedulePolicy::Other,
-    });
-    // Of these policies none has priorities: the least is all there is.
+    let nice = NICE.with(|nice| *nice);
+    let policy = if idle { SCHED_IDLE } else { OTHER };
+    // Setting a policy sets this, too, of what is not idle to 19.
     let least = ThreadPriority::Min;
-    if set_thread_priority_and_policy(thread_native_id(), least, policy).is_ok() {
+    let is_set = set_thread_priority_and_policy(thread_native_id(), least, policy).is_ok();
+    if is_set && setpriority_process(None, nice).is_ok() {
         IDLE.set(idle);
     }
 }
+
+const SCHED_IDLE: ThreadSchedulePolicy =
+    ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+const OTHER: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
 
 /// CPU time that this thread has had, nanoseconds.
 fn had() -> Nanos {
@@ -126,19 +134,22 @@ const GRAIN: f64 = 1e6;
 
 #[cfg(test)]
 mod tests {
-    use thread_priority::unix::thread_schedule_policy;
-
     use super::*;
 
     fn on_a_thread(run: impl FnOnce() + Send + 'static) {
         std::thread::spawn(run).join().expect("it ends well");
     }
 
-    const IDLE_POLICY: ThreadSchedulePolicy =
-        ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    fn policy() -> ThreadSchedulePolicy {
+        thread_schedule_policy().expect("one's own can be read")
+    }
 
     fn is_idle() -> bool {
-        thread_schedule_policy().expect("one's own can be read") == IDLE_POLICY
+        policy() == SCHED_IDLE
+    }
+
+    fn nice() -> i32 {
+        getpriority_process(None).expect("one's own can be read")
     }
 
     fn courtesy(share: f64) -> Courtesy {
@@ -185,8 +196,40 @@ mod tests {
             of.settle(3 * EVERY);
             assert!(!is_idle());
             become_idle(true);
-            drop(of);
+            of.end();
             assert!(!is_idle());
+            of.due = -1.0;
+            of.settle(6 * EVERY);
+            assert!(!is_idle());
+        });
+    }
+
+    #[test]
+    fn what_was_idle_competes_as_before() {
+        for before in [0, 3] {
+            on_a_thread(move || {
+                setpriority_process(None, before).expect("less is always allowed");
+                if Courtesy::new(0.01, 0).share.is_none() {
+                    return;
+                }
+                for idle in [true, false, true, false] {
+                    become_idle(idle);
+                    assert_eq!(is_idle(), idle);
+                }
+                assert_eq!((policy(), nice()), (OTHER, before));
+            });
+        }
+    }
+
+    #[test]
+    fn who_was_given_another_policy_keeps_it() {
+        on_a_thread(|| {
+            let set = |policy| {
+                let least = ThreadPriority::Min;
+                set_thread_priority_and_policy(thread_native_id(), least, policy)
+            };
+            set(SCHED_IDLE).expect("less is always allowed");
+            assert_eq!(Courtesy::new(0.01, 0).share, None);
         });
     }
 

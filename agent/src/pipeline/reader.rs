@@ -190,7 +190,10 @@ pub fn run(
     loop {
         let last = shared.stop.load(Ordering::Acquire);
         let before = clock::monotonic();
-        courtesy.settle(before);
+        match last {
+            true => courtesy.end(),
+            false => courtesy.settle(before),
+        }
         mailbox.wake(before);
         reader.renew();
         // Nothing is attached any more when it is the last pass.

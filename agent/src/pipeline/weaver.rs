@@ -66,7 +66,11 @@ impl Weaver {
         loop {
             let last = done.load(Ordering::Acquire);
             let now = clock::monotonic();
-            courtesy.settle(now);
+            // Readers that drain a last time wait for room.
+            match shared.stop.load(Ordering::Acquire) {
+                true => courtesy.end(),
+                false => courtesy.settle(now),
+            }
             let progress = mailboxes.iter().map(|m| m.progress(now)).min();
             // Progress first, then the rest: whatever is older than it has arrived by now.
             let known = self.greet(shared, progress.unwrap_or(0), last);
