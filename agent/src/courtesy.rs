@@ -5,6 +5,7 @@
 //! Nothing is lost by it that is not counted: what waits too long is refused by a full ring.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::{CapabilitySet, capabilities};
@@ -19,20 +20,22 @@ use crate::event::Nanos;
 
 /// What one thread may claim. Belongs to the thread that made it.
 #[derive(Debug)]
-pub struct Courtesy {
+pub struct Courtesy<'a> {
     /// Nanoseconds of CPU in each nanosecond; none where it is never idle.
     share: Option<f64>,
+    /// Raised once somebody waits for its end.
+    stop: &'a AtomicBool,
     /// CPU time that is still due to it, nanoseconds; less than nothing if it had more.
     due: f64,
     looked: Nanos,
     used: Nanos,
 }
 
-impl Courtesy {
+impl<'a> Courtesy<'a> {
     /// For this thread: a share of one CPU. With 1, where the way back from SCHED_IDLE is barred (it
     /// takes CAP_SYS_NICE), or where it was given another policy, it competes as before.
-    /// `now` is monotonic.
-    pub fn new(share: f64, now: Nanos) -> Self {
+    /// From `stop` on it does so, too. `now` is monotonic.
+    pub fn new(share: f64, stop: &'a AtomicBool, now: Nanos) -> Self {
         let able = || {
             thread_schedule_policy().is_ok_and(|policy| policy == OTHER)
                 && capabilities(None)
@@ -40,15 +43,21 @@ impl Courtesy {
         };
         Self {
             share: (share < 1.0 && able()).then_some(share),
+            stop,
             due: MOST,
             looked: now,
             used: had(),
         }
     }
 
-    /// Looks at what it had since the last time, every few milliseconds; `now` is monotonic.
+    /// Looks at what it had since the last time, every few milliseconds: to be called as often, as
+    /// nothing is claimed in between. `now` is monotonic.
     pub fn settle(&mut self, now: Nanos) {
         let Some(share) = self.share else { return };
+        if self.stop.load(Ordering::Acquire) {
+            self.share = None;
+            return become_idle(false);
+        }
         let passed = now.saturating_sub(self.looked);
         if passed < EVERY {
             return;
@@ -58,12 +67,6 @@ impl Courtesy {
         (self.looked, self.used) = (now, used);
         self.weigh(share, passed, had);
         become_idle(self.due < 0.0 || (IDLE.get() && self.due < GRAIN));
-    }
-
-    /// From here on somebody waits for this thread: it competes as before.
-    pub fn end(&mut self) {
-        self.share = None;
-        become_idle(false);
     }
 
     /// What is idle is for the taking, and is not set against what is due.
@@ -152,9 +155,12 @@ mod tests {
         getpriority_process(None).expect("one's own can be read")
     }
 
-    fn courtesy(share: f64) -> Courtesy {
+    static GO_ON: AtomicBool = AtomicBool::new(false);
+
+    fn courtesy(share: f64) -> Courtesy<'static> {
         Courtesy {
             share: Some(share),
+            stop: &GO_ON,
             due: 0.0,
             looked: 0,
             used: 0,
@@ -181,7 +187,8 @@ mod tests {
     #[test]
     fn a_busy_thread_becomes_idle_and_what_is_urgent_is_not() {
         on_a_thread(|| {
-            let mut of = Courtesy::new(0.01, 0);
+            let stop = AtomicBool::new(false);
+            let mut of = Courtesy::new(0.01, &stop, 0);
             if of.share.is_none() {
                 return assert!(!is_idle());
             }
@@ -196,7 +203,8 @@ mod tests {
             of.settle(3 * EVERY);
             assert!(!is_idle());
             become_idle(true);
-            of.end();
+            stop.store(true, Ordering::Release);
+            of.settle(4 * EVERY);
             assert!(!is_idle());
             of.due = -1.0;
             of.settle(6 * EVERY);
@@ -209,7 +217,7 @@ mod tests {
         for before in [0, 3] {
             on_a_thread(move || {
                 setpriority_process(None, before).expect("less is always allowed");
-                if Courtesy::new(0.01, 0).share.is_none() {
+                if Courtesy::new(0.01, &GO_ON, 0).share.is_none() {
                     return;
                 }
                 for idle in [true, false, true, false] {
@@ -229,14 +237,14 @@ mod tests {
                 set_thread_priority_and_policy(thread_native_id(), least, policy)
             };
             set(SCHED_IDLE).expect("less is always allowed");
-            assert_eq!(Courtesy::new(0.01, 0).share, None);
+            assert_eq!(Courtesy::new(0.01, &GO_ON, 0).share, None);
         });
     }
 
     #[test]
     fn a_whole_share_competes_as_before() {
         on_a_thread(|| {
-            let mut of = Courtesy::new(1.0, 0);
+            let mut of = Courtesy::new(1.0, &GO_ON, 0);
             while had() - of.used < 3 * EVERY {}
             of.settle(3 * EVERY);
             assert!(!is_idle());

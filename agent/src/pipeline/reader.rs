@@ -186,14 +186,11 @@ pub fn run(
         commands: Vec::new(),
     };
     let mut ticked = 0;
-    let mut courtesy = Courtesy::new(shared.share, clock::monotonic());
+    let mut courtesy = Courtesy::new(shared.share, &shared.stop, clock::monotonic());
     loop {
         let last = shared.stop.load(Ordering::Acquire);
         let before = clock::monotonic();
-        match last {
-            true => courtesy.end(),
-            false => courtesy.settle(before),
-        }
+        courtesy.settle(before);
         mailbox.wake(before);
         reader.renew();
         // Nothing is attached any more when it is the last pass.
