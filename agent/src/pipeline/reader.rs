@@ -186,7 +186,7 @@ pub fn run(
         commands: Vec::new(),
     };
     let mut ticked = 0;
-    let mut courtesy = Courtesy::new(shared.share, clock::monotonic());
+    let mut courtesy = Courtesy::new(shared.share, &shared.stop, clock::monotonic());
     loop {
         let last = shared.stop.load(Ordering::Acquire);
         let before = clock::monotonic();

@@ -62,7 +62,7 @@ impl Weaver {
 
     /// The thread's loop; returns when `done`, after everything that is over was given out.
     pub fn run(mut self, shared: &Shared, mailboxes: &[Mailbox], done: &AtomicBool) {
-        let mut courtesy = Courtesy::new(shared.share, clock::monotonic());
+        let mut courtesy = Courtesy::new(shared.share, &shared.stop, clock::monotonic());
         loop {
             let last = done.load(Ordering::Acquire);
             let now = clock::monotonic();
@@ -73,7 +73,10 @@ impl Weaver {
             for mailbox in mailboxes {
                 mailbox.take(&mut self.facts);
             }
-            for fact in self.facts.drain(..) {
+            for (place, fact) in self.facts.drain(..).enumerate() {
+                if place % HANDFUL == 0 {
+                    courtesy.settle(clock::monotonic());
+                }
                 self.linker.feed(fact);
             }
             if last {
@@ -81,7 +84,7 @@ impl Weaver {
             } else {
                 self.linker.poll(known, &mut self.linked);
             }
-            self.finish(shared, now, last);
+            self.finish(shared, now, last, &mut courtesy);
             if last {
                 return;
             }
@@ -114,7 +117,7 @@ impl Weaver {
     }
 
     /// Linked exchanges → spans → exporters. Those whose process is being looked at stay.
-    fn finish(&mut self, shared: &Shared, now: u64, last: bool) {
+    fn finish(&mut self, shared: &Shared, now: u64, last: bool, courtesy: &mut Courtesy<'_>) {
         let whose = |linked: &Linked| {
             let start = &linked.exchange.start;
             (start.execution.process, start.time)
@@ -126,7 +129,10 @@ impl Weaver {
             place += 1;
             last || place <= surplus || shared.resources.is_settled(process, began)
         });
-        for mut linked in ready {
+        for (place, mut linked) in ready.enumerate() {
+            if place % HANDFUL == 0 {
+                courtesy.settle(clock::monotonic());
+            }
             if shared.collector.receives(&linked.exchange.request) {
                 self.stats.pipeline_own_exports.add(1);
                 continue;
@@ -161,6 +167,8 @@ impl Weaver {
 
 /// Spans that wait for what is to be known of their process; past that the eldest go without.
 const HELD: usize = 8192;
+/// Facts, or spans, between two looks at what they cost: a millisecond of them.
+const HANDFUL: usize = 64;
 /// Pause between polls while exchanges are known.
 const BUSY: Duration = Duration::from_millis(10);
 /// Pause while none is: a reader's facts end it.

@@ -296,6 +296,7 @@ impl Dialogue {
         let (what, body) = self.meant(key, version, feed);
         let asked = Asked {
             correlation,
+            time: feed.stream.mark(0).time,
             key,
             version,
             what,

@@ -249,6 +249,7 @@ impl Dialogue {
     fn asked(&mut self, head: Head, feed: &mut Feed<'_>) -> bool {
         let other = Asked {
             id: head.id,
+            time: feed.stream.mark(0).time,
             number: None,
             told: false,
             reads: false,

@@ -3,13 +3,15 @@
 //! not, has had its answer where it was not seen, or none.
 //!
 //! Those who ask count, so that no number comes twice. Where one does, order tells whose an answer is, and
-//! behind a loss nothing does.
+//! behind a loss nothing does. What was kept until it was known whose it is may answer who came before.
 //!
-//! Never true here: that more than [`MAX_WAITING`] are held, or that one that was given up is answered.
+//! Never true here: that more than [`MAX_WAITING`] are held, that one that was given up is answered, or
+//! one by what is older.
 
 use std::collections::VecDeque;
 
 use super::{Feed, Flow, Message, Pairing, Part};
+use crate::event::Nanos;
 
 /// Most that wait at once; past that the oldest is given up.
 const MAX_WAITING: usize = 1024;
@@ -20,6 +22,9 @@ const KEEP: usize = 16;
 pub trait Asked {
     /// The number that both have.
     fn number(&self) -> i32;
+
+    /// When its first byte was moved.
+    fn time(&self) -> Nanos;
 
     /// What pairs the two halves of its exchange, if it has one.
     fn pairing(&self) -> Option<Pairing>;
@@ -68,9 +73,12 @@ impl<T: Asked> Waiting<T> {
         self.find(number).is_some()
     }
 
-    /// The request that a response is to; what was asked before it is given up.
+    /// The request that the response at the front is to; what was asked before it is given up.
     pub fn answer(&mut self, number: i32, feed: &mut Feed<'_>) -> Option<T> {
         let at = self.find(number)?;
+        if self.asked.get(at)?.time() > feed.stream.mark(0).time {
+            return None;
+        }
         let last = self.asked.iter().rposition(|one| one.number() == number)?;
         if self.doubtful > 0 && last > at {
             self.give_up(last.saturating_add(1), feed);
@@ -143,6 +151,10 @@ mod tests {
     impl Asked for (i32, u64) {
         fn number(&self) -> i32 {
             self.0
+        }
+
+        fn time(&self) -> Nanos {
+            0
         }
 
         fn pairing(&self) -> Option<Pairing> {

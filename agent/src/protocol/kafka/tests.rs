@@ -15,6 +15,8 @@ struct Talk {
     stats: Stats,
     out: Vec<Message>,
     last: Option<Flow>,
+    /// When the next call moves its bytes.
+    time: u64,
 }
 
 impl Talk {
@@ -38,6 +40,7 @@ impl Talk {
             stats: Stats::default(),
             out: Vec::new(),
             last: None,
+            time: 1,
         }
     }
 
@@ -47,7 +50,7 @@ impl Talk {
         let segment = Segment {
             connection: ConnectionId(1),
             direction: Direction::Egress,
-            time: 1,
+            time: self.time,
             offset: stream.end(),
             length: bytes.len() as u32 + missing,
             bytes,
@@ -365,6 +368,23 @@ fn polls_that_bring_nothing_are_dismissed() {
             Some(told) => assert_eq!(said[3..], ["now poll a: a 0", told, "end"]),
         }
     }
+}
+
+#[test]
+fn an_answer_from_before_its_question_is_another_ones() {
+    let mut talk = Talk::new();
+    let body: Vec<u8> = fetched(&[("a", 3, 0)]).concat();
+    talk.time = 10;
+    talk.ask(&ask(1, 4, 0, &fetch(-1, "a")));
+    talk.said();
+    // Kept until it was known whose it is: who does not count has used the number before.
+    talk.time = 5;
+    talk.answer(&answer(0, &body));
+    assert!(talk.said().is_empty());
+    talk.time = 20;
+    talk.answer(&answer(0, &body));
+    let told = ["now poll a: a 0", "UNKNOWN_TOPIC_OR_PARTITION: (0)", "end"];
+    assert_eq!(talk.said(), told);
 }
 
 #[test]

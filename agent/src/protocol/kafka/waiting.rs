@@ -4,6 +4,7 @@ use super::api;
 use super::fields::Fields;
 use super::names::Id;
 use crate::connection::Mark;
+use crate::event::Nanos;
 use crate::protocol::reader::Read;
 use crate::protocol::waiting::{self, Waiting};
 use crate::protocol::{Flow, Message, Pairing, Part};
@@ -16,6 +17,8 @@ pub const HEAD: usize = 8;
 pub struct Asked {
     /// The number that both have.
     pub correlation: i32,
+    /// When its first byte was moved.
+    pub time: Nanos,
     /// What is asked.
     pub key: i16,
     /// Of this version.
@@ -48,6 +51,10 @@ pub enum What {
 impl waiting::Asked for Asked {
     fn number(&self) -> i32 {
         self.correlation
+    }
+
+    fn time(&self) -> Nanos {
+        self.time
     }
 
     fn pairing(&self) -> Option<Pairing> {

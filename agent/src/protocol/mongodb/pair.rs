@@ -36,6 +36,7 @@ impl Dialogue {
         if !silent {
             let asked = Asked {
                 id: frame.id,
+                time: frame.start.time,
                 number,
                 told: false,
                 reads,
@@ -77,6 +78,7 @@ impl Dialogue {
         if more {
             self.waiting.again(Asked {
                 id: frame.id,
+                time: frame.start.time,
                 told: true,
                 ..asked
             });

@@ -459,3 +459,17 @@ proptest! {
         prop_assert_eq!(bench.count(is_finish), 1);
     }
 }
+
+#[test]
+fn an_answer_from_before_its_question_is_another_ones() {
+    let mut bench = Bench::new(PROTOCOL);
+    bench.time = 10;
+    bench.ask(&find(1));
+    // Kept until it was known whose it is: who counts from one each time has used the number before.
+    bench.time = 5;
+    bench.answer(&fine(1));
+    assert!(bench.responses().is_empty());
+    bench.time = 20;
+    bench.answer(&fine(1));
+    assert_eq!(bench.responses().len(), 1);
+}

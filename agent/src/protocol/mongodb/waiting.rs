@@ -1,6 +1,7 @@
 //! What is remembered of a request until its response comes.
 
 use super::frame::Head;
+use crate::event::Nanos;
 use crate::protocol::reader::Read;
 use crate::protocol::waiting::{self, Waiting};
 use crate::protocol::{Flow, Pairing};
@@ -10,6 +11,8 @@ use crate::protocol::{Flow, Pairing};
 pub struct Asked {
     /// The number that its next response names.
     pub id: i32,
+    /// When the first byte of it was moved, or of a response after which there are more.
+    pub time: Nanos,
     /// The number of its exchange, if it has one.
     pub number: Option<u64>,
     /// Whether a response was told, and there are more.
@@ -21,6 +24,10 @@ pub struct Asked {
 impl waiting::Asked for Asked {
     fn number(&self) -> i32 {
         self.id
+    }
+
+    fn time(&self) -> Nanos {
+        self.time
     }
 
     fn pairing(&self) -> Option<Pairing> {
