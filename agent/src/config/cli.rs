@@ -19,7 +19,7 @@ use super::table::SETTINGS;
 
 /// Distributed tracing without touching the programs traced.
 ///
-/// spantap watches system calls from inside the kernel (eBPF), reads the HTTP requests in them and
+/// spantap watches system calls from inside the kernel (eBPF), reads the requests in them and
 /// makes OpenTelemetry spans: of programs already running, in any language, with no restart, no
 /// library and no change of code.
 #[derive(Debug, Parser)]

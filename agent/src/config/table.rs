@@ -44,7 +44,8 @@ settings! {
     /// any match is enough; every kind that is used must match; exclusions come last. With no
     /// selection everything is traced.
     "selection.pids" = config.selection.pids as Numbers("a process id", PhantomData::<u32>), "pid" "PID" [] common;
-    /// Glob on the executable's name, its path or the whole command line; repeatable.
+    /// Glob on the executable's name, its path, the process's own name or the whole command line;
+    /// repeatable.
     "selection.commands" = config.selection.commands as Texts(Text::Glob), "command" "GLOB" [] common;
     /// Glob on the container's id (its first 12 digits are enough); repeatable.
     "selection.containers" = config.selection.containers as Texts(Text::Glob), "container" "GLOB" [] common;

@@ -93,7 +93,7 @@ const ASLEEP: u64 = u64::MAX;
 /// second. A closed exchange has about 1 KiB.
 const FACTS: usize = 32_768;
 /// How often, and for how long, room is waited for.
-const PATIENCE: u32 = 50;
+const PATIENCE: u32 = 250;
 const NAP: Duration = Duration::from_millis(1);
 /// Longest a sleeping reader takes to be woken, nanoseconds.
 const WAKE_UP: Nanos = 20_000_000;

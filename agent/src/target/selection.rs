@@ -178,7 +178,8 @@ fn container_glob(text: &str) -> Glob {
     }
 }
 
-/// Name and path of the executable, the command as it was typed, and the whole line.
+/// Name and path of the executable, what the process calls itself, the command as it was typed, and the
+/// whole line. Debian's redis-server is a link to another name, and writes its own line.
 fn command_matches(globs: &[Glob], process: &Snapshot) -> bool {
     if globs.is_empty() {
         return false;
@@ -188,6 +189,7 @@ fn command_matches(globs: &[Glob], process: &Snapshot) -> bool {
     let texts = [
         process.exe_name(),
         process.exe.as_deref().unwrap_or_default(),
+        &process.comm,
         first,
         base_name(first),
         &line,
@@ -200,3 +202,21 @@ fn command_matches(globs: &[Glob], process: &Snapshot) -> bool {
 }
 
 const SHORT_ID: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_goes_by_another_name_than_its_file() {
+        let process = Snapshot {
+            comm: "redis-server".into(),
+            exe: Some("/usr/bin/redis-check-rdb".into()),
+            argv: vec!["redis-server *:6379".into()],
+            ..Snapshot::default()
+        };
+        let matches = |glob| command_matches(&[Glob::new(glob)], &process);
+        assert!(matches("redis-server") && matches("redis-check-rdb"));
+        assert!(!matches("redis"));
+    }
+}
