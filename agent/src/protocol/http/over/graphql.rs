@@ -5,7 +5,7 @@
 //!
 //! Never true here: that a document or its variables are told; that a request counts as GraphQL whose
 //! document does not read so, or whose response is none. A URL that has them is HTTP's to tell: where in
-//! it they are, [`in_query`] says to whom redacts it.
+//! it they are, `in_query` says to whom redacts it.
 
 mod outline;
 
