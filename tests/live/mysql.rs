@@ -166,6 +166,8 @@ fn serve(folder: &Path, port: u16, socket: &Path, further: &[String]) -> Result<
     let words = |setup: Setup| {
         setup
             .env("LD_LIBRARY_PATH", debian.libraries())
+            // One that starts removes the temporary tables it finds there, another's too.
+            .env("TMPDIR", folder)
             .args(["--no-defaults", "--user=root", "--innodb-log-file-size=4M"])
             .arg(format!("--basedir={}", base.display()))
             .arg(format!("--datadir={}", data.display()))

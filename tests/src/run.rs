@@ -87,9 +87,11 @@ impl Stage {
         })
     }
 
-    /// An agent that exports to this stage's sink.
+    /// An agent that exports to this stage's sink. What it sees is judged: it gives way to nobody, as
+    /// servers that are starting take all CPUs for a while.
     pub fn agent(&self) -> Result<agent::Setup> {
-        Ok(agent::Setup::new("agent", &self.folder)?.to(&self.sink))
+        let setup = agent::Setup::new("agent", &self.folder)?;
+        Ok(setup.env("SPANTAP_CPU_SHARE", "1").to(&self.sink))
     }
 
     /// Waits for that many spans and for any surplus, ends the agent so that it sends all it has,
