@@ -17,7 +17,8 @@ use self::line::{Command, ERRORS, Fields, MAX_LINE, Place, What, sniff};
 use self::say::{request, response};
 use super::order::Order;
 use super::pace::Pace;
-use super::seek::{self, Front, Refused};
+use super::reader::Read;
+use super::seek::{self, Refused, Seeker, Strict};
 use super::told::{abandon, faults, finish, message};
 use super::{Fault, Feed, Flow, Parser, Part, Protocol, Response, Setup, Status, Verdict};
 use crate::connection::Mark;
@@ -168,7 +169,13 @@ impl Dialogue {
                 self.start(flow, feed);
                 true
             }
-            State::Seek => self.seek(flow, feed),
+            State::Seek => {
+                let found = self.seek(flow, feed);
+                if found {
+                    *self.state(flow) = State::Fresh;
+                }
+                found
+            }
             State::Fresh => self.line(flow, feed),
             State::Body(number) => self.body(flow, number, feed),
             State::Done => {
@@ -197,27 +204,6 @@ impl Dialogue {
                 }
             }
         }
-    }
-
-    /// Looks for a turn that begins like a message of this flow.
-    fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        let begins = |bytes: &[u8]| seek::is_of(flow, sniff(bytes));
-        loop {
-            match seek::front(feed.stream, begins) {
-                Front::Message => break,
-                Front::Wait => return false,
-                Front::Refused if self.refuse(feed) => return false,
-                Front::Refused | Front::Other => {}
-            }
-            // What is passed over may have been messages.
-            let at = feed.stream.mark(0);
-            feed.stream.skip_front();
-            feed.stream.take_missing();
-            self.unsettle(flow, at, feed);
-        }
-        feed.stream.take_missing();
-        *self.state(flow) = State::Fresh;
-        true
     }
 
     /// Reads a line once it is whole.
@@ -408,46 +394,27 @@ impl Dialogue {
         true
     }
 
-    /// Bytes that make no sense: the connection was never beanstalkd's, or the next turn is looked for.
-    fn malformed(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        if !self.understood {
-            self.ended = Some(Status::Mistaken);
-            return false;
+    /// Who waits, while answers passed unseen, had theirs among them for all that can be known.
+    fn answered_unseen(&mut self, feed: &mut Feed<'_>) {
+        if self.order.is_lost() && !matches!(self.answering, State::Body(_)) {
+            let at = feed.stream.last();
+            self.order.give_up(|number| abandon(number, at, feed));
+            self.order.lose_asks();
         }
-        feed.stats.protocol_malformed.add(1);
-        self.refuse(feed);
-        self.lose(flow, feed);
-        true
+    }
+}
+
+impl Seeker for Dialogue {
+    fn refused(&mut self) -> &mut Refused {
+        &mut self.refused
     }
 
-    /// The line is not whole: yet, or for good.
-    fn more(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        if !feed.stream.is_cut() {
-            return false;
-        }
-        feed.stats.protocol_cut.add(1);
-        self.lose(flow, feed);
-        true
+    fn end(&mut self, status: Status) {
+        self.ended = Some(status);
     }
 
-    /// Something began like no message; true when the connection is left for it.
-    fn refuse(&mut self, feed: &Feed<'_>) -> bool {
-        let left = self.refused.again(feed.stats);
-        if left {
-            self.ended = Some(Status::Leave);
-        }
-        left
-    }
-
-    /// An unknown number of messages of this flow may go by unseen.
-    fn lose(&mut self, flow: Flow, feed: &mut Feed<'_>) {
-        feed.stats.protocol_resynced.add(1);
-        let at = feed.stream.mark(0);
-        // A turn that was refused is not looked at again.
-        feed.stream.skip_front();
-        feed.stream.take_missing();
-        self.unsettle(flow, at, feed);
-        *self.state(flow) = State::Seek;
+    fn begins(&self, flow: Flow, bytes: &[u8]) -> Read<()> {
+        seek::is_of(flow, sniff(bytes))
     }
 
     /// Who waits for which answer is not known any more.
@@ -470,13 +437,14 @@ impl Dialogue {
         }
     }
 
-    /// Who waits, while answers passed unseen, had theirs among them for all that can be known.
-    fn answered_unseen(&mut self, feed: &mut Feed<'_>) {
-        if self.order.is_lost() && !matches!(self.answering, State::Body(_)) {
-            let at = feed.stream.last();
-            self.order.give_up(|number| abandon(number, at, feed));
-            self.order.lose_asks();
-        }
+    fn set_out(&mut self, flow: Flow, _: &mut Feed<'_>) {
+        *self.state(flow) = State::Seek;
+    }
+}
+
+impl Strict for Dialogue {
+    fn is_understood(&self) -> bool {
+        self.understood
     }
 }
 

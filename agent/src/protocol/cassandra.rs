@@ -25,10 +25,11 @@ use self::names::Names;
 use self::segment::{AROUND, Form, Framing, MAX_PAYLOAD, Segment, TAIL};
 use self::waiting::{Waiting, abandon, message};
 use super::reader::Read;
-use super::seek::{self, Front, Refused};
+use super::seek::{Refused, Seeker};
 use super::told::faults;
 use super::{Feed, Finish, Flow, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
+use crate::connection::Mark;
 
 /// The registry's entry.
 pub const PROTOCOL: &dyn Protocol = &Cassandra;
@@ -181,6 +182,28 @@ impl Parser for Dialogue {
     }
 }
 
+impl Seeker for Dialogue {
+    fn refused(&mut self) -> &mut Refused {
+        &mut self.refused
+    }
+
+    fn end(&mut self, status: Status) {
+        self.status = status;
+    }
+
+    fn begins(&self, flow: Flow, bytes: &[u8]) -> Read<()> {
+        self.framing.begins(bytes, flow)
+    }
+
+    fn unsettle(&mut self, flow: Flow, _: Mark, _: &mut Feed<'_>) {
+        self.waiting.lose(flow);
+    }
+
+    fn set_out(&mut self, flow: Flow, _: &mut Feed<'_>) {
+        *self.side(flow) = Side::default();
+    }
+}
+
 impl Dialogue {
     fn side(&mut self, flow: Flow) -> &mut Side {
         match flow {
@@ -192,7 +215,14 @@ impl Dialogue {
     /// Goes on by one state; false when more bytes are needed.
     fn step(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
         match self.side(flow).state {
-            State::Seek => self.seek(flow, feed),
+            State::Seek => {
+                let found = self.seek(flow, feed);
+                if found {
+                    self.refused.reset();
+                    self.side(flow).state = State::Head;
+                }
+                found
+            }
             State::Head => self.head(flow, feed),
             State::Rest(rest) => self.rest(flow, rest, feed),
             State::Done => {
@@ -200,38 +230,6 @@ impl Dialogue {
                 false
             }
         }
-    }
-
-    /// Looks for a turn that begins like a message of this flow.
-    fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        loop {
-            match seek::front(feed.stream, |bytes| self.framing.begins(bytes, flow)) {
-                Front::Message => break,
-                Front::Wait => return false,
-                Front::Refused if self.refused.again(feed.stats) => {
-                    self.status = Status::Leave;
-                    return false;
-                }
-                Front::Refused | Front::Other => {}
-            }
-            feed.stream.skip_front();
-            feed.stream.take_missing();
-            self.waiting.lose(flow);
-        }
-        self.refused.reset();
-        feed.stream.take_missing();
-        self.side(flow).state = State::Head;
-        true
-    }
-
-    /// Nothing is known of where the next message begins.
-    fn lose(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        feed.stats.protocol_resynced.add(1);
-        feed.stream.skip_front();
-        feed.stream.take_missing();
-        self.waiting.lose(flow);
-        *self.side(flow) = Side::default();
-        true
     }
 
     /// What is needed is not there; false while it may come.

@@ -27,7 +27,7 @@ use self::names::Told;
 use self::waiting::{Asked, What};
 use self::walk::{Body, Walk};
 use super::reader::{Read, kept, text};
-use super::seek::{self, Front, Refused};
+use super::seek::{Refused, Seeker};
 use super::waiting::Waiting;
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::connection::Mark;
@@ -174,6 +174,34 @@ impl Parser for Dialogue {
     }
 }
 
+impl Seeker for Dialogue {
+    fn refused(&mut self) -> &mut Refused {
+        &mut self.refused
+    }
+
+    fn end(&mut self, status: Status) {
+        self.status = status;
+    }
+
+    /// Like a response nothing begins but by what waits for it.
+    fn begins(&self, flow: Flow, bytes: &[u8]) -> Read<()> {
+        match flow {
+            Flow::Request => api::asks(bytes),
+            Flow::Response => waiting::answers(&self.waiting, bytes),
+        }
+    }
+
+    fn unsettle(&mut self, flow: Flow, _: Mark, _: &mut Feed<'_>) {
+        if flow == Flow::Response {
+            self.waiting.doubt();
+        }
+    }
+
+    fn set_out(&mut self, flow: Flow, _: &mut Feed<'_>) {
+        *self.state(flow) = State::Seek;
+    }
+}
+
 impl Dialogue {
     fn state(&mut self, flow: Flow) -> &mut State {
         match flow {
@@ -185,7 +213,14 @@ impl Dialogue {
     /// Goes on by one state; false when more bytes are needed.
     fn step(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
         match self.state(flow) {
-            State::Seek => self.seek(flow, feed),
+            State::Seek => {
+                let found = self.seek(flow, feed);
+                if found {
+                    self.refused.reset();
+                    *self.state(flow) = State::Head;
+                }
+                found
+            }
             State::Head => self.head(flow, feed),
             State::Body(_) => self.body(flow, feed),
             State::Rest(_) => self.rest(flow, feed),
@@ -194,47 +229,6 @@ impl Dialogue {
                 false
             }
         }
-    }
-
-    /// Looks for a turn that begins like a message of this flow; like a response none does but by its
-    /// number.
-    fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        loop {
-            let like = |bytes: &[u8]| match flow {
-                Flow::Request => api::asks(bytes),
-                Flow::Response => waiting::answers(&self.waiting, bytes),
-            };
-            match seek::front(feed.stream, like) {
-                Front::Message => break,
-                Front::Wait => return false,
-                Front::Refused if self.refused.again(feed.stats) => {
-                    self.status = Status::Leave;
-                    return false;
-                }
-                Front::Refused | Front::Other => {}
-            }
-            feed.stream.skip_front();
-            feed.stream.take_missing();
-            if flow == Flow::Response {
-                self.waiting.doubt();
-            }
-        }
-        self.refused.reset();
-        feed.stream.take_missing();
-        *self.state(flow) = State::Head;
-        true
-    }
-
-    /// Nothing is known of where the next message begins.
-    fn lose(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        feed.stats.protocol_resynced.add(1);
-        feed.stream.skip_front();
-        feed.stream.take_missing();
-        if flow == Flow::Response {
-            self.waiting.doubt();
-        }
-        *self.state(flow) = State::Seek;
-        true
     }
 
     /// Reads what begins a frame.

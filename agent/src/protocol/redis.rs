@@ -25,7 +25,8 @@ use self::command::{Command, Replies};
 use self::names::{Shape, Topic};
 use super::order::Order;
 use super::pace::Pace;
-use super::seek::{self, Front, Refused};
+use super::reader::Read;
+use super::seek::{self, Refused, Seeker, Strict};
 use super::told::{self, abandon};
 use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
@@ -242,46 +243,29 @@ impl Parser for Dialogue {
 }
 
 impl Dialogue {
-    /// Bytes that make no sense: the connection was never Redis's, or the next turn is looked for.
-    fn malformed(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        if !self.understood {
-            self.ended = Some(Status::Mistaken);
-            return false;
-        }
-        feed.stats.protocol_malformed.add(1);
-        self.refuse(feed);
-        self.lose(flow, feed);
-        true
-    }
-
-    /// A message whose head is in a hole.
-    fn cut(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        feed.stats.protocol_cut.add(1);
-        self.lose(flow, feed);
-        true
-    }
-
-    /// Something began like no message; true when the connection is left for it.
-    fn refuse(&mut self, feed: &Feed<'_>) -> bool {
-        let left = self.refused.again(feed.stats);
-        if left {
-            self.ended = Some(Status::Leave);
-        }
-        left
-    }
-
-    /// An unknown number of messages of this flow may go by unseen.
-    fn lose(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+    /// What waits may be off by some: nothing is given to it.
+    fn disown(&mut self, at: Mark, feed: &mut Feed<'_>) {
         feed.stats.protocol_resynced.add(1);
-        let at = feed.stream.mark(0);
-        // A turn that was refused is not looked at again.
-        feed.stream.skip_front();
-        feed.stream.take_missing();
-        self.unsettle(flow, at, feed);
-        match flow {
-            Flow::Request => self.asking = Asking::Seek,
-            Flow::Response => self.lose_answer(feed),
-        }
+        self.pace.unasked();
+        self.session.forget_changes();
+        self.session.unsure = true;
+        self.confirmed = (0, 0);
+        self.order.give_up(|number| abandon(number, at, feed));
+        self.order.lose_asks();
+    }
+}
+
+impl Seeker for Dialogue {
+    fn refused(&mut self) -> &mut Refused {
+        &mut self.refused
+    }
+
+    fn end(&mut self, status: Status) {
+        self.ended = Some(status);
+    }
+
+    fn begins(&self, flow: Flow, bytes: &[u8]) -> Read<()> {
+        seek::is_of(flow, sniff::begins(bytes, flow))
     }
 
     /// Who waits for which answer is not known any more.
@@ -308,35 +292,17 @@ impl Dialogue {
         }
     }
 
-    /// What waits may be off by some: nothing is given to it.
-    fn disown(&mut self, at: Mark, feed: &mut Feed<'_>) {
-        feed.stats.protocol_resynced.add(1);
-        self.pace.unasked();
-        self.session.forget_changes();
-        self.session.unsure = true;
-        self.confirmed = (0, 0);
-        self.order.give_up(|number| abandon(number, at, feed));
-        self.order.lose_asks();
-    }
-
-    /// Looks for a turn that begins like a message of this flow; false when more bytes are needed.
-    fn seek(&mut self, flow: Flow, feed: &mut Feed<'_>) -> bool {
-        let begins = |bytes: &[u8]| seek::is_of(flow, sniff::begins(bytes, flow));
-        loop {
-            match seek::front(feed.stream, begins) {
-                Front::Message => break,
-                Front::Wait => return false,
-                Front::Refused if self.refuse(feed) => return false,
-                Front::Refused | Front::Other => {}
-            }
-            // What is passed over may have been messages.
-            let at = feed.stream.mark(0);
-            feed.stream.skip_front();
-            feed.stream.take_missing();
-            self.unsettle(flow, at, feed);
+    fn set_out(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        match flow {
+            Flow::Request => self.asking = Asking::Seek,
+            Flow::Response => self.lose_answer(feed),
         }
-        feed.stream.take_missing();
-        true
+    }
+}
+
+impl Strict for Dialogue {
+    fn is_understood(&self) -> bool {
+        self.understood
     }
 }
 

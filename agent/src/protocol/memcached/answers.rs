@@ -7,6 +7,7 @@ use super::text::{self, Line, Shape};
 use super::{Asked, Dialogue, Expects};
 use crate::connection::Mark;
 use crate::protocol::database::Outcome;
+use crate::protocol::seek::{Seeker as _, Strict as _};
 use crate::protocol::told::{abandon, finish, message};
 use crate::protocol::{Feed, Flow, Part, Response, Status};
 

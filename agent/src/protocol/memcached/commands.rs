@@ -7,6 +7,7 @@ use super::{Asked, Dialogue, Expects, binary};
 use crate::config::{Database, QueryText};
 use crate::connection::Mark;
 use crate::protocol::database::Query;
+use crate::protocol::seek::{Seeker as _, Strict as _};
 use crate::protocol::told::{abandon, finish, message};
 use crate::protocol::{Feed, Flow, Part, Request, Response};
 

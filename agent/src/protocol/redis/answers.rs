@@ -9,6 +9,7 @@ use super::{Dialogue, What, finish};
 use crate::connection::Mark;
 use crate::protocol::database::Outcome;
 use crate::protocol::messaging::{Operation, Transfer};
+use crate::protocol::seek::{Seeker as _, Strict as _};
 use crate::protocol::template;
 use crate::protocol::told::{abandon, message};
 use crate::protocol::{Feed, Finish, Flow, PUSHED, Part, Response, Status};

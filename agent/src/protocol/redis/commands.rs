@@ -5,6 +5,7 @@ use super::names::{Kind, Topic};
 use super::reply::{Number, number};
 use super::{Asked, Asking, Dialogue, What, finish};
 use crate::connection::Mark;
+use crate::protocol::seek::{Seeker as _, Strict as _};
 use crate::protocol::told::{abandon, message};
 use crate::protocol::{Fault, Feed, Flow, Part, Response};
 
