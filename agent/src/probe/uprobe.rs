@@ -3,8 +3,10 @@
 //! where the kernel has none, a perf event for each.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -127,6 +129,7 @@ impl Probe {
             let name = name.with_context(|| format!("{hook:?} takes Linux 5.17"))?;
             places.entry(name).or_default().push(*offset);
         }
+        read_first(path, sites);
         let mut probes = Vec::new();
         for (name, offsets) in places {
             if let Some(many) = &self.many {
@@ -166,6 +169,21 @@ impl Probe {
         self.many.is_none()
     }
 }
+
+/// Reads the instructions that the kernel will. Where it has to fetch them from the disk itself it does so
+/// without the lock that ext4 asks for since 6.17 (fs/ext4/inode.c, `ext4_check_map_extents_env`), which
+/// leaves a warning in its log. What cannot be read here is for the kernel to refuse.
+fn read_first(path: &Path, sites: &[Site]) {
+    let Ok(file) = File::open(path) else {
+        return;
+    };
+    for site in sites {
+        let _ = file.read_at(&mut [0; INSTRUCTION], site.offset);
+    }
+}
+
+/// Bytes the kernel reads of each place (arch/x86/include/asm/uprobes.h, MAX_UINSN_BYTES).
+const INSTRUCTION: usize = 16;
 
 /// All programs there are on kernels with bpf_loop, or without.
 pub(super) fn names(loops: bool) -> impl Iterator<Item = &'static str> {
