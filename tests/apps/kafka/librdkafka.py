@@ -2,8 +2,9 @@
 line, `done` after each; once before, if it is to be warm."""
 
 import sys
+import time
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 broker, topic, *warm = sys.argv[1:]
@@ -41,8 +42,15 @@ consumer = Consumer(
 )
 for client in (plain, gzip, consumer):
     client.list_topics(topic, timeout=10)
-# Returns once the coordinator of the group has loaded.
-consumer.committed([TopicPartition(topic, 1)], timeout=20)
+# Returns once the coordinator of the group has loaded, which a broker that just came up may refuse.
+for tries in reversed(range(20)):
+    try:
+        consumer.committed([TopicPartition(topic, 1)], timeout=20)
+        break
+    except KafkaException as refused:
+        if not tries or refused.args[0].code() != KafkaError.NOT_COORDINATOR:
+            raise
+        time.sleep(0.5)
 
 
 def deeds(round):
