@@ -213,7 +213,7 @@ pub fn deliver_by(
         connection.way = call.way;
         flags = flag::TURN;
         if !followed {
-            connection.left[way] = global!(MESSAGE_BYTES);
+            connection.left[way] = global!(MESSAGE_BYTES).saturating_add(HEADS);
             connection.body[way] = 0;
         }
     }
@@ -266,14 +266,18 @@ fn wanted(
     // The first bytes of a call are kept whatever the budget: they may be a head's, after an answer
     // that came before its request was over.
     let end = offset + u64::from(call.length);
+    let left = connection.left[way];
     let budget = if connection.whole != 0 {
         u32::MAX
     } else if end <= connection.body[way] {
         0
     } else {
-        connection.left[way]
+        left.saturating_sub(HEADS)
     };
-    let mut wanted = call.length.min(budget.max(ALWAYS));
+    // Whether none is left and the call is long: without a branch, which verifiers would walk twice behind it.
+    let bulk = (left.wrapping_sub(1) & (framing::BULKY - 1).wrapping_sub(call.length)) >> 31;
+    let least = ALWAYS - bulk * (ALWAYS - IN_BULK);
+    let mut wanted = call.length.min(budget.max(least));
     if buffer.missing != hole::NONE {
         wanted = 0;
     }
@@ -289,12 +293,16 @@ fn wanted(
             wanted = head.max(ALWAYS);
         }
     }
-    connection.left[way] = connection.left[way].saturating_sub(wanted);
+    connection.left[way] = left.saturating_sub(wanted);
     wanted
 }
 
-/// Bytes of every call that are copied.
+/// Bytes of every call that are copied,
 const ALWAYS: u32 = 1024;
+/// past so many of a turn's budget,
+const HEADS: u32 = 64 * ALWAYS;
+/// and of the long ones behind that.
+const IN_BULK: u32 = 64;
 
 /// This CPU's scratch of a program, by its direction.
 #[inline(always)]
