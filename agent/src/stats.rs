@@ -109,6 +109,8 @@ counters! {
     trace_roots = "trace.roots",
     /// Parents found in a header.
     trace_by_header = "trace.by_header",
+    /// Contexts from callers that are not trusted: linked to, not carried on.
+    trace_untrusted = "trace.untrusted",
     /// Parents found by the message's name on both ends.
     trace_by_stream_key = "trace.by_stream_key",
     /// Parents found by the serving thread.

@@ -17,6 +17,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("context::malformed", malformed),
         Case::new("context::unsampled", unsampled),
         Case::new("context::tracestate", tracestate),
+        Case::new("context::untrusted", untrusted),
     ];
     for (name, words) in [
         ("sync", &["--workers", "1"][..]),
@@ -193,6 +194,33 @@ fn tracestate(stage: &mut Stage) -> Result<()> {
         stage.check(span.state == want, || {
             format!("tracestate {:?}, want {want:?}", span.state)
         });
+    }
+    Ok(())
+}
+
+/// A context from where nobody is trusted is linked to, and a trace of its own begins.
+fn untrusted(stage: &mut Stage) -> Result<()> {
+    let port = free_port()?;
+    let server = go_server(&stage.folder, port)?.port(port).start()?;
+    let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
+    let party = Party::new("go-app", &server.pids());
+    let outside = ["--trusted-network", "10.0.0.0/8"];
+    // Who asks is not seen, as if it were on another host.
+    let agent = stage.agent()?.pids(&server.pids()).args(outside).start()?;
+    let mut plain = Plain::new(&mut driver, port)?;
+    let asks = [
+        with(&[("traceparent", format!("00-{TRACE}-{PARENT}-00"))]),
+        with(&[("b3", format!("{TRACE}-{PARENT}-1"))]),
+    ];
+    let known = drive(&asks, &mut plain, port, None, Some(&party))?;
+    let spans = stage.judge(agent, &known)?;
+    for span in &spans {
+        let linked = span.links.iter().any(|link| {
+            (link.trace.as_str(), link.span.as_str()) == (TRACE, PARENT)
+                && link.attributes.get("spantap.link.reason") == Some(&"untrusted".into())
+        });
+        let fine = linked && span.trace != TRACE && span.parent.is_none();
+        stage.check(fine, || format!("no root with a link: {}", span.line()));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ pub mod env;
 pub mod file;
 pub mod form;
 mod near;
+mod networks;
 mod otlp;
 pub mod pairs;
 mod resolve;
@@ -20,6 +21,8 @@ pub use table::SETTINGS;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// Everything the agent was told.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -231,6 +234,8 @@ impl Default for Route {
 pub struct Propagation {
     /// Formats read, in order: `tracecontext`, `b3`, `b3multi` (OTEL_PROPAGATORS).
     pub extract: Vec<String>,
+    /// From where a context is carried on; from elsewhere it is linked to.
+    pub trusted: Vec<IpNet>,
     /// Whether the thread that serves an exchange is evidence for the calls it makes.
     pub thread: bool,
 }
@@ -239,6 +244,7 @@ impl Default for Propagation {
     fn default() -> Self {
         Self {
             extract: vec!["tracecontext".into(), "b3".into(), "b3multi".into()],
+            trusted: networks::private(),
             thread: true,
         }
     }

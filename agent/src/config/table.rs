@@ -9,6 +9,7 @@ use super::form::{
     Choice, Choices, File, Form, Number, Numbers, Ratio, Raw, Shape, Shown, Switch, Text, Texts,
     Time, Unit, shape_of,
 };
+use super::networks::Networks;
 use super::pairs::{Attributes, Headers};
 use super::setting::{Destination, Setting, Strategy};
 use super::{CapturePath, Protocol, QueryText};
@@ -173,6 +174,11 @@ settings! {
     /// Formats of trace context that are read, in order; repeatable. Baggage is never touched, so
     /// naming it changes nothing.
     "propagation.extract" = config.propagation.extract as Propagators, "propagator" "FORMAT" ["OTEL_PROPAGATORS"] rare;
+    /// Network whose callers' trace context is carried on, such as 10.0.0.0/8; repeatable. The list takes
+    /// the place of the default one, which has all private, link-local and loopback addresses; `none`
+    /// trusts nobody, 0.0.0.0/0 and ::/0 everybody. A request from elsewhere begins a trace of its own,
+    /// with a link to what it came with. Unix sockets are always trusted.
+    "propagation.trusted" = config.propagation.trusted as Networks, "trusted-network" "CIDR" [] rare;
     /// Whether a call made by the thread that serves a request becomes that request's child, where
     /// the thread serves one at a time.
     "propagation.thread" = config.propagation.thread as Switch, "link-threads" "BOOL" [] rare;

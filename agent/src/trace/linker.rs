@@ -9,58 +9,17 @@
 use std::collections::VecDeque;
 use std::mem::take;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::context::{Carried, Format, extract};
+use super::context::{Carried, extract};
 use super::ids::{Ids, client_span};
 use super::table::{Entry, Handle, Table};
 use super::threads::{Item, OPEN, Task, Threads};
-use super::{Linked, Method, links};
-use crate::config::Propagation;
+use super::{Linked, Method, Settings, links};
 use crate::connection::Mark;
 use crate::event::{Address, Nanos, Role};
 use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
 use crate::protocol::Carrier;
 use crate::stats::Stats;
-
-/// How the linker works.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Formats read from headers, in order.
-    pub extract: Vec<Format>,
-    /// Whether the thread that serves is evidence.
-    pub thread: bool,
-    /// How long after its end an exchange waits for facts that come late, nanoseconds.
-    pub settle: Nanos,
-    /// How long it waits where another side is surely on this host and not seen yet.
-    pub patience: Nanos,
-    /// How long after its end an exchange is remembered.
-    pub retain: Nanos,
-    /// The same of one that was served in a context, which calls made by it may carry on later.
-    pub retain_served: Nanos,
-    /// Most exchanges known at once.
-    pub capacity: usize,
-}
-
-impl Settings {
-    /// From the configuration, where a record waits in its ring for `drain` at most.
-    pub fn new(config: &Propagation, drain: Duration) -> Self {
-        let drain = u64::try_from(drain.as_nanos()).unwrap_or(Nanos::MAX);
-        Self {
-            extract: config
-                .extract
-                .iter()
-                .filter_map(|name| Format::from_name(name))
-                .collect(),
-            thread: config.thread,
-            settle: LATE.saturating_add(drain),
-            patience: 200_000_000,
-            retain: RETAIN.saturating_add(drain),
-            retain_served: 2_000_000_000,
-            capacity: 65_536,
-        }
-    }
-}
 
 /// Fed facts, gives linked exchanges.
 #[derive(Debug)]
@@ -299,6 +258,7 @@ impl Linker {
             near: seen.peer.is_near(),
             pair: None,
             carried: self.carried(seen.carrier),
+            outside: role == Role::Server && !self.settings.trusts(&seen.peer.remote),
             span,
             place: None,
             published: false,
@@ -445,7 +405,11 @@ impl Linker {
             return;
         };
         entry.emitted = true;
-        let links = links::of(&exchange, &self.settings.extract, &self.stats);
+        let mut links = links::of(&exchange, &self.settings.extract, &self.stats);
+        if let Some(link) = links::outside(entry.carried.as_ref(), entry.outside, place.trace) {
+            self.stats.trace_untrusted.add(1);
+            links.push(link);
+        }
         let linked = Linked {
             links,
             exchange,
@@ -491,8 +455,3 @@ fn count(stats: &Stats, method: Option<Method>) {
     };
     counter.add(1);
 }
-
-/// Longest a hook takes from its time to its record.
-const LATE: Nanos = 16_000_000;
-/// Longer than anything about an exchange is looked for after its end.
-const RETAIN: Nanos = 500_000_000;

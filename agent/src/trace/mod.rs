@@ -12,6 +12,7 @@ pub mod ids;
 pub mod linker;
 mod links;
 mod place;
+mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,8 @@ use crate::exchange::Exchange;
 
 pub use context::{RANDOM, SAMPLED};
 pub use ids::Ids;
-pub use linker::{Linker, Settings};
+pub use linker::Linker;
+pub use settings::Settings;
 
 /// 16 bytes, not all zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -116,8 +116,7 @@ impl Linker {
         let pair = entry.pair.and_then(|p| Some((p, self.table.get(p)?)));
         // Both sides saw the same bytes; one of them may have lost some.
         let carried = entry
-            .carried
-            .as_ref()
+            .believed()
             .or_else(|| pair.and_then(|(_, pair)| pair.carried.as_ref()));
         if let (Role::Server, Some((pair, _))) = (entry.role, pair) {
             return Reference::Local(pair, Method::StreamKey);
@@ -161,7 +160,7 @@ impl Linker {
         match self
             .table
             .get(handle)
-            .and_then(|e| e.carried.as_ref().map(|c| (e.role, c)))
+            .and_then(|e| e.believed().map(|c| (e.role, c)))
         {
             Some((role, Carried::Context(context, method))) => {
                 Reference::Header(context.clone(), *method, role == Role::Server)

@@ -74,6 +74,8 @@ pub(super) struct Entry {
     /// The same message's other side.
     pub pair: Option<Handle>,
     pub carried: Option<Carried>,
+    /// Whether that came from where nobody is trusted.
+    pub outside: bool,
     pub span: SpanId,
     pub place: Option<Place>,
     /// Its place has left this stage, its own or a descendant's: it stays.
@@ -82,6 +84,13 @@ pub(super) struct Entry {
     pub exchange: Option<Box<Exchange>>,
     /// It was given out.
     pub emitted: bool,
+}
+
+impl Entry {
+    /// What it carries, where that may name its parent.
+    pub fn believed(&self) -> Option<&Carried> {
+        self.carried.as_ref().filter(|_| !self.outside)
+    }
 }
 
 #[derive(Debug, Default)]

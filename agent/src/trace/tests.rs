@@ -286,6 +286,67 @@ fn a_header_from_afar_is_remote() {
     assert_eq!(linker.stats.trace_refused_shape.get(), 1);
 }
 
+/// Linked where `trusted` names these networks.
+fn trusting(trusted: &[&str], sides: &[Side]) -> (HashMap<u64, Linked>, u64) {
+    let propagation = Propagation {
+        trusted: trusted.iter().map(|n| n.parse().unwrap()).collect(),
+        ..Default::default()
+    };
+    let settings = Settings::new(&propagation, DRAIN);
+    let mut linker = Linker::new(settings, Ids::from_seed(1), Arc::default());
+    let links = run(&mut linker, sides);
+    (links, linker.stats.trace_untrusted.get())
+}
+
+#[test]
+fn a_context_from_outside_is_linked_to() {
+    let mut far = with(server(2, 7, (2, 2), 1, 20), CONTEXT);
+    far.far = true;
+    // Passed on by who serves it.
+    let on = with(client(3, 8, (2, 9), 2, 19), CONTEXT);
+    let (links, outside) = trusting(&["192.168.0.0/16"], &[far.clone(), on.clone()]);
+    assert_eq!(
+        (told(&links).as_str(), outside),
+        ("2, 3 <- 2 traceparent", 1)
+    );
+    let [link] = links[&2].links.as_slice() else {
+        panic!("{:?}", links[&2].links);
+    };
+    assert_eq!(link.trace.to_string(), &CONTEXT[3..35]);
+    assert_eq!(link.span.to_string(), &CONTEXT[36..52]);
+    assert_eq!(link.reason, "untrusted");
+    assert_ne!(links[&2].trace, link.trace);
+    // Neither its decision nor its state is followed.
+    assert_eq!((links[&2].flags, &links[&2].state), (None, &None));
+    assert!(links[&3].links.is_empty());
+    let (links, outside) = trusting(&["192.168.0.0/16", "10.0.0.0/8"], &[far.clone(), on]);
+    let chain = "2 <- ? traceparent, 3 <- 2 traceparent";
+    assert_eq!((told(&links).as_str(), outside), (chain, 0));
+    // Who asks is on this host too: what it wrote is its own.
+    let asks = with(client(1, 7, (1, 1), 0, 21), CONTEXT);
+    let (links, outside) = trusting(&[], &[asks, far]);
+    let chain = "1 <- ? traceparent, 2 <- 1 stream_key";
+    assert_eq!((told(&links).as_str(), outside), (chain, 0));
+}
+
+#[test]
+fn unix_sockets_and_mapped_addresses_are_trusted_as_they_are() {
+    let settings = Settings::new(&Propagation::default(), DRAIN);
+    let inet = |text: &str| Address::Inet(text.parse().unwrap());
+    for (address, trusted) in [
+        (Address::Unix(None), true),
+        (inet("127.0.0.1:1"), true),
+        (inet("[::ffff:10.1.2.3]:1"), true),
+        (inet("[fd00::1]:1"), true),
+        (inet("100.127.0.1:1"), true),
+        (inet("100.128.0.1:1"), false),
+        (inet("172.32.0.1:1"), false),
+        (inet("[2001:db8::1]:1"), false),
+    ] {
+        assert_eq!(settings.trusts(&address), trusted, "{address:?}");
+    }
+}
+
 #[test]
 fn a_proxy_that_passes_a_header_on_is_in_the_chain() {
     check(

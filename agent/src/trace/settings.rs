@@ -1,0 +1,64 @@
+//! How the linker works.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::context::Format;
+use crate::config::Propagation;
+use crate::event::{Address, Nanos};
+
+/// How a linker works.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Formats read from headers, in order.
+    pub extract: Vec<Format>,
+    /// From where a context is believed.
+    pub trusted: Vec<IpNet>,
+    /// Whether the thread that serves is evidence.
+    pub thread: bool,
+    /// How long after its end an exchange waits for facts that come late, nanoseconds.
+    pub settle: Nanos,
+    /// How long it waits where another side is surely on this host and not seen yet.
+    pub patience: Nanos,
+    /// How long after its end an exchange is remembered.
+    pub retain: Nanos,
+    /// The same of one that was served in a context, which calls made by it may carry on later.
+    pub retain_served: Nanos,
+    /// Most exchanges known at once.
+    pub capacity: usize,
+}
+
+impl Settings {
+    /// From the configuration, where a record waits in its ring for `drain` at most.
+    pub fn new(config: &Propagation, drain: Duration) -> Self {
+        let drain = u64::try_from(drain.as_nanos()).unwrap_or(Nanos::MAX);
+        Self {
+            extract: config
+                .extract
+                .iter()
+                .filter_map(|name| Format::from_name(name))
+                .collect(),
+            trusted: config.trusted.clone(),
+            thread: config.thread,
+            settle: LATE.saturating_add(drain),
+            patience: 200_000_000,
+            retain: RETAIN.saturating_add(drain),
+            retain_served: 2_000_000_000,
+            capacity: 65_536,
+        }
+    }
+    /// Whether what comes from there may name its parent.
+    pub(super) fn trusts(&self, from: &Address) -> bool {
+        let Address::Inet(from) = from else {
+            return true;
+        };
+        let from = from.ip().to_canonical();
+        self.trusted.iter().any(|network| network.contains(&from))
+    }
+}
+
+/// Longest a hook takes from its time to its record.
+const LATE: Nanos = 16_000_000;
+/// Longer than anything about an exchange is looked for after its end.
+const RETAIN: Nanos = 500_000_000;
