@@ -1,5 +1,4 @@
-//! Elasticsearch's and OpenSearch's own clients, and what answers them with the heads of the stores:
-//! a stand-in, not the stores themselves.
+//! Elasticsearch and OpenSearch, each asked by its own clients of two languages.
 
 use std::path::Path;
 
@@ -7,20 +6,22 @@ use anyhow::Result;
 use spantap_tests::agent::Capture;
 use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
-use spantap_tests::{Case, Deed, Stage, install};
+use spantap_tests::{Case, Deed, Program, Stage, install};
 
 use crate::deeds::Cell;
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
+    use Capture::{Socket, Syscall};
     let mut cases = Vec::new();
     for driver in DRIVERS {
-        for before in [true, false] {
-            // What an older connection needs is the same for all.
-            if before && driver.0 != "python" {
-                continue;
-            }
-            let capture = Capture::Socket;
+        // What an older connection needs is the same for all, what the other path needs for a server.
+        let ways: &[(Capture, bool)] = match driver.0 {
+            "python" => &[(Socket, true), (Socket, false), (Syscall, false)],
+            "opensearch-js" => &[(Socket, false), (Syscall, false)],
+            _ => &[(Socket, false)],
+        };
+        for &(capture, before) in ways {
             let when = Cell::name(capture, before);
             let name = format!("elasticsearch::{}::tcp::{when}", driver.0);
             cases.push(Case::new(name, move |stage| {
@@ -32,13 +33,14 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// How a driver is started, but for its arguments.
-type Program = fn(&Path) -> Result<Setup>;
+type Start = fn(&Path) -> Result<Setup>;
 
-/// Name in the table, program, and what it takes the server for.
-const DRIVERS: &[(&str, Program, &str)] = &[
+/// Name in the table, program, and the server.
+const DRIVERS: &[(&str, Start, &str)] = &[
     ("python", python, "elasticsearch"),
     ("node", node, "elasticsearch"),
     ("opensearch-py", python, "opensearch"),
+    ("opensearch-js", node, "opensearch"),
 ];
 
 fn python(folder: &Path) -> Result<Setup> {
@@ -54,17 +56,13 @@ fn node(folder: &Path) -> Result<Setup> {
 
 fn run(
     stage: &mut Stage,
-    (name, program, system): &(&str, Program, &str),
+    (name, start, system): &(&str, Start, &str),
     capture: Capture,
     before: bool,
 ) -> Result<()> {
     let port = free_port()?;
-    let (file, _) = install::app("elasticsearch/stand_in.py")?;
-    let python = install::python_of("elasticsearch", &[])?.join("python");
-    let server = Setup::new("stand-in", &stage.folder, python).arg(file);
-    let server = server.args([&port.to_string(), *system]).port(port);
-    let server = server.start()?;
-    let driver = program(&stage.folder)?;
+    let server = server(&stage.folder, system, port)?;
+    let driver = start(&stage.folder)?;
     let driver = driver.args([&format!("http://127.0.0.1:{port}"), *system]);
     let agent = stage.agent()?.ports(&[port]);
     let cell = Cell {
@@ -83,6 +81,27 @@ fn run(
     Ok(())
 }
 
+/// A node of its own, of what Maven Central has of the server.
+fn server(folder: &Path, system: &str, port: u16) -> Result<Program> {
+    let starter = install::classes("single-node", "elasticsearch", &["SingleNode.java"])?;
+    let libraries = install::libraries(&format!("{system}-server"), system)?;
+    let java = install::java_of("elasticsearch")?;
+    let setup = Setup::new("server", folder, java).args(QUICK);
+    let setup = setup.arg("-cp").arg(starter).args(["SingleNode", system]);
+    let setup = setup.arg(libraries.trim_end_matches("/*"));
+    let setup = setup.arg(folder.join("home")).arg(port.to_string());
+    setup.port(port).start()
+}
+
+/// A node is to start soon rather than to run fast.
+const QUICK: [&str; 5] = [
+    "-Xmx512m",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-XX:+UnlockDiagnosticVMOptions",
+    "-XX:-BytecodeVerificationRemote",
+];
+
 /// What the clients do.
 fn deeds(system: &str, before: bool) -> Vec<Deed> {
     let of = |operation: &str| {
@@ -95,7 +114,7 @@ fn deeds(system: &str, before: bool) -> Vec<Deed> {
     let one = |operation: &str, id: &str| of(operation).with("db.operation.parameter.id", id);
     let mut deeds = vec![
         of("indices.create"),
-        one("index", "a b"),
+        one("index", "a b").with("db.response.status_code", "201"),
         of("search"),
         of("bulk"),
         one("get", "a b"),
@@ -108,7 +127,11 @@ fn deeds(system: &str, before: bool) -> Vec<Deed> {
         of("indices.delete"),
     ];
     if !before {
-        deeds.push(call(system, "info").without("db.collection.name"));
+        let first = match system {
+            "elasticsearch" => "cluster.health",
+            _ => "info",
+        };
+        deeds.push(call(system, first).without("db.collection.name"));
     }
     deeds
 }

