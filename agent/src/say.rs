@@ -2,6 +2,7 @@
 //! standard error that fails (a full disk, a reader that went away) is nobody's error here: the line
 //! is lost and the work goes on, which `eprintln!` would end. Clippy refuses that one.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::{self, Write as _};
 
@@ -9,6 +10,26 @@ use std::io::{self, Write as _};
 pub fn say(line: impl Display) {
     write(&format!("spantap: {}\n", shown(&line.to_string())));
 }
+
+/// What is said once, however often it is found; past 1,024 different lines nothing is.
+#[derive(Debug, Default)]
+pub struct Once(HashSet<String>);
+
+impl Once {
+    /// As [`say`].
+    pub fn say(&mut self, line: String) {
+        if self.is_news(&line) {
+            say(line);
+        }
+    }
+
+    fn is_news(&mut self, line: &str) -> bool {
+        self.0.len() < MOST && self.0.insert(line.to_owned())
+    }
+}
+
+/// Lines that are remembered at most.
+const MOST: usize = 1024;
 
 /// Lines of our own making, each after our name: an error that has more than one.
 pub fn say_lines(text: &str) {
@@ -92,6 +113,16 @@ mod tests {
         let text = "ok\\x1b[2J\\x0aspantap: stopped\\u{202e}\\u{200b}\\u{2028}\\u{feff}é";
         assert_eq!(shown(sent), text);
         assert_eq!(shown(&"x".repeat(5000)).chars().count(), LONGEST);
+    }
+
+    #[test]
+    fn what_is_found_again_is_said_once() {
+        let mut once = Once::default();
+        let news = |once: &mut Once, n: usize| once.is_news(&format!("TLS of {n} is unread"));
+        assert!(news(&mut once, 1) && news(&mut once, 2));
+        assert!(!news(&mut once, 1) && !news(&mut once, 2));
+        let more = (3..10_000).filter(|n| news(&mut once, *n)).count();
+        assert_eq!(more, MOST - 2);
     }
 
     #[test]

@@ -98,10 +98,14 @@ fn list(pair: &Pair) -> Vec<Deed> {
         rpc("sum", "sum"),
         fails(rpc("fails", "fails"), "-32001"),
         fails(rpc("jsonrpc", "_OTHER"), "-32601").with("rpc.method_original", "nothing"),
-        rpc("sum", "sum").without("jsonrpc.request.id").with(
-            "http.response.status_code",
-            if pair.silent { 204 } else { 200 },
-        ),
+        // No answer vouches for what a notification names.
+        rpc("jsonrpc", "_OTHER")
+            .with("rpc.method_original", "sum")
+            .without("jsonrpc.request.id")
+            .with(
+                "http.response.status_code",
+                if pair.silent { 204 } else { 200 },
+            ),
         Deed::new("jsonrpc", [("rpc.system.name", "jsonrpc")])
             .with("spantap.jsonrpc.batch_size", 2)
             .without("rpc.method"),

@@ -32,6 +32,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("robust::own-traffic-is-not-traced", own_traffic),
         Case::new("robust::json", json),
         Case::new("robust::without-privilege", unprivileged),
+        Case::new("robust::few-privileges", few_privileges),
+        Case::new("robust::watch", watch),
         Case::new("robust::run", run_command),
     ]
 }
@@ -314,6 +316,63 @@ fn json(stage: &mut Stage) -> Result<()> {
         let fine = serde_json::from_str::<serde_json::Value>(line).is_ok_and(|v| v.is_object());
         stage.check(fine, || format!("not an object: {line}"));
     }
+    Ok(())
+}
+
+/// With the two rights that it cannot do without it traces, and says what it does without; so does
+/// `doctor`.
+fn few_privileges(stage: &mut Stage) -> Result<()> {
+    if agent::dry() {
+        return Ok(());
+    }
+    let port = free_port()?;
+    let _server = go_server(&stage.folder, port)?.port(port).start()?;
+    let url = format!("http://127.0.0.1:{port}/bytes/10/{}", number());
+    let folder = std::path::PathBuf::from(&stage.folder);
+    let run = |name: &str, words: &[&str]| -> Result<_> {
+        Setup::new(name, &folder, "setpriv")
+            .args(["--bounding-set=-all,+bpf,+perfmon", "--inh-caps=-all"])
+            .arg(agent::binary()?)
+            .args(words)
+            .run(Duration::from_secs(20))
+    };
+    let doctor = run("doctor", &["doctor"])?;
+    let told = doctor.output.contains("spantap can trace") && doctor.output.contains("degraded");
+    stage.check(doctor.code == Some(0) && told, || format!("{doctor:?}"));
+    let curl = ["run", "--", "curl", "-s", "-o", "/dev/null", &url];
+    let ran = run("run", &curl)?;
+    let traced = ran.errors.contains("client  127.0.0.1") && ran.errors.contains("GET /bytes/");
+    let told = ran.errors.contains("without CAP_SYS_PTRACE");
+    stage.check(ran.code == Some(0) && traced && told, || format!("{ran:?}"));
+    Ok(())
+}
+
+/// `watch` says when it is ready: what is sent from then on is shown.
+fn watch(stage: &mut Stage) -> Result<()> {
+    if agent::dry() {
+        return Ok(());
+    }
+    let pair = Pair::start(stage)?;
+    let port = pair.port.to_string();
+    let words = ["watch", "-n", "1", "--side", "server", "--port", &port];
+    let mut watch = Setup::new(
+        "watch",
+        std::path::Path::new(&stage.folder),
+        agent::binary()?,
+    )
+    .args(words)
+    .start()?;
+    until("watch is ready", Duration::from_secs(15), || {
+        watch.tail().contains("spantap: ready")
+    })?;
+    let url = format!("http://127.0.0.1:{port}/bytes/10/{}", number());
+    Setup::new("curl", std::path::Path::new(&stage.folder), "curl")
+        .args(["-s", &url])
+        .run(Duration::from_secs(5))?;
+    let ended = watch.wait(Duration::from_secs(5))?;
+    let shown = watch.tail();
+    let told = shown.contains("GET /bytes/") && shown.contains("1 shown");
+    stage.check(ended.success() && told, || format!("{ended}: {shown}"));
     Ok(())
 }
 

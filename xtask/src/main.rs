@@ -71,6 +71,14 @@ enum Task {
     /// Run the drivers of every protocol against its server; the table goes to docs/protocols.md.
     Protocols(protocols::Protocols),
     /// Measure what tracing costs; tables go to docs/performance.md.
+    ///
+    /// Without COMMAND all of them run, in this order and with their usual settings: that takes long, and
+    /// wants a machine that does nothing else. One that fails does not end the others; it is told at
+    /// the end. What they measure with is installed, by apt where that can.
+    #[command(after_help = "Examples:
+  cargo xtask bench                      all of them
+  cargo xtask bench nginx --help         the settings of one
+  cargo xtask bench parsers -- kafka     one protocol's parser")]
     Bench(bench::Bench),
     /// Fuzz the parsers (cargo-fuzz on nightly) for some seconds each.
     Fuzz(fuzz::Fuzz),

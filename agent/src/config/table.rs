@@ -203,7 +203,8 @@ settings! {
     "limits.event_count" = config.limits.event_count as Number { min: 0, max: 1 << 20, unit: Unit::Count }, "event-count" "N" ["OTEL_SPAN_EVENT_COUNT_LIMIT"] rare;
     /// Share of the machine's CPUs, 0 to 1, that reading and linking claim while others want them all;
     /// what is idle they take besides. Past that records wait, and those the ring has no room for are
-    /// lost and counted. 1 competes with programs as they do with each other.
+    /// lost and counted. 0 claims nothing: only what is idle is taken, so that on a machine without
+    /// idle CPUs next to nothing is read. 1 competes with programs as they do with each other.
     "limits.cpu_share" = config.limits.cpu_share as Ratio, "cpu-share" "SHARE" [] rare;
     /// Spans per second of one service at most; 0 for no limit. What is over is dropped and counted.
     "limits.spans_per_second" = config.limits.spans_per_second as Number { min: 0, max: u32::MAX, unit: Unit::Count }, "spans-per-second" "N" [] rare;

@@ -228,8 +228,9 @@ fn kept(text: String, end: &str, most: usize) -> String {
     cut(printable(text), room) + end
 }
 
+/// Method and path of plain HTTP; what is spoken over it has a name of its own, as all else has.
 fn call(span: &Span) -> String {
-    let Some(method) = method(span) else {
+    let Some(method) = method(span).filter(|_| is_plain(span)) else {
         return span.name.clone().into_owned();
     };
     let keys = [semconv::HTTP_ROUTE, semconv::URL_TEMPLATE];
@@ -240,6 +241,13 @@ fn call(span: &Span) -> String {
         Some(what) => format!("{method} {what}"),
         None => method,
     }
+}
+
+/// Whether the span is named by its method: `GET /cart/{id}`, `GET`, or `HTTP` where nobody knows it.
+fn is_plain(span: &Span) -> bool {
+    let first = span.name.split(' ').next().unwrap_or_default();
+    let known = text::find(&span.attributes, semconv::HTTP_REQUEST_METHOD);
+    first == "HTTP" || known.is_some_and(|known| known == first)
 }
 
 /// The method as it was sent.
@@ -524,6 +532,7 @@ TIME (UTC)    PROCESS       SIDE    PEER       CALL              STATUS  TOTAL
     fn a_client_span_shows_whom_it_asked_and_the_path_of_its_url() {
         let mut span = server();
         span.kind = SpanKind::Client;
+        span.name = "GET".into();
         span.attributes = [
             ("http.request.method", Value::Str("GET".into())),
             ("url.full", Value::Str("http://shop:8080/a/b?q=1".into())),
@@ -540,6 +549,22 @@ TIME (UTC)    PROCESS       SIDE    PEER       CALL              STATUS  TOTAL
             text.contains("client  [fe80::1]:8080         GET /a/b  "),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_is_spoken_over_http_is_shown_by_its_name() {
+        for (name, method, shown) in [
+            ("query Cart", "POST", "query Cart"),
+            ("search orders", "POST", "search orders"),
+            ("S3/GetObject", "GET", "S3/GetObject"),
+            ("POST /cart/{id}", "POST", "POST /cart/{id}"),
+            ("POST", "POST", "POST /cart/{id}"),
+            ("HTTP", "_OTHER", "_OTHER /cart/{id}"),
+        ] {
+            let mut span = with("http.request.method", Value::Str(method.into()));
+            span.name = name.into();
+            assert_eq!(call(&span), shown, "{name}");
+        }
     }
 
     #[test]

@@ -330,12 +330,19 @@ fn finish(runtime: Runtime, exporters: Exporters, metrics: Option<Metrics>) {
 }
 
 fn able(kernel: &Kernel) -> Result<()> {
-    let (missing, remedy) = if !kernel.missing.is_empty() {
+    let needed = kernel.lacks(true).join(", ");
+    let (missing, remedy) = if !needed.is_empty() {
         let remedy = format!("{PRIVILEGES} (spantap doctor tells more)");
-        (kernel.missing.join(", "), remedy)
+        (needed, remedy)
     } else if let Types::Unknown(why) = &kernel.btf {
         (format!("the kernel's types ({why})"), TYPES.to_owned())
     } else {
+        let less = kernel.lacks(false).join(", ");
+        if !less.is_empty() {
+            say(format_args!(
+                "without {less}: spantap doctor says what that takes away"
+            ));
+        }
         return Ok(());
     };
     Err(Unable { missing, remedy }.into())

@@ -33,7 +33,7 @@ use super::reader::{Arrival, Shared};
 use crate::probe::Probe;
 use crate::probe::lease::Lease;
 use crate::probe::uprobe::{self, Uprobe};
-use crate::say::say;
+use crate::say::{self, say};
 use crate::stats::Stats;
 use crate::target::PROC;
 use crate::target::image::Image;
@@ -140,6 +140,7 @@ fn run(
         room: descriptors() / SHARE,
         leases_asked: Instant::now(),
         said: false,
+        told: say::Once::default(),
         own: system::own(),
         links,
         prepared: Vec::new(),
@@ -196,6 +197,8 @@ struct Prober<'a> {
     leases_asked: Instant,
     /// Whether it was said that probes are refused.
     said: bool,
+    /// What was said of files, which are read anew once nobody mapped them for a while.
+    told: say::Once,
     /// The agent's own program, which is left alone.
     own: Option<Identity>,
     /// Whether probes are links, of which a process can have some it never needs.
@@ -425,7 +428,8 @@ impl Prober<'_> {
             .filter_map(|plan| {
                 plan.inspect_err(|reason| {
                     self.stats.probe_unreadable.add(1);
-                    say(format_args!("TLS of {} is unread: {reason}", file.name));
+                    self.told
+                        .say(format!("TLS of {} is unread: {reason}", file.name));
                     unread = Some(reason.to_string().into());
                 })
                 .ok()

@@ -8,6 +8,7 @@ use agent_ebpf::abi::{ABSENT, FIELD_COUNT, FIELDS};
 use anyhow::{Error, Result, bail};
 
 use super::btf::Btf;
+use super::multi;
 use crate::config::{Capture, CapturePath};
 use crate::say;
 
@@ -30,8 +31,8 @@ pub struct Kernel {
     pub bpf_loop: bool,
     /// `none`, `integrity`, `confidentiality`, or `unknown` where securityfs is not mounted.
     pub lockdown: String,
-    /// Capabilities that are missing, by name.
-    pub missing: Vec<&'static str>,
+    /// Capabilities that this kernel asks for and that are missing.
+    pub missing: Vec<&'static Capability>,
 }
 
 /// Where kernel types are known from.
@@ -72,24 +73,106 @@ pub const TYPES: &str = "a kernel with CONFIG_DEBUG_INFO_BTF, which distribution
                          or a BTF file of this very kernel (--btf; github.com/aquasecurity/btfhub-archive \
                          has many)";
 
-/// Capabilities the agent needs: bit (include/uapi/linux/capability.h), name, what for.
-pub const CAPABILITIES: &[(u32, &str, &str)] = &[
-    (39, "CAP_BPF", "loads programs and uses their maps"),
-    (
+/// A capability that the agent uses.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// include/uapi/linux/capability.h
+    bit: u32,
+    /// `CAP_BPF`.
+    pub name: &'static str,
+    /// What for.
+    pub gives: &'static str,
+    /// What happens without it; `None` where nothing is traced then.
+    pub without: Option<&'static str>,
+    /// The first kernel that does not ask for it.
+    before: Option<(u32, u32)>,
+}
+
+impl Capability {
+    /// Whether nothing is traced without it.
+    pub fn is_needed(&self) -> bool {
+        self.without.is_none()
+    }
+}
+
+const fn needed(bit: u32, name: &'static str, gives: &'static str) -> Capability {
+    Capability {
+        bit,
+        name,
+        gives,
+        without: None,
+        before: None,
+    }
+}
+
+const fn better(
+    bit: u32,
+    name: &'static str,
+    gives: &'static str,
+    without: &'static str,
+) -> Capability {
+    Capability {
+        without: Some(without),
+        ..needed(bit, name, gives)
+    }
+}
+
+/// All of them. Which thread keeps which is said in `pipeline::privilege`.
+pub const CAPABILITIES: &[Capability] = &[
+    needed(39, "CAP_BPF", "loads programs and uses their maps"),
+    needed(
         38,
         "CAP_PERFMON",
         "attaches to tracepoints and reads what passes there",
     ),
-    (
+    better(
         19,
         "CAP_SYS_PTRACE",
-        "service names: executables, environments and folders of other users' processes",
+        "executables, environments and libraries of other users' processes: service names, TLS",
+        "other users' programs are known by command line alone, their TLS is unread",
     ),
-    (
+    better(
         2,
         "CAP_DAC_READ_SEARCH",
-        "service names: files of containers and of other users",
+        "files of containers and of other users: service names, TLS",
+        "what only others may read says nothing about them, and its TLS is unread",
     ),
+    better(
+        23,
+        "CAP_SYS_NICE",
+        "gives way to programs where CPUs are short",
+        "competes for CPUs as any program does",
+    ),
+    better(
+        28,
+        "CAP_LEASE",
+        "TLS: leases on other users' files, so that nobody writes to one while it is probed",
+        "TLS by files that are not this user's is unread",
+    ),
+    better(
+        40,
+        "CAP_CHECKPOINT_RESTORE",
+        "TLS: libraries that were replaced or removed since a program mapped them",
+        "TLS by such libraries is unread",
+    ),
+    Capability {
+        before: Some(multi::SINCE),
+        ..better(
+            21,
+            "CAP_SYS_ADMIN",
+            "TLS: uprobes as perf events, before Linux 6.12",
+            "all TLS is unread where the kernel has the fix of CVE-2025-38466 (see TLS below)",
+        )
+    },
+    Capability {
+        before: Some((5, 11)),
+        ..better(
+            24,
+            "CAP_SYS_RESOURCE",
+            "room for maps (RLIMIT_MEMLOCK), before Linux 5.11",
+            "programs may not load where that limit is low",
+        )
+    },
 ];
 /// How to get them.
 pub const PRIVILEGES: &str = "run spantap as root, or give it these capabilities";
@@ -105,8 +188,9 @@ impl Kernel {
         let typed = btf.as_ref().filter(|_| types == Types::Own);
         let tracepoint =
             |name: &str| typed.is_some_and(|b| b.has_typedef(&format!("btf_trace_{name}")));
+        let version = version(&release);
         Self {
-            version: version(&release),
+            version,
             release: release.trim().to_owned(),
             offsets: btf.as_ref().map_or([ABSENT; FIELD_COUNT], Btf::offsets),
             socket_tracepoints: tracepoint("sock_send_length") && tracepoint("sock_recv_length"),
@@ -115,7 +199,7 @@ impl Kernel {
             bpf_loop: btf.as_ref().is_some_and(|b| b.has_function("bpf_loop")),
             btf: types,
             lockdown: lockdown(),
-            missing: missing(),
+            missing: missing(version, effective()),
         }
     }
 
@@ -151,6 +235,12 @@ impl Kernel {
         self.socket_tracepoints && self.bpf_loop
     }
 
+    /// Names of those capabilities that are missing and needed, or those that are not.
+    pub fn lacks(&self, needed: bool) -> Vec<&'static str> {
+        let lacking = self.missing.iter().filter(|it| it.is_needed() == needed);
+        lacking.map(|it| it.name).collect()
+    }
+
     /// Fields that were looked for and not found.
     pub fn absent_fields(&self) -> Vec<String> {
         FIELDS
@@ -163,8 +253,9 @@ impl Kernel {
 
     /// Adds to an error from the kernel what is likely to be its cause.
     pub fn explain(&self, error: Error) -> Error {
-        if !self.missing.is_empty() {
-            let missing = self.missing.join(", ");
+        let missing = self.missing.iter().map(|it| it.name);
+        let missing = missing.collect::<Vec<_>>().join(", ");
+        if !missing.is_empty() {
             return error.context(format!("missing privilege: {missing} ({PRIVILEGES})"));
         }
         if self.lockdown == "confidentiality" {
@@ -278,20 +369,21 @@ fn lockdown() -> String {
         .to_owned()
 }
 
-fn missing() -> Vec<&'static str> {
+/// Those this process may use now, a bit each.
+fn effective() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|l| l.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
+    let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+fn missing(version: (u32, u32), effective: u64) -> Vec<&'static Capability> {
     let has = |bit: u32| effective >> bit & 1 != 0;
-    CAPABILITIES
-        .iter()
-        // SYS_ADMIN stood for BPF and PERFMON before they were split off, and still implies them.
-        .filter(|&&(bit, _, _)| !(has(bit) || bit >= 38 && has(CAP_SYS_ADMIN)))
-        .map(|&(_, name, _)| name)
-        .collect()
+    // SYS_ADMIN stood for BPF and PERFMON before they were split off, and still implies them.
+    let had = |it: &Capability| has(it.bit) || it.is_needed() && has(CAP_SYS_ADMIN);
+    let asked = |it: &Capability| it.before.is_none_or(|before| version < before);
+    let all = CAPABILITIES.iter();
+    all.filter(|it| asked(it) && !had(it)).collect()
 }
 
 #[cfg(test)]
@@ -303,6 +395,36 @@ mod tests {
         assert_eq!(version("5.10.0-34-cloud-amd64"), (5, 10));
         assert_eq!(version("6.18.44-fc-v657"), (6, 18));
         assert_eq!(version(""), (0, 0));
+    }
+
+    #[test]
+    fn what_is_missing_is_what_this_kernel_asks_for() {
+        let names = |version, effective| {
+            let missing = missing(version, effective).into_iter();
+            missing.map(|it| it.name).collect::<Vec<_>>()
+        };
+        let bits = |all: &[u32]| all.iter().map(|bit| 1u64 << bit).sum::<u64>();
+        assert_eq!(names((5, 10), 0).len(), CAPABILITIES.len());
+        let newest = names((6, 18), 0);
+        assert!(!newest.contains(&"CAP_SYS_ADMIN") && !newest.contains(&"CAP_SYS_RESOURCE"));
+        // What it needs, and no more.
+        let least = names((6, 1), bits(&[39, 38]));
+        let rest = [
+            "CAP_SYS_PTRACE",
+            "CAP_DAC_READ_SEARCH",
+            "CAP_SYS_NICE",
+            "CAP_LEASE",
+            "CAP_CHECKPOINT_RESTORE",
+            "CAP_SYS_ADMIN",
+        ];
+        assert_eq!(least, rest);
+        let mut kernel = Kernel::look(None);
+        kernel.missing = missing((6, 1), bits(&[39, 19]));
+        assert_eq!(kernel.lacks(true), ["CAP_PERFMON"]);
+        assert!(kernel.lacks(false).contains(&"CAP_LEASE"));
+        // Their old name stands for two.
+        assert_eq!(names((6, 1), bits(&[21, 19, 2, 23, 28, 40])), [""; 0]);
+        assert_eq!(names((6, 1), u64::MAX), [""; 0]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub fn name(segment: &str) -> Option<&'static str> {
     let all = |is: fn(&u8) -> bool| bytes.iter().all(is);
     let digits = bytes.iter().filter(|b| b.is_ascii_digit()).count();
     let letters = bytes.iter().filter(|b| b.is_ascii_alphabetic()).count();
-    if bytes.contains(&b'@') || bytes.windows(3).any(|w| w == b"%40") {
+    if is_email(segment) {
         return Some("{email}");
     }
     if is_uuid(bytes) {
@@ -107,6 +107,17 @@ fn is_uuid(bytes: &[u8]) -> bool {
             8 | 13 | 18 | 23 => *b == b'-',
             _ => b.is_ascii_hexdigit(),
         })
+}
+
+/// `jane@example.com`: something before the sign, and a dot behind it with something on both sides.
+fn is_email(segment: &str) -> bool {
+    let parts = segment
+        .split_once('@')
+        .or_else(|| segment.split_once("%40"));
+    parts.is_some_and(|(who, place)| {
+        let dotted = place.rsplit_once('.');
+        !who.is_empty() && dotted.is_some_and(|(a, b)| !a.is_empty() && !b.is_empty())
+    })
 }
 
 /// `2024-01-31`, also with `_` or `.`.

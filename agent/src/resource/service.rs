@@ -1,6 +1,6 @@
 //! `service.name` from a command line: the script, module, archive or class that an interpreter
-//! runs; the application behind an application server; else the executable. An interpreter's own
-//! name only where nothing else is to be seen.
+//! runs; the application behind an application server; else the executable, by the name it was started
+//! under. An interpreter's own name only where nothing else is to be seen.
 
 use crate::target::Snapshot;
 use crate::target::files;
@@ -84,6 +84,9 @@ fn by_command(process: &Snapshot) -> Option<String> {
 fn executable(process: &Snapshot) -> String {
     let name = process.exe_name();
     let name = name.strip_prefix("memfd:").unwrap_or(name);
+    let name = started_as(process)
+        .filter(|_| !is_interpreter(name))
+        .unwrap_or(name);
     if is_interpreter(name) {
         let typed = process.argv.first().map_or("", |first| base_name(first));
         return versionless(if is_interpreter(typed) { typed } else { name }).to_owned();
@@ -97,6 +100,20 @@ fn executable(process: &Snapshot) -> String {
             .unwrap_or_default(),
         name => stem(name).to_owned(),
     }
+}
+
+/// The name under which the executable was started, which may be that of a link to it (Debian's
+/// `redis-server` is one to `redis-check-rdb`). The first argument says it, before what the program may
+/// have added (`redis-server *:6379`); that it is no other is witnessed by the kernel, whose name for the
+/// process is that of the path that was executed (fs/exec.c, `begin_new_exec`), as long as it has room.
+fn started_as(process: &Snapshot) -> Option<&str> {
+    let first = process.argv.first()?;
+    let word = first.split(' ').next().unwrap_or_default();
+    let mut names = [base_name(word), base_name(first)].into_iter();
+    names.find(|name| {
+        let witnessed = name.as_bytes().get(..COMM).unwrap_or(name.as_bytes());
+        !name.is_empty() && witnessed == process.comm.as_bytes()
+    })
 }
 
 fn python(words: &[&str], process: &Snapshot) -> Option<String> {
@@ -376,6 +393,9 @@ fn is_loader(exe: &str) -> bool {
 
 const UNKNOWN: &str = "unknown_service";
 const NAME_LIMIT: usize = 128;
+/// Bytes of the kernel's name for a process at most (include/linux/sched.h, TASK_COMM_LEN, without the
+/// zero).
+const COMM: usize = 15;
 const MAX_FOLDERS: usize = 12;
 
 const INTERPRETERS: [&str; 18] = [
@@ -461,6 +481,77 @@ mod tests {
             ..Snapshot::default()
         };
         assert_eq!(name(&process), expected, "{exe} {line}");
+    }
+
+    #[test]
+    fn executables_that_go_by_another_name() {
+        for (exe, comm, first, expected) in [
+            // As it is started, and as it writes its own line.
+            (
+                "redis-check-rdb",
+                "redis-server",
+                "/usr/bin/redis-server",
+                "redis-server",
+            ),
+            (
+                "redis-check-rdb",
+                "redis-server",
+                "/usr/bin/redis-server 127.0.0.1:6379",
+                "redis-server",
+            ),
+            (
+                "redis-check-rdb",
+                "redis-server",
+                "redis-server unixsocket:/run/redis.sock",
+                "redis-server",
+            ),
+            (
+                "redis-check-rdb",
+                "redis-sentinel",
+                "redis-sentinel *:26379 [sentinel]",
+                "redis-sentinel",
+            ),
+            // The kernel keeps 15 bytes.
+            (
+                "prometheus-2.1",
+                "prometheus-node",
+                "prometheus-node-exporter",
+                "prometheus-node-exporter",
+            ),
+            (
+                "a b/my server-1.2",
+                "my server",
+                "/opt/a b/my server",
+                "my server",
+            ),
+            // The first argument may be anything, and so may the kernel's name.
+            ("shop", "shop", "anything", "shop"),
+            ("shop", "worker-1", "shop", "shop"),
+            ("shop", "worker-1", "anything", "shop"),
+            ("shop", "", "", "shop"),
+            (
+                "nginx",
+                "nginx",
+                "nginx: master process /usr/sbin/nginx",
+                "nginx",
+            ),
+            (
+                "postgres",
+                "postgres",
+                "postgres: 15/main: walwriter ",
+                "postgres",
+            ),
+            ("php-fpm8.2", "php-fpm8.2", "php-fpm: pool www", "php-fpm"),
+            ("python3.11", "python3", "python3", "python"),
+        ] {
+            let process = Snapshot {
+                comm: comm.into(),
+                exe: Some(format!("/usr/bin/{exe}").into()),
+                argv: vec![first.into()],
+                ..Snapshot::default()
+            };
+            assert_eq!(name(&process), expected, "{exe} {comm} {first}");
+        }
     }
 
     #[test]

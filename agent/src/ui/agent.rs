@@ -32,6 +32,7 @@ pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
         stop: stopped,
     })?;
     say(format_args!("stopped; {}", ended(&summary)));
+    explained(&summary).for_each(say);
     summary.unread.iter().for_each(say);
     if args.verbose {
         say::write(&counters(&summary));
@@ -55,10 +56,13 @@ fn way(config: &Config) -> String {
     }
 }
 
+/// What is said where it never begins.
+pub const DISABLED: &str = "ready; disabled: nothing is attached";
+
 /// Says that tracing has begun and where spans go.
 fn announce(config: &Config) {
     if config.disabled {
-        say("ready; disabled: nothing is attached");
+        say(DISABLED);
         return;
     }
     say(format_args!("ready; spans go {}", way(config)));
@@ -77,6 +81,16 @@ pub fn ended(summary: &Summary) -> String {
         text += &format!("{} {}", loss.count, loss.what);
     }
     text
+}
+
+/// What each counter that lost something counts, a line each.
+pub fn explained(summary: &Summary) -> impl Iterator<Item = String> {
+    let lost = |name: &str| summary.losses.iter().any(|loss| loss.what == name);
+    let counters = summary
+        .counters
+        .iter()
+        .filter(move |(name, _, _)| lost(name));
+    counters.map(|(name, what, _)| format!("{name}: {}", what.trim()))
 }
 
 /// Every counter that is not zero, a line each.
@@ -152,5 +166,16 @@ mod tests {
             ended(&summary),
             "12 spans, 5 lost: 2 ring.full, 3 export.queue"
         );
+        summary.counters = vec![
+            ("ring.full", " Records refused.", 2),
+            ("ring.read", " Records read.", 9),
+            ("export.queue", " Spans dropped.", 3),
+        ];
+        let lines: Vec<_> = explained(&summary).collect();
+        let both = [
+            "ring.full: Records refused.",
+            "export.queue: Spans dropped.",
+        ];
+        assert_eq!(lines, both);
     }
 }

@@ -36,7 +36,7 @@ impl Filter {
         let statuses = args.status.iter().map(|text| {
             let wanted = wanted(text.trim());
             wanted.ok_or_else(|| {
-                let forms = "404, 5xx, 400-499, NOT_FOUND or error";
+                let forms = "404, 1xx to 5xx, 400-499, NOT_FOUND or error";
                 Error(format!("--status: expected {forms}, got `{text}`"))
             })
         });
@@ -89,7 +89,11 @@ fn wanted(text: &str) -> Option<Wanted> {
     }
     let class = text.strip_suffix("xx").or_else(|| text.strip_suffix("XX"));
     if let Some(class) = class {
-        let from = code(&format!("{class}00"))?;
+        // RFC 9110, 15: there are five. Single codes beyond them are in use.
+        let &[class @ b'1'..=b'5'] = class.as_bytes() else {
+            return None;
+        };
+        let from = i64::from(class - b'0') * 100;
         return Some(Wanted::Codes(from, from + 99));
     }
     let name = |b: u8| b.is_ascii_uppercase() || b == b'_';
@@ -142,7 +146,9 @@ mod tests {
 
     #[test]
     fn statuses_that_are_none_are_refused() {
-        for bad in ["6", "xx", "500-400", "fast", "5xxx", "1000"] {
+        for bad in [
+            "6", "xx", "500-400", "fast", "5xxx", "1000", "9xx", "0xx", "6XX", "05xx",
+        ] {
             let error = filter(&["--status", bad]).expect_err("it is not a status");
             assert!(error.0.contains(bad), "{error}");
         }

@@ -69,6 +69,7 @@ pub fn run(args: &RunArgs, color: Color) -> Result<i32> {
         ));
     }
     say(agent::ended(&summary));
+    agent::explained(&summary).for_each(say);
     summary.unread.iter().for_each(say);
     let status = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
     let status: ExitStatus = status.context("the command's end was not seen")??;

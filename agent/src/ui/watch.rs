@@ -60,20 +60,32 @@ pub fn run(args: &WatchArgs, color: Color) -> Result<i32> {
             stop.send_replace(true);
         }
     });
+    let disabled = config.disabled;
     let summary = wiring::start(Start {
         config: Arc::new(config),
         on_span: Some(on_span),
-        ready: Box::new(move || begin.begin()),
+        ready: Box::new(move || {
+            say::say(ready(disabled));
+            begin.begin();
+        }),
         stop: stopped,
     })?;
     let unprinted = printer.finish()?;
     let (shown, filtered) = counts.read();
     let shown = shown.saturating_sub(unprinted);
     say::write(&(summary_line(shown, filtered, unprinted, &summary) + "\n"));
+    agent::explained(&summary).for_each(say::say);
     summary.unread.iter().for_each(say::say);
     let signal = *heard.lock().unwrap_or_else(PoisonError::into_inner);
     let lost = unprinted > 0 || summary.lost() > 0;
     Ok(exit_code(args, signal, shown, lost))
+}
+
+fn ready(disabled: bool) -> &'static str {
+    match disabled {
+        true => agent::DISABLED,
+        false => "ready; each exchange is shown as it ends",
+    }
 }
 
 fn exit_code(args: &WatchArgs, signal: Option<Signal>, shown: u64, lost: bool) -> i32 {

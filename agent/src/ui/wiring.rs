@@ -3,7 +3,7 @@
 
 use super::doctor::{Program, Report, Row, State};
 use crate::config::{Capture, CapturePath};
-use crate::probe::kernel::{CAPABILITIES, Kernel, PRIVILEGES, TYPES, Trial, Types};
+use crate::probe::kernel::{CAPABILITIES, Capability, Kernel, TYPES, Trial, Types};
 
 pub use crate::pipeline::{Loss, OnSpan, Start, Summary, Unable, run as start};
 
@@ -11,7 +11,8 @@ pub use crate::pipeline::{Loss, OnSpan, Start, Summary, Unable, run as start};
 /// the programs tried for real.
 pub fn report(capture: &Capture) -> Report {
     let kernel = Kernel::look(capture.btf.as_deref());
-    let barred = barred(&kernel.missing);
+    // Then programs cannot be loaded, and nothing was learnt of the kernel.
+    let barred = !kernel.lacks(true).is_empty();
     let mut rows = vec![release(&kernel)];
     rows.extend(privileges(&kernel.missing));
     rows.extend([btf(&kernel), lockdown(&kernel, barred)]);
@@ -25,7 +26,7 @@ pub fn report(capture: &Capture) -> Report {
         true => row("path in use", State::Missing, NOT_TRIED, ""),
         false => in_use(capture.path, &works),
     };
-    let able = kernel.missing.is_empty()
+    let able = !barred
         && !matches!(kernel.btf, Types::Unknown(_))
         && kernel.version >= (5, 10)
         && path.state != State::Missing;
@@ -57,19 +58,24 @@ fn release(kernel: &Kernel) -> Row {
     }
 }
 
-/// A row for each capability: what it is for, and whether it is ours.
-fn privileges(missing: &[&str]) -> impl Iterator<Item = Row> {
-    CAPABILITIES
-        .iter()
-        .map(|&(_, name, what)| match missing.contains(&name) {
-            true => row(
-                name,
-                State::Missing,
-                format!("not ours; {what}"),
-                PRIVILEGES,
-            ),
-            false => row(name, State::Ok, what, ""),
-        })
+/// A row for each capability: what it is for, whether this process has it, and what is so without.
+fn privileges(missing: &[&Capability]) -> impl Iterator<Item = Row> {
+    CAPABILITIES.iter().map(|it| {
+        if !missing.contains(&it) {
+            return row(it.name, State::Ok, it.gives, "");
+        }
+        let (state, without) = match it.without {
+            None => (State::Missing, "nothing is traced"),
+            Some(without) => (State::Degraded, without),
+        };
+        let detail = format!("this process does not have it ({}): {without}", it.gives);
+        let short = it.name.trim_start_matches("CAP_");
+        let remedy = format!(
+            "run it as root; a container takes --cap-add {short}, a unit {} in CapabilityBoundingSet=",
+            it.name
+        );
+        row(it.name, state, detail, &remedy)
+    })
 }
 
 fn btf(kernel: &Kernel) -> Row {
@@ -121,12 +127,6 @@ fn programs(trial: &Trial) -> impl Iterator<Item = Program> {
         verified: loaded.verified,
         length: loaded.length,
     })
-}
-
-/// Whether programs cannot be loaded for lack of a privilege: then nothing was learnt of the kernel.
-fn barred(missing: &[&str]) -> bool {
-    let needed = ["CAP_BPF", "CAP_PERFMON"];
-    needed.iter().any(|name| missing.contains(name))
 }
 
 const UNMOUNTED: &str = "unknown (securityfs is not mounted)";
@@ -195,18 +195,23 @@ mod tests {
 
     #[test]
     fn each_capability_says_what_it_is_for() {
-        let rows: Vec<Row> = privileges(&["CAP_SYS_PTRACE"]).collect();
+        let named = |name| CAPABILITIES.iter().find(|it| it.name == name);
+        let missing = ["CAP_BPF", "CAP_LEASE"].map(|name| named(name).expect("it is used"));
+        let rows: Vec<Row> = privileges(&missing).collect();
         assert_eq!(rows.len(), CAPABILITIES.len());
         for row in rows {
-            let missing = row.feature == "CAP_SYS_PTRACE";
-            assert_eq!(row.state == State::Missing, missing, "{row:?}");
-            assert_eq!(row.remedy.is_empty(), !missing, "{row:?}");
+            let state = match &*row.feature {
+                "CAP_BPF" => State::Missing,
+                "CAP_LEASE" => State::Degraded,
+                _ => State::Ok,
+            };
+            assert_eq!(row.state, state, "{row:?}");
+            assert_eq!(row.remedy.is_empty(), state == State::Ok, "{row:?}");
         }
     }
 
     #[test]
     fn without_privileges_nothing_is_said_of_the_kernel() {
-        assert!(barred(&["CAP_BPF"]) && !barred(&["CAP_SYS_PTRACE"]));
         let trial = Trial {
             feature: "socket path",
             path: Some(CapturePath::Socket),

@@ -5,11 +5,13 @@
 //! <https://opentelemetry.io/docs/specs/semconv/gen-ai/mcp/> (1.42.0).
 //!
 //! The conventions leave `rpc.method` out by default where any name may be called (RPC spans, note 7),
-//! since it may have any value. Here it is always told: nobody but the agent knows it, and what the
-//! server does not have is `_OTHER`. MCP's version of JSON-RPC is 2.0 always, and not told.
+//! since it may have any value. Here it is always told: nobody but the agent knows it, and what no answer
+//! vouches for is `_OTHER`: what the server does not have, a notification, and what was turned away before
+//! it was looked at. MCP's version of JSON-RPC is 2.0 always, and not told.
 //!
 //! Never true here: that parameters, results or an error's message are told; that a session's id is,
-//! which lets its holder in; that a span is named by what the server did not call.
+//! which lets its holder in; that a span is named by what the server did not call, but for a name that
+//! MCP has given.
 
 use std::borrow::Cow;
 
@@ -89,6 +91,8 @@ struct Call {
     answer: Documents,
     /// Whether the answer has no body.
     silent: bool,
+    /// Whether its status is that of a call that was made.
+    served: bool,
     answered: bool,
     code: Option<String>,
     /// Whether the result is that of a tool that failed, or of none.
@@ -113,6 +117,7 @@ impl Call {
             lost: false,
             answer: Documents::new(|| Reader::new(ANSWERED, MAX_TEXT)),
             silent: false,
+            served: false,
             answered: false,
             code: None,
             failed: false,
@@ -172,6 +177,16 @@ impl Call {
         !self.lost && (asked || batch) && (self.answered || heard)
     }
 
+    /// Whether the method may name the span: the answer to a call that was made says that there is such a
+    /// one, or the name is MCP's and nobody says that there is none.
+    fn is_known(&self, context: bool) -> bool {
+        let code = self.code.as_deref();
+        let refused = code.is_some_and(|code| NOT_CALLED.contains(&code));
+        let given = |method| context && MCP_METHODS.contains(&method);
+        let vouched = self.answered && self.served;
+        !refused && (vouched || self.method.as_deref().is_some_and(given))
+    }
+
     /// `known`: whether the server has what the parameters name.
     fn tell(&mut self, known: bool, said: &mut Said) {
         if !self.is_call() {
@@ -180,8 +195,7 @@ impl Call {
         let asked = &mut said.asked;
         let initializes = self.method.as_deref() == Some("initialize");
         let context = self.context || initializes && self.context_version.is_some();
-        let code = self.code.as_deref();
-        let refused = code.is_some_and(|code| NOT_CALLED.contains(&code));
+        let named = self.is_known(context);
         let failed = context && self.failed && self.method.as_deref() == Some(TOOL);
         if !context {
             asked.push(Attribute::fixed("rpc.system.name", "jsonrpc"));
@@ -193,7 +207,7 @@ impl Call {
         said.name = Some(Cow::Borrowed("jsonrpc"));
         match self.method.take() {
             // Anything may stand there (RPC spans, `rpc.method`).
-            Some(method) if refused => {
+            Some(method) if !named => {
                 let key = if context { MCP_METHOD } else { "rpc.method" };
                 asked.push(Attribute::fixed(key, "_OTHER"));
                 asked.push(Attribute::text("rpc.method_original", method));
@@ -255,6 +269,7 @@ impl Tap for Call {
     fn answered(&mut self, head: &Head<'_>, _said: &mut Said) -> bool {
         let empty = head.field("content-length") == Some(b"0");
         self.silent = matches!(head.code, Some(202 | 204)) || empty && head.code == Some(200);
+        self.served = matches!(head.code, Some(200..=299));
         self.context |= head.field("mcp-session-id").is_some();
         // A notification's answer has no body.
         self.answer.begin(head) || self.silent
@@ -310,6 +325,26 @@ const NOT_CALLED: [&str; 3] = ["-32700", "-32600", "-32601"];
 const MCP_METHOD: &str = "mcp.method.name";
 /// MCP's method of calling a tool.
 const TOOL: &str = "tools/call";
+/// Those of MCP that a client may call or tell of (semantic conventions, `mcp.method.name`).
+const MCP_METHODS: [&str; 17] = [
+    "completion/complete",
+    "initialize",
+    "logging/setLevel",
+    "notifications/cancelled",
+    "notifications/initialized",
+    "notifications/progress",
+    "notifications/roots/list_changed",
+    "ping",
+    "prompts/get",
+    "prompts/list",
+    "resources/list",
+    "resources/read",
+    "resources/subscribe",
+    "resources/templates/list",
+    "resources/unsubscribe",
+    TOOL,
+    "tools/list",
+];
 /// The conventions have no attribute for a batch.
 const BATCH: &str = "spantap.jsonrpc.batch_size";
 /// Longest text that is looked at.

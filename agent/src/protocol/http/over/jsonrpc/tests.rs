@@ -34,7 +34,8 @@ fn calls() {
             r#"{"jsonrpc":"2.0","method":"log","params":["x"]}"#,
             202,
             "",
-            "[log] rpc.system.name=jsonrpc jsonrpc.protocol.version=2.0 rpc.method=log",
+            "[jsonrpc] rpc.system.name=jsonrpc jsonrpc.protocol.version=2.0 rpc.method=_OTHER \
+             rpc.method_original=log",
         ),
         (
             r#"[{"jsonrpc":"2.0","method":"a","id":1},{"jsonrpc":"2.0","method":"b"}]"#,
@@ -136,6 +137,48 @@ fn only_what_was_called_names_a_span() {
             )
         );
     }
+}
+
+#[test]
+fn what_no_answer_vouches_for_names_no_span() {
+    let error = r#"{"jsonrpc":"2.0","error":{"code":-32000},"id":7}"#;
+    let said = "jsonrpc.protocol.version=2.0 jsonrpc.request.id=7";
+    let error_said = "rpc.response.status_code=-32000 client!-32000 server!-32000";
+    assert_eq!(
+        posted("/rpc", CALL, 200, error),
+        format!("[sum] rpc.system.name=jsonrpc {said} rpc.method=sum {error_said}")
+    );
+    for status in [400, 403, 429, 500, 503] {
+        assert_eq!(
+            posted("/rpc", CALL, status, error),
+            format!(
+                "[jsonrpc] rpc.system.name=jsonrpc {said} rpc.method=_OTHER \
+                 rpc.method_original=sum {error_said}"
+            )
+        );
+    }
+    // What MCP has names for is few.
+    let ask = format!("POST /mcp HTTP/1.1\nHost: h\n{JSON}\nMcp-Session-Id: s");
+    for (method, want) in [
+        (
+            "notifications/initialized",
+            "[notifications/initialized] mcp.method.name=notifications/initialized",
+        ),
+        (
+            "notifications/x17",
+            "[jsonrpc] mcp.method.name=_OTHER rpc.method_original=notifications/x17",
+        ),
+    ] {
+        let question = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
+        let heard = ("HTTP/1.1 202 Accepted", "");
+        assert_eq!(told((&ask, &question), heard), want);
+    }
+    let list = r#"{"jsonrpc":"2.0","method":"tools/list","id":7}"#;
+    let head = format!("HTTP/1.1 503 x\n{JSON}");
+    assert_eq!(
+        told((&ask, list), (&head, error)),
+        format!("[tools/list] jsonrpc.request.id=7 mcp.method.name=tools/list {error_said}")
+    );
 }
 
 #[test]
