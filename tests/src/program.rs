@@ -214,7 +214,7 @@ impl Program {
 
     fn listen(&mut self, port: u16) -> Result<()> {
         let mut ended = None;
-        let waited = process::until("listens", Duration::from_secs(30), || {
+        let waited = process::until("listens", Duration::from_secs(60), || {
             ended = self.child.try_wait().ok().flatten();
             ended.is_some() || process::listening(port)
         });
