@@ -10,6 +10,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use percent_encoding::percent_decode;
+
 use super::shape::{Find, find_all};
 use crate::config;
 use crate::protocol::http::over::graphql;
@@ -221,16 +223,13 @@ impl Decoded {
         let mut from = Vec::with_capacity(self.from.len());
         let mut rest = self.bytes.as_slice();
         let mut sources = self.from.as_slice();
-        while let Some((first, tail)) = rest.split_first() {
-            let (byte, taken) = match (first, tail) {
-                (b'%', [high, low, ..]) => match (nibble(*high), nibble(*low)) {
-                    (Some(high), Some(low)) => (high << 4 | low, 3),
-                    _ => (*first, 1),
-                },
-                _ => (*first, 1),
-            };
-            bytes.push(byte);
+        while let Some(first) = rest.get(..1) {
+            let three = rest.get(..3).filter(|_| first == b"%");
+            let unit = three.unwrap_or(first);
+            let mut decoded = percent_decode(unit);
+            bytes.extend(decoded.next());
             from.extend(sources.first());
+            let taken = unit.len().saturating_sub(decoded.count());
             rest = rest.get(taken..).unwrap_or_default();
             sources = sources.get(taken..).unwrap_or_default();
         }
@@ -248,10 +247,6 @@ impl Decoded {
             ..find
         }
     }
-}
-
-fn nibble(b: u8) -> Option<u8> {
-    char::from(b).to_digit(16).map(|digit| digit as u8)
 }
 
 /// Puts [`REDACTED`] for each find; `None` where the finds do not fit the text.
