@@ -5,7 +5,7 @@
 //!
 //! Never true here: that a document or its variables are told; that a request counts as GraphQL whose
 //! document does not read so, or whose response is none. A URL that has them is HTTP's to tell: where in
-//! it they are, `in_query` says to whom redacts it.
+//! it they are, `hidden` says to whom redacts it.
 
 mod outline;
 
@@ -50,6 +50,32 @@ impl Application for GraphQl {
             }
             _ => None,
         }
+    }
+
+    /// A document, its variables and its extensions (GraphQL over HTTP, 6.2).
+    fn hidden(&self, query: &str) -> SmallVec<[Range<usize>; 3]> {
+        let mut found = SmallVec::new();
+        let mut asks = false;
+        let mut start = 0usize;
+        for pair in query.split('&') {
+            let end = start.saturating_add(pair.len());
+            if let Some((key, value)) = pair.split_once('=') {
+                let (is, asked) = match decoded(key).as_ref() {
+                    "query" => (true, is_document(&decoded(value))),
+                    "variables" | "extensions" => {
+                        (true, decoded(value).trim_start().starts_with('{'))
+                    }
+                    _ => (false, false),
+                };
+                if is && !value.is_empty() {
+                    found.push(end.saturating_sub(value.len())..end);
+                }
+                asks |= asked;
+            }
+            start = end.saturating_add(1);
+        }
+        found.retain(|_| asks);
+        found
     }
 }
 
@@ -237,31 +263,6 @@ const OTHER: &str = "_OTHER";
 fn is_code(text: &&str) -> bool {
     let part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     !text.is_empty() && text.bytes().all(part)
-}
-
-/// Where in a URL's query, as sent and perhaps cut, an operation's document, variables and extensions
-/// are (GraphQL over HTTP, 6.2), whether or not it was answered as one; nowhere where it has none.
-pub fn in_query(query: &str) -> SmallVec<[Range<usize>; 3]> {
-    let mut found = SmallVec::new();
-    let mut asks = false;
-    let mut start = 0usize;
-    for pair in query.split('&') {
-        let end = start.saturating_add(pair.len());
-        if let Some((key, value)) = pair.split_once('=') {
-            let (is, asked) = match decoded(key).as_ref() {
-                "query" => (true, is_document(&decoded(value))),
-                "variables" | "extensions" => (true, decoded(value).trim_start().starts_with('{')),
-                _ => (false, false),
-            };
-            if is && !value.is_empty() {
-                found.push(end.saturating_sub(value.len())..end);
-            }
-            asks |= asked;
-        }
-        start = end.saturating_add(1);
-    }
-    found.retain(|_| asks);
-    found
 }
 
 /// Whether a text is a document, or what one may begin with.
