@@ -11,32 +11,14 @@ use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
 use spantap_tests::{Case, Deed, Program, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Place, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for driver in DRIVERS {
-        for unix in [false, true] {
-            for capture in [Capture::Socket, Capture::Syscall] {
-                for before in [true, false] {
-                    // What the drivers say is the same on both paths.
-                    let wanted = match driver.ways {
-                        Ways::All => !(unix && before),
-                        Ways::Times => !unix && capture == Capture::Socket,
-                        Ways::One => !unix && capture == Capture::Socket && !before,
-                    };
-                    if !wanted {
-                        continue;
-                    }
-                    let place = if unix { "unix" } else { "tcp" };
-                    let name = Cell::name(capture, before);
-                    let name = format!("mysql::{}::{place}::{name}", driver.name);
-                    cases.push(Case::new(name, move |stage| {
-                        run(stage, driver, unix, capture, before)
-                    }));
-                }
-            }
+        for &way in driver.ways {
+            cases.push(way.case("mysql", driver.name, move |stage| run(stage, driver, way)));
         }
     }
     for capture in [Capture::Socket, Capture::Syscall] {
@@ -47,18 +29,16 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// How a driver is tried.
-enum Ways {
-    /// On both paths, on TCP and a unix socket, before the agent and after it.
-    All,
-    /// Before the agent and after it.
-    Times,
-    One,
-}
+/// By TCP on both paths and both connections, and by a unix socket.
+const ALL: &[Way] = &{
+    let [old, new, old_by, new_by] = Way::ALL;
+    [old, new, old_by, new_by, new.unix(), new_by.unix()]
+};
 
 struct Driver {
     name: &'static str,
-    ways: Ways,
+    /// What it says is the same on both paths.
+    ways: &'static [Way],
     /// How it is started; it is told where the server listens.
     start: fn(&Path, &str) -> Result<Setup>,
     /// What it does on its own while it connects.
@@ -70,21 +50,21 @@ struct Driver {
 const DRIVERS: &[Driver] = &[
     Driver {
         name: "pymysql",
-        ways: Ways::All,
+        ways: ALL,
         start: |folder, place| python(folder, "pymysql", place),
         connects: &["SET NAMES utf8mb4"],
         deeds: by_python,
     },
     Driver {
         name: "mysqlclient",
-        ways: Ways::One,
+        ways: &[Way::NEW],
         start: |folder, place| python(folder, "MySQLdb", place),
         connects: &["SET NAMES utf8mb4"],
         deeds: by_python,
     },
     Driver {
         name: "mysql2",
-        ways: Ways::Times,
+        ways: &[Way::OLD, Way::NEW],
         start: |folder, place| {
             let file = install::modules("node-mysql", "mysql", &["driver.js"])?.join("driver.js");
             Ok(Setup::new("driver", folder, "node").arg(file).arg(place))
@@ -94,7 +74,7 @@ const DRIVERS: &[Driver] = &[
     },
     Driver {
         name: "go",
-        ways: Ways::One,
+        ways: &[Way::NEW],
         start: |folder, place| {
             let files = ["driver.go", "go.mod", "go.sum"];
             let program = install::go_build("go-mysql", "mysql", &files)?;
@@ -105,7 +85,7 @@ const DRIVERS: &[Driver] = &[
     },
     Driver {
         name: "mariadb-java",
-        ways: Ways::One,
+        ways: &[Way::NEW],
         start: |folder, place| java(folder, "mariadb", place, "useServerPrepStmts=true"),
         connects: &[
             "set sql_mode=CONCAT(@@sql_mode,?),session_track_system_variables=CONCAT(?,\
@@ -117,7 +97,7 @@ const DRIVERS: &[Driver] = &[
     },
     Driver {
         name: "mysql-java",
-        ways: Ways::One,
+        ways: &[Way::NEW],
         start: |folder, place| java(folder, "mysql", place, "useServerPrepStmts=true"),
         connects: &["SET character_set_results = NULL", "SET autocommit=?"],
         deeds: by_mysql_java,
@@ -196,30 +176,17 @@ fn serve(folder: &Path, port: u16, socket: &Path, further: &[String]) -> Result<
     .start()
 }
 
-fn run(
-    stage: &mut Stage,
-    driver: &Driver,
-    unix: bool,
-    capture: Capture,
-    before: bool,
-) -> Result<()> {
+fn run(stage: &mut Stage, driver: &Driver, way: Way) -> Result<()> {
     let port = free_port()?;
     // Its path has little room.
     let socket = std::env::temp_dir().join(format!("spantap-mysql-{port}"));
     let server = serve(&stage.folder, port, &socket, &[])?;
-    let place = match unix {
-        true => socket.display().to_string(),
-        false => port.to_string(),
-    };
-    let setup = (driver.start)(&stage.folder, &place)?;
-    let agent = match unix {
-        true => stage
-            .agent()?
-            .args(["--command", "*mariadbd*", "--command", "*driver.py*"]),
-        false => stage.agent()?.ports(&[port]),
-    };
-    let mut deeds = (driver.deeds)(before);
-    if !before {
+    let path = way.unix.then(|| socket.display().to_string());
+    let place = Place { port, path };
+    let setup = (driver.start)(&stage.folder, &place.to_string())?;
+    let agent = place.agent(stage, &["*mariadbd*", "*driver.py*"])?;
+    let mut deeds = (driver.deeds)(way.before);
+    if !way.before {
         let told = driver.connects.iter().map(|text| {
             shop(
                 "SET",
@@ -228,14 +195,7 @@ fn run(
         });
         deeds.extend(told);
     }
-    let cell = Cell {
-        protocol: "mysql",
-        driver: driver.name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
+    let cell = Cell::new("mysql", driver.name, &server, way);
     cell.run(stage, agent, setup, &deeds)?;
     Ok(())
 }
@@ -253,12 +213,8 @@ fn encrypted(stage: &mut Stage, capture: Capture) -> Result<()> {
     deeds.push(shop("SET", [("db.query.text", "SET NAMES utf8mb4")]));
     older(&mut deeds, true, 0);
     let cell = Cell {
-        protocol: "mysql",
-        driver: "pymysql, TLS",
-        server: &server,
-        capture,
-        before: false,
         tls: true,
+        ..Cell::new("mysql", "pymysql, TLS", &server, Way::NEW.by(capture))
     };
     let agent = stage.agent()?.tls().ports(&[port]);
     cell.run(stage, agent, setup, &deeds)?;
