@@ -252,6 +252,15 @@ fn prepare(text: &str, operation: &str, table: &str) -> Deed {
     deed
 }
 
+fn insert() -> Deed {
+    statement(INSERT, "INSERT", "items", None)
+}
+
+fn update() -> Deed {
+    let text = "UPDATE items SET name = ? WHERE id IN (?)";
+    statement(text, "UPDATE", "items", None)
+}
+
 fn wrong() -> Deed {
     statement(
         "SELECT * FROM missing WHERE id = ?",
@@ -279,26 +288,17 @@ fn older(deeds: &mut [Deed], before: bool, known: usize) {
 
 const MANY: &str = "SELECT seq, REPEAT(?, ?) FROM seq_1_to_1000";
 const FILTER: &str = "SELECT id, name FROM items WHERE id < ? AND name <> ?";
+const INSERT: &str = "INSERT INTO items(name) VALUES (?)";
 const ONE: &str = "SELECT name FROM items WHERE id = ?";
 
 fn by_python(before: bool) -> Vec<Deed> {
     let mut deeds = vec![
         statement(FILTER, "SELECT", "items", Some(3)),
-        statement(
-            "INSERT INTO items(name) VALUES (?)",
-            "INSERT",
-            "items",
-            None,
-        ),
+        insert(),
         wrong(),
         statement(MANY, "SELECT", "seq_1_to_1000", Some(1000)),
         statement("BEGIN", "BEGIN", "", None),
-        statement(
-            "UPDATE items SET name = ? WHERE id IN (?)",
-            "UPDATE",
-            "items",
-            None,
-        ),
+        update(),
         statement("COMMIT", "COMMIT", "", None),
         shop("USE", [("db.operation.name", "USE")]),
         statement("SELECT ? AS a", "SELECT", "", Some(1)).with("db.namespace", "other"),
@@ -315,25 +315,15 @@ fn by_node(before: bool) -> Vec<Deed> {
         prepare(ONE, "SELECT", "items"),
         statement(ONE, "SELECT", "items", Some(1)),
         statement(ONE, "SELECT", "items", Some(1)),
-        prepare("INSERT INTO items(name) VALUES (?)", "INSERT", "items"),
-        statement(
-            "INSERT INTO items(name) VALUES (?)",
-            "INSERT",
-            "items",
-            None,
-        ),
+        prepare(INSERT, "INSERT", "items"),
+        insert(),
         wrong(),
         prepare("SELECT * FROM missing WHERE id = ?", "SELECT", "missing")
             .with("db.response.status_code", "1146")
             .fails("1146"),
         statement(MANY, "SELECT", "seq_1_to_1000", Some(1000)),
         statement("START TRANSACTION", "START", "", None),
-        statement(
-            "UPDATE items SET name = ? WHERE id IN (?)",
-            "UPDATE",
-            "items",
-            None,
-        ),
+        update(),
         statement("COMMIT", "COMMIT", "", None),
         statement("SELECT ? AS a", "SELECT", "", Some(1)).with("db.namespace", "other"),
         statement("USE shop", "USE", "", None).with("db.namespace", "other"),
@@ -344,8 +334,9 @@ fn by_node(before: bool) -> Vec<Deed> {
     deeds
 }
 
-fn by_go(before: bool) -> Vec<Deed> {
-    let mut deeds = vec![
+/// How drivers begin that prepare what has parameters.
+fn prepared() -> Vec<Deed> {
+    vec![
         statement(
             "SELECT id, name FROM items WHERE id < ?",
             "SELECT",
@@ -355,53 +346,32 @@ fn by_go(before: bool) -> Vec<Deed> {
         prepare(ONE, "SELECT", "items"),
         statement(ONE, "SELECT", "items", Some(1)),
         statement(ONE, "SELECT", "items", Some(1)),
-        prepare("INSERT INTO items(name) VALUES (?)", "INSERT", "items"),
-        statement(
-            "INSERT INTO items(name) VALUES (?)",
-            "INSERT",
-            "items",
-            None,
-        ),
+        prepare(INSERT, "INSERT", "items"),
+        insert(),
         wrong(),
         statement(MANY, "SELECT", "seq_1_to_1000", Some(1000)),
+    ]
+}
+
+fn by_go(before: bool) -> Vec<Deed> {
+    let mut deeds = prepared();
+    deeds.extend([
         statement("START TRANSACTION", "START", "", None),
-        statement(
-            "UPDATE items SET name = ? WHERE id IN (?)",
-            "UPDATE",
-            "items",
-            None,
-        ),
+        update(),
         statement("COMMIT", "COMMIT", "", None),
         statement("USE other", "USE", "", None),
         statement("SELECT ? AS a", "SELECT", "", Some(1)).with("db.namespace", "other"),
-    ];
+    ]);
     older(&mut deeds, before, 12);
     deeds
 }
 
 fn by_java(before: bool) -> Vec<Deed> {
-    let mut deeds = vec![
-        statement(
-            "SELECT id, name FROM items WHERE id < ?",
-            "SELECT",
-            "items",
-            Some(3),
-        ),
-        prepare(ONE, "SELECT", "items"),
-        statement(ONE, "SELECT", "items", Some(1)),
-        statement(ONE, "SELECT", "items", Some(1)),
-        prepare("INSERT INTO items(name) VALUES (?)", "INSERT", "items"),
-        statement(
-            "INSERT INTO items(name) VALUES (?)",
-            "INSERT",
-            "items",
-            None,
-        ),
-        wrong(),
-        statement(MANY, "SELECT", "seq_1_to_1000", Some(1000)),
+    let mut deeds = prepared();
+    deeds.extend([
         shop("USE", [("db.operation.name", "USE")]),
         statement("SELECT ? AS a", "SELECT", "", Some(1)).with("db.namespace", "other"),
-    ];
+    ]);
     older(&mut deeds, before, 9);
     deeds
 }
@@ -409,14 +379,12 @@ fn by_java(before: bool) -> Vec<Deed> {
 /// It asks for variables at first, sends what is many one by one, and gives a statement the database
 /// it was made in for as long as it runs.
 fn by_mysql_java(_before: bool) -> Vec<Deed> {
-    let mut deeds = by_java(false);
-    deeds.truncate(8);
-    let insert = deeds[5].clone();
+    let mut deeds = prepared();
     let other = |deed: Deed| deed.with("db.namespace", "other");
     deeds.extend([
         shop("SELECT", [("db.response.returned_rows", "1")]),
-        insert.clone(),
-        insert,
+        insert(),
+        insert(),
         statement("USE `other`", "USE", "", None),
         other(statement("USE `shop`", "USE", "", None)),
         statement("SELECT ? AS a", "SELECT", "", Some(1)),
