@@ -2,37 +2,29 @@
 //! TCP and by a unix socket.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
-use spantap_tests::agent::Capture;
-use spantap_tests::process::{self, free_port};
 use spantap_tests::program::{Program, Setup};
 use spantap_tests::span::Kind;
 use spantap_tests::{Case, Deed, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Place, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |driver: &'static Driver, unix: bool, capture, before| {
-        let how = if unix { "unix" } else { "tcp" };
-        let cell = Cell::name(capture, before);
-        let name = format!("beanstalkd::{}::{how}::{cell}", driver.name);
-        cases.push(Case::new(name, move |stage| {
-            run(stage, driver, unix, capture, before)
+    let mut add = |driver: &'static Driver, way: Way| {
+        cases.push(way.case("beanstalkd", driver.name, move |stage| {
+            run(stage, driver, way)
         }));
     };
-    for capture in [Capture::Socket, Capture::Syscall] {
-        for before in [true, false] {
-            add(&GREENSTALK, false, capture, before);
-        }
+    for way in Way::ALL {
+        add(&GREENSTALK, way);
     }
-    for before in [true, false] {
-        add(&GREENSTALK, true, Capture::Socket, before);
+    for way in [Way::OLD, Way::NEW] {
+        add(&GREENSTALK, way.unix());
     }
-    add(&JACKD, false, Capture::Socket, false);
+    add(&JACKD, Way::NEW);
     cases
 }
 
@@ -137,50 +129,23 @@ fn of(deed: Deed, tube: &str, before: bool) -> Deed {
     }
 }
 
-fn run(
-    stage: &mut Stage,
-    driver: &Driver,
-    unix: bool,
-    capture: Capture,
-    before: bool,
-) -> Result<()> {
-    let port = free_port()?;
-    let path = stage.folder.join("beanstalkd.sock");
-    let path = path.to_string_lossy().into_owned();
-    let server = server(stage, port, unix.then_some(&path))?;
-    let (place, agent) = match unix {
-        true => {
-            let commands = ["--command", "*beanstalkd*", "--command", "*client.py*"];
-            (path, stage.agent()?.args(commands))
-        }
-        false => (port.to_string(), stage.agent()?.ports(&[port])),
-    };
-    let program = (driver.program)(&stage.folder)?.arg(place);
-    let cell = Cell {
-        protocol: "beanstalkd",
-        driver: driver.name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
-    let deeds = (driver.deeds)(before);
+fn run(stage: &mut Stage, driver: &Driver, way: Way) -> Result<()> {
+    let place = way.place(&stage.folder)?;
+    let server = server(stage, &place)?;
+    let agent = place.agent(stage, &["*beanstalkd*", "*client.py*"])?;
+    let program = (driver.program)(&stage.folder)?.arg(place.to_string());
+    let cell = Cell::new("beanstalkd", driver.name, &server, way);
+    let deeds = (driver.deeds)(way.before);
     cell.run(stage, agent, program, &deeds).map(drop)
 }
 
-fn server(stage: &Stage, port: u16, path: Option<&String>) -> Result<Program> {
+fn server(stage: &Stage, place: &Place) -> Result<Program> {
     let beanstalkd = install::debian("beanstalkd", &["beanstalkd"])?;
     let program = beanstalkd.file("usr/bin/beanstalkd")?;
     let setup = Setup::new("beanstalkd", &stage.folder, program)
         .env("LD_LIBRARY_PATH", beanstalkd.libraries());
-    let Some(path) = path else {
-        let words = ["-l", "127.0.0.1", "-p", &port.to_string()];
-        return setup.args(words).port(port).start();
-    };
-    let server = setup.args(["-l", &format!("unix:{path}")]).start()?;
-    // With a socket it listens on no port: the file says that it has started.
-    process::until("beanstalkd listens", Duration::from_secs(10), || {
-        Path::new(path).exists()
-    })?;
-    Ok(server)
+    place.start(match &place.path {
+        Some(path) => setup.args(["-l", &format!("unix:{path}")]),
+        None => setup.args(["-l", "127.0.0.1", "-p", &place.port.to_string()]),
+    })
 }

@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 use spantap_tests::Stage;
+use spantap_tests::driver::Connection;
 use spantap_tests::known::Size;
 use spantap_tests::span::{Kind, Span};
 
@@ -21,12 +22,31 @@ pub const SHAPES: [(&str, fn(&mut Stage, Duo) -> Result<()>); 8] = [
     ("garbage-after-response", garbage),
 ];
 
-fn reset(stage: &mut Stage, mut duo: Duo) -> Result<()> {
+/// A connection with a request that has come, and its target.
+fn asked(duo: &mut Duo) -> Result<((Connection, Connection), String)> {
     let ends = duo.connect()?;
     let target = path();
     let head = duo.head("GET", &target, "");
     duo.client.send(ends.0, &head)?;
     duo.server.until(ends.1, "\r\n\r\n")?;
+    Ok((ends, target))
+}
+
+/// Of its target and status the client has an error, and the server this one.
+fn unfinished(
+    stage: &mut Stage,
+    mut duo: Duo,
+    (target, status): (&str, Option<u16>),
+    error: &str,
+) -> Result<()> {
+    let one = duo.know("GET", target, status);
+    one.received = Size::Unknown;
+    one.errors = [Some("*".into()), Some(error.into())];
+    duo.judge(stage).map(drop)
+}
+
+fn reset(stage: &mut Stage, mut duo: Duo) -> Result<()> {
+    let (ends, target) = asked(&mut duo)?;
     duo.server.send(
         ends.1,
         "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nonly this",
@@ -35,18 +55,11 @@ fn reset(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     duo.server.reset(ends.1)?;
     duo.client.eof(ends.0)?;
     duo.client.close(ends.0)?;
-    let one = duo.know("GET", &target, Some(200));
-    one.received = Size::Unknown;
-    one.errors = [Some("*".into()), Some("?".into())];
-    duo.judge(stage).map(drop)
+    unfinished(stage, duo, (&target, Some(200)), "?")
 }
 
 fn closed(stage: &mut Stage, mut duo: Duo) -> Result<()> {
-    let ends = duo.connect()?;
-    let target = path();
-    let head = duo.head("GET", &target, "");
-    duo.client.send(ends.0, &head)?;
-    duo.server.until(ends.1, "\r\n\r\n")?;
+    let (ends, target) = asked(&mut duo)?;
     duo.server.send(
         ends.1,
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nonly this",
@@ -54,42 +67,25 @@ fn closed(stage: &mut Stage, mut duo: Duo) -> Result<()> {
     duo.server.close(ends.1)?;
     duo.client.eof(ends.0)?;
     duo.client.close(ends.0)?;
-    let one = duo.know("GET", &target, Some(200));
-    one.received = Size::Unknown;
-    one.errors = [Some("*".into()), Some("?".into())];
-    duo.judge(stage).map(drop)
+    unfinished(stage, duo, (&target, Some(200)), "?")
 }
 
 /// The server reads the request and closes.
 fn silent(stage: &mut Stage, mut duo: Duo) -> Result<()> {
-    let ends = duo.connect()?;
-    let target = path();
-    let head = duo.head("GET", &target, "");
-    duo.client.send(ends.0, &head)?;
-    duo.server.until(ends.1, "\r\n\r\n")?;
+    let (ends, target) = asked(&mut duo)?;
     duo.server.close(ends.1)?;
     duo.client.eof(ends.0)?;
     duo.client.close(ends.0)?;
-    let one = duo.know("GET", &target, None);
-    one.received = Size::Unknown;
-    one.errors = [Some("*".into()), Some("*".into())];
-    duo.judge(stage).map(drop)
+    unfinished(stage, duo, (&target, None), "*")
 }
 
 /// The client closes before the response.
 fn gives_up(stage: &mut Stage, mut duo: Duo) -> Result<()> {
-    let ends = duo.connect()?;
-    let target = path();
-    let head = duo.head("GET", &target, "");
-    duo.client.send(ends.0, &head)?;
-    duo.server.until(ends.1, "\r\n\r\n")?;
+    let (ends, target) = asked(&mut duo)?;
     duo.client.reset(ends.0)?;
     duo.server.eof(ends.1)?;
     duo.server.close(ends.1)?;
-    let one = duo.know("GET", &target, None);
-    one.received = Size::Unknown;
-    one.errors = [Some("*".into()), Some("*".into())];
-    duo.judge(stage).map(drop)
+    unfinished(stage, duo, (&target, None), "*")
 }
 
 /// A request whose body stops short: answered 400, the connection closed.

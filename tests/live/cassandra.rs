@@ -13,36 +13,33 @@ use spantap_tests::process::{self, free_port};
 use spantap_tests::program::Setup;
 use spantap_tests::{Case, Deed, Program, Span, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
-    use Capture::{Socket, Syscall};
     let all = [
-        (&PYTHON, Socket, false),
-        (&PYTHON, Socket, true),
-        (&PYTHON, Syscall, false),
-        (&LZ4, Socket, false),
-        (&LZ4, Syscall, true),
-        (&NODE, Socket, false),
-        (&NODE, Socket, true),
-        (&GO, Socket, false),
+        (&PYTHON, Way::NEW),
+        (&PYTHON, Way::OLD),
+        (&PYTHON, Way::NEW.by(Capture::Syscall)),
+        (&LZ4, Way::NEW),
+        (&LZ4, Way::OLD.by(Capture::Syscall)),
+        (&NODE, Way::NEW),
+        (&NODE, Way::OLD),
+        (&GO, Way::NEW),
     ];
     let shared = Arc::new(Mutex::new(Shared::None));
     let last = all.len() - 1;
     let cases = all.into_iter().enumerate();
-    let case = |(number, (driver, capture, before)): (usize, (&'static Driver, Capture, bool))| {
+    let case = |(number, (driver, way)): (usize, (&'static Driver, Way))| {
         let shared = Arc::clone(&shared);
-        let name = Cell::name(capture, before);
-        let name = format!("cassandra::{}::tcp::{name}", driver.name);
-        Case::new(name, move |stage| {
+        way.case("cassandra", driver.name, move |stage| {
             let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
             let server = match shared.replace() {
                 Shared::Runs(server) => server,
                 Shared::None => Server::start(&stage.folder)?,
                 Shared::Failed => bail!("the server did not start for another case"),
             };
-            let result = run(stage, driver, &server, capture, before);
+            let result = run(stage, driver, &server, way);
             *shared = match number < last {
                 true => Shared::Runs(server),
                 false => Shared::None,
@@ -246,24 +243,11 @@ const LOG: &str = "<configuration>
 </configuration>
 ";
 
-fn run(
-    stage: &mut Stage,
-    driver: &Driver,
-    server: &Server,
-    capture: Capture,
-    before: bool,
-) -> Result<()> {
+fn run(stage: &mut Stage, driver: &Driver, server: &Server, way: Way) -> Result<()> {
     let setup = (driver.start)(&stage.folder, server.port)?;
-    let cell = Cell {
-        protocol: "cassandra",
-        driver: driver.name,
-        server: &server.program,
-        capture,
-        before,
-        tls: false,
-    };
+    let cell = Cell::new("cassandra", driver.name, &server.program, way);
     let agent = stage.agent()?.ports(&[server.port]);
-    let deeds = (driver.deeds)(before);
+    let deeds = (driver.deeds)(way.before);
     cell.run_among(stage, agent, setup, &deeds, is_ours)?;
     Ok(())
 }

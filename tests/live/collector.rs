@@ -15,7 +15,7 @@ use spantap_tests::process::{free_port, until};
 use spantap_tests::program::{Program, Setup};
 use spantap_tests::{Case, Sink, Stage, agent, install};
 
-use crate::export::{Traffic, agent_to};
+use crate::export::{Traffic, agent_to, trusting};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
@@ -197,19 +197,7 @@ fn through(stage: &mut Stage, protocol: &str, security: Security) -> Result<()> 
     let endpoint = collector.endpoint(protocol, security);
     let mut setup = agent_to(stage, &endpoint, protocol)?.ports(&[traffic.port]);
     if security != Security::None {
-        let file = certificates.authority.to_string_lossy();
-        setup = setup.env("OTEL_EXPORTER_OTLP_CERTIFICATE", &file);
-    }
-    if mutual {
-        setup = setup
-            .env(
-                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-                &certificates.client.to_string_lossy(),
-            )
-            .env(
-                "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-                &certificates.client_key.to_string_lossy(),
-            );
+        setup = trusting(setup, &certificates, mutual);
     }
     let agent = setup.start()?;
     let known = traffic.make(50)?;

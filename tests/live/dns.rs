@@ -9,7 +9,7 @@ use spantap_tests::agent::Capture;
 use spantap_tests::program::Setup;
 use spantap_tests::{Case, Deed, Program, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
@@ -177,14 +177,7 @@ fn serve(stage: &Stage) -> Result<Program> {
 
 fn run(stage: &mut Stage, driver: &Driver, capture: Capture) -> Result<()> {
     let server = serve(stage)?;
-    let cell = Cell {
-        protocol: "dns",
-        driver: driver.name,
-        server: &server,
-        capture,
-        before: false,
-        tls: false,
-    };
+    let cell = Cell::new("dns", driver.name, &server, Way::NEW.by(capture));
     let agent = stage.agent()?.ports(&[53]);
     let setup = (driver.setup)(&stage.folder)?;
     let mut deeds = (driver.deeds)();
@@ -229,14 +222,7 @@ fn fails(stage: &mut Stage) -> Result<()> {
         .port(53)
         .start()?;
     let _silent = UdpSocket::bind(DEAD)?;
-    let cell = Cell {
-        protocol: "dns",
-        driver: "c-ares",
-        server: &server,
-        capture: Capture::Socket,
-        before: false,
-        tls: false,
-    };
+    let cell = Cell::new("dns", "c-ares", &server, Way::NEW);
     let late = question("A", "late.test", "NOERROR")
         .without("spantap.dns.response_code")
         .fails("timeout");

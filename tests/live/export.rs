@@ -1,6 +1,7 @@
 //! How spans leave: both transports, compressed, authenticated, refused, and with nobody there.
 //! The backend is the harness's own, so that every count is exact.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -85,6 +86,20 @@ pub fn agent_to(stage: &Stage, endpoint: &str, protocol: &str) -> Result<agent::
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol))
 }
 
+/// The same, which trusts whom these certificates are of, and shows its own where both do.
+pub fn trusting(setup: agent::Setup, certificates: &Certificates, mutual: bool) -> agent::Setup {
+    let variable = |setup: agent::Setup, name: &str, file: &Path| {
+        let name = format!("OTEL_EXPORTER_OTLP_{name}");
+        setup.env(&name, &file.to_string_lossy())
+    };
+    let setup = variable(setup, "CERTIFICATE", &certificates.authority);
+    if !mutual {
+        return setup;
+    }
+    let setup = variable(setup, "CLIENT_CERTIFICATE", &certificates.client);
+    variable(setup, "CLIENT_KEY", &certificates.client_key)
+}
+
 fn dressed(stage: &mut Stage, protocol: &str) -> Result<()> {
     let mut traffic = Traffic::start(stage)?;
     let agent = agent_to(stage, &stage.sink.endpoint(), protocol)?
@@ -119,24 +134,8 @@ fn secure(stage: &mut Stage, protocol: &str, mutual: bool) -> Result<()> {
     let certificates = Certificates::make(&stage.folder, "ours")?;
     stage.sink = Sink::secure(&certificates, mutual)?;
     let mut traffic = Traffic::start(stage)?;
-    let mut setup = agent_to(stage, &stage.sink.endpoint(), protocol)?
-        .ports(&[traffic.port])
-        .env(
-            "OTEL_EXPORTER_OTLP_CERTIFICATE",
-            &certificates.authority.to_string_lossy(),
-        );
-    if mutual {
-        setup = setup
-            .env(
-                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-                &certificates.client.to_string_lossy(),
-            )
-            .env(
-                "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-                &certificates.client_key.to_string_lossy(),
-            );
-    }
-    let agent = setup.start()?;
+    let setup = agent_to(stage, &stage.sink.endpoint(), protocol)?.ports(&[traffic.port]);
+    let agent = trusting(setup, &certificates, mutual).start()?;
     let known = traffic.make(20)?;
     stage.judge(agent, &known).map(drop)
 }
@@ -149,12 +148,8 @@ fn wrong_authority(stage: &mut Stage, protocol: &str) -> Result<()> {
     );
     stage.sink = Sink::secure(&theirs, false)?;
     let mut traffic = Traffic::start(stage)?;
-    let agent = agent_to(stage, &stage.sink.endpoint(), protocol)?
-        .ports(&[traffic.port])
-        .env(
-            "OTEL_EXPORTER_OTLP_CERTIFICATE",
-            &ours.authority.to_string_lossy(),
-        )
+    let setup = agent_to(stage, &stage.sink.endpoint(), protocol)?.ports(&[traffic.port]);
+    let agent = trusting(setup, &ours, false)
         .env("OTEL_BSP_EXPORT_TIMEOUT", "1500")
         .env("OTEL_EXPORTER_OTLP_TIMEOUT", "1500")
         .start()?;

@@ -3,41 +3,33 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 use spantap_tests::agent::{self, Capture};
 use spantap_tests::driver::Plain;
 use spantap_tests::known::{Ask, ask, drive, put};
-use spantap_tests::process::{free_port, until};
+use spantap_tests::process::free_port;
 use spantap_tests::program::{Program, Setup};
 use spantap_tests::span::{Kind, Span};
 use spantap_tests::{Case, Deed, Doers, Driver, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Place, Way};
 use crate::programs::{DRIVER, apache_that, nginx_with};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |front: &'static Front, unix: bool, capture, before| {
-        let how = if unix { "unix" } else { "tcp" };
-        let name = Cell::name(capture, before);
-        let name = format!("fastcgi::{}::{how}::{name}", front.name);
-        cases.push(Case::new(name, move |stage| {
-            run(stage, front, unix, capture, before)
-        }));
+    let mut add = |front: &'static Front, way: Way| {
+        cases.push(way.case("fastcgi", front.name, move |stage| run(stage, front, way)));
     };
-    for capture in [Capture::Socket, Capture::Syscall] {
-        for before in [true, false] {
-            add(&NGINX_KEEPS, false, capture, before);
-        }
+    for way in Way::ALL {
+        add(&NGINX_KEEPS, way);
     }
-    add(&NGINX, false, Capture::Socket, false);
-    add(&NGINX_KEEPS, true, Capture::Socket, true);
-    add(&NGINX, true, Capture::Socket, false);
-    add(&APACHE, false, Capture::Socket, true);
-    add(&APACHE, false, Capture::Socket, false);
+    add(&NGINX, Way::NEW);
+    add(&NGINX_KEEPS, Way::OLD.unix());
+    add(&NGINX, Way::NEW.unix());
+    add(&APACHE, Way::OLD);
+    add(&APACHE, Way::NEW);
     cases.push(Case::new("fastcgi::nginx::chain", chain));
     cases
 }
@@ -117,20 +109,27 @@ fn apache(folder: &Path, port: u16, socket: &str, script: &Path) -> Result<Setup
     apache_that(folder, port, &[], &["proxy", "proxy_fcgi"], &more)
 }
 
+/// How configurations name a place.
+fn socket(place: &Place) -> String {
+    let port = || format!("127.0.0.1:{}", place.port);
+    place.path.clone().unwrap_or_else(port)
+}
+
 /// php-fpm on a port of this host or at a path.
-fn php(folder: &Path, socket: &str) -> Result<Program> {
+fn php(folder: &Path, place: &Place) -> Result<Program> {
     let php = install::debian("php-fpm", &["php8.2-fpm"])?;
     let text = format!(
         "[global]\n\
         daemonize = no\n\
         error_log = {}/php-fpm.log\n\
         [www]\n\
-        listen = {socket}\n\
+        listen = {}\n\
         pm = static\n\
         pm.max_children = 3\n\
         php_admin_flag[log_errors] = on\n\
         php_admin_flag[display_errors] = off\n",
-        folder.display()
+        folder.display(),
+        socket(place)
     );
     let file = folder.join("php-fpm.conf");
     fs::write(&file, text)?;
@@ -138,14 +137,7 @@ fn php(folder: &Path, socket: &str) -> Result<Program> {
         .env("LD_LIBRARY_PATH", php.libraries())
         .args(["-n", "-R", "-F", "-y"])
         .arg(file);
-    if let Some((_, port)) = socket.rsplit_once(':') {
-        return setup.port(port.parse()?).start();
-    }
-    let program = setup.start()?;
-    until("php-fpm listens", Duration::from_secs(20), || {
-        Path::new(socket).exists()
-    })?;
-    Ok(program)
+    place.start(setup)
 }
 
 /// A trace that a request says it is part of.
@@ -209,32 +201,25 @@ fn deeds(keeps: bool) -> Vec<Deed> {
     asks(keeps).iter().map(deed).collect()
 }
 
-fn run(stage: &mut Stage, front: &Front, unix: bool, capture: Capture, before: bool) -> Result<()> {
-    let (port, behind) = (free_port()?, free_port()?);
-    let socket = match unix {
-        true => stage.folder.join("php").display().to_string(),
-        false => format!("127.0.0.1:{behind}"),
-    };
-    let agent = match unix {
-        // The web server's own side of HTTP is not asked for.
-        true => stage.agent()?.args(["--command", "*php-fpm*"]),
-        false => stage.agent()?.ports(&[behind]),
-    };
+fn run(stage: &mut Stage, front: &Front, way: Way) -> Result<()> {
+    let (port, behind) = (free_port()?, way.place(&stage.folder)?);
+    // The web server's own side of HTTP is not asked for.
+    let agent = behind.agent(stage, &["*php-fpm*"])?;
     // Three megabytes are copied whole at both ends, faster than a reader wakes on a busy machine.
     let agent = agent.args(["--ring-bytes", "64MiB"]);
     let (script, _) = install::app("fastcgi/index.php")?;
-    let php = php(&stage.folder, &socket)?;
-    let place = match unix {
-        true => format!("unix:{socket}"),
-        false => socket,
+    let php = php(&stage.folder, &behind)?;
+    let place = match way.unix {
+        true => format!("unix:{behind}"),
+        false => socket(&behind),
     };
     let front_name = front.name;
     // Of one call the fall-back path copies no more either.
-    let front_keeps = front.keeps && capture != Capture::Syscall;
+    let front_keeps = front.keeps && way.capture != Capture::Syscall;
     let front = (front.setup)(&stage.folder, port, &place, &script)?.port(port);
-    let agent = agent.capture(capture);
+    let agent = agent.capture(way.capture);
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
-    let (front, agent) = if before {
+    let (front, agent) = if way.before {
         let front = front.start()?;
         let mut plain = Plain::new(&mut driver, port)?;
         drive(&asks(front_keeps), &mut plain, port, None, None)?;
@@ -251,7 +236,7 @@ fn run(stage: &mut Stage, front: &Front, unix: bool, capture: Capture, before: b
         server: php.pids(),
         cell: ("fastcgi".into(), front_name.into()),
     };
-    if unix {
+    if way.unix {
         (doers.client, doers.server) = (doers.server, Vec::new());
         for deed in &mut deeds {
             deed.kinds = Some([Kind::Server; 2]);
@@ -260,7 +245,7 @@ fn run(stage: &mut Stage, front: &Front, unix: bool, capture: Capture, before: b
     }
     let spans = stage.judge_deeds(agent, &deeds, &doers)?;
     for span in &spans {
-        place_of(stage, span, (!unix).then_some(behind));
+        place_of(stage, span, (!way.unix).then_some(behind.port));
     }
     Ok(())
 }
@@ -293,12 +278,11 @@ fn place_of(stage: &mut Stage, span: &Span, behind: Option<u16>) {
 
 /// HTTP to nginx and FastCGI behind it.
 fn chain(stage: &mut Stage) -> Result<()> {
-    let (port, behind) = (free_port()?, free_port()?);
-    let socket = format!("127.0.0.1:{behind}");
+    let (port, behind) = (free_port()?, Way::NEW.place(&stage.folder)?);
     let (script, _) = install::app("fastcgi/index.php")?;
-    let php = php(&stage.folder, &socket)?;
-    let front = (NGINX_KEEPS.setup)(&stage.folder, port, &socket, &script)?.port(port);
-    let agent = stage.agent()?.ports(&[port, behind]).start()?;
+    let php = php(&stage.folder, &behind)?;
+    let front = (NGINX_KEEPS.setup)(&stage.folder, port, &socket(&behind), &script)?.port(port);
+    let agent = stage.agent()?.ports(&[port, behind.port]).start()?;
     let front = front.start()?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
     let mut plain = Plain::new(&mut driver, port)?;

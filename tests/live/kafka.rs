@@ -12,24 +12,22 @@ use spantap_tests::program::Setup;
 use spantap_tests::span::Kind;
 use spantap_tests::{Case, Deed, Program, Span, Stage, agent, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
-    use Capture::{Socket, Syscall};
-    let cells: [(&'static Driver, &[(Capture, bool)]); 4] = [
-        (&JAVA, &[(Socket, false), (Socket, true), (Syscall, false)]),
-        (&LIBRDKAFKA, &[(Socket, false), (Syscall, false)]),
-        (&PYTHON, &[(Socket, false)]),
-        (&GO, &[(Socket, false)]),
+    const FALL_BACK: Way = Way::NEW.by(Capture::Syscall);
+    let cells: [(&'static Driver, &[Way]); 4] = [
+        (&JAVA, &[Way::NEW, Way::OLD, FALL_BACK]),
+        (&LIBRDKAFKA, &[Way::NEW, FALL_BACK]),
+        (&PYTHON, &[Way::NEW]),
+        (&GO, &[Way::NEW]),
     ];
     let mut cases = Vec::new();
     for (driver, ways) in cells {
-        for &(capture, before) in ways {
-            let name = format!("kafka::{}::{}", driver.name, Cell::name(capture, before));
-            cases.push(Case::new(name, move |stage| {
-                run(stage, driver, capture, before)
-            }));
+        for &way in ways {
+            let name = format!("kafka::{}::{}", driver.name, way.name());
+            cases.push(Case::new(name, move |stage| run(stage, driver, way)));
         }
     }
     cases
@@ -112,25 +110,18 @@ fn classes() -> Result<String> {
 
 const TOPIC: &str = "orders";
 
-fn run(stage: &mut Stage, driver: &Driver, capture: Capture, before: bool) -> Result<()> {
+fn run(stage: &mut Stage, driver: &Driver, way: Way) -> Result<()> {
     let ports = [free_port()?, free_port()?];
     let [port, _] = ports;
     let server = broker(&stage.folder, ports)?;
     let mut setup = (driver.start)(&stage.folder)?;
     setup = setup.args([&format!("127.0.0.1:{port}"), TOPIC]);
-    if before {
+    if way.before {
         setup = setup.arg("warm");
     }
-    let cell = Cell {
-        protocol: "kafka",
-        driver: driver.name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
+    let cell = Cell::new("kafka", driver.name, &server, way);
     let agent = stage.agent()?.ports(&ports);
-    let spans = cell.run(stage, agent, setup, &deeds(driver, before))?;
+    let spans = cell.run(stage, agent, setup, &deeds(driver, way.before))?;
     if agent::dry() {
         return Ok(());
     }

@@ -2,37 +2,27 @@
 //! before the agent and after it.
 
 use anyhow::Result;
-use spantap_tests::agent::Capture;
-use spantap_tests::process::free_port;
 use spantap_tests::program::{Program, Setup};
 use spantap_tests::{Case, Deed, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Place, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |driver: &'static Driver, unix: bool, capture, before| {
-        let how = if unix { "unix" } else { "tcp" };
-        let name = format!(
-            "memcached::{}::{how}::{}",
-            driver.name,
-            Cell::name(capture, before)
-        );
-        cases.push(Case::new(name, move |stage| {
-            run(stage, driver, unix, capture, before)
+    let mut add = |driver: &'static Driver, way: Way| {
+        cases.push(way.case("memcached", driver.name, move |stage| {
+            run(stage, driver, way)
         }));
     };
-    for capture in [Capture::Socket, Capture::Syscall] {
-        for before in [true, false] {
-            add(&PYMEMCACHE, false, capture, before);
-        }
+    for way in Way::ALL {
+        add(&PYMEMCACHE, way);
     }
-    add(&PYMEMCACHE, true, Capture::Socket, false);
+    add(&PYMEMCACHE, Way::NEW.unix());
     for driver in [&BMEMCACHED, &PYLIBMC, &PYLIBMC_BINARY] {
-        add(driver, false, Capture::Socket, false);
+        add(driver, Way::NEW);
     }
-    add(&BMEMCACHED, false, Capture::Socket, true);
+    add(&BMEMCACHED, Way::OLD);
     cases
 }
 
@@ -128,45 +118,24 @@ fn rows(deed: Deed, values: u32) -> Deed {
     deed.with("db.response.returned_rows", values)
 }
 
-fn run(
-    stage: &mut Stage,
-    driver: &Driver,
-    unix: bool,
-    capture: Capture,
-    before: bool,
-) -> Result<()> {
-    let port = free_port()?;
-    let path = stage.folder.join("memcached.sock");
-    let path = path.to_string_lossy().into_owned();
-    let server = server(stage, port, unix.then_some(&path))?;
-    let (place, agent) = match unix {
-        true => {
-            let commands = ["--command", "*memcached*", "--command", "*client.py*"];
-            (path, stage.agent()?.args(commands))
-        }
-        false => (port.to_string(), stage.agent()?.ports(&[port])),
-    };
+fn run(stage: &mut Stage, driver: &Driver, way: Way) -> Result<()> {
+    let place = way.place(&stage.folder)?;
+    let server = server(stage, &place)?;
+    let agent = place.agent(stage, &["*memcached*", "*client.py*"])?;
     let (file, _) = install::app("memcached/client.py")?;
     let program = install::python_of("memcached", &[])?.join("python");
     let client = Setup::new("python", &stage.folder, program)
         .arg(file)
-        .args([driver.name, &place]);
+        .args([driver.name, &place.to_string()]);
     let mut deeds = (driver.list)();
-    if !before {
+    if !way.before {
         deeds.extend((driver.connects)());
     }
-    let cell = Cell {
-        protocol: "memcached",
-        driver: driver.name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
+    let cell = Cell::new("memcached", driver.name, &server, way);
     cell.run(stage, agent, client, &deeds).map(drop)
 }
 
-fn server(stage: &Stage, port: u16, path: Option<&String>) -> Result<Program> {
+fn server(stage: &Stage, place: &Place) -> Result<Program> {
     let memcached = install::debian("memcached", &["memcached"])?;
     let setup = Setup::new(
         "memcached",
@@ -175,17 +144,8 @@ fn server(stage: &Stage, port: u16, path: Option<&String>) -> Result<Program> {
     )
     .env("LD_LIBRARY_PATH", memcached.libraries())
     .args(["-u", "root", "-U", "0", "-t", "2"]);
-    let Some(path) = path else {
-        let words = ["-l", "127.0.0.1", "-p", &port.to_string()];
-        return setup.args(words).port(port).start();
-    };
-    let server = setup.args(["-s", path]).start()?;
-    // With a socket it listens on no port: the file says that it has started.
-    for _ in 0..100 {
-        if std::path::Path::new(path).exists() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    Ok(server)
+    place.start(match &place.path {
+        Some(path) => setup.args(["-s", path]),
+        None => setup.args(["-l", "127.0.0.1", "-p", &place.port.to_string()]),
+    })
 }

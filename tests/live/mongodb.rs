@@ -4,37 +4,25 @@
 use std::path::Path;
 
 use anyhow::Result;
-use spantap_tests::agent::Capture;
-use spantap_tests::process::free_port;
 use spantap_tests::program::{Program, Setup};
 use spantap_tests::{Case, Deed, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Place, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |driver: &'static Driver, unix: bool, capture, before| {
-        let how = if unix { "unix" } else { "tcp" };
-        let name = format!(
-            "mongodb::{}::{how}::{}",
-            driver.name,
-            Cell::name(capture, before)
-        );
-        cases.push(Case::new(name, move |stage| {
-            run(stage, driver, unix, capture, before)
-        }));
+    let mut add = |driver: &'static Driver, way: Way| {
+        cases.push(way.case("mongodb", driver.name, move |stage| run(stage, driver, way)));
     };
-    for capture in [Capture::Socket, Capture::Syscall] {
-        for before in [true, false] {
-            add(&PYTHON, false, capture, before);
-        }
+    for way in Way::ALL {
+        add(&PYTHON, way);
     }
-    add(&PYTHON, true, Capture::Socket, false);
+    add(&PYTHON, Way::NEW.unix());
     for driver in [&AIO, &NODE, &GO] {
-        add(driver, false, Capture::Socket, false);
+        add(driver, Way::NEW);
     }
-    add(&NODE, false, Capture::Socket, true);
+    add(&NODE, Way::OLD);
     cases
 }
 
@@ -150,41 +138,20 @@ fn list() -> Vec<Deed> {
     ]
 }
 
-fn run(
-    stage: &mut Stage,
-    driver: &Driver,
-    unix: bool,
-    capture: Capture,
-    before: bool,
-) -> Result<()> {
-    let port = free_port()?;
-    let path = stage.folder.join("mongodb.sock");
-    let path = path.to_string_lossy().into_owned();
-    let server = server(stage, port, unix.then_some(&path))?;
-    let (place, agent) = match unix {
-        true => {
-            let commands = ["--command", "*ferretdb*", "--command", "*client.py*"];
-            (path, stage.agent()?.args(commands))
-        }
-        false => (port.to_string(), stage.agent()?.ports(&[port])),
-    };
-    let client = (driver.program)(&stage.folder, &place)?;
-    let cell = Cell {
-        protocol: "mongodb",
-        driver: driver.name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
+fn run(stage: &mut Stage, driver: &Driver, way: Way) -> Result<()> {
+    let place = way.place(&stage.folder)?;
+    let server = server(stage, &place)?;
+    let agent = place.agent(stage, &["*ferretdb*", "*client.py*"])?;
+    let client = (driver.program)(&stage.folder, &place.to_string())?;
+    let cell = Cell::new("mongodb", driver.name, &server, way);
     cell.run(stage, agent, client, &list()).map(drop)
 }
 
-fn server(stage: &Stage, port: u16, path: Option<&str>) -> Result<Program> {
+fn server(stage: &Stage, place: &Place) -> Result<Program> {
     Setup::new("ferretdb", &stage.folder, ferretdb()?)
         .inside(&stage.folder)
-        .args(["server", &port.to_string()])
-        .args(path)
-        .port(port)
+        .args(["server", &place.port.to_string()])
+        .args(&place.path)
+        .port(place.port)
         .start()
 }

@@ -4,37 +4,25 @@
 use std::path::Path;
 
 use anyhow::Result;
-use spantap_tests::agent::Capture;
 use spantap_tests::process::free_port;
 use spantap_tests::program::{Program as Server, Setup};
 use spantap_tests::span::Kind;
 use spantap_tests::{Case, Deed, Stage, install};
 
-use crate::deeds::{self, Cell};
+use crate::deeds::{self, Cell, Place, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for driver in DRIVERS {
-        for unix in [false, true] {
-            for capture in [Capture::Socket, Capture::Syscall] {
-                for before in [true, false] {
-                    // What the two paths and an older connection need is the same for all.
-                    let first = driver.name == "python" && !unix;
-                    let other = before || capture == Capture::Syscall;
-                    if other && !first || unix && driver.name != "python" {
-                        continue;
-                    }
-                    let place = if unix { "unix" } else { "tcp" };
-                    let cell = Cell::name(capture, before);
-                    let name = format!("mqtt::{}::{place}::{cell}", driver.name);
-                    cases.push(Case::new(name, move |stage| {
-                        run(stage, driver, unix, capture, before)
-                    }));
-                }
-            }
-        }
+    let mut add = |driver: &'static Driver, way: Way| {
+        cases.push(way.case("mqtt", driver.name, move |stage| run(stage, driver, way)));
+    };
+    // What the two paths and an older connection need is the same for all.
+    for way in Way::ALL {
+        add(&PYTHON, way);
     }
+    add(&PYTHON, Way::NEW.unix());
+    add(&NODE, Way::NEW);
     cases
 }
 
@@ -46,18 +34,17 @@ struct Driver {
     traces: bool,
 }
 
-const DRIVERS: &[Driver] = &[
-    Driver {
-        name: "python",
-        program: python,
-        traces: true,
-    },
-    Driver {
-        name: "node",
-        program: node,
-        traces: false,
-    },
-];
+const PYTHON: Driver = Driver {
+    name: "python",
+    program: python,
+    traces: true,
+};
+
+const NODE: Driver = Driver {
+    name: "node",
+    program: node,
+    traces: false,
+};
 
 fn python(folder: &Path) -> Result<Setup> {
     let (file, _) = install::app("mqtt/client.py")?;
@@ -90,33 +77,16 @@ fn mosquitto(stage: &Stage, port: u16, socket: &Path) -> Result<Server> {
     .start()
 }
 
-fn run(
-    stage: &mut Stage,
-    driver: &Driver,
-    unix: bool,
-    capture: Capture,
-    before: bool,
-) -> Result<()> {
+fn run(stage: &mut Stage, driver: &Driver, way: Way) -> Result<()> {
     let port = free_port()?;
     let socket = stage.folder.join("mqtt.sock");
     let server = mosquitto(stage, port, &socket)?;
     let program = (driver.program)(&stage.folder)?;
-    let (program, agent) = if unix {
-        let program = program.arg("unix").arg(&socket);
-        let both = ["--command", "*mosquitto.conf", "--command", "*mqtt.sock"];
-        (program, stage.agent()?.args(both))
-    } else {
-        let program = program.arg("tcp").arg(port.to_string());
-        (program, stage.agent()?.ports(&[port]))
-    };
-    let cell = Cell {
-        protocol: "mqtt",
-        driver: driver.name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
+    let path = way.unix.then(|| socket.display().to_string());
+    let place = Place { port, path };
+    let program = program.args([way.transport(), &place.to_string()]);
+    let agent = place.agent(stage, &["*mosquitto.conf", "*mqtt.sock"])?;
+    let cell = Cell::new("mqtt", driver.name, &server, way);
     let mut deeds = Vec::new();
     for word in ["zero", "4711", "two", "traced"] {
         let context = driver.traces && word == "traced";
@@ -127,7 +97,7 @@ fn run(
         ] {
             let mut deed = deed(operation, kind, word);
             // Who it is was said before.
-            deed = match before {
+            deed = match way.before {
                 true => deed.with("spantap.partial", true).without(CLIENT),
                 false => deed.with(CLIENT, client),
             };

@@ -11,32 +11,14 @@ use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
 use spantap_tests::{Case, Deed, Program, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Place, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for driver in DRIVERS {
-        for unix in [false, true] {
-            for capture in [Capture::Socket, Capture::Syscall] {
-                for before in [true, false] {
-                    // What the drivers say is the same on both paths.
-                    let wanted = match driver.ways {
-                        Ways::All => !(unix && before),
-                        Ways::Times => !unix && capture == Capture::Socket,
-                        Ways::One => !unix && capture == Capture::Socket && !before,
-                    };
-                    if !wanted {
-                        continue;
-                    }
-                    let place = if unix { "unix" } else { "tcp" };
-                    let name = Cell::name(capture, before);
-                    let name = format!("mysql::{}::{place}::{name}", driver.name);
-                    cases.push(Case::new(name, move |stage| {
-                        run(stage, driver, unix, capture, before)
-                    }));
-                }
-            }
+        for &way in driver.ways {
+            cases.push(way.case("mysql", driver.name, move |stage| run(stage, driver, way)));
         }
     }
     for capture in [Capture::Socket, Capture::Syscall] {
@@ -47,18 +29,16 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// How a driver is tried.
-enum Ways {
-    /// On both paths, on TCP and a unix socket, before the agent and after it.
-    All,
-    /// Before the agent and after it.
-    Times,
-    One,
-}
+/// By TCP on both paths and both connections, and by a unix socket.
+const ALL: &[Way] = &{
+    let [old, new, old_by, new_by] = Way::ALL;
+    [old, new, old_by, new_by, new.unix(), new_by.unix()]
+};
 
 struct Driver {
     name: &'static str,
-    ways: Ways,
+    /// What it says is the same on both paths.
+    ways: &'static [Way],
     /// How it is started; it is told where the server listens.
     start: fn(&Path, &str) -> Result<Setup>,
     /// What it does on its own while it connects.
@@ -70,21 +50,21 @@ struct Driver {
 const DRIVERS: &[Driver] = &[
     Driver {
         name: "pymysql",
-        ways: Ways::All,
+        ways: ALL,
         start: |folder, place| python(folder, "pymysql", place),
         connects: &["SET NAMES utf8mb4"],
         deeds: by_python,
     },
     Driver {
         name: "mysqlclient",
-        ways: Ways::One,
+        ways: &[Way::NEW],
         start: |folder, place| python(folder, "MySQLdb", place),
         connects: &["SET NAMES utf8mb4"],
         deeds: by_python,
     },
     Driver {
         name: "mysql2",
-        ways: Ways::Times,
+        ways: &[Way::OLD, Way::NEW],
         start: |folder, place| {
             let file = install::modules("node-mysql", "mysql", &["driver.js"])?.join("driver.js");
             Ok(Setup::new("driver", folder, "node").arg(file).arg(place))
@@ -94,7 +74,7 @@ const DRIVERS: &[Driver] = &[
     },
     Driver {
         name: "go",
-        ways: Ways::One,
+        ways: &[Way::NEW],
         start: |folder, place| {
             let files = ["driver.go", "go.mod", "go.sum"];
             let program = install::go_build("go-mysql", "mysql", &files)?;
@@ -105,7 +85,7 @@ const DRIVERS: &[Driver] = &[
     },
     Driver {
         name: "mariadb-java",
-        ways: Ways::One,
+        ways: &[Way::NEW],
         start: |folder, place| java(folder, "mariadb", place, "useServerPrepStmts=true"),
         connects: &[
             "set sql_mode=CONCAT(@@sql_mode,?),session_track_system_variables=CONCAT(?,\
@@ -117,7 +97,7 @@ const DRIVERS: &[Driver] = &[
     },
     Driver {
         name: "mysql-java",
-        ways: Ways::One,
+        ways: &[Way::NEW],
         start: |folder, place| java(folder, "mysql", place, "useServerPrepStmts=true"),
         connects: &["SET character_set_results = NULL", "SET autocommit=?"],
         deeds: by_mysql_java,
@@ -196,30 +176,17 @@ fn serve(folder: &Path, port: u16, socket: &Path, further: &[String]) -> Result<
     .start()
 }
 
-fn run(
-    stage: &mut Stage,
-    driver: &Driver,
-    unix: bool,
-    capture: Capture,
-    before: bool,
-) -> Result<()> {
+fn run(stage: &mut Stage, driver: &Driver, way: Way) -> Result<()> {
     let port = free_port()?;
     // Its path has little room.
     let socket = std::env::temp_dir().join(format!("spantap-mysql-{port}"));
     let server = serve(&stage.folder, port, &socket, &[])?;
-    let place = match unix {
-        true => socket.display().to_string(),
-        false => port.to_string(),
-    };
-    let setup = (driver.start)(&stage.folder, &place)?;
-    let agent = match unix {
-        true => stage
-            .agent()?
-            .args(["--command", "*mariadbd*", "--command", "*driver.py*"]),
-        false => stage.agent()?.ports(&[port]),
-    };
-    let mut deeds = (driver.deeds)(before);
-    if !before {
+    let path = way.unix.then(|| socket.display().to_string());
+    let place = Place { port, path };
+    let setup = (driver.start)(&stage.folder, &place.to_string())?;
+    let agent = place.agent(stage, &["*mariadbd*", "*driver.py*"])?;
+    let mut deeds = (driver.deeds)(way.before);
+    if !way.before {
         let told = driver.connects.iter().map(|text| {
             shop(
                 "SET",
@@ -228,14 +195,7 @@ fn run(
         });
         deeds.extend(told);
     }
-    let cell = Cell {
-        protocol: "mysql",
-        driver: driver.name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
+    let cell = Cell::new("mysql", driver.name, &server, way);
     cell.run(stage, agent, setup, &deeds)?;
     Ok(())
 }
@@ -253,12 +213,8 @@ fn encrypted(stage: &mut Stage, capture: Capture) -> Result<()> {
     deeds.push(shop("SET", [("db.query.text", "SET NAMES utf8mb4")]));
     older(&mut deeds, true, 0);
     let cell = Cell {
-        protocol: "mysql",
-        driver: "pymysql, TLS",
-        server: &server,
-        capture,
-        before: false,
         tls: true,
+        ..Cell::new("mysql", "pymysql, TLS", &server, Way::NEW.by(capture))
     };
     let agent = stage.agent()?.tls().ports(&[port]);
     cell.run(stage, agent, setup, &deeds)?;
@@ -296,6 +252,15 @@ fn prepare(text: &str, operation: &str, table: &str) -> Deed {
     deed
 }
 
+fn insert() -> Deed {
+    statement(INSERT, "INSERT", "items", None)
+}
+
+fn update() -> Deed {
+    let text = "UPDATE items SET name = ? WHERE id IN (?)";
+    statement(text, "UPDATE", "items", None)
+}
+
 fn wrong() -> Deed {
     statement(
         "SELECT * FROM missing WHERE id = ?",
@@ -323,26 +288,17 @@ fn older(deeds: &mut [Deed], before: bool, known: usize) {
 
 const MANY: &str = "SELECT seq, REPEAT(?, ?) FROM seq_1_to_1000";
 const FILTER: &str = "SELECT id, name FROM items WHERE id < ? AND name <> ?";
+const INSERT: &str = "INSERT INTO items(name) VALUES (?)";
 const ONE: &str = "SELECT name FROM items WHERE id = ?";
 
 fn by_python(before: bool) -> Vec<Deed> {
     let mut deeds = vec![
         statement(FILTER, "SELECT", "items", Some(3)),
-        statement(
-            "INSERT INTO items(name) VALUES (?)",
-            "INSERT",
-            "items",
-            None,
-        ),
+        insert(),
         wrong(),
         statement(MANY, "SELECT", "seq_1_to_1000", Some(1000)),
         statement("BEGIN", "BEGIN", "", None),
-        statement(
-            "UPDATE items SET name = ? WHERE id IN (?)",
-            "UPDATE",
-            "items",
-            None,
-        ),
+        update(),
         statement("COMMIT", "COMMIT", "", None),
         shop("USE", [("db.operation.name", "USE")]),
         statement("SELECT ? AS a", "SELECT", "", Some(1)).with("db.namespace", "other"),
@@ -359,25 +315,15 @@ fn by_node(before: bool) -> Vec<Deed> {
         prepare(ONE, "SELECT", "items"),
         statement(ONE, "SELECT", "items", Some(1)),
         statement(ONE, "SELECT", "items", Some(1)),
-        prepare("INSERT INTO items(name) VALUES (?)", "INSERT", "items"),
-        statement(
-            "INSERT INTO items(name) VALUES (?)",
-            "INSERT",
-            "items",
-            None,
-        ),
+        prepare(INSERT, "INSERT", "items"),
+        insert(),
         wrong(),
         prepare("SELECT * FROM missing WHERE id = ?", "SELECT", "missing")
             .with("db.response.status_code", "1146")
             .fails("1146"),
         statement(MANY, "SELECT", "seq_1_to_1000", Some(1000)),
         statement("START TRANSACTION", "START", "", None),
-        statement(
-            "UPDATE items SET name = ? WHERE id IN (?)",
-            "UPDATE",
-            "items",
-            None,
-        ),
+        update(),
         statement("COMMIT", "COMMIT", "", None),
         statement("SELECT ? AS a", "SELECT", "", Some(1)).with("db.namespace", "other"),
         statement("USE shop", "USE", "", None).with("db.namespace", "other"),
@@ -388,8 +334,9 @@ fn by_node(before: bool) -> Vec<Deed> {
     deeds
 }
 
-fn by_go(before: bool) -> Vec<Deed> {
-    let mut deeds = vec![
+/// How drivers begin that prepare what has parameters.
+fn prepared() -> Vec<Deed> {
+    vec![
         statement(
             "SELECT id, name FROM items WHERE id < ?",
             "SELECT",
@@ -399,53 +346,32 @@ fn by_go(before: bool) -> Vec<Deed> {
         prepare(ONE, "SELECT", "items"),
         statement(ONE, "SELECT", "items", Some(1)),
         statement(ONE, "SELECT", "items", Some(1)),
-        prepare("INSERT INTO items(name) VALUES (?)", "INSERT", "items"),
-        statement(
-            "INSERT INTO items(name) VALUES (?)",
-            "INSERT",
-            "items",
-            None,
-        ),
+        prepare(INSERT, "INSERT", "items"),
+        insert(),
         wrong(),
         statement(MANY, "SELECT", "seq_1_to_1000", Some(1000)),
+    ]
+}
+
+fn by_go(before: bool) -> Vec<Deed> {
+    let mut deeds = prepared();
+    deeds.extend([
         statement("START TRANSACTION", "START", "", None),
-        statement(
-            "UPDATE items SET name = ? WHERE id IN (?)",
-            "UPDATE",
-            "items",
-            None,
-        ),
+        update(),
         statement("COMMIT", "COMMIT", "", None),
         statement("USE other", "USE", "", None),
         statement("SELECT ? AS a", "SELECT", "", Some(1)).with("db.namespace", "other"),
-    ];
+    ]);
     older(&mut deeds, before, 12);
     deeds
 }
 
 fn by_java(before: bool) -> Vec<Deed> {
-    let mut deeds = vec![
-        statement(
-            "SELECT id, name FROM items WHERE id < ?",
-            "SELECT",
-            "items",
-            Some(3),
-        ),
-        prepare(ONE, "SELECT", "items"),
-        statement(ONE, "SELECT", "items", Some(1)),
-        statement(ONE, "SELECT", "items", Some(1)),
-        prepare("INSERT INTO items(name) VALUES (?)", "INSERT", "items"),
-        statement(
-            "INSERT INTO items(name) VALUES (?)",
-            "INSERT",
-            "items",
-            None,
-        ),
-        wrong(),
-        statement(MANY, "SELECT", "seq_1_to_1000", Some(1000)),
+    let mut deeds = prepared();
+    deeds.extend([
         shop("USE", [("db.operation.name", "USE")]),
         statement("SELECT ? AS a", "SELECT", "", Some(1)).with("db.namespace", "other"),
-    ];
+    ]);
     older(&mut deeds, before, 9);
     deeds
 }
@@ -453,14 +379,12 @@ fn by_java(before: bool) -> Vec<Deed> {
 /// It asks for variables at first, sends what is many one by one, and gives a statement the database
 /// it was made in for as long as it runs.
 fn by_mysql_java(_before: bool) -> Vec<Deed> {
-    let mut deeds = by_java(false);
-    deeds.truncate(8);
-    let insert = deeds[5].clone();
+    let mut deeds = prepared();
     let other = |deed: Deed| deed.with("db.namespace", "other");
     deeds.extend([
         shop("SELECT", [("db.response.returned_rows", "1")]),
-        insert.clone(),
-        insert,
+        insert(),
+        insert(),
         statement("USE `other`", "USE", "", None),
         other(statement("USE `shop`", "USE", "", None)),
         statement("SELECT ? AS a", "SELECT", "", Some(1)),

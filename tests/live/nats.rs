@@ -4,36 +4,27 @@
 use std::path::Path;
 
 use anyhow::Result;
-use spantap_tests::agent::Capture;
 use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
 use spantap_tests::span::Kind;
 use spantap_tests::{Case, Deed, Stage, install};
 
-use crate::deeds::{self, Cell};
+use crate::deeds::{self, Cell, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for driver in DRIVERS {
-        for capture in [Capture::Socket, Capture::Syscall] {
-            for before in [true, false] {
-                // What the two paths and an older connection need is the same for all.
-                if driver.0 != "go" && (before || capture == Capture::Syscall) {
-                    continue;
-                }
-                let name = format!("nats::{}::tcp::{}", driver.0, Cell::name(capture, before));
-                cases.push(Case::new(name, move |stage| {
-                    core(stage, driver, capture, before)
-                }));
-            }
+        // What the two paths and an older connection need is the same for all.
+        let ways = match driver.0 {
+            "go" => &Way::ALL[..],
+            _ => &[Way::NEW],
+        };
+        for &way in ways {
+            cases.push(way.case("nats", driver.0, move |stage| core(stage, driver, way)));
         }
     }
-    let name = format!(
-        "nats::jetstream::tcp::{}",
-        Cell::name(Capture::Socket, false)
-    );
-    cases.push(Case::new(name, jetstream));
+    cases.push(Way::NEW.case("nats", "jetstream", jetstream));
     cases
 }
 
@@ -68,25 +59,13 @@ fn server(stage: &Stage, port: u16) -> Result<Setup> {
     Ok(setup.arg(port.to_string()).port(port))
 }
 
-fn core(
-    stage: &mut Stage,
-    (name, program): &(&str, Program),
-    capture: Capture,
-    before: bool,
-) -> Result<()> {
+fn core(stage: &mut Stage, (name, program): &(&str, Program), way: Way) -> Result<()> {
     let port = free_port()?;
     let server = server(stage, port)?.start()?;
     let driver = program(&stage.folder)?.arg(format!("nats://127.0.0.1:{port}"));
     let agent = stage.agent()?.ports(&[port]);
-    let cell = Cell {
-        protocol: "nats",
-        driver: name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
-    let spans = cell.run(stage, agent, driver, &deeds(before))?;
+    let cell = Cell::new("nats", name, &server, way);
+    let spans = cell.run(stage, agent, driver, &deeds(way.before))?;
     deeds::in_trace(stage, &spans, "live.orders.traced", TRACE);
     Ok(())
 }
@@ -150,14 +129,7 @@ fn jetstream(stage: &mut Stage) -> Result<()> {
     let driver = Setup::new("go", &stage.folder, binary()?);
     let driver = driver.args(["stream", &format!("nats://127.0.0.1:{port}")]);
     let agent = stage.agent()?.ports(&[port]);
-    let cell = Cell {
-        protocol: "nats",
-        driver: "jetstream",
-        server: &server,
-        capture: Capture::Socket,
-        before: false,
-        tls: false,
-    };
+    let cell = Cell::new("nats", "jetstream", &server, Way::NEW);
     let api = |verb: &str, rest: &str| {
         let template = format!("$JS.API.{verb}.>");
         let deed = deed("request", "send", &format!("$JS.API.{verb}.{rest}"));

@@ -10,21 +10,19 @@ use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
 use spantap_tests::{Case, Deed, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (pair, capture, before) in [
-        (&PYTHON_TO_NODE, Capture::Socket, false),
-        (&PYTHON_TO_NODE, Capture::Socket, true),
-        (&NODE_TO_PYTHON, Capture::Socket, false),
-        (&NODE_TO_PYTHON, Capture::Syscall, false),
+    for (pair, way) in [
+        (&PYTHON_TO_NODE, Way::NEW),
+        (&PYTHON_TO_NODE, Way::OLD),
+        (&NODE_TO_PYTHON, Way::NEW),
+        (&NODE_TO_PYTHON, Way::NEW.by(Capture::Syscall)),
     ] {
-        let name = format!("over::{}::{}", pair.name, Cell::name(capture, before));
-        cases.push(Case::new(name, move |stage| {
-            run(stage, pair, capture, before)
-        }));
+        let name = format!("over::{}::{}", pair.name, way.name());
+        cases.push(Case::new(name, move |stage| run(stage, pair, way)));
     }
     cases
 }
@@ -68,19 +66,12 @@ fn node(folder: &Path, script: &str) -> Result<Setup> {
     Ok(Setup::new(script, folder, "node").arg(script_file))
 }
 
-fn run(stage: &mut Stage, pair: &'static Pair, capture: Capture, before: bool) -> Result<()> {
+fn run(stage: &mut Stage, pair: &'static Pair, way: Way) -> Result<()> {
     let port = free_port()?;
     let word = port.to_string();
     let server = (pair.server)(&stage.folder)?.arg(&word).port(port);
     let server = server.start()?;
-    let cell = Cell {
-        protocol: "http1",
-        driver: pair.name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
+    let cell = Cell::new("http1", pair.name, &server, way);
     let agent = stage.agent()?.ports(&[port]);
     let client = (pair.client)(&stage.folder)?.arg(&word);
     cell.run(stage, agent, client, &list(pair)).map(drop)

@@ -9,55 +9,29 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use spantap_tests::agent::Capture;
 use spantap_tests::process::{self, free_port};
 use spantap_tests::program::Setup;
 use spantap_tests::{Case, Deed, Program, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Place, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |driver: &'static Driver, way: Way, capture: Capture, before: bool| {
-        let name = format!(
-            "postgresql::{}::{}::{}",
-            driver.name,
-            way.name(),
-            Cell::name(capture, before)
-        );
-        cases.push(Case::new(name, move |stage| {
-            run(stage, driver, way, capture, before)
+    let mut add = |driver: &'static Driver, way: Way| {
+        cases.push(way.case("postgresql", driver.name, move |stage| {
+            run(stage, driver, way)
         }));
     };
-    for capture in [Capture::Socket, Capture::Syscall] {
-        for before in [true, false] {
-            for way in [Way::Tcp, Way::Unix] {
-                add(&PSYCOPG, way, capture, before);
-            }
-        }
+    for way in Way::ALL {
+        add(&PSYCOPG, way);
+        add(&PSYCOPG, way.unix());
     }
     for driver in [&ASYNCPG, &NODE, &PGX, &JDBC] {
-        add(driver, Way::Tcp, Capture::Socket, false);
+        add(driver, Way::NEW);
     }
-    add(&ASYNCPG, Way::Unix, Capture::Socket, true);
+    add(&ASYNCPG, Way::OLD.unix());
     cases
-}
-
-/// How the driver reaches the server.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Tcp,
-    Unix,
-}
-
-impl Way {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Unix => "unix",
-        }
-    }
 }
 
 struct Driver {
@@ -226,29 +200,17 @@ fn deeds(driver: &Driver, before: bool) -> Vec<Deed> {
     }
 }
 
-fn run(stage: &mut Stage, driver: &Driver, way: Way, capture: Capture, before: bool) -> Result<()> {
+fn run(stage: &mut Stage, driver: &Driver, way: Way) -> Result<()> {
     let port = free_port()?;
     let home = stage.folder.clone();
     let (server, folder) = server(&home, port)?;
-    let host = match way {
-        Way::Unix => folder.display().to_string(),
-        Way::Tcp => "127.0.0.1".to_owned(),
-    };
+    let path = way.unix.then(|| folder.display().to_string());
+    let place = Place { port, path };
+    let agent = place.agent(stage, &["postgres", "python*"])?;
+    let host = place.path.unwrap_or_else(|| "127.0.0.1".to_owned());
     let program = (driver.program)(&home)?.args([host, port.to_string()]);
-    let agent = stage.agent()?;
-    let agent = match way {
-        Way::Tcp => agent.ports(&[port]),
-        Way::Unix => agent.args(["--command", "postgres", "--command", "python*"]),
-    };
-    let cell = Cell {
-        protocol: "postgresql",
-        driver: driver.name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
-    let deeds = deeds(driver, before);
+    let cell = Cell::new("postgresql", driver.name, &server, way);
+    let deeds = deeds(driver, way.before);
     let result = cell.run(stage, agent, program, &deeds);
     drop(server);
     let _ = fs::remove_dir_all(folder);

@@ -4,42 +4,32 @@
 use std::path::Path;
 
 use anyhow::Result;
-use spantap_tests::agent::Capture;
 use spantap_tests::process::free_port;
 use spantap_tests::program::{Program, Setup};
 use spantap_tests::span::Kind;
 use spantap_tests::{Case, Deed, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |driver: &'static Driver, how: &str, capture, before, run: Run| {
-        let name = format!(
-            "redis::{}::{how}::{}",
-            driver.name,
-            Cell::name(capture, before)
-        );
-        cases.push(Case::new(name, move |stage| {
-            run(stage, driver, capture, before)
-        }));
+    let mut add = |driver: &'static Driver, way: Way| {
+        cases.push(way.case("redis", driver.name, move |stage| run(stage, driver, way)));
     };
-    for capture in [Capture::Socket, Capture::Syscall] {
-        for before in [true, false] {
-            add(&PYTHON, "tcp", capture, before, tcp);
-        }
+    for way in Way::ALL {
+        add(&PYTHON, way);
     }
-    add(&PYTHON, "unix", Capture::Socket, false, unix);
-    add(&PYTHON3, "tcp", Capture::Socket, false, tcp);
-    add(&PYTHON, "cluster", Capture::Socket, false, cluster);
-    for driver in [&NODE, &GO, &JAVA] {
-        add(driver, "tcp", Capture::Socket, false, tcp);
+    add(&PYTHON, Way::NEW.unix());
+    for driver in [&PYTHON3, &NODE, &GO, &JAVA] {
+        add(driver, Way::NEW);
     }
+    cases.push(Case::new(
+        "redis::redis-py::cluster::socket::after",
+        cluster,
+    ));
     cases
 }
-
-type Run = fn(&mut Stage, &'static Driver, Capture, bool) -> Result<()>;
 
 /// A program that does the list.
 struct Driver {
@@ -197,39 +187,13 @@ fn more() -> [Vec<Deed>; 2] {
     [own, new]
 }
 
-fn tcp(stage: &mut Stage, driver: &'static Driver, capture: Capture, before: bool) -> Result<()> {
-    let port = free_port()?;
-    let server = server(stage, port, &[])?;
-    run(
-        stage,
-        driver,
-        (&port.to_string(), port),
-        &server,
-        capture,
-        before,
-    )
-}
-
-fn unix(stage: &mut Stage, driver: &'static Driver, capture: Capture, before: bool) -> Result<()> {
-    let port = free_port()?;
-    let path = stage.folder.join("redis.sock");
-    let path = path.to_string_lossy().into_owned();
-    let server = server(stage, port, &["--unixsocket", &path])?;
-    run(stage, driver, (&path, port), &server, capture, before)
-}
-
 /// Half of the slots are nobody's: of them nothing can be had, of others where they are.
-fn cluster(
-    stage: &mut Stage,
-    driver: &'static Driver,
-    capture: Capture,
-    before: bool,
-) -> Result<()> {
+fn cluster(stage: &mut Stage) -> Result<()> {
     let port = free_port()?;
     // The bus has a port of its own, 10000 above where it is not said.
     let bus = free_port()?.to_string();
     let words = ["--cluster-enabled", "yes", "--cluster-port", &bus];
-    let server = server(stage, port, &words)?;
+    let server = server(stage, port, words)?;
     let agent = stage.agent()?.ports(&[port]);
     let place = port.to_string();
     let client = python(&stage.folder, [&place, "2", "cluster"])?;
@@ -245,32 +209,16 @@ fn cluster(
         down("GET"),
         command("CLUSTER KEYSLOT", 1),
     ];
-    let cell = Cell {
-        protocol: "redis",
-        driver: driver.name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
+    let cell = Cell::new("redis", PYTHON.name, &server, Way::NEW);
     cell.run(stage, agent, client, &deeds).map(drop)
 }
 
-fn run(
-    stage: &mut Stage,
-    driver: &Driver,
-    (place, port): (&str, u16),
-    server: &Program,
-    capture: Capture,
-    before: bool,
-) -> Result<()> {
-    let agent = match place.starts_with('/') {
-        true => stage
-            .agent()?
-            .args(["--command", "*redis-server*", "--command", "*client.py*"]),
-        false => stage.agent()?.ports(&[port]),
-    };
-    let client = (driver.program)(&stage.folder, place)?;
+fn run(stage: &mut Stage, driver: &Driver, way: Way) -> Result<()> {
+    let place = way.place(&stage.folder)?;
+    let words = place.path.iter().flat_map(|path| ["--unixsocket", path]);
+    let server = server(stage, place.port, words)?;
+    let agent = place.agent(stage, &["*redis-server*", "*client.py*"])?;
+    let client = (driver.program)(&stage.folder, &place.to_string())?;
     let mut deeds = list();
     let mut new = Vec::new();
     if driver.more {
@@ -283,27 +231,24 @@ fn run(
     }
     for deed in &mut deeds {
         let known = deed.clone().with("db.namespace", driver.index);
-        *deed = match before {
+        *deed = match way.before {
             true => known.without("db.namespace"),
             false => known,
         };
     }
-    if !before {
+    if !way.before {
         deeds.extend((driver.connects)());
     }
     deeds.extend(new);
-    let cell = Cell {
-        protocol: "redis",
-        driver: driver.name,
-        server,
-        capture,
-        before,
-        tls: false,
-    };
+    let cell = Cell::new("redis", driver.name, &server, way);
     cell.run(stage, agent, client, &deeds).map(drop)
 }
 
-fn server(stage: &Stage, port: u16, words: &[&str]) -> Result<Program> {
+fn server<'a>(
+    stage: &Stage,
+    port: u16,
+    words: impl IntoIterator<Item = &'a str>,
+) -> Result<Program> {
     let redis = install::debian("redis", &["redis-server", "redis-tools"])?;
     Setup::new("redis", &stage.folder, redis.file("usr/bin/redis-server")?)
         .env("LD_LIBRARY_PATH", redis.libraries())

@@ -5,32 +5,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use spantap_tests::agent::Capture;
 use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
 use spantap_tests::{Case, Deed, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for pair in PAIRS {
-        for capture in [Capture::Socket, Capture::Syscall] {
-            for before in [true, false] {
-                // What the fall-back path and an older connection need is the same for all.
-                if pair.0 != "node" && (before || capture == Capture::Syscall) {
-                    continue;
-                }
-                let name = format!(
-                    "websocket::{}::tcp::{}",
-                    pair.0,
-                    Cell::name(capture, before)
-                );
-                cases.push(Case::new(name, move |stage| {
-                    run(stage, pair, capture, before)
-                }));
-            }
+        // What the fall-back path and an older connection need is the same for all.
+        let ways = match pair.0 {
+            "node" => &Way::ALL[..],
+            _ => &[Way::NEW],
+        };
+        for &way in ways {
+            cases.push(way.case("websocket", pair.0, move |stage| run(stage, pair, way)));
         }
     }
     cases
@@ -56,8 +47,7 @@ fn python(folder: &Path) -> Result<Setup> {
 fn run(
     stage: &mut Stage,
     (name, asks, answers): &(&str, Program, Program),
-    capture: Capture,
-    before: bool,
+    way: Way,
 ) -> Result<()> {
     let port = free_port()?;
     let word = port.to_string();
@@ -65,15 +55,8 @@ fn run(
     let server = server.start()?;
     let driver = asks(&stage.folder)?.args(["client", &word]);
     let agent = stage.agent()?.ports(&[port]);
-    let cell = Cell {
-        protocol: "websocket",
-        driver: name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
-    let spans = cell.run(stage, agent, driver, &deeds(before, name))?;
+    let cell = Cell::new("websocket", name, &server, way);
+    let spans = cell.run(stage, agent, driver, &deeds(way.before, name))?;
     for span in spans.iter().filter(|span| span.name == "GET /first") {
         let lasted = Duration::from_nanos(span.end.saturating_sub(span.start));
         stage.check(lasted >= LASTS, || {

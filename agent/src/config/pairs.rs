@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use percent_encoding::percent_decode_str;
+
 use super::form::{Form, Raw, Shape, Shown, many};
 
 /// Names and values in order, the last of one name wins.
@@ -85,18 +87,15 @@ fn pairs(raw: &Raw) -> Result<Vec<(String, String)>, String> {
 
 /// Undoes percent-encoding; none where it is not UTF-8 or not encoded well.
 pub fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let high = char::from(rest.next()?).to_digit(16)?;
-            let low = char::from(rest.next()?).to_digit(16)?;
-            bytes.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            bytes.push(byte);
-        }
+    let hex = |behind: &str| {
+        let digits = behind.as_bytes().first_chunk::<2>();
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(hex) {
+        return None;
     }
-    String::from_utf8(bytes).ok()
+    let plain = percent_decode_str(text).decode_utf8().ok()?;
+    Some(plain.into_owned())
 }
 
 fn is_token(byte: u8) -> bool {

@@ -1,6 +1,6 @@
 //! What never leaves: secrets in queries, credentials in URLs, header values that are secret,
-//! tokens, e-mail addresses and card numbers in any text; in URLs also the documents of GraphQL and
-//! their variables. `resource` asks it about command lines.
+//! tokens, e-mail addresses and card numbers in any text; in URLs also what applications over
+//! HTTP are asked there. `resource` asks it about command lines.
 //!
 //! Texts are searched as sent and as percent-decoded up to `MAX_DECODED` times; what is encoded
 //! deeper goes as a whole. Each search visits a byte a bounded number of times. When in doubt, a
@@ -10,9 +10,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use percent_encoding::percent_decode;
+
 use super::shape::{Find, find_all};
 use crate::config;
-use crate::protocol::http::over::graphql;
+use crate::protocol::http::over;
 use crate::protocol::{Attributes, Value};
 use crate::span::{Span, Status, semconv};
 
@@ -67,13 +69,13 @@ impl Redactor {
             count = count.saturating_add(match &mut attribute.value {
                 Value::Str(text) if secret => blank(text.to_mut()),
                 Value::Str(Cow::Owned(text)) if key == semconv::URL_QUERY => {
-                    let asked = operation(text, 0);
-                    self.string(text, asked)
+                    let found = hidden(text, 0);
+                    self.string(text, found)
                 }
                 Value::Str(Cow::Owned(text)) if key == semconv::URL_FULL => {
                     let query = memchr::memchr(b'?', text.as_bytes()).unwrap_or(text.len());
-                    let asked = operation(text, query.saturating_add(1));
-                    self.string(text, asked)
+                    let found = hidden(text, query.saturating_add(1));
+                    self.string(text, found)
                 }
                 Value::Str(text) => self.cow(text),
                 Value::List(texts) if secret => texts.iter_mut().map(blank).sum(),
@@ -166,16 +168,16 @@ fn has_secret_part(name: &str) -> bool {
     name.len() >= SHORTEST_PART && SECRET_PARTS.iter().any(|part| name.contains(part))
 }
 
-/// What an operation of GraphQL has in the query of a URL, which begins at `from`: it may have any of
-/// its caller's data in it.
-fn operation(url: &str, from: usize) -> Vec<Find> {
-    let asked = graphql::in_query(url.get(from..).unwrap_or_default());
+/// What applications over HTTP are asked in the query of a URL, which begins at `from`.
+fn hidden(url: &str, from: usize) -> Vec<Find> {
+    let query = url.get(from..).unwrap_or_default();
     let find = |part: Range<usize>| Find {
         start: from.saturating_add(part.start),
         end: from.saturating_add(part.end),
         pair: false,
     };
-    asked.into_iter().map(find).collect()
+    let parts = over::ALL.iter().flat_map(|known| known.hidden(query));
+    parts.map(find).collect()
 }
 
 /// The name of the header an attribute recorded.
@@ -221,16 +223,13 @@ impl Decoded {
         let mut from = Vec::with_capacity(self.from.len());
         let mut rest = self.bytes.as_slice();
         let mut sources = self.from.as_slice();
-        while let Some((first, tail)) = rest.split_first() {
-            let (byte, taken) = match (first, tail) {
-                (b'%', [high, low, ..]) => match (nibble(*high), nibble(*low)) {
-                    (Some(high), Some(low)) => (high << 4 | low, 3),
-                    _ => (*first, 1),
-                },
-                _ => (*first, 1),
-            };
-            bytes.push(byte);
+        while let Some(first) = rest.get(..1) {
+            let three = rest.get(..3).filter(|_| first == b"%");
+            let unit = three.unwrap_or(first);
+            let mut decoded = percent_decode(unit);
+            bytes.extend(decoded.next());
             from.extend(sources.first());
+            let taken = unit.len().saturating_sub(decoded.count());
             rest = rest.get(taken..).unwrap_or_default();
             sources = sources.get(taken..).unwrap_or_default();
         }
@@ -248,10 +247,6 @@ impl Decoded {
             ..find
         }
     }
-}
-
-fn nibble(b: u8) -> Option<u8> {
-    char::from(b).to_digit(16).map(|digit| digit as u8)
 }
 
 /// Puts [`REDACTED`] for each find; `None` where the finds do not fit the text.

@@ -23,10 +23,10 @@ use std::sync::Arc;
 use self::frame::HEAD;
 use self::names::Names;
 use self::segment::{AROUND, Form, Framing, MAX_PAYLOAD, Segment, TAIL};
-use self::waiting::{Waiting, abandon, message};
+use self::waiting::{Waiting, abandon};
 use super::reader::Read;
 use super::seek::{Refused, Seeker};
-use super::told::faults;
+use super::told::{faults, slotted};
 use super::{Feed, Finish, Flow, Parser, Part, Protocol, Setup, Status, Verdict};
 use crate::config::Config;
 use crate::connection::Mark;
@@ -473,7 +473,7 @@ fn finish(flow: Flow, rest: Rest, feed: &mut Feed<'_>) {
     };
     let at = feed.stream.last();
     for fault in faults(missing) {
-        feed.out.push(message(flow, number, at, Part::Fault(fault)));
+        feed.out.push(slotted(flow, number, at, Part::Fault(fault)));
     }
     let finish = Finish {
         body: rest.length.into(),
@@ -481,7 +481,7 @@ fn finish(flow: Flow, rest: Rest, feed: &mut Feed<'_>) {
         whole: true,
     };
     feed.out
-        .push(message(flow, number, at, Part::Finish(finish)));
+        .push(slotted(flow, number, at, Part::Finish(finish)));
 }
 
 #[cfg(test)]

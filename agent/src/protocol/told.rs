@@ -1,4 +1,4 @@
-//! What several parsers say alike, of messages that pair by their order.
+//! What several parsers say alike, mostly of messages that pair by their order.
 
 use super::{Fault, Feed, Finish, Flow, Message, Pairing, Part};
 use crate::connection::Mark;
@@ -12,6 +12,14 @@ pub fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
         pairing: Pairing::Order(number),
         at,
         part,
+    }
+}
+
+/// The same where what pairs the two is a number that comes again.
+pub fn slotted(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
+    Message {
+        pairing: Pairing::Slot(number),
+        ..message(flow, number, at, part)
     }
 }
 

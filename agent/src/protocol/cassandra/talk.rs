@@ -5,10 +5,11 @@
 use super::ask::{self, Known, MAX_KEYSPACE};
 use super::frame::{Head, opcode, string};
 use super::result::Answer;
-use super::waiting::{What, abandon, message, number};
+use super::waiting::{What, abandon, number};
 use super::{Dialogue, LOOK, Packing, frame, lz4};
 use crate::connection::Mark;
 use crate::protocol::reader::{Read, Reader, text};
+use crate::protocol::told::slotted;
 use crate::protocol::{Fault, Flow, Message, Part};
 use crate::stats::Stats;
 
@@ -126,11 +127,11 @@ impl Dialogue {
         let request = request.filter(|_| followed)?;
         let number = number(head.stream);
         let part = Part::Request(Box::new(request), last);
-        out.push(message(Flow::Request, number, start, part));
+        out.push(slotted(Flow::Request, number, start, part));
         if partial {
             stats.protocol_partial.add(1);
             let part = Part::Fault(Fault::Partial);
-            out.push(message(Flow::Request, number, start, part));
+            out.push(slotted(Flow::Request, number, start, part));
         }
         Some(number)
     }
@@ -174,7 +175,7 @@ impl Dialogue {
         }
         let number = number(head.stream);
         let part = Part::Response(Box::new(answer.response()));
-        out.push(message(Flow::Response, number, start, part));
+        out.push(slotted(Flow::Response, number, start, part));
         Some(number)
     }
 

@@ -13,7 +13,8 @@ use std::collections::{HashMap, VecDeque};
 use super::names::Prepared;
 use crate::connection::Mark;
 use crate::event::Nanos;
-use crate::protocol::{Flow, Message, Pairing, Part};
+use crate::protocol::told::slotted;
+use crate::protocol::{Flow, Message, Part};
 use crate::stats::Stats;
 
 /// Most that are followed at once; drivers send 1024 to 32768, the fewest of them that many.
@@ -229,21 +230,11 @@ pub fn number(stream: i16) -> u64 {
     u64::from(stream.cast_unsigned()).saturating_add(1)
 }
 
-/// A message of an exchange.
-pub fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
-    Message {
-        flow,
-        pairing: Pairing::Slot(number),
-        at,
-        part,
-    }
-}
-
 /// The answer to a request cannot be known any more.
 pub fn abandon(stream: i16, asked: &Asked, at: Mark, out: &mut Vec<Message>) {
     if asked.what.is_told() {
         let part = Part::Abandon;
-        out.push(message(Flow::Response, number(stream), at, part));
+        out.push(slotted(Flow::Response, number(stream), at, part));
     }
 }
 

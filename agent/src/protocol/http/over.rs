@@ -10,6 +10,9 @@
 //! what is compressed; that more than [`MAX_TAPS`] exchanges of a connection have one.
 
 use std::borrow::Cow;
+use std::ops::Range;
+
+use smallvec::SmallVec;
 
 use crate::protocol::{Attributes, Flow, Response};
 
@@ -57,6 +60,12 @@ pub trait Application: Sync {
     /// The same of a response's head, where the request's need not be known.
     fn answered(&self, _head: &Head<'_>) -> Option<Box<dyn Tap>> {
         None
+    }
+
+    /// Where in a URL's query, as sent and perhaps cut, what must not leave is, whether or not the
+    /// exchange turned out to be its: most are asked nothing there.
+    fn hidden(&self, _query: &str) -> SmallVec<[Range<usize>; 3]> {
+        SmallVec::new()
     }
 }
 

@@ -5,12 +5,12 @@
 use super::names::Told;
 use super::say;
 use super::topics::{Target, Topic};
-use super::waiting::{Asked, What, message};
+use super::waiting::{Asked, What};
 use super::walk::Found;
 use super::{Dialogue, Ended, Frame, MAX_STEP, State};
 use super::{api, errors};
 use crate::connection::Mark;
-use crate::event::Hole;
+use crate::protocol::told::{faults, slotted};
 use crate::protocol::{Fault, Feed, Finish, Flow, Part, Request, Response, Revision};
 
 impl Dialogue {
@@ -117,10 +117,10 @@ impl Dialogue {
             return true;
         };
         let (number, at) = (ended.number, feed.stream.last());
-        let mut say = |flow, part| feed.out.push(message(flow, number, at, part));
+        let mut say = |flow, part| feed.out.push(slotted(flow, number, at, part));
         // The copy budget leaves out records, and what else it does is said already.
-        for (cause, bytes) in missing.iter().filter(|(cause, _)| *cause != Hole::Budget) {
-            say(flow, Part::Fault(Fault::Missing { cause, bytes }));
+        for fault in faults(missing) {
+            say(flow, Part::Fault(fault));
         }
         let finish = Finish {
             body: ended.length.saturating_sub(api::LENGTH),
@@ -146,10 +146,10 @@ fn ask(
 ) {
     let number = asked.number.unwrap_or(0);
     let part = Part::Request(Box::new(request), head);
-    feed.out.push(message(Flow::Request, number, start, part));
+    feed.out.push(slotted(Flow::Request, number, start, part));
     if asked.what == What::Fetch {
         feed.out
-            .push(message(Flow::Request, number, start, Part::Poll));
+            .push(slotted(Flow::Request, number, start, Part::Poll));
         return;
     }
     asked.single = !found.tally.unknown && found.tally.messages == 1;
@@ -162,7 +162,7 @@ fn ask(
     }
     if found.lost || found.tally.unknown {
         let part = Part::Fault(Fault::Partial);
-        feed.out.push(message(Flow::Request, number, start, part));
+        feed.out.push(slotted(Flow::Request, number, start, part));
     }
 }
 
@@ -181,7 +181,7 @@ fn respond(frame: Frame, feed: &mut Feed<'_>) -> Option<Ended> {
             Some(response) => response,
             None => {
                 let part = Part::Dismiss;
-                feed.out.push(message(Flow::Response, number, start, part));
+                feed.out.push(slotted(Flow::Response, number, start, part));
                 return None;
             }
         },
@@ -198,10 +198,10 @@ fn respond(frame: Frame, feed: &mut Feed<'_>) -> Option<Ended> {
         }
     };
     let part = Part::Response(Box::new(response));
-    feed.out.push(message(Flow::Response, number, start, part));
+    feed.out.push(slotted(Flow::Response, number, start, part));
     if found.lost {
         let part = Part::Fault(Fault::Partial);
-        feed.out.push(message(Flow::Response, number, start, part));
+        feed.out.push(slotted(Flow::Response, number, start, part));
     }
     Some(Ended {
         number,
@@ -244,10 +244,10 @@ fn unnamed(flow: Flow, number: u64, topic: &Topic, at: Mark, feed: &mut Feed<'_>
     feed.stats.protocol_partial.add(1);
     revise(flow, number, say::unnamed(topic), at, feed);
     let part = Part::Fault(Fault::Partial);
-    feed.out.push(message(flow, number, at, part));
+    feed.out.push(slotted(flow, number, at, part));
 }
 
 fn revise(flow: Flow, number: u64, revision: Revision, at: Mark, feed: &mut Feed<'_>) {
     let part = Part::Revise(Box::new(revision));
-    feed.out.push(message(flow, number, at, part));
+    feed.out.push(slotted(flow, number, at, part));
 }

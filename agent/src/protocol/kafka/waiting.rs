@@ -3,11 +3,10 @@
 use super::api;
 use super::fields::Fields;
 use super::names::Id;
-use crate::connection::Mark;
 use crate::event::Nanos;
+use crate::protocol::Pairing;
 use crate::protocol::reader::Read;
 use crate::protocol::waiting::{self, Waiting};
-use crate::protocol::{Flow, Message, Pairing, Part};
 
 /// Bytes of a response before its body: its length and its number.
 pub const HEAD: usize = 8;
@@ -76,14 +75,4 @@ pub fn correlation(bytes: &[u8]) -> Option<i32> {
     let mut fields = Fields::plain(bytes);
     fields.skip(api::LENGTH as usize)?;
     fields.i32()
-}
-
-/// A message of an exchange.
-pub fn message(flow: Flow, number: u64, at: Mark, part: Part) -> Message {
-    Message {
-        flow,
-        pairing: Pairing::Slot(number),
-        at,
-        part,
-    }
 }

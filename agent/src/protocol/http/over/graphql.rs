@@ -5,13 +5,14 @@
 //!
 //! Never true here: that a document or its variables are told; that a request counts as GraphQL whose
 //! document does not read so, or whose response is none. A URL that has them is HTTP's to tell: where in
-//! it they are, `in_query` says to whom redacts it.
+//! it they are, `hidden` says to whom redacts it.
 
 mod outline;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
+use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
 
 use super::document::{Documents, name};
@@ -49,6 +50,32 @@ impl Application for GraphQl {
             }
             _ => None,
         }
+    }
+
+    /// A document, its variables and its extensions (GraphQL over HTTP, 6.2).
+    fn hidden(&self, query: &str) -> SmallVec<[Range<usize>; 3]> {
+        let mut found = SmallVec::new();
+        let mut asks = false;
+        let mut start = 0usize;
+        for pair in query.split('&') {
+            let end = start.saturating_add(pair.len());
+            if let Some((key, value)) = pair.split_once('=') {
+                let (is, asked) = match decoded(key).as_ref() {
+                    "query" => (true, is_document(&decoded(value))),
+                    "variables" | "extensions" => {
+                        (true, decoded(value).trim_start().starts_with('{'))
+                    }
+                    _ => (false, false),
+                };
+                if is && !value.is_empty() {
+                    found.push(end.saturating_sub(value.len())..end);
+                }
+                asks |= asked;
+            }
+            start = end.saturating_add(1);
+        }
+        found.retain(|_| asks);
+        found
     }
 }
 
@@ -238,31 +265,6 @@ fn is_code(text: &&str) -> bool {
     !text.is_empty() && text.bytes().all(part)
 }
 
-/// Where in a URL's query, as sent and perhaps cut, an operation's document, variables and extensions
-/// are (GraphQL over HTTP, 6.2), whether or not it was answered as one; nowhere where it has none.
-pub fn in_query(query: &str) -> SmallVec<[Range<usize>; 3]> {
-    let mut found = SmallVec::new();
-    let mut asks = false;
-    let mut start = 0usize;
-    for pair in query.split('&') {
-        let end = start.saturating_add(pair.len());
-        if let Some((key, value)) = pair.split_once('=') {
-            let (is, asked) = match decoded(key).as_ref() {
-                "query" => (true, is_document(&decoded(value))),
-                "variables" | "extensions" => (true, decoded(value).trim_start().starts_with('{')),
-                _ => (false, false),
-            };
-            if is && !value.is_empty() {
-                found.push(end.saturating_sub(value.len())..end);
-            }
-            asks |= asked;
-        }
-        start = end.saturating_add(1);
-    }
-    found.retain(|_| asks);
-    found
-}
-
 /// Whether a text is a document, or what one may begin with.
 fn is_document(text: &str) -> bool {
     text.trim_start().starts_with("fragment ") || outline(text, false).is_some()
@@ -270,31 +272,10 @@ fn is_document(text: &str) -> bool {
 
 /// A name or value of a query, decoded (URL standard, 5.1).
 fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains(['%', '+']) {
-        return Cow::Borrowed(text);
+    match text.contains('+') {
+        true => decoded(&text.replace('+', " ")).into_owned().into(),
+        false => percent_decode_str(text).decode_utf8_lossy(),
     }
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, behind @ ..] = rest {
-        rest = behind;
-        plain.push(match (first, behind) {
-            (b'+', _) => b' ',
-            (b'%', [high, low, behind @ ..]) => match (digit(*high), digit(*low)) {
-                (Some(high), Some(low)) => {
-                    rest = behind;
-                    high << 4 | low
-                }
-                _ => b'%',
-            },
-            (byte, _) => *byte,
-        });
-    }
-    Cow::Owned(String::from_utf8_lossy(&plain).into_owned())
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    let digit = char::from(byte).to_digit(16)?;
-    u8::try_from(digit).ok()
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Never true here: that a name or a value is told which is no text.
 
+use percent_encoding::percent_decode_str;
+
 /// Names and values of a query, as sent; a name without a value has an empty one.
 pub(super) fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
     let parts = query.split('&').filter(|part| !part.is_empty());
@@ -10,23 +12,15 @@ pub(super) fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// A part of a URL without its percent-encoding (RFC 3986, 2.1), where that is a text.
 pub(super) fn decoded(part: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        let hex = |b: u8| {
-            char::from(b)
-                .to_digit(16)
-                .and_then(|n| u8::try_from(n).ok())
-        };
-        let (byte, behind) = match (first, behind) {
-            (b'%', [high, low, behind @ ..]) => (hex(*high)? << 4 | hex(*low)?, behind),
-            (byte, behind) => (*byte, behind),
-        };
-        bytes.push(byte);
-        rest = behind;
+    let broken = |three: &[u8]| {
+        let hex = three.strip_prefix(b"%");
+        hex.is_some_and(|hex| !hex.iter().all(u8::is_ascii_hexdigit))
+    };
+    if part.as_bytes().windows(3).any(broken) {
+        return None;
     }
-    let text = String::from_utf8(bytes).ok()?;
-    (text.len() <= LONGEST && !text.contains('\0')).then_some(text)
+    let text = percent_decode_str(part).decode_utf8().ok()?;
+    (text.len() <= LONGEST && !text.contains('\0')).then(|| text.into_owned())
 }
 
 /// Longest part that is told; a key of S3 has 1024 bytes.
