@@ -59,7 +59,7 @@ pub struct Connection {
     pub habits: u8,
     /// Name of the TLS session it carries, or 0.
     pub session: u64,
-    /// A bit for each direction whose HTTP/2 frames are followed.
+    /// Bits for each direction whose frames are followed, see `frames`.
     pub follows: u32,
     /// 1 for UDP: each call moves a message of its own.
     pub datagrams: u32,

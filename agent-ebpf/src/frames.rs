@@ -1,6 +1,7 @@
 //! HTTP/2's frames, as far as it saves copying (RFC 9113, section 4.1): heads and header blocks are
 //! copied whole, of DATA what a message may cost, and from then on only how long it is, with the first
-//! bytes, where a gRPC message's prefix is. What does not begin like HTTP/2 is not followed, and
+//! bytes, where a gRPC message's prefix is. FastCGI's records likewise (FastCGI specification 1.0, section
+//! 3.3): heads whole, of all content what a request may cost. What begins like neither is not followed, and
 //! following ends for good where a frame's head cannot be read: then all is copied, as user space asks.
 //!
 //! The same walk sends any long call of which all is wanted: it is one frame without an end.
@@ -62,9 +63,9 @@ pub fn are_followed(
 ) -> bool {
     let way = (call.way & 1) as usize;
     if offset == 0
-        && let Some(before) = begin(buffer.first())
+        && let Some((before, records)) = begin(connection, way, buffer.first())
     {
-        connection.follows |= 1 << way;
+        connection.follows |= (1 | records) << way;
         connection.copied[way] = before;
         connection.body[way] = before;
         connection.left[way] = global!(MESSAGE_BYTES);
@@ -80,10 +81,14 @@ pub fn are_followed(
     true
 }
 
-/// How many bytes come before the first frame, where a direction begins as one of HTTP/2 does
-/// (section 3.4): with the client's preface, or with SETTINGS, which name no stream.
+/// How many bytes come before the first frame, and [`RECORDS`] or 0, where a direction begins as one of
+/// HTTP/2 does (section 3.4), with the client's preface or with SETTINGS, which name no stream; or as one
+/// of FastCGI: with BEGIN_REQUEST, or as the answer to it.
 #[inline(always)]
-fn begin(address: u64) -> Option<u64> {
+fn begin(connection: &Connection, way: usize, address: u64) -> Option<(u64, u32)> {
+    if connection.follows & RECORDS << (way ^ 1) != 0 {
+        return Some((0, RECORDS));
+    }
     let mut bytes = [0u8; 9];
     // SAFETY: the helper checks the user address and writes only `bytes`.
     let failed =
@@ -92,12 +97,13 @@ fn begin(address: u64) -> Option<u64> {
         return None;
     }
     if bytes == *b"PRI * HTT" {
-        return Some(PREFACE);
+        return Some((PREFACE, 0));
     }
-    let [0, 0, length, SETTINGS, 0, 0, 0, 0, 0] = bytes else {
-        return None;
-    };
-    length.is_multiple_of(6).then_some(0)
+    match bytes {
+        [0, 0, length, SETTINGS, 0, 0, 0, 0, 0] if length.is_multiple_of(6) => Some((0, 0)),
+        [VERSION, BEGIN, _, _, 0, 8, _, 0, 0] => Some((0, RECORDS)),
+        _ => None,
+    }
 }
 
 /// Sends a call's bytes frame by frame; all of them where the direction is not followed.
@@ -138,7 +144,7 @@ pub fn deliver(
 /// From here on nothing is known of frames: all is copied.
 #[inline(always)]
 fn lose(connection: &mut Connection, way: usize) {
-    connection.follows &= !(1 << way);
+    connection.follows &= !((1 | RECORDS | AMID) << way);
     connection.copied[way] = u64::MAX;
     connection.body[way] = u64::MAX;
     connection.part[way] = 0;
@@ -318,6 +324,9 @@ fn find(scratch: &mut Scratch) -> Option<(u64, u64)> {
 /// A frame begins here: how much of it is copied, and where it ends.
 #[inline(always)]
 fn began(connection: &mut Connection, way: usize, here: u64, word: u32) {
+    if connection.follows & RECORDS << way != 0 {
+        return record(connection, way, here, word);
+    }
     let (length, kind) = (word >> 8, word & 0xff);
     let most = global!(MESSAGE_BYTES);
     let copied = if kind == DATA {
@@ -335,6 +344,35 @@ fn began(connection: &mut Connection, way: usize, here: u64, word: u32) {
     connection.body[way] = content.wrapping_add(length.into());
 }
 
+/// The same of a FastCGI record, whose head is two such words: the second one has the length.
+#[inline(always)]
+fn record(connection: &mut Connection, way: usize, here: u64, word: u32) {
+    let next = here.wrapping_add(4);
+    let [version, kind, ..] = word.to_be_bytes();
+    let (mut copied, mut length) = (0, 0);
+    if connection.follows & AMID << way != 0 {
+        let (content, padding) = (word >> 16, word >> 8 & 0xff);
+        copied = content.min(connection.left[way].max(FIRST));
+        connection.left[way] = connection.left[way].saturating_sub(copied);
+        length = content + padding;
+    } else if version != VERSION {
+        return lose(connection, way);
+    } else if kind == BEGIN {
+        connection.left = [global!(MESSAGE_BYTES); 2];
+    }
+    connection.follows ^= AMID << way;
+    connection.copied[way] = next.wrapping_add(copied.into());
+    connection.body[way] = next.wrapping_add(length.into());
+}
+
+/// Bit of `Connection::follows`, by direction: FastCGI's records are followed, not HTTP/2's frames.
+const RECORDS: u32 = 1 << 2;
+/// The same: the first half of a record's head was read.
+const AMID: u32 = 1 << 4;
+/// FCGI_VERSION_1.
+const VERSION: u8 = 1;
+/// FCGI_BEGIN_REQUEST.
+const BEGIN: u8 = 1;
 /// Bytes of a frame's head.
 const HEAD: u64 = 9;
 /// Bytes of the client's preface.
@@ -342,7 +380,7 @@ const PREFACE: u64 = 24;
 const DATA: u32 = 0;
 const HEADERS: u32 = 1;
 const SETTINGS: u8 = 4;
-/// Bytes of each DATA frame that are copied in any case.
+/// Bytes of each DATA frame and each record's content that are copied in any case.
 const FIRST: u32 = 16;
 /// Most steps for one call: a frame takes two or three, an iovec one.
 const STEPS: u32 = 4096;

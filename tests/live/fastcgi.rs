@@ -37,28 +37,22 @@ pub fn cases() -> Vec<Case> {
 /// A web server that asks php-fpm.
 struct Front {
     name: &'static str,
-    /// Whether one connection serves many requests. On a new one 64 KiB are copied before anybody can
-    /// say that all is wanted: how long a large answer is, its reader's end does not tell.
-    keeps: bool,
     /// How it is started on a port, to ask a socket for what a script says.
     setup: fn(&Path, u16, &str, &Path) -> Result<Setup>,
 }
 
 const NGINX: Front = Front {
     name: "nginx",
-    keeps: false,
     setup: |folder, port, socket, script| nginx(folder, port, socket, script, ""),
 };
 const NGINX_KEEPS: Front = Front {
     name: "nginx-keeps",
-    keeps: true,
     setup: |folder, port, socket, script| {
         nginx(folder, port, socket, script, "fastcgi_keep_conn on;")
     },
 };
 const APACHE: Front = Front {
     name: "apache",
-    keeps: true,
     setup: apache,
 };
 
@@ -144,7 +138,7 @@ fn php(folder: &Path, place: &Place) -> Result<Program> {
 const TRACE: [&str; 2] = ["0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"];
 
 /// What is asked, one after the other.
-fn asks(keeps: bool) -> Vec<Ask> {
+fn asks(large: bool) -> Vec<Ask> {
     let [trace, span] = TRACE;
     let carried = ("traceparent".into(), format!("00-{trace}-{span}-01"));
     let all = vec![
@@ -160,12 +154,12 @@ fn asks(keeps: bool) -> Vec<Ask> {
             ..ask("GET", "/hello", 200)
         },
     ];
-    let fits = |ask: &Ask| keeps || ask.target != "/large";
+    let fits = |ask: &Ask| large || ask.target != "/large";
     all.into_iter().filter(fits).collect()
 }
 
 /// What is to be seen of it.
-fn deeds(keeps: bool) -> Vec<Deed> {
+fn deeds(large: bool) -> Vec<Deed> {
     let deed = |ask: &Ask| {
         let (path, query) = match ask.target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -198,15 +192,19 @@ fn deeds(keeps: bool) -> Vec<Deed> {
             _ => deed,
         }
     };
-    asks(keeps).iter().map(deed).collect()
+    asks(large).iter().map(deed).collect()
 }
 
 fn run(stage: &mut Stage, front: &Front, way: Way) -> Result<()> {
     let (port, behind) = (free_port()?, way.place(&stage.folder)?);
     // The web server's own side of HTTP is not asked for.
     let agent = behind.agent(stage, &["*php-fpm*"])?;
-    // Three megabytes are copied whole at both ends, faster than a reader wakes on a busy machine.
-    let agent = agent.args(["--ring-bytes", "64MiB"]);
+    let agent = match way.before {
+        // Records of older connections are not followed: three megabytes are copied whole at both ends,
+        // faster than a reader wakes on a busy machine.
+        true => agent.args(["--ring-bytes", "64MiB"]),
+        false => agent,
+    };
     let (script, _) = install::app("fastcgi/index.php")?;
     let php = php(&stage.folder, &behind)?;
     let place = match way.unix {
@@ -214,23 +212,23 @@ fn run(stage: &mut Stage, front: &Front, way: Way) -> Result<()> {
         false => socket(&behind),
     };
     let front_name = front.name;
-    // Of one call the fall-back path copies no more either.
-    let front_keeps = front.keeps && way.capture != Capture::Syscall;
+    // How long a large answer is the fall-back path does not tell: it copies 64 KiB of a call.
+    let large = way.capture != Capture::Syscall;
     let front = (front.setup)(&stage.folder, port, &place, &script)?.port(port);
     let agent = agent.capture(way.capture);
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
     let (front, agent) = if way.before {
         let front = front.start()?;
         let mut plain = Plain::new(&mut driver, port)?;
-        drive(&asks(front_keeps), &mut plain, port, None, None)?;
+        drive(&asks(large), &mut plain, port, None, None)?;
         (front, agent.start()?)
     } else {
         let agent = agent.start()?;
         (front.start()?, agent)
     };
     let mut plain = Plain::new(&mut driver, port)?;
-    drive(&asks(front_keeps), &mut plain, port, None, None)?;
-    let mut deeds = deeds(front_keeps);
+    drive(&asks(large), &mut plain, port, None, None)?;
+    let mut deeds = deeds(large);
     let mut doers = Doers {
         client: front.pids(),
         server: php.pids(),

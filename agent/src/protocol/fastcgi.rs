@@ -139,8 +139,9 @@ struct Text {
 }
 
 impl Parser for Dialogue {
-    // Who reads an answer reads pieces of its own: in any of them may be the head of a record. But a
-    // few bytes that look like a question are no reason to copy all of a connection.
+    // Who reads an answer reads pieces of its own: in any of them may be the head of a record. The kernel
+    // side follows records from a connection's first byte on, of older ones it has to copy all. But a few
+    // bytes that look like a question are no reason to.
     fn needs_whole(&self) -> bool {
         self.agreed
     }
