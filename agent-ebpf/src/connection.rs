@@ -23,8 +23,8 @@ pub struct Connection {
     pub next: [u64; 2],
     /// Low 32 bits of the kernel's own position, by direction (write_seq, copied_seq).
     pub sequence: [u32; 2],
-    /// Bytes that may still be copied of the message under way, with the heads of its calls behind its
-    /// budget, by direction.
+    /// Bytes that may still be copied, by direction: where frames are followed of the message under way,
+    /// elsewhere of the turn, with `budget::HEADS` for the calls behind its budget.
     pub left: [u32; 2],
     /// Offset of the first byte that is surely behind the body or the frame under way, by direction.
     pub body: [u64; 2],

@@ -7,6 +7,7 @@
 //! The same walk sends any long call of which all is wanted: it is one frame without an end.
 
 use agent_ebpf::abi::CHUNK;
+use agent_ebpf::budget::HEADS;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
 use core::ffi::c_void;
 
@@ -76,6 +77,7 @@ pub fn are_followed(
     if !buffer.is_there() && offset + u64::from(call.length) > connection.body[way] {
         lose(connection, way);
         connection.body[way] = 0;
+        connection.left[way] = connection.left[way].saturating_add(HEADS);
         return false;
     }
     true

@@ -2,6 +2,7 @@
 //! budget allows, and the copy. Reads user memory only; what cannot be read becomes a hole.
 
 use agent_ebpf::abi::{CHUNK, Counter, EGRESS, INGRESS, Kind, PARTS, Segment, TAIL, flag, hole};
+use agent_ebpf::budget::{ALWAYS, HEADS, least};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_probe_read_user};
 use core::ffi::c_void;
 
@@ -264,20 +265,18 @@ fn wanted(
 ) -> u32 {
     let way = (call.way & 1) as usize;
     // The first bytes of a call are kept whatever the budget: they may be a head's, after an answer
-    // that came before its request was over.
+    // that came before its request was over. In a body they cost the turn nothing, as what comes behind
+    // it has a head again.
     let end = offset + u64::from(call.length);
     let left = connection.left[way];
-    let budget = if connection.whole != 0 {
-        u32::MAX
+    let (budget, charged) = if connection.whole != 0 {
+        (u32::MAX, 0)
     } else if end <= connection.body[way] {
-        0
+        (0, 0)
     } else {
-        left.saturating_sub(HEADS)
+        (left.saturating_sub(HEADS), u32::MAX)
     };
-    // Whether none is left and the call is long: without a branch, which verifiers would walk twice behind it.
-    let bulk = (left.wrapping_sub(1) & (framing::BULKY - 1).wrapping_sub(call.length)) >> 31;
-    let least = ALWAYS - bulk * (ALWAYS - IN_BULK);
-    let mut wanted = call.length.min(budget.max(least));
+    let mut wanted = call.length.min(budget.max(least(left, call.length)));
     if buffer.missing != hole::NONE {
         wanted = 0;
     }
@@ -293,16 +292,9 @@ fn wanted(
             wanted = head.max(ALWAYS);
         }
     }
-    connection.left[way] = left.saturating_sub(wanted);
+    connection.left[way] = left.saturating_sub(wanted & charged);
     wanted
 }
-
-/// Bytes of every call that are copied,
-const ALWAYS: u32 = 1024;
-/// past so many of a turn's budget,
-const HEADS: u32 = 64 * ALWAYS;
-/// and of the long ones behind that.
-const IN_BULK: u32 = 64;
 
 /// This CPU's scratch of a program, by its direction.
 #[inline(always)]

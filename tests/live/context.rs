@@ -1,6 +1,9 @@
 //! Whose trace a span belongs to: contexts that requests carry, and calls made while serving.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use spantap_tests::agent;
 use spantap_tests::driver::Plain;
 use spantap_tests::known::{Ask, Known, Origin, ask, drive, now, number};
 use spantap_tests::process::free_port;
@@ -198,30 +201,39 @@ fn tracestate(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// A context from where nobody is trusted is linked to, and a trace of its own begins.
+/// A context from where nobody is trusted is linked to, and a trace of its own begins: in a network of
+/// its own, whose addresses are public ones.
 fn untrusted(stage: &mut Stage) -> Result<()> {
-    let port = free_port()?;
-    let server = go_server(&stage.folder, port)?.port(port).start()?;
-    let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
-    let party = Party::new("go-app", &server.pids());
-    let outside = ["--trusted-network", "10.0.0.0/8"];
-    // Who asks is not seen, as if it were on another host.
-    let agent = stage.agent()?.pids(&server.pids()).args(outside).start()?;
-    let mut plain = Plain::new(&mut driver, port)?;
-    let asks = [
-        with(&[("traceparent", format!("00-{TRACE}-{PARENT}-00"))]),
-        with(&[("b3", format!("{TRACE}-{PARENT}-1"))]),
-    ];
-    let known = drive(&asks, &mut plain, port, None, Some(&party))?;
-    let spans = stage.judge(agent, &known)?;
-    for span in &spans {
-        let linked = span.links.iter().any(|link| {
-            (link.trace.as_str(), link.span.as_str()) == (TRACE, PARENT)
-                && link.attributes.get("spantap.link.reason") == Some(&"untrusted".into())
-        });
-        let fine = linked && span.trace != TRACE && span.parent.is_none();
-        stage.check(fine, || format!("no root with a link: {}", span.line()));
+    let port = free_port()?.to_string();
+    let agent = stage.agent()?.ports(&[port.parse()?]);
+    let agent = agent.args(["--command", "*http.server*"]).start()?;
+    let script = "ip link set lo up
+        for n in 1 2; do ip address add 192.0.2.$n/32 dev lo; done
+        python3 -m http.server --bind 192.0.2.1 $0 & server=$!
+        curl -s --retry 50 --retry-delay 0 --retry-connrefused -o $1 http://192.0.2.1:$0/first
+        curl -s --interface 192.0.2.2 -H \"traceparent: 00-$2-$3-00\" -o $1 http://192.0.2.1:$0/second
+        kill $server";
+    let page = stage.folder.join("page");
+    let network = Setup::new("network", &stage.folder, "unshare")
+        .args(["--net", "sh", "-c", script, &port])
+        .arg(page)
+        .args([TRACE, PARENT]);
+    let ran = network.run(Duration::from_secs(30))?;
+    if agent::dry() {
+        return Ok(());
     }
+    let spans = stage.receive(agent, 2)?;
+    let second = spans.iter().find(|span| span.target() == "/second");
+    let linked = second.is_some_and(|span| {
+        let [link] = span.links.as_slice() else {
+            return false;
+        };
+        span.trace != TRACE
+            && span.parent.is_none()
+            && (link.trace.as_str(), link.span.as_str()) == (TRACE, PARENT)
+            && link.attributes.get("spantap.link.reason") == Some(&"untrusted".into())
+    });
+    stage.check(linked, || format!("no root with a link: {spans:?} {ran:?}"));
     Ok(())
 }
 

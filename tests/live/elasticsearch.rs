@@ -8,24 +8,21 @@ use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
 use spantap_tests::{Case, Deed, Program, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
-    use Capture::{Socket, Syscall};
     let mut cases = Vec::new();
     for driver in DRIVERS {
         // What an older connection needs is the same for all, what the other path needs for a server.
-        let ways: &[(Capture, bool)] = match driver.0 {
-            "python" => &[(Socket, true), (Socket, false), (Syscall, false)],
-            "opensearch-js" => &[(Socket, false), (Syscall, false)],
-            _ => &[(Socket, false)],
+        let ways: &[Way] = match driver.0 {
+            "python" => &[Way::OLD, Way::NEW, Way::NEW.by(Capture::Syscall)],
+            "opensearch-js" => &[Way::NEW, Way::NEW.by(Capture::Syscall)],
+            _ => &[Way::NEW],
         };
-        for &(capture, before) in ways {
-            let when = Cell::name(capture, before);
-            let name = format!("elasticsearch::{}::tcp::{when}", driver.0);
-            cases.push(Case::new(name, move |stage| {
-                run(stage, driver, capture, before)
+        for &way in ways {
+            cases.push(way.case("elasticsearch", driver.0, move |stage| {
+                run(stage, driver, way)
             }));
         }
     }
@@ -54,26 +51,14 @@ fn node(folder: &Path) -> Result<Setup> {
     Ok(Setup::new("node", folder, "node").arg(folder_of.join("client.js")))
 }
 
-fn run(
-    stage: &mut Stage,
-    (name, start, system): &(&str, Start, &str),
-    capture: Capture,
-    before: bool,
-) -> Result<()> {
+fn run(stage: &mut Stage, (name, start, system): &(&str, Start, &str), way: Way) -> Result<()> {
     let port = free_port()?;
     let server = server(&stage.folder, system, port)?;
     let driver = start(&stage.folder)?;
     let driver = driver.args([&format!("http://127.0.0.1:{port}"), *system]);
     let agent = stage.agent()?.ports(&[port]);
-    let cell = Cell {
-        protocol: "elasticsearch",
-        driver: name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
-    let spans = cell.run(stage, agent, driver, &deeds(system, before))?;
+    let cell = Cell::new("elasticsearch", name, &server, way);
+    let spans = cell.run(stage, agent, driver, &deeds(system, way.before))?;
     for span in spans {
         let told = format!("{:?}", span.attributes);
         stage.check(!told.contains("secret"), || format!("a query: {told}"));

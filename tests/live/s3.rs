@@ -9,23 +9,19 @@ use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
 use spantap_tests::{Case, Deed, Span, Stage, install};
 
-use crate::deeds::Cell;
+use crate::deeds::{Cell, Way};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
-    use Capture::{Socket, Syscall};
     let mut cases = Vec::new();
     for driver in DRIVERS {
         // What an older connection needs is the same for all.
-        let ways: &[(Capture, bool)] = match driver.0 {
-            "boto3" => &[(Socket, true), (Socket, false), (Syscall, false)],
-            _ => &[(Socket, false)],
+        let ways: &[Way] = match driver.0 {
+            "boto3" => &[Way::OLD, Way::NEW, Way::NEW.by(Capture::Syscall)],
+            _ => &[Way::NEW],
         };
-        for &(capture, before) in ways {
-            let name = format!("s3::{}::tcp::{}", driver.0, Cell::name(capture, before));
-            cases.push(Case::new(name, move |stage| {
-                run(stage, driver, capture, before)
-            }));
+        for &way in ways {
+            cases.push(way.case("s3", driver.0, move |stage| run(stage, driver, way)));
         }
     }
     cases
@@ -47,12 +43,7 @@ fn node(folder: &Path) -> Result<Setup> {
     Ok(Setup::new("node", folder, "node").arg(folder_of.join("client.js")))
 }
 
-fn run(
-    stage: &mut Stage,
-    (name, program): &(&str, Program),
-    capture: Capture,
-    before: bool,
-) -> Result<()> {
+fn run(stage: &mut Stage, (name, program): &(&str, Program), way: Way) -> Result<()> {
     let port = free_port()?;
     let store = install::go_build("go-s3", "s3", &["main.go", "go.mod", "go.sum"])?;
     let server = Setup::new("versitygw", &stage.folder, store).arg(format!("127.0.0.1:{port}"));
@@ -62,15 +53,8 @@ fn run(
         .arg(format!("http://127.0.0.1:{port}"))
         .arg(&signed);
     let agent = stage.agent()?.ports(&[port]);
-    let cell = Cell {
-        protocol: "s3",
-        driver: name,
-        server: &server,
-        capture,
-        before,
-        tls: false,
-    };
-    let spans = cell.run(stage, agent, driver, &deeds(before))?;
+    let cell = Cell::new("s3", name, &server, way);
+    let spans = cell.run(stage, agent, driver, &deeds(way.before))?;
     unsigned(stage, &spans, &fs::read_to_string(signed)?)
 }
 

@@ -177,7 +177,8 @@ settings! {
     /// Network whose callers' trace context is carried on, such as 10.0.0.0/8; repeatable. The list takes
     /// the place of the default one, which has all private, link-local and loopback addresses; `none`
     /// trusts nobody, 0.0.0.0/0 and ::/0 everybody. A request from elsewhere begins a trace of its own,
-    /// with a link to what it came with. Unix sockets are always trusted.
+    /// with a link to what it came with. It is the last hop's address that counts, a proxy's where there
+    /// is one. Who is on this host is always trusted.
     "propagation.trusted" = config.propagation.trusted as Networks, "trusted-network" "CIDR" [] rare;
     /// Whether a call made by the thread that serves a request becomes that request's child, where
     /// the thread serves one at a time.

@@ -12,15 +12,16 @@ use super::newcomers::{Newcomers, Word};
 use super::reader::Shared;
 use super::{OnSpan, Start};
 use crate::courtesy::Courtesy;
-use crate::event::Nanos;
 use crate::event::clock::Clock;
+use crate::event::{Address, Nanos, Role};
 use crate::exchange::Fact;
 use crate::export::Sender;
 use crate::policy::{Policy, Sampler};
 use crate::probe::clock;
+use crate::say::say;
 use crate::span::{Builder, Span};
 use crate::stats::Stats;
-use crate::trace::{Ids, Linked, Linker, Settings};
+use crate::trace::{Ids, Linked, Linker, Settings, UNTRUSTED};
 
 /// The last stages before export.
 pub struct Weaver {
@@ -36,6 +37,8 @@ pub struct Weaver {
     linked: Vec<Linked>,
     spans: Vec<Span>,
     newcomers: Newcomers,
+    /// Whether it was said that a context was not trusted.
+    said_untrusted: bool,
 }
 
 impl Weaver {
@@ -57,6 +60,7 @@ impl Weaver {
             linked: Vec::new(),
             spans: Vec::new(),
             newcomers: Newcomers::default(),
+            said_untrusted: false,
         }
     }
 
@@ -137,6 +141,10 @@ impl Weaver {
                 self.stats.pipeline_own_exports.add(1);
                 continue;
             }
+            if !self.said_untrusted && linked.links.iter().any(|l| l.reason == UNTRUSTED) {
+                self.said_untrusted = true;
+                say_untrusted(&linked);
+            }
             if !self.sampler.sampled(linked.trace, linked.flags) {
                 self.stats.pipeline_unsampled.add(1);
                 continue;
@@ -163,6 +171,18 @@ impl Weaver {
             self.sender.push(std::mem::take(&mut self.spans));
         }
     }
+}
+
+/// A context was refused for where it came from.
+fn say_untrusted(linked: &Linked) {
+    let from = match &linked.exchange.peer.remote {
+        Address::Inet(from) if linked.exchange.role == Role::Server => from.ip().to_string(),
+        _ => "elsewhere".into(),
+    };
+    say(format_args!(
+        "a trace context from {from} is linked to, not carried on, as propagation.trusted does not \
+         name it (trace.untrusted counts them; this is said once)"
+    ));
 }
 
 /// Spans that wait for what is to be known of their process; past that the eldest go without.

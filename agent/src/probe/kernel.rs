@@ -93,6 +93,11 @@ impl Capability {
     pub fn is_needed(&self) -> bool {
         self.without.is_none()
     }
+
+    /// Whether Linux of this version asks for it.
+    pub fn is_asked_for(&self, version: (u32, u32)) -> bool {
+        self.before.is_none_or(|before| version < before)
+    }
 }
 
 const fn needed(bit: u32, name: &'static str, gives: &'static str) -> Capability {
@@ -150,7 +155,7 @@ pub const CAPABILITIES: &[Capability] = &[
         "TLS by files that are not this user's is unread",
     ),
     better(
-        40,
+        CAP_CHECKPOINT_RESTORE,
         "CAP_CHECKPOINT_RESTORE",
         "TLS: libraries that were replaced or removed since a program mapped them",
         "TLS by such libraries is unread",
@@ -158,7 +163,7 @@ pub const CAPABILITIES: &[Capability] = &[
     Capability {
         before: Some(multi::SINCE),
         ..better(
-            21,
+            CAP_SYS_ADMIN,
             "CAP_SYS_ADMIN",
             "TLS: uprobes as perf events, before Linux 6.12",
             "all TLS is unread where the kernel has the fix of CVE-2025-38466 (see TLS below)",
@@ -167,7 +172,7 @@ pub const CAPABILITIES: &[Capability] = &[
     Capability {
         before: Some((5, 11)),
         ..better(
-            24,
+            CAP_SYS_RESOURCE,
             "CAP_SYS_RESOURCE",
             "room for maps (RLIMIT_MEMLOCK), before Linux 5.11",
             "programs may not load where that limit is low",
@@ -177,6 +182,8 @@ pub const CAPABILITIES: &[Capability] = &[
 /// How to get them.
 pub const PRIVILEGES: &str = "run spantap as root, or give it these capabilities";
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYS_RESOURCE: u32 = 24;
+const CAP_CHECKPOINT_RESTORE: u32 = 40;
 
 impl Kernel {
     /// Looks at the running kernel; its types are those of `file`, where one is named.
@@ -253,7 +260,8 @@ impl Kernel {
 
     /// Adds to an error from the kernel what is likely to be its cause.
     pub fn explain(&self, error: Error) -> Error {
-        let missing = self.missing.iter().map(|it| it.name);
+        let blamed = |it: &&&Capability| it.is_needed() || it.bit == CAP_SYS_RESOURCE;
+        let missing = self.missing.iter().filter(blamed).map(|it| it.name);
         let missing = missing.collect::<Vec<_>>().join(", ");
         if !missing.is_empty() {
             return error.context(format!("missing privilege: {missing} ({PRIVILEGES})"));
@@ -379,11 +387,15 @@ fn effective() -> u64 {
 
 fn missing(version: (u32, u32), effective: u64) -> Vec<&'static Capability> {
     let has = |bit: u32| effective >> bit & 1 != 0;
-    // SYS_ADMIN stood for BPF and PERFMON before they were split off, and still implies them.
-    let had = |it: &Capability| has(it.bit) || it.is_needed() && has(CAP_SYS_ADMIN);
-    let asked = |it: &Capability| it.before.is_none_or(|before| version < before);
+    // SYS_ADMIN stood for these before they were split off, and still implies them; the prober keeps it
+    // where it asks for it.
+    let implied = |it: &Capability| {
+        it.is_needed() || it.bit == CAP_CHECKPOINT_RESTORE && version < multi::SINCE
+    };
+    let had = |it: &Capability| has(it.bit) || implied(it) && has(CAP_SYS_ADMIN);
     let all = CAPABILITIES.iter();
-    all.filter(|it| asked(it) && !had(it)).collect()
+    all.filter(|it| it.is_asked_for(version) && !had(it))
+        .collect()
 }
 
 #[cfg(test)]
@@ -422,8 +434,16 @@ mod tests {
         kernel.missing = missing((6, 1), bits(&[39, 19]));
         assert_eq!(kernel.lacks(true), ["CAP_PERFMON"]);
         assert!(kernel.lacks(false).contains(&"CAP_LEASE"));
-        // Their old name stands for two.
-        assert_eq!(names((6, 1), bits(&[21, 19, 2, 23, 28, 40])), [""; 0]);
+        let explained = |kernel: &Kernel| kernel.explain(anyhow::anyhow!("refused")).to_string();
+        let blamed = explained(&kernel);
+        assert!(blamed.contains("CAP_PERFMON (") && !blamed.contains("CAP_LEASE"));
+        kernel.missing = missing((6, 1), bits(&[38, 39]));
+        kernel.lockdown = "confidentiality".into();
+        assert!(explained(&kernel).contains("locked down"));
+        // Their old name stands for three, where it is kept.
+        assert_eq!(names((6, 1), bits(&[21, 19, 2, 23, 28])), [""; 0]);
+        let restore = ["CAP_CHECKPOINT_RESTORE"];
+        assert_eq!(names((6, 12), bits(&[21, 19, 2, 23, 28])), restore);
         assert_eq!(names((6, 1), u64::MAX), [""; 0]);
     }
 

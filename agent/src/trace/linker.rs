@@ -258,7 +258,9 @@ impl Linker {
             near: seen.peer.is_near(),
             pair: None,
             carried: self.carried(seen.carrier),
-            outside: role == Role::Server && !self.settings.trusts(&seen.peer.remote),
+            outside: role == Role::Server
+                && !seen.peer.is_near()
+                && !self.settings.trusts(&seen.peer.remote),
             span,
             place: None,
             published: false,
@@ -398,6 +400,7 @@ impl Linker {
         self.resolve(handle);
         self.publish(handle);
         self.mend(handle);
+        let refused = self.refused(handle);
         let Some(entry) = self.table.get_mut(handle) else {
             return;
         };
@@ -406,7 +409,7 @@ impl Linker {
         };
         entry.emitted = true;
         let mut links = links::of(&exchange, &self.settings.extract, &self.stats);
-        if let Some(link) = links::outside(entry.carried.as_ref(), entry.outside, place.trace) {
+        if let Some(link) = refused {
             self.stats.trace_untrusted.add(1);
             links.push(link);
         }

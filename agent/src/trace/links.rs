@@ -1,8 +1,7 @@
-//! Links of an exchange: to the contexts that the messages it moved carry themselves, and to one that
-//! came from where nobody is trusted.
+//! Links of an exchange that moved messages: the contexts that these carry themselves.
 
+use super::Link;
 use super::context::{Carried, Format, extract};
-use super::{Link, TraceId};
 use crate::exchange::Exchange;
 use crate::protocol::MAX_LINKS;
 use crate::stats::Stats;
@@ -30,16 +29,4 @@ pub fn of(exchange: &Exchange, formats: &[Format], stats: &Stats) -> Vec<Link> {
         }
     }
     links
-}
-
-/// The context that a request came with, where that is not believed and not of its trace all the same.
-pub fn outside(carried: Option<&Carried>, outside: bool, trace: TraceId) -> Option<Link> {
-    match carried {
-        Some(Carried::Context(context, _)) if outside && context.trace != trace => Some(Link {
-            trace: context.trace,
-            span: context.span,
-            reason: "untrusted".into(),
-        }),
-        _ => None,
-    }
 }

@@ -85,6 +85,9 @@ pub struct Link {
     pub reason: Cow<'static, str>,
 }
 
+/// The reason of a link to a context that came from where nobody is trusted.
+pub const UNTRUSTED: &str = "untrusted";
+
 /// An exchange with its place in a trace.
 #[derive(Clone, Debug)]
 pub struct Linked {

@@ -1,13 +1,15 @@
 //! Where an exchange hangs: its parent's entry, a header's context, or nothing; and the trace that
 //! follows from it, up the chain and down again. No recursion: chains are as deep as they are.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use super::context::{Carried, Context, SAMPLED};
 use super::linker::Linker;
 use super::table::{Entry, Handle, Place};
 use super::threads::OPEN;
-use super::{Method, Parent};
+use super::{Link, Method, Parent, UNTRUSTED};
 use crate::event::Role;
 
 impl Linker {
@@ -116,17 +118,23 @@ impl Linker {
         let pair = entry.pair.and_then(|p| Some((p, self.table.get(p)?)));
         // Both sides saw the same bytes; one of them may have lost some.
         let carried = entry
-            .believed()
+            .carried
+            .as_ref()
             .or_else(|| pair.and_then(|(_, pair)| pair.carried.as_ref()));
         if let (Role::Server, Some((pair, _))) = (entry.role, pair) {
             return Reference::Local(pair, Method::StreamKey);
         }
         let decision = match carried {
             Some(Carried::Context(context, method)) => {
-                return self.by_header(entry, context.clone(), *method);
+                if let Some(found) = self.by_header(entry, context, *method) {
+                    return found;
+                }
+                None
             }
-            Some(Carried::Decision(sampled)) => Some(if *sampled { SAMPLED } else { 0 }),
-            None => None,
+            Some(Carried::Decision(sampled)) if !entry.outside => {
+                Some(if *sampled { SAMPLED } else { 0 })
+            }
+            _ => None,
         };
         if entry.role == Role::Client
             && let Some(serving) = self.by_thread(handle)
@@ -137,8 +145,9 @@ impl Linker {
     }
 
     /// A client whose header is the very one its process is serving passes it on: it is a child
-    /// of that exchange. Any other header was written by this process (client) or its peer.
-    fn by_header(&self, entry: &Entry, context: Context, method: Method) -> Reference {
+    /// of that exchange. Any other header was written by this process (client) or its peer; none, where
+    /// that is not trusted.
+    fn by_header(&self, entry: &Entry, context: &Context, method: Method) -> Option<Reference> {
         if entry.role == Role::Client {
             // Its own other side, in a process that calls itself, is no cause of it.
             let own = entry.pair.and_then(|p| self.table.get(p)).map(|p| p.id);
@@ -149,21 +158,38 @@ impl Linker {
                     && matches!(&s.carried, Some(Carried::Context(c, _)) if c.trace == context.trace)
             };
             if let Some(served) = self.table.carrying(entry.process, context.span, covers) {
-                return Reference::Local(served, method);
+                return Some(Reference::Local(served, method));
             }
         }
-        Reference::Header(context, method, entry.role == Role::Server)
+        let remote = entry.role == Role::Server;
+        let outside = self.table.is_outside(entry, context.trace);
+        (!outside).then(|| Reference::Header(context.clone(), method, remote))
+    }
+
+    /// The context that an exchange carries and that is not trusted, where it has nothing above it.
+    pub(super) fn refused(&self, handle: Handle) -> Option<Link> {
+        let entry = self.table.get(handle)?;
+        let Some(Carried::Context(context, _)) = &entry.carried else {
+            return None;
+        };
+        let (trace, span) = (context.trace, context.span);
+        let outside = self.table.is_outside(entry, trace);
+        let top = entry.place.as_ref().is_some_and(|p| p.parent.is_none());
+        (outside && top).then_some(Link {
+            trace,
+            span,
+            reason: Cow::Borrowed(UNTRUSTED),
+        })
     }
 
     /// Where a chain that closes on itself is cut, a header still counts.
     fn cut(&self, handle: Handle) -> Reference {
-        match self
-            .table
-            .get(handle)
-            .and_then(|e| e.believed().map(|c| (e.role, c)))
-        {
-            Some((role, Carried::Context(context, method))) => {
-                Reference::Header(context.clone(), *method, role == Role::Server)
+        let entry = self.table.get(handle);
+        match entry.and_then(|e| Some((e, e.carried.as_ref()?))) {
+            Some((entry, Carried::Context(context, method)))
+                if !self.table.is_outside(entry, context.trace) =>
+            {
+                Reference::Header(context.clone(), *method, entry.role == Role::Server)
             }
             _ => Reference::Root(None),
         }

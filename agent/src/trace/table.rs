@@ -86,13 +86,6 @@ pub(super) struct Entry {
     pub emitted: bool,
 }
 
-impl Entry {
-    /// What it carries, where that may name its parent.
-    pub fn believed(&self) -> Option<&Carried> {
-        self.carried.as_ref().filter(|_| !self.outside)
-    }
-}
-
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
@@ -116,6 +109,8 @@ pub(super) struct Table {
     keys: HashMap<MessageKey, [Option<Handle>; 2]>,
     /// Server exchanges by process and the span their header names.
     contexts: HashMap<(u32, SpanId), Carrying>,
+    /// How many server exchanges of a process carry a trace from outside.
+    outside: HashMap<(u32, TraceId), usize>,
     /// All handles in the order they came, some stale.
     order: VecDeque<Handle>,
 }
@@ -147,7 +142,7 @@ impl Table {
     /// Adds an entry, and finds its other side.
     pub fn insert(&mut self, entry: Entry) -> Handle {
         let (id, key, role) = (entry.id, entry.key, entry.role);
-        let context = context_of(&entry);
+        let (context, outside) = (context_of(&entry), outside_of(&entry));
         let handle = self.place(entry);
         self.ids.insert(id, handle);
         if let Some(context) = context {
@@ -157,6 +152,10 @@ impl Table {
             } else {
                 carrying.beyond = carrying.beyond.saturating_add(1);
             }
+        }
+        if let Some(outside) = outside {
+            let count = self.outside.entry(outside).or_default();
+            *count = count.saturating_add(1);
         }
         if let Some(key) = key {
             self.pair(handle, key, role);
@@ -251,6 +250,15 @@ impl Table {
         found
     }
 
+    /// Whether a context of this trace, which an exchange carries, came from where nobody is trusted: to
+    /// itself, or to its process, which hands it on.
+    pub fn is_outside(&self, entry: &Entry, trace: TraceId) -> bool {
+        match entry.role {
+            Role::Server => entry.outside,
+            Role::Client => self.outside.contains_key(&(entry.process, trace)),
+        }
+    }
+
     /// The oldest entry.
     pub fn oldest(&mut self) -> Option<Handle> {
         while let Some(handle) = self.order.front().copied() {
@@ -290,6 +298,14 @@ impl Table {
                 self.contexts.remove(&context);
             }
         }
+        if let Some(outside) = outside_of(&entry)
+            && let Some(count) = self.outside.get_mut(&outside)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.outside.remove(&outside);
+            }
+        }
         Some(entry)
     }
 }
@@ -306,6 +322,13 @@ fn fits(client: &Entry, server: &Entry) -> bool {
 const REUSE: Nanos = 50_000_000;
 /// Most server exchanges of a process remembered for one context.
 const MAX_CARRYING: usize = 8;
+
+fn outside_of(entry: &Entry) -> Option<(u32, TraceId)> {
+    match &entry.carried {
+        Some(Carried::Context(context, _)) if entry.outside => Some((entry.process, context.trace)),
+        _ => None,
+    }
+}
 
 fn context_of(entry: &Entry) -> Option<(u32, SpanId)> {
     match (&entry.carried, entry.role) {

@@ -319,6 +319,16 @@ fn a_context_from_outside_is_linked_to() {
     // Neither its decision nor its state is followed.
     assert_eq!((links[&2].flags, &links[&2].state), (None, &None));
     assert!(links[&3].links.is_empty());
+    // Handed on where nobody knows for whom: when the answer was out, and with a span of its own.
+    let own = CONTEXT.replace("00f067aa0ba902b7", "11f067aa0ba902b7");
+    let late = with(client(4, 9, (2, 9), 22, 25), CONTEXT);
+    let sdk = with(client(5, 10, (2, 9), 3, 9), &own);
+    let other = with(client(6, 11, (3, 3), 3, 9), &own);
+    let all = [far.clone(), late, sdk, other];
+    let (links, outside) = trusting(&["192.168.0.0/16"], &all);
+    let chain = "2, 4, 5, 6 <- ? traceparent";
+    assert_eq!((told(&links).as_str(), outside), (chain, 3));
+    assert!([4, 5].iter().all(|id| links[id].links.len() == 1));
     let (links, outside) = trusting(&["192.168.0.0/16", "10.0.0.0/8"], &[far.clone(), on]);
     let chain = "2 <- ? traceparent, 3 <- 2 traceparent";
     assert_eq!((told(&links).as_str(), outside), (chain, 0));
@@ -326,6 +336,11 @@ fn a_context_from_outside_is_linked_to() {
     let asks = with(client(1, 7, (1, 1), 0, 21), CONTEXT);
     let (links, outside) = trusting(&[], &[asks, far]);
     let chain = "1 <- ? traceparent, 2 <- 1 stream_key";
+    assert_eq!((told(&links).as_str(), outside), (chain, 0));
+    // So is who asks on this host unseen.
+    let near = with(server(2, 7, (2, 2), 1, 20), CONTEXT);
+    let (links, outside) = trusting(&[], &[near]);
+    let chain = "2 <- ? traceparent";
     assert_eq!((told(&links).as_str(), outside), (chain, 0));
 }
 

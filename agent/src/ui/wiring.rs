@@ -14,7 +14,7 @@ pub fn report(capture: &Capture) -> Report {
     // Then programs cannot be loaded, and nothing was learnt of the kernel.
     let barred = !kernel.lacks(true).is_empty();
     let mut rows = vec![release(&kernel)];
-    rows.extend(privileges(&kernel.missing));
+    rows.extend(privileges(kernel.version, &kernel.missing));
     rows.extend([btf(&kernel), lockdown(&kernel, barred)]);
     let trials = kernel.trials();
     let works = |path| {
@@ -58,9 +58,12 @@ fn release(kernel: &Kernel) -> Row {
     }
 }
 
-/// A row for each capability: what it is for, whether this process has it, and what is so without.
-fn privileges(missing: &[&Capability]) -> impl Iterator<Item = Row> {
-    CAPABILITIES.iter().map(|it| {
+/// A row for each capability that this kernel asks for: what it is for, whether this process has it, and
+/// what is so without.
+fn privileges(version: (u32, u32), missing: &[&Capability]) -> impl Iterator<Item = Row> {
+    let asked = CAPABILITIES.iter();
+    let asked = asked.filter(move |it| it.is_asked_for(version));
+    asked.map(|it| {
         if !missing.contains(&it) {
             return row(it.name, State::Ok, it.gives, "");
         }
@@ -197,8 +200,10 @@ mod tests {
     fn each_capability_says_what_it_is_for() {
         let named = |name| CAPABILITIES.iter().find(|it| it.name == name);
         let missing = ["CAP_BPF", "CAP_LEASE"].map(|name| named(name).expect("it is used"));
-        let rows: Vec<Row> = privileges(&missing).collect();
+        let rows: Vec<Row> = privileges((5, 10), &missing).collect();
         assert_eq!(rows.len(), CAPABILITIES.len());
+        let newest = privileges((6, 18), &missing);
+        assert!(newest.into_iter().all(|row| row.feature != "CAP_SYS_ADMIN"));
         for row in rows {
             let state = match &*row.feature {
                 "CAP_BPF" => State::Missing,

@@ -7,7 +7,8 @@
 //! The conventions leave `rpc.method` out by default where any name may be called (RPC spans, note 7),
 //! since it may have any value. Here it is always told: nobody but the agent knows it, and what no answer
 //! vouches for is `_OTHER`: what the server does not have, a notification, and what was turned away before
-//! it was looked at. MCP's version of JSON-RPC is 2.0 always, and not told.
+//! it was looked at, by status. An error's code that is not one of those for what was not called (-32601,
+//! and those for what could not be read) vouches, as methods fail by codes of their own. MCP's version of JSON-RPC is 2.0 always, and not told.
 //!
 //! Never true here: that parameters, results or an error's message are told; that a session's id is,
 //! which lets its holder in; that a span is named by what the server did not call, but for a name that
