@@ -8,6 +8,7 @@ use serde_json::json;
 use spantap_tests::driver::Plain;
 use spantap_tests::known::{Ask, Known, Origin, Size, ask, drive, few, number};
 use spantap_tests::process::free_port;
+use spantap_tests::program::Setup;
 use spantap_tests::span::{Kind, Span};
 use spantap_tests::{Case, Driver, Party, Stage, agent};
 
@@ -24,7 +25,26 @@ pub fn cases() -> Vec<Case> {
         Case::new("policy::select-pid", |stage| select(stage, By::Pid)),
         Case::new("policy::select-command", |stage| select(stage, By::Command)),
         Case::new("policy::select-port", |stage| select(stage, By::Port)),
+        Case::new("policy::select-newcomers", newcomers),
     ]
+}
+
+/// Programs that are there for a call alone are seen, one after the other.
+fn newcomers(stage: &mut Stage) -> Result<()> {
+    let port = free_port()?;
+    let _server = go_server(&stage.folder, port)?.port(port).start()?;
+    let agent = stage.agent()?.ports(&[port]).args(["--command", "curl"]);
+    let agent = agent.start()?;
+    let script = "for n in $(seq 20); do curl -s -o /dev/null $0/$n; sleep 0.05; done";
+    let url = format!("http://127.0.0.1:{port}/bytes/10");
+    let calls = Setup::new("calls", &stage.folder, "sh").args(["-c", script, &url]);
+    let ran = calls.run(Duration::from_secs(30))?;
+    ensure!(ran.code == Some(0), "{ran:?}");
+    let spans = stage.receive(agent, 20)?;
+    stage.check(agent::dry() || spans.len() == 20, || {
+        format!("{} of 20 calls are seen", spans.len())
+    });
+    Ok(())
 }
 
 fn redaction(stage: &mut Stage) -> Result<()> {

@@ -264,9 +264,9 @@ fn idle(mut start: Start) -> Result<Summary> {
     Ok(Summary::default())
 }
 
-/// Attaches what sees traffic if somebody is traced, and detaches it if nobody is.
+/// Attaches what sees traffic if somebody is traced, and detaches it if nobody has been for a while.
 fn heat(probe: &mut Probe, shared: &Shared) -> Result<()> {
-    let hot = shared.targets.any_traced();
+    let hot = shared.targets.is_hot();
     shared.hot.store(hot, Ordering::Relaxed);
     probe.set_hot(hot)
 }

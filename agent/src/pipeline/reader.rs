@@ -356,7 +356,7 @@ impl Reader<'_> {
                 self.arrived(Arrival::Process(process));
             }
         });
-        if shared.targets.any_traced() != shared.hot.load(Ordering::Relaxed) {
+        if shared.targets.is_hot() != shared.hot.load(Ordering::Relaxed) {
             shared.changed.notify_one();
         }
         for command in self.commands.drain(..) {

@@ -264,7 +264,7 @@ impl Probe {
             .collect()
     }
 
-    /// Attaches or detaches what sees traffic: with nothing selected no hot path pays anything.
+    /// Attaches or detaches what sees traffic: where nobody is traced no hot path pays anything.
     ///
     /// # Errors
     /// Where the kernel refuses.

@@ -3,7 +3,7 @@
 //! within the agent's life is read when its first record arrives.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -169,6 +169,8 @@ pub struct Targets {
     judged: Mutex<Cache<u32, Judged>>,
     /// How many of `judged` are traced; changed under its lock.
     traced: AtomicUsize,
+    /// When somebody was last found to be traced, or this was made.
+    last: AtomicU64,
     /// Locked before `judged` where both are.
     pending: Mutex<Pending>,
     stats: Arc<Stats>,
@@ -211,6 +213,7 @@ impl Targets {
             selector: Selector::new(selection, own),
             judged: Mutex::new(Cache::new(MAX_VERDICTS)),
             traced: AtomicUsize::new(0),
+            last: AtomicU64::new(monotonic()),
             pending: Mutex::new(Pending {
                 changes: Vec::new(),
                 gone: Cache::new(MAX_GONE),
@@ -284,9 +287,19 @@ impl Targets {
         }
     }
 
-    /// Whether some process is traced now, or any new one would be: if not, nobody's calls need
-    /// to be looked at.
-    pub fn any_traced(&self) -> bool {
+    /// Whether calls need to be looked at: somebody is traced, or was not long ago. What is selected next
+    /// may have done what it came for before anything is attached again.
+    pub fn is_hot(&self) -> bool {
+        let now = monotonic();
+        if self.any_traced() {
+            self.last.store(now, Ordering::Relaxed);
+            return true;
+        }
+        now.saturating_sub(self.last.load(Ordering::Relaxed)) < LINGER
+    }
+
+    /// Whether some process is traced now, or any new one would be.
+    fn any_traced(&self) -> bool {
         self.selector.takes_all() || self.traced.load(Ordering::Relaxed) > 0
     }
 
@@ -414,6 +427,8 @@ fn own_process(processes: &Processes) -> u32 {
         .unwrap_or_else(std::process::id)
 }
 
+/// How long after the last traced process calls are looked at, nanoseconds.
+const LINGER: Nanos = 600_000_000_000;
 /// Snapshots kept (about 1 KiB each, 8 KiB at most), verdicts, and generations looked up.
 const MAX_PROCESSES: usize = 4096;
 const MAX_VERDICTS: usize = 65_536;
@@ -623,6 +638,10 @@ mod tests {
         targets.exited(900);
         assert_eq!(traced(), 0);
         assert!(!targets.any_traced());
+        // Another one may come.
+        assert!(targets.is_hot());
+        targets.last.fetch_sub(LINGER, Ordering::Relaxed);
+        assert!(!targets.is_hot());
         // More than there is room for: the eldest are forgotten, and counted no more.
         for pid in 1000..1000 + MAX_VERDICTS as u32 {
             let judged = Judged {
