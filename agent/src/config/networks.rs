@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::form::{Form, Raw, Shape, Shown, many};
 
@@ -27,8 +27,24 @@ pub fn private() -> Vec<IpNet> {
 
 fn read(text: &str) -> Option<IpNet> {
     let network = text.parse::<IpNet>().ok().map(|network| network.trunc());
-    network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    // Addresses of IPv4 are never told in IPv6's form.
+    match network {
+        IpNet::V6(mapped) if mapped.prefix_len() >= MAPPED => {
+            match mapped.addr().to_ipv4_mapped() {
+                Some(address) => {
+                    let length = mapped.prefix_len().saturating_sub(MAPPED);
+                    Ipv4Net::new(address, length).ok().map(IpNet::V4)
+                }
+                None => Some(network),
+            }
+        }
+        _ => Some(network),
+    }
 }
+
+/// Bits before an IPv4 address in IPv6's form (RFC 4291, 2.5.5.2).
+const MAPPED: u8 = 96;
 
 /// Networks; `none` alone is an empty list.
 pub struct Networks;
@@ -80,6 +96,8 @@ mod tests {
     fn networks_and_addresses() {
         let texts = |all: &[&str]| Ok(all.iter().map(|t| (*t).to_owned()).collect());
         assert_eq!(parsed("10.1.2.3/8, ::1"), texts(&["10.0.0.0/8", "::1/128"]));
+        let mapped = parsed("::ffff:10.0.0.0/104,::ffff:192.0.2.1,::ffff:0:0/96");
+        assert_eq!(mapped, texts(&["10.0.0.0/8", "192.0.2.1/32", "0.0.0.0/0"]));
         assert_eq!(parsed("None"), texts(&["none"]));
         assert_eq!(parsed("0.0.0.0/0,::/0"), texts(&["0.0.0.0/0", "::/0"]));
         for wrong in ["10.0.0.0/33", "private", "10.0.0.0/8,none", "1.2.3"] {

@@ -130,6 +130,21 @@ pub fn extract(carrier: &Carrier, formats: &[Format]) -> Extracted {
     found
 }
 
+/// Every trace that a message names, in any format, and however often.
+pub fn traces(carrier: &Carrier) -> SmallVec<[TraceId; 1]> {
+    let parents = carrier.traceparent.iter();
+    let parents = parents.filter_map(|value| Some(traceparent(value).ok()?.trace));
+    let others = [b3::single(carrier), b3::multi(carrier)].into_iter();
+    let others = others.filter_map(|read| match read {
+        Ok(Some(Carried::Context(context, _))) => Some(context.trace),
+        _ => None,
+    });
+    let mut all: SmallVec<[TraceId; 1]> = parents.chain(others).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
 fn w3c(
     carrier: &Carrier,
     refused: &mut SmallVec<[Refusal; 1]>,

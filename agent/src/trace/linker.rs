@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::mem::take;
 use std::sync::Arc;
 
-use super::context::{Carried, extract};
+use super::context::{Carried, extract, traces};
 use super::ids::{Ids, client_span};
 use super::table::{Entry, Handle, Table};
 use super::threads::{Item, OPEN, Task, Threads};
@@ -96,7 +96,9 @@ impl Linker {
             && end.saturating_add(self.settings.retain) <= self.watermark
         {
             self.retired.pop_front();
-            let context = |e: &Entry| e.role == Role::Server && e.carried.is_some();
+            let context = |e: &Entry| {
+                e.role == Role::Server && (e.carried.is_some() || !e.strange.is_empty())
+            };
             if self.table.get(handle).is_some_and(context) {
                 self.served.push_back((end, handle));
             } else {
@@ -240,6 +242,10 @@ impl Linker {
             }
             _ => self.ids.span(),
         };
+        let outside = role == Role::Server
+            && !seen.peer.is_near()
+            && !self.settings.trusts(&seen.peer.remote);
+        let strange = seen.carrier.filter(|_| outside);
         Entry {
             id: seen.id,
             role,
@@ -258,9 +264,8 @@ impl Linker {
             near: seen.peer.is_near(),
             pair: None,
             carried: self.carried(seen.carrier),
-            outside: role == Role::Server
-                && !seen.peer.is_near()
-                && !self.settings.trusts(&seen.peer.remote),
+            outside,
+            strange: strange.map(traces).unwrap_or_default(),
             span,
             place: None,
             published: false,

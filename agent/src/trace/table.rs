@@ -76,6 +76,8 @@ pub(super) struct Entry {
     pub carried: Option<Carried>,
     /// Whether that came from where nobody is trusted.
     pub outside: bool,
+    /// The traces that it names there.
+    pub strange: SmallVec<[TraceId; 1]>,
     pub span: SpanId,
     pub place: Option<Place>,
     /// Its place has left this stage, its own or a descendant's: it stays.
@@ -109,7 +111,7 @@ pub(super) struct Table {
     keys: HashMap<MessageKey, [Option<Handle>; 2]>,
     /// Server exchanges by process and the span their header names.
     contexts: HashMap<(u32, SpanId), Carrying>,
-    /// How many server exchanges of a process carry a trace from outside.
+    /// How many server exchanges of a process name a trace from outside.
     outside: HashMap<(u32, TraceId), usize>,
     /// All handles in the order they came, some stale.
     order: VecDeque<Handle>,
@@ -142,7 +144,11 @@ impl Table {
     /// Adds an entry, and finds its other side.
     pub fn insert(&mut self, entry: Entry) -> Handle {
         let (id, key, role) = (entry.id, entry.key, entry.role);
-        let (context, outside) = (context_of(&entry), outside_of(&entry));
+        let context = context_of(&entry);
+        for trace in &entry.strange {
+            let count = self.outside.entry((entry.process, *trace)).or_default();
+            *count = count.saturating_add(1);
+        }
         let handle = self.place(entry);
         self.ids.insert(id, handle);
         if let Some(context) = context {
@@ -152,10 +158,6 @@ impl Table {
             } else {
                 carrying.beyond = carrying.beyond.saturating_add(1);
             }
-        }
-        if let Some(outside) = outside {
-            let count = self.outside.entry(outside).or_default();
-            *count = count.saturating_add(1);
         }
         if let Some(key) = key {
             self.pair(handle, key, role);
@@ -298,12 +300,13 @@ impl Table {
                 self.contexts.remove(&context);
             }
         }
-        if let Some(outside) = outside_of(&entry)
-            && let Some(count) = self.outside.get_mut(&outside)
-        {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.outside.remove(&outside);
+        for trace in &entry.strange {
+            let named = (entry.process, *trace);
+            if let Some(count) = self.outside.get_mut(&named) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.outside.remove(&named);
+                }
             }
         }
         Some(entry)
@@ -322,13 +325,6 @@ fn fits(client: &Entry, server: &Entry) -> bool {
 const REUSE: Nanos = 50_000_000;
 /// Most server exchanges of a process remembered for one context.
 const MAX_CARRYING: usize = 8;
-
-fn outside_of(entry: &Entry) -> Option<(u32, TraceId)> {
-    match &entry.carried {
-        Some(Carried::Context(context, _)) if entry.outside => Some((entry.process, context.trace)),
-        _ => None,
-    }
-}
 
 fn context_of(entry: &Entry) -> Option<(u32, SpanId)> {
     match (&entry.carried, entry.role) {

@@ -29,7 +29,7 @@ struct Side {
     at: [u64; 4],
     /// Who wrote (server) or read (client) the response.
     answered_by: (u32, u32),
-    traceparent: Option<String>,
+    traceparent: Vec<String>,
     b3: Option<String>,
     outcome: Outcome,
     unix: bool,
@@ -45,7 +45,7 @@ fn side(id: u64, role: Role, key: u64, who: (u32, u32), from: u64, to: u64) -> S
         who,
         at: [from, from, to.saturating_sub(1), to],
         answered_by: who,
-        traceparent: None,
+        traceparent: Vec::new(),
         b3: None,
         outcome: Outcome::Complete,
         unix: false,
@@ -218,7 +218,7 @@ fn check(sides: &[Side], expected: &str) -> (Linker, HashMap<u64, Linked>) {
 const CONTEXT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn with(mut side: Side, traceparent: &str) -> Side {
-    side.traceparent = Some(traceparent.into());
+    side.traceparent.push(traceparent.into());
     side
 }
 
@@ -319,6 +319,17 @@ fn a_context_from_outside_is_linked_to() {
     // Neither its decision nor its state is followed.
     assert_eq!((links[&2].flags, &links[&2].state), (None, &None));
     assert!(links[&3].links.is_empty());
+    // Of two formats, or two values, either may be handed on.
+    let mut two = far.clone();
+    two.b3 = Some(format!("{}-{}-1", "5".repeat(32), "6".repeat(16)));
+    let mut on_b3 = client(3, 8, (2, 9), 2, 19);
+    on_b3.b3.clone_from(&two.b3);
+    let (links, outside) = trusting(&["192.168.0.0/16"], &[two, on_b3]);
+    assert_eq!((told(&links).as_str(), outside), ("2, 3", 2));
+    let mut many = far.clone();
+    many.traceparent.push(CONTEXT.into());
+    let (links, outside) = trusting(&["192.168.0.0/16"], &[many, on.clone()]);
+    assert_eq!((told(&links).as_str(), outside), ("2, 3", 1));
     // Handed on where nobody knows for whom: when the answer was out, and with a span of its own.
     let own = CONTEXT.replace("00f067aa0ba902b7", "11f067aa0ba902b7");
     let late = with(client(4, 9, (2, 9), 22, 25), CONTEXT);
@@ -817,7 +828,7 @@ proptest! {
         for _ in 0..count {
             let (from, id) = (below(100), below(12));
             let mut side = side(id, if id % 2 == 0 { Role::Client } else { Role::Server }, below(4), (2, below(3) as u32), from * MS, (from + below(50)) * MS);
-            side.traceparent = (below(3) == 0).then(|| CONTEXT.into());
+            side.traceparent = (below(3) == 0).then(|| CONTEXT.into()).into_iter().collect();
             side.unix = below(2) == 0;
             if below(2) == 0 {
                 linker.feed(side.opened());
