@@ -382,6 +382,7 @@ mod tests {
             enabled: true,
             query_keys: vec!["my_own".into()],
             headers: vec!["x-mine".into()],
+            ..config::Redaction::default()
         })
     }
 

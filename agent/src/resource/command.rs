@@ -3,8 +3,20 @@
 //! that hold words. Rather one value too many than one too few.
 
 use crate::policy::redact::{REDACTED, Redactor};
+use crate::target::Snapshot;
 use crate::target::files;
 use crate::target::process::base_name;
+
+/// The program a command line begins with, without what is written behind it in the same word: a
+/// process that gave itself a title (`nginx: worker process`, `sshd: ann`) may have put its arguments there.
+pub fn program(process: &Snapshot) -> &str {
+    let first = process.argv.first().map_or("", |first| &**first);
+    if process.exe.as_deref() == Some(first) {
+        return first;
+    }
+    let word = first.split_whitespace().next().unwrap_or_default();
+    word.trim_end_matches(':')
+}
 
 /// The words of a command line, secrets replaced. `program` is the executable's name.
 pub fn redact(argv: &[Box<str>], program: &str, redactor: &Redactor) -> Vec<String> {
