@@ -41,7 +41,7 @@ pub struct Sources<'a> {
     pub host: &'a Host,
     /// Added where nothing else is known.
     pub extra: &'a BTreeMap<String, String>,
-    /// Cleans command lines; none where nothing is redacted.
+    /// Cleans command lines and the names made from them; none where nothing is redacted.
     pub redactor: Option<&'a Redactor>,
     /// Whether arguments are told.
     pub command_args: bool,
@@ -68,7 +68,7 @@ pub fn build(sources: &Sources<'_>) -> Attributes {
     }
     match container.service.as_deref().or(container.name.as_deref()) {
         Some(name) => set.text("service.name", name),
-        None => set.text("service.name", service::name(process)),
+        None => set.text("service.name", service::name(process, sources.redactor)),
     }
     instance(&mut set, process, sources.host);
     about_process(&mut set, process, sources);
