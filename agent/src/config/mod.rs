@@ -284,6 +284,8 @@ pub struct Redaction {
     pub query_keys: Vec<String>,
     /// Names of headers whose values are replaced, besides the built-in ones; lower case.
     pub headers: Vec<String>,
+    /// Whether the arguments of programs are told at all, cleaned as far as rules can.
+    pub command_args: bool,
 }
 
 impl Default for Redaction {
@@ -292,6 +294,7 @@ impl Default for Redaction {
             enabled: true,
             query_keys: Vec::new(),
             headers: Vec::new(),
+            command_args: false,
         }
     }
 }

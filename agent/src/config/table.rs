@@ -184,14 +184,18 @@ settings! {
     /// the thread serves one at a time.
     "propagation.thread" = config.propagation.thread as Switch, "link-threads" "BOOL" [] rare;
 
-    /// Whether secrets are replaced before anything leaves: credentials in query strings, headers
-    /// and command lines, GraphQL's documents and variables in URLs, tokens, e-mail addresses, card numbers.
+    /// Whether secrets are replaced before anything leaves: credentials in query strings and headers,
+    /// in command lines where they are told, GraphQL's documents and variables in URLs, tokens, e-mail
+    /// addresses, card numbers.
     "redaction.enabled" = config.redaction.enabled as Switch, "redact" "BOOL" [] rare;
     /// Query parameter or command-line option whose value is replaced, besides the built-in ones;
     /// repeatable.
     "redaction.query_keys" = config.redaction.query_keys as Texts(Text::Name), "redact-query" "NAME" [] rare;
     /// Header whose value is replaced, besides the built-in ones; repeatable.
     "redaction.headers" = config.redaction.headers as Texts(Text::Name), "redact-header" "NAME" [] rare;
+    /// Whether the arguments of programs are told as process.command_args, with what looks like a
+    /// secret replaced by rules that cannot know every program's options.
+    "redaction.command_args" = config.redaction.command_args as Switch, "command-args" "BOOL" [] rare;
 
     /// Attributes on one span at most.
     "limits.attribute_count" = config.limits.attribute_count as Number { min: 0, max: 1 << 20, unit: Unit::Count }, "attribute-count" "N" ["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"] rare;

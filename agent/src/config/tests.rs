@@ -242,6 +242,9 @@ fn switches_and_repeated_flags() {
             .redaction
             .enabled
     );
+    assert!(!right(&[], &[], "").config.redaction.command_args);
+    let told = right(&["--command-args"], &[], "").config.redaction;
+    assert!(told.enabled && told.command_args);
     let last = right(&["--drain", "1ms", "--drain", "2ms"], &[], "");
     assert_eq!(last.config.capture.drain, Duration::from_millis(2));
 }

@@ -382,6 +382,7 @@ mod tests {
             enabled: true,
             query_keys: vec!["my_own".into()],
             headers: vec!["x-mine".into()],
+            ..config::Redaction::default()
         })
     }
 
@@ -515,6 +516,32 @@ mod tests {
             ),
             (&cut, "query=REDACTED"),
             ("query=fragment+F+on+T%7Ba(b%3A%22An", "query=REDACTED"),
+            // Described, as of September 2025.
+            (
+                "query=%22%22%22d%22%22%22+query+Q{a(x:%22Ann%22)}",
+                "query=REDACTED",
+            ),
+            ("query=%22d%22%0Aquery{a(x:%22Ann%22)}", "query=REDACTED"),
+            ("query=%22d%22+fragment+F+on+T{a}", "query=REDACTED"),
+            ("query=%22%22%22Ann+is", "query=REDACTED"),
+            ("query=%22%22%22Ann%22%22%22+query+Q", "query=REDACTED"),
+            ("query=fragment%09F+on+T{a(x:%22Ann", "query=REDACTED"),
+            ("query=fragment%0AF+on+T{a}", "query=REDACTED"),
+            ("query=fragment,F+on+T{a}", "query=REDACTED"),
+            ("query=fragment%23Ann", "query=REDACTED"),
+            ("query=,%23x%0Afragment%23x%0AF+on+T{a}", "query=REDACTED"),
+            (
+                "query={a}&variables[n]=Ann&variables%5Bm%5D=Ann&query[]=Ann",
+                "query=REDACTED&variables[n]=REDACTED&variables%5Bm%5D=REDACTED&query[]=REDACTED",
+            ),
+            ("query[]={a}&x=1", "query[]=REDACTED&x=1"),
+            (
+                "query[term]=Ann&variables[n]=1",
+                "query[term]=Ann&variables[n]=1",
+            ),
+            ("query=%22so+it+is%22+said", "query=%22so+it+is%22+said"),
+            ("query=fragment", "query=fragment"),
+            ("query=fragmentation+of+x", "query=fragmentation+of+x"),
             ("query=Ann&variables=2", "query=Ann&variables=2"),
             ("query=up%7Bjob%3D%22a%22%7D", "query=up%7Bjob%3D%22a%22%7D"),
             ("query=", "query="),

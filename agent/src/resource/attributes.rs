@@ -41,8 +41,10 @@ pub struct Sources<'a> {
     pub host: &'a Host,
     /// Added where nothing else is known.
     pub extra: &'a BTreeMap<String, String>,
-    /// Cleans command lines; none where nothing is redacted.
+    /// Cleans command lines and the names made from them; none where nothing is redacted.
     pub redactor: Option<&'a Redactor>,
+    /// Whether arguments are told.
+    pub command_args: bool,
     /// For what could not be read.
     pub stats: &'a Stats,
 }
@@ -66,7 +68,7 @@ pub fn build(sources: &Sources<'_>) -> Attributes {
     }
     match container.service.as_deref().or(container.name.as_deref()) {
         Some(name) => set.text("service.name", name),
-        None => set.text("service.name", service::name(process)),
+        None => set.text("service.name", service::name(process, sources.redactor)),
     }
     instance(&mut set, process, sources.host);
     about_process(&mut set, process, sources);
@@ -105,17 +107,7 @@ fn about_process(set: &mut Set, process: &Snapshot, sources: &Sources<'_>) {
     if let Some(exe) = &process.exe {
         set.text("process.executable.path", &**exe);
     }
-    if !process.argv.is_empty() {
-        let mut words = match sources.redactor {
-            Some(redactor) => command::redact(&process.argv, process.exe_name(), redactor),
-            None => process.argv.iter().map(|word| word.to_string()).collect(),
-        };
-        if let Some(first) = words.first() {
-            set.text("process.command", first.clone());
-        }
-        command::shorten(&mut words);
-        set.list("process.command_args", words);
-    }
+    about_command(set, process, sources);
     if let Some(owner) = &sources.answer.owner {
         set.text("process.owner", &**owner);
     }
@@ -134,6 +126,27 @@ fn about_process(set: &mut Set, process: &Snapshot, sources: &Sources<'_>) {
             set.text("process.runtime.version", &**version);
         }
     }
+}
+
+fn about_command(set: &mut Set, process: &Snapshot, sources: &Sources<'_>) {
+    if process.argv.is_empty() {
+        return;
+    }
+    if !sources.command_args {
+        let program = command::program(process);
+        let clean = sources.redactor.and_then(|redactor| redactor.text(program));
+        set.text("process.command", clean.unwrap_or_else(|| program.into()));
+        return;
+    }
+    let mut words = match sources.redactor {
+        Some(redactor) => command::redact(&process.argv, process.exe_name(), redactor),
+        None => process.argv.iter().map(|word| word.to_string()).collect(),
+    };
+    if let Some(first) = words.first() {
+        set.text("process.command", first.clone());
+    }
+    command::shorten(&mut words);
+    set.list("process.command_args", words);
 }
 
 fn about_container(set: &mut Set, process: &Snapshot, names: &name::Names) {

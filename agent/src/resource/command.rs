@@ -3,16 +3,28 @@
 //! that hold words. Rather one value too many than one too few.
 
 use crate::policy::redact::{REDACTED, Redactor};
+use crate::target::Snapshot;
 use crate::target::files;
 use crate::target::process::base_name;
 
+/// The program a command line begins with, without what is written behind it in the same word: a
+/// process that gave itself a title (`nginx: worker process`, `sshd: ann`) may have put its arguments there.
+pub fn program(process: &Snapshot) -> &str {
+    let first = process.argv.first().map_or("", |first| &**first);
+    if process.exe.as_deref() == Some(first) {
+        return first;
+    }
+    let word = first.split_whitespace().next().unwrap_or_default();
+    word.trim_end_matches(':')
+}
+
 /// The words of a command line, secrets replaced. `program` is the executable's name.
 pub fn redact(argv: &[Box<str>], program: &str, redactor: &Redactor) -> Vec<String> {
-    let password = takes_password(program)
-        || argv
-            .first()
-            .is_some_and(|word| takes_password(base_name(word)));
-    let line = Line { redactor, password };
+    let words = argv.iter().flat_map(|word| word.split_whitespace());
+    let line = Line {
+        redactor,
+        options: words.chain([program]).flat_map(password_options).collect(),
+    };
     let mut next = Next::Plain;
     argv.iter()
         .map(|word| {
@@ -23,11 +35,10 @@ pub fn redact(argv: &[Box<str>], program: &str, redactor: &Redactor) -> Vec<Stri
 }
 
 /// What is known of the whole line.
-#[derive(Clone, Copy)]
 struct Line<'a> {
     redactor: &'a Redactor,
-    /// Whether the program takes a password after `-p`.
-    password: bool,
+    /// Options that take a password, of the programs it names.
+    options: Vec<&'static str>,
 }
 
 /// What the word before made of this one.
@@ -38,38 +49,67 @@ enum Next {
     Secret,
     /// `name:password`
     Login,
+    /// Within quotes that hold a secret: up to a word that ends with this.
+    Until(char),
 }
 
 impl Line<'_> {
     /// A word that holds words: a shell's command, or a title a process gave itself.
-    fn quoted(self, word: &str, next: &mut Next) -> String {
-        if *next != Next::Plain || !word.contains(' ') {
-            return self.judged(word, next);
+    fn quoted(&self, word: &str, next: &mut Next) -> String {
+        if *next != Next::Plain || !word.contains(char::is_whitespace) {
+            return self.whole(word, next);
         }
-        if let Some(hidden) = self.header(word) {
+        if let Some(hidden) = self.header(word).or_else(|| self.assignment(word)) {
             return hidden;
         }
         // JSON has blanks between names and values: as a whole it is read better than in parts.
         if word.trim_start().starts_with(['{', '[']) {
             return word.to_owned();
         }
-        let words: Vec<String> = word
-            .split(' ')
-            .map(|word| self.judged(word, next))
-            .collect();
+        let mut out = String::with_capacity(word.len());
+        for part in word.split_inclusive(char::is_whitespace) {
+            let inner = part.trim_end();
+            // What continues a shell's line is no word either.
+            out.push_str(&match inner {
+                "" | "\\" => inner.to_owned(),
+                inner => self.judged(inner, next),
+            });
+            out.push_str(part.get(inner.len()..).unwrap_or_default());
+        }
         *next = Next::Plain;
-        words.join(" ")
+        out
     }
 
-    fn judged(self, word: &str, next: &mut Next) -> String {
+    /// A word that is one, whatever is in it.
+    fn whole(&self, word: &str, next: &mut Next) -> String {
+        let word = self.judged(word, next);
+        if let Next::Until(_) = next {
+            *next = Next::Plain;
+        }
+        word
+    }
+
+    fn judged(&self, word: &str, next: &mut Next) -> String {
         let before = std::mem::replace(next, Next::Plain);
         match before {
             Next::Secret if SCHEMES.iter().any(|name| word.eq_ignore_ascii_case(name)) => {
                 *next = Next::Secret;
                 word.to_owned()
             }
-            Next::Secret if !word.starts_with("--") => REDACTED.to_owned(),
-            Next::Login => login(word),
+            Next::Secret if !word.starts_with("--") => {
+                *next = opened(word);
+                REDACTED.to_owned()
+            }
+            Next::Until(mark) => {
+                if !word.ends_with(mark) {
+                    *next = before;
+                }
+                REDACTED.to_owned()
+            }
+            Next::Login => {
+                *next = opened(word);
+                login(word)
+            }
             Next::Plain | Next::Secret => {
                 *next = self.announces(word);
                 self.one(word)
@@ -78,7 +118,7 @@ impl Line<'_> {
     }
 
     /// What a word makes of the next one.
-    fn announces(self, word: &str) -> Next {
+    fn announces(&self, word: &str) -> Next {
         let bare = word.trim_matches(['"', '\'']);
         if matches!(bare, "-u" | "-U" | "--user" | "--proxy-user") {
             return Next::Login;
@@ -89,14 +129,27 @@ impl Line<'_> {
         let option = bare
             .strip_prefix('-')
             .is_some_and(|name| !name.contains('=') && self.is_secret(name));
-        let attached = self.password && bare.starts_with("-p") && bare.len() > 2;
-        if header || (option && !attached) || (self.password && bare == "-p") {
-            return Next::Secret;
+        let attached = self.options.contains(&"-p") && bare.starts_with("-p") && bare.len() > 2;
+        if header || (option && !attached) || self.options.contains(&bare) {
+            return match opened(word) {
+                Next::Plain => Next::Secret,
+                until => until,
+            };
         }
-        Next::Plain
+        match bare.split_once('=') {
+            Some((name, value)) if self.is_secret(name) => opened(value),
+            _ => Next::Plain,
+        }
     }
 
-    fn one(self, word: &str) -> String {
+    /// `name=value` of a secret name, hidden to the end whatever is in the value.
+    fn assignment(&self, word: &str) -> Option<String> {
+        let (name, _) = word.split_once('=')?;
+        let hidden = !name.contains(char::is_whitespace) && self.is_secret(name);
+        hidden.then(|| format!("{name}={REDACTED}"))
+    }
+
+    fn one(&self, word: &str) -> String {
         if let Some(hidden) = self.header(word) {
             return hidden;
         }
@@ -108,31 +161,31 @@ impl Line<'_> {
             let value = match name {
                 "--user" | "--proxy-user" => login(value),
                 _ if self.is_secret(name) && !value.is_empty() => REDACTED.to_owned(),
-                _ => Self {
-                    password: false,
-                    ..self
-                }
-                .one(value),
+                _ => self.one(value),
             };
             return format!("{name}={value}");
         }
         if let Some(value) = word.strip_prefix("-p")
-            && ((self.password && !value.is_empty()) || is_mixed(value))
+            && ((self.options.contains(&"-p") && !value.is_empty()) || is_mixed(value))
         {
             return format!("-p{REDACTED}");
+        }
+        // Glued, as `-uann:password`.
+        if word.starts_with("-u") || word.starts_with("-U") {
+            return login(word);
         }
         word.to_owned()
     }
 
     /// `Authorization: Bearer …` and the like keep their name only.
-    fn header(self, word: &str) -> Option<String> {
+    fn header(&self, word: &str) -> Option<String> {
         let (name, value) = word.split_once(':')?;
         let bare = name.trim_start_matches("-H").trim();
         let hidden = self.is_header(bare) && !value.trim().is_empty() && !value.starts_with("//");
         hidden.then(|| format!("{name}: {REDACTED}"))
     }
 
-    fn is_header(self, name: &str) -> bool {
+    fn is_header(&self, name: &str) -> bool {
         let name = name.trim_start_matches(['"', '\'']);
         let plain = name
             .bytes()
@@ -140,10 +193,13 @@ impl Line<'_> {
         plain && (self.redactor.is_secret_header(&name.to_lowercase()) || self.is_secret(name))
     }
 
-    fn is_secret(self, name: &str) -> bool {
+    fn is_secret(&self, name: &str) -> bool {
         // Of `-Ddb.pass` the last part is the name.
         let last = name.rsplit('.').next().unwrap_or(name);
-        self.redactor.is_secret_key(name.as_bytes()) || self.redactor.is_secret_key(last.as_bytes())
+        let bare = name.trim_matches(['"', '\'']).to_ascii_lowercase();
+        self.redactor.is_secret_key(name.as_bytes())
+            || self.redactor.is_secret_key(last.as_bytes())
+            || SECRET_ENDS.iter().any(|end| bare.ends_with(end))
     }
 }
 
@@ -152,6 +208,15 @@ fn login(word: &str) -> String {
     match word.split_once(':') {
         Some((name, _)) => format!("{name}:{REDACTED}"),
         None => word.to_owned(),
+    }
+}
+
+/// What a secret that is quoted within a word goes on to.
+fn opened(value: &str) -> Next {
+    let mark = value.chars().next().filter(|c| matches!(c, '"' | '\''));
+    match mark {
+        Some(mark) if value.len() == 1 || !value.ends_with(mark) => Next::Until(mark),
+        _ => Next::Plain,
     }
 }
 
@@ -181,14 +246,23 @@ pub fn shorten(words: &mut Vec<String>) {
     });
 }
 
-/// Programs whose -p is a password.
-fn takes_password(program: &str) -> bool {
-    [
-        "mysql", "mariadb", "sshpass", "ldap", "mongo", "cqlsh", "influx", "sqlcmd",
-    ]
-    .iter()
-    .any(|name| program.starts_with(name))
+/// The option of a program whose value is a password, though its name does not say so.
+fn password_options(program: &str) -> Option<&'static str> {
+    let program = base_name(program);
+    let is = |names: &[&str]| names.iter().any(|name| program.starts_with(name));
+    if is(&DASH_P) {
+        return Some("-p");
+    }
+    is(&DASH_A).then_some("-a")
 }
+
+const DASH_P: [&str; 8] = [
+    "mysql", "mariadb", "sshpass", "ldap", "mongo", "cqlsh", "influx", "sqlcmd",
+];
+const DASH_A: [&str; 3] = ["redis-cli", "valkey-cli", "keydb-cli"];
+
+/// How the names of options end that take a secret, besides those that say it anywhere: `--db-pass`.
+const SECRET_ENDS: [&str; 2] = ["pass", "pwd"];
 
 /// What may stand between `Authorization:` and its secret.
 const SCHEMES: [&str; 3] = ["bearer", "basic", "token"];
@@ -292,6 +366,55 @@ mod tests {
             "title --secret=x of a process",
             "title --secret=REDACTED of a process",
         );
+    }
+
+    #[test]
+    fn secrets_are_hidden_however_they_are_written() {
+        check("redis-cli|-a|hunter13", "redis-cli|-a|REDACTED");
+        check(
+            "sh|-c|redis-cli -a hunter13 get k",
+            "sh|-c|redis-cli -a REDACTED get k",
+        );
+        check("tar|-a|x", "tar|-a|x");
+        check(
+            "docker|exec|mysql|mysql|-pzz",
+            "docker|exec|mysql|mysql|-pREDACTED",
+        );
+        check("curl|-uu:zz9|http://h", "curl|-uu:REDACTED|http://h");
+        check("curl|-Uu:zz9", "curl|-Uu:REDACTED");
+        check("psql|-upostgres", "psql|-upostgres");
+        for name in [
+            "--db-pass",
+            "--dbPass",
+            "--db_pwd",
+            "--my-secret",
+            "--a.passwd",
+        ] {
+            check(&format!("a|{name}|zz"), &format!("a|{name}|REDACTED"));
+            check(&format!("a|{name}=zz"), &format!("a|{name}=REDACTED"));
+        }
+        check("PGPASS=x y|b", "PGPASS=REDACTED|b");
+        check("a|--password=A B|c", "a|--password=REDACTED|c");
+        check("a|password=A\tB", "a|password=REDACTED");
+        check(
+            "a|host=h password='A B' port=1",
+            "a|host=h password=REDACTED REDACTED port=1",
+        );
+        for blank in ["  ", "\t", "\n", " \\\n ", "\u{a0}"] {
+            check(
+                &format!("sh|-c|a{blank}--password{blank}zz{blank}b"),
+                &format!("sh|-c|a{blank}--password{blank}REDACTED{blank}b"),
+            );
+        }
+        check(
+            "sh|-c|a --password 'A B C' d --token=\"E F\" g",
+            "sh|-c|a --password REDACTED REDACTED REDACTED d --token=REDACTED REDACTED g",
+        );
+        check(
+            "sh|-c|curl -u 'bob:A B' -H 'X-Api-Key: C D' e",
+            "sh|-c|curl -u 'bob:REDACTED REDACTED -H 'X-Api-Key: REDACTED REDACTED e",
+        );
+        check("a|--password||b", "a|--password|REDACTED|b");
     }
 
     #[test]

@@ -58,6 +58,7 @@ pub struct Resources {
     host: host::Host,
     extra: BTreeMap<String, String>,
     redactor: Option<Redactor>,
+    command_args: bool,
     known: Mutex<Cache<u32, Lives>>,
     /// Whose files are to be looked at.
     asked: Mutex<VecDeque<Arc<Snapshot>>>,
@@ -78,6 +79,7 @@ impl Resources {
             processes,
             extra: config.resource.clone(),
             redactor: Redactor::wanted(&config.redaction),
+            command_args: config.redaction.command_args,
             asked: Mutex::default(),
             more: Condvar::new(),
             answers: AtomicU64::new(0),
@@ -291,6 +293,7 @@ impl Resources {
             host: &self.host,
             extra: &self.extra,
             redactor: self.redactor.as_ref(),
+            command_args: self.command_args,
             stats: &self.stats,
         })
     }

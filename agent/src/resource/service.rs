@@ -2,21 +2,43 @@
 //! runs; the application behind an application server; else the executable, by the name it was started
 //! under. An interpreter's own name only where nothing else is to be seen.
 
+use crate::policy::redact::Redactor;
 use crate::target::Snapshot;
 use crate::target::files;
 use crate::target::process::base_name;
 
-/// The name of the service a process is.
-pub fn name(process: &Snapshot) -> String {
+/// The name of the service a process is. What `redactor` would replace is none.
+pub fn name(process: &Snapshot, redactor: Option<&Redactor>) -> String {
     let found = title(process).or_else(|| by_command(process));
-    let name = found.unwrap_or_else(|| executable(process));
-    let name: String = name.chars().filter(|c| !c.is_control()).collect();
-    let name = files::cut(name.trim(), NAME_LIMIT);
-    if name.is_empty() {
-        UNKNOWN.to_owned()
-    } else {
-        name.to_owned()
+    let usable = |name: String| usable(&name, redactor);
+    found
+        .and_then(usable)
+        .or_else(|| usable(executable(process)))
+        .or_else(|| usable(process.exe_name().to_owned()))
+        .unwrap_or_else(|| UNKNOWN.to_owned())
+}
+
+/// A name as people can read it, if it is one: not a folder, nobody's address.
+fn usable(name: &str, redactor: Option<&Redactor>) -> Option<String> {
+    let seen = |c: &char| !c.is_control() && !is_format(*c);
+    let name: String = name.chars().filter(seen).collect();
+    let name = name.trim();
+    let secret = || redactor.is_some_and(|redactor| redactor.text(name).is_some());
+    if matches!(name, "" | "." | "..") || secret() {
+        return None;
     }
+    Some(files::cut(name, NAME_LIMIT).to_owned())
+}
+
+/// Whether a character only changes how others are shown: Unicode's category Cf (Unicode 16.0,
+/// `DerivedGeneralCategory.txt`).
+fn is_format(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+        | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
+        | '\u{2066}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+        | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}'
+        | '\u{e0020}'..='\u{e007f}')
 }
 
 /// A process that wrote its own title has it all in the first argument: `nginx: worker process`,
@@ -467,6 +489,7 @@ const JAVA_VALUES: [&str; 13] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Redaction;
 
     fn check(exe: &str, line: &str, expected: &str) {
         let process = Snapshot {
@@ -480,7 +503,8 @@ mod tests {
             cwd: Some("/srv/shop".into()),
             ..Snapshot::default()
         };
-        assert_eq!(name(&process), expected, "{exe} {line}");
+        let redactor = Redactor::new(&Redaction::default());
+        assert_eq!(name(&process, Some(&redactor)), expected, "{exe} {line}");
     }
 
     #[test]
@@ -550,7 +574,7 @@ mod tests {
                 argv: vec![first.into()],
                 ..Snapshot::default()
             };
-            assert_eq!(name(&process), expected, "{exe} {comm} {first}");
+            assert_eq!(name(&process, None), expected, "{exe} {comm} {first}");
         }
     }
 
@@ -714,5 +738,30 @@ mod tests {
         check("", "", "unknown_service");
         check("", "/srv/shop|x", "shop");
         check("/srv/a\u{1b}[0m", "x", "a[0m");
+    }
+
+    #[test]
+    fn what_is_no_name() {
+        let node = "/usr/bin/node";
+        check(node, "node|..", "node");
+        check(node, "node|../", "node");
+        check(node, "node|\u{200b}..", "node");
+        check(node, "node|/srv/\u{202e}tnorf\u{2066}\u{feff}.js", "tnorf");
+        check(node, "node|\u{200b}\u{ad}.js", "node");
+        check(node, "node|/srv/jane.doe@example.com.js", "node");
+        check(node, "node|/srv/jane.doe\u{200b}@example.com", "node");
+        check(
+            "/usr/bin/python3",
+            "gunicorn: worker [ann@example.com]",
+            "python",
+        );
+        check("/bin/busybox", "busybox|..", "busybox");
+        check("/srv/..", "x", "unknown_service");
+        check("/srv/ann@example.com", "x", "unknown_service");
+        check(
+            "/usr/bin/java",
+            "java|-Dspring.application.name=..|-jar|a.jar",
+            "java",
+        );
     }
 }

@@ -11,6 +11,13 @@ use crate::target::fixture::{Proc, Real};
 use crate::target::{PROC, Targets};
 
 fn resources(proc: impl Into<std::path::PathBuf>) -> (Arc<Processes>, Resources, Arc<Stats>) {
+    configured(proc, Config::default())
+}
+
+fn configured(
+    proc: impl Into<std::path::PathBuf>,
+    config: Config,
+) -> (Arc<Processes>, Resources, Arc<Stats>) {
     let stats = Arc::new(Stats::default());
     let processes = Arc::new(Processes::new(proc, Arc::clone(&stats)));
     let extra = BTreeMap::from([
@@ -20,7 +27,7 @@ fn resources(proc: impl Into<std::path::PathBuf>) -> (Arc<Processes>, Resources,
     ]);
     let config = Config {
         resource: extra,
-        ..Config::default()
+        ..config
     };
     let resources = Resources::new(Arc::clone(&processes), &config, Arc::clone(&stats));
     (processes, resources, stats)
@@ -144,8 +151,49 @@ fn of_a_fixture() {
     assert!(text(&resource, "process.creation.time").is_some_and(|time| time.ends_with('Z')));
     let uuid = text(&resource, "service.instance.id").unwrap();
     assert_eq!((uuid.len(), uuid.as_bytes()[14]), (36, b'5'));
-    assert!(!format!("{resource:?}").contains("password=x"));
+    let shown = format!("{resource:?}");
+    assert!(!shown.contains("app.py") && !shown.contains("password"));
     assert_eq!(stats.resource_made.get(), 1);
+}
+
+#[test]
+fn arguments_are_told_only_where_they_are_asked_for() {
+    let proc = machine();
+    proc.process(11, 1, 5, "/usr/bin/mysql", &[b"mysql -phunter13"]);
+    proc.process(12, 1, 5, "/opt/a b/my shop", &[b"/opt/a b/my shop", b"zz9"]);
+    proc.process(13, 1, 5, "/usr/sbin/sshd", &[b"sshd: ann [priv]"]);
+    let (_, silent, _) = resources(&proc.root);
+    let mut config = Config::default();
+    config.redaction.command_args = true;
+    let (_, telling, _) = configured(&proc.root, config);
+    for (pid, command, args) in [
+        (
+            10,
+            "python3",
+            &["python3", "app.py", "--password=REDACTED"][..],
+        ),
+        (11, "mysql", &["mysql -pREDACTED"]),
+        (12, "/opt/a b/my shop", &["/opt/a b/my shop", "zz9"]),
+        (13, "sshd", &["sshd: ann [priv]"]),
+    ] {
+        let all = silent.met(pid, "x");
+        assert_eq!(text(&all, "process.command"), Some(command));
+        assert!(
+            !all.attributes
+                .iter()
+                .any(|a| a.key == "process.command_args")
+        );
+        for secret in ["hunter13", "zz9", "ann"] {
+            assert!(!format!("{all:?}").contains(secret), "{secret} in {all:?}");
+        }
+        let all = telling.met(pid, "x");
+        let told = all
+            .attributes
+            .iter()
+            .find(|a| a.key == "process.command_args");
+        let words = args.iter().map(|word| (*word).to_owned()).collect();
+        assert_eq!(told.map(|a| &a.value), Some(&Value::List(words)));
+    }
 }
 
 #[test]

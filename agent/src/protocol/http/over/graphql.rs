@@ -20,7 +20,7 @@ use super::heads::parameters;
 use super::{Application, Head, Look, Said, Tap};
 use crate::protocol::json::{EACH, Path, Reader, Value};
 use crate::protocol::{Attribute, Flow};
-use outline::{Outline, outline};
+use outline::{Outline, begins, outline};
 
 /// The registry's entry.
 pub const APPLICATION: &dyn Application = &GraphQl;
@@ -60,7 +60,9 @@ impl Application for GraphQl {
         for pair in query.split('&') {
             let end = start.saturating_add(pair.len());
             if let Some((key, value)) = pair.split_once('=') {
-                let (is, asked) = match decoded(key).as_ref() {
+                // Some clients and servers write objects as `variables[name]=…`.
+                let key = decoded(key);
+                let (is, asked) = match key.split('[').next().unwrap_or_default() {
                     "query" => (true, is_document(&decoded(value))),
                     "variables" | "extensions" => {
                         (true, decoded(value).trim_start().starts_with('{'))
@@ -267,7 +269,7 @@ fn is_code(text: &&str) -> bool {
 
 /// Whether a text is a document, or what one may begin with.
 fn is_document(text: &str) -> bool {
-    text.trim_start().starts_with("fragment ") || outline(text, false).is_some()
+    begins(text) || outline(text, false).is_some()
 }
 
 /// A name or value of a query, decoded (URL standard, 5.1).

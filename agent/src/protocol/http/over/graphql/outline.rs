@@ -48,6 +48,9 @@ impl Outline {
 enum Token<'a> {
     Name(&'a str),
     Mark(u8),
+    /// A string, or what there is of one.
+    Text(&'a str),
+    /// Any other value.
     Value,
     /// There is no more.
     End,
@@ -56,6 +59,8 @@ enum Token<'a> {
 /// What is to come at the top of a document.
 enum Expected {
     Definition,
+    /// What a description stands before.
+    Described,
     /// The name of an operation, and what it is.
     Name(&'static str),
     /// The first selection, behind variables and directives.
@@ -82,9 +87,12 @@ pub fn outline(text: &str, whole: bool) -> Option<Outline> {
                     outline.add("query", None);
                     Expected::Definition
                 }
-                (Expected::Definition, Token::Name("fragment")) => Expected::Selection,
-                (Expected::Definition, Token::Name(word)) => Expected::Name(kind(word)?),
-                (Expected::Definition, _) => return None,
+                (Expected::Definition, Token::Text(_)) => Expected::Described,
+                (Expected::Definition | Expected::Described, Token::Name(word)) => match word {
+                    "fragment" => Expected::Selection,
+                    word => Expected::Name(kind(word)?),
+                },
+                (Expected::Definition | Expected::Described, _) => return None,
                 (Expected::Name(kind), Token::Name(name)) => {
                     outline.add(kind, Some(name).filter(|name| name.len() <= MAX_NAME));
                     Expected::Selection
@@ -105,12 +113,34 @@ pub fn outline(text: &str, whole: bool) -> Option<Outline> {
             Token::Mark(b')' | b']') => others = others.checked_sub(1)?,
             // What has a value by itself is an argument, or a variable's default.
             Token::Mark(b'=' | b'$' | b'!') | Token::Value if others == 0 => return None,
+            Token::Text(_) if others == 0 && braces > 0 => return None,
             _ => {}
         }
         last = token;
     }
     let over = braces == 0 && others == 0 && matches!(expected, Expected::Definition);
     ((over || !whole) && !outline.operations.is_empty()).then_some(outline)
+}
+
+/// Whether a text begins as a document that was cut before its first operation: with a fragment, or within
+/// a description. No search has a block of text.
+pub fn begins(text: &str) -> bool {
+    match next(text) {
+        Some((Token::Text(text), rest)) => {
+            let open = text.len() == 1 || !text.ends_with('"');
+            open || text.starts_with(BLOCK) || is_fragment(rest)
+        }
+        _ => is_fragment(text),
+    }
+}
+
+fn is_fragment(text: &str) -> bool {
+    match next(text) {
+        Some((Token::Name("fragment"), rest)) if !rest.is_empty() => {
+            matches!(next(rest), Some((Token::Name(_) | Token::End, _)))
+        }
+        _ => false,
+    }
 }
 
 /// Where a first selection may come.
@@ -156,7 +186,10 @@ fn next(text: &str) -> Option<(Token<'_>, &str)> {
             let more = |c: char| part(c) || matches!(c, '-' | '+' | '.');
             (Token::Value, text.find(|c| !more(c)).unwrap_or(text.len()))
         }
-        b'"' => (Token::Value, string(text)),
+        b'"' => {
+            let length = string(text);
+            (Token::Text(text.get(..length)?), length)
+        }
         b'.' if text.starts_with("...") => (Token::Mark(b'.'), 3),
         b'!' | b'$' | b'&' | b'(' | b')' | b':' | b'=' | b'@' | b'[' | b']' | b'{' | b'|'
         | b'}' => (Token::Mark(first), 1),
@@ -165,9 +198,11 @@ fn next(text: &str) -> Option<(Token<'_>, &str)> {
     Some((token, text.get(length..)?))
 }
 
+/// What a block of text stands in.
+const BLOCK: &str = "\"\"\"";
+
 /// Length of the string a text begins with; all of it if it has no end.
 fn string(text: &str) -> usize {
-    const BLOCK: &str = "\"\"\"";
     let (mark, mut at) = match text.starts_with(BLOCK) {
         true => (BLOCK, BLOCK.len()),
         false => ("\"", 1),
@@ -227,6 +262,10 @@ mod tests {
                 "(Some(\"query\"), Some(\"Q\"))",
             ),
             ("query A {a} query B {b}", "(None, None)"),
+            (
+                "\"\"\"d {\"\"\" query Q {a} \"e\" fragment F on T {b}",
+                "(Some(\"query\"), Some(\"Q\"))",
+            ),
         ] {
             assert_eq!(told(text, None), want, "{text}");
         }
@@ -254,6 +293,10 @@ mod tests {
             "{app=\"x\"} |= \"error\"",
             "sum(rate({app}[5m]))",
             "query everything about cats",
+            "\"d\" {a}",
+            "\"d\" \"e\" query {a}",
+            "1 query {a}",
+            "query {a} \"d\"",
             "*",
         ] {
             assert_eq!(told(text, None), "-", "{text}");
