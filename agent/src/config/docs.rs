@@ -23,7 +23,17 @@ pub fn markdown() -> String {
             let _ = write!(out, "\n## {title}\n");
         }
         let _ = write!(out, "\n### `{}`\n\n{}\n\n", setting.name, setting.doc());
-        let _ = writeln!(out, "- flag: `--{} {}`", setting.flag, setting.value);
+        // A switch alone is true, so that its value has to be tied to it.
+        let between = if setting.shape == Shape::Switch {
+            '='
+        } else {
+            ' '
+        };
+        let _ = writeln!(
+            out,
+            "- flag: `--{}{between}{}`",
+            setting.flag, setting.value
+        );
         let ours = [format!("`{}`", setting.variable())];
         let standard = setting.otel.iter().map(|name| format!("`{name}`"));
         let names: Vec<_> = ours.into_iter().chain(standard).collect();
