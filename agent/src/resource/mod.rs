@@ -180,6 +180,7 @@ impl Resources {
         let answer = Looker::new(self.processes.proc()).answer(Question::about(&snapshot));
         Arc::new(Resource {
             attributes: self.attributes(&snapshot, &answer),
+            program: attributes::program(&snapshot),
         })
     }
 
@@ -281,6 +282,7 @@ impl Resources {
         self.stats.resource_made.add(1);
         Arc::new(Resource {
             attributes: self.attributes(snapshot, answer),
+            program: attributes::program(snapshot),
         })
     }
 
