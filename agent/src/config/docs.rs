@@ -208,6 +208,10 @@ most specific first. A value of a standard `OTEL_*` variable that cannot be read
 ignored, as the OpenTelemetry specification asks; in a flag, a `SPANTAP_*` variable or the file it
 is an error. An unknown key in the file is an error.
 
+A glob matches a whole text, case and all: `*` is any run of characters, `/` too, `?` any one, `[a-z]` one of
+a set and `[!a-z]` one that is not; `\\` takes the next character as it is. In `watch --path` alone all of them
+stay between two `/`, but for `**`, which is any run. A set without its `]` is refused.
+
 Sizes are bytes or `64KiB`, `8MiB`, `1GiB`; durations are `250us`, `4ms`, `1.5s`, `2m`, `1h`, and a
 bare number is milliseconds.
 ";
