@@ -45,6 +45,7 @@ fn spans(count: usize) -> Vec<Span> {
                     text("os.type", "linux"),
                     text("telemetry.sdk.name", "spantap"),
                 ],
+                ..Resource::default()
             })
         })
         .into();

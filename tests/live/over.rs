@@ -87,7 +87,8 @@ fn list(pair: &Pair) -> Vec<Deed> {
     let fails = |deed: Deed, code: &str| deed.fails(code).with("rpc.response.status_code", code);
     deeds.extend([
         rpc("sum", "sum"),
-        fails(rpc("fails", "fails"), "-32001"),
+        // An error vouches for no method, whatever its code.
+        fails(rpc("jsonrpc", "_OTHER"), "-32001").with("rpc.method_original", "fails"),
         fails(rpc("jsonrpc", "_OTHER"), "-32601").with("rpc.method_original", "nothing"),
         // No answer vouches for what a notification names.
         rpc("jsonrpc", "_OTHER")

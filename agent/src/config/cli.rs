@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command as Clap, CommandFactory as _, FromArgMatches, Parser,
     Subcommand, ValueEnum,
@@ -15,6 +15,7 @@ use clap_complete::Shell;
 
 use super::form::{self, Raw, Shape};
 use super::resolve::{DEFAULT_FILE, Flags};
+use super::setting::Setting;
 use super::table::SETTINGS;
 
 /// Distributed tracing without touching the programs traced.
@@ -36,7 +37,9 @@ pub struct Cli {
 /// Reads the command line; what is wrong with a setting comes with the usage of its command.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut command = Cli::command();
-    let mut matches = command.try_get_matches_from_mut(words)?;
+    let words: Vec<OsString> = words.into_iter().collect();
+    let matches = command.try_get_matches_from_mut(&words);
+    let mut matches = matches.map_err(|error| advised(error, &words))?;
     let mut path = Vec::new();
     let mut at = &matches;
     while let Some((name, below)) = at.subcommand() {
@@ -51,6 +54,28 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
         }
         error.format(&mut command)
     })
+}
+
+/// A value behind a switch and not tied to it is an argument that nobody expects: how to write it.
+fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(odd)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let texts: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
+    let switch = texts.windows(2).find_map(|pair| match pair {
+        [flag, value] if value == odd => {
+            let flag = flag.strip_prefix("--")?;
+            let is = |s: &&Setting| s.flag == flag && s.shape == Shape::Switch;
+            SETTINGS.iter().find(is)
+        }
+        _ => None,
+    });
+    if let Some(switch) = switch {
+        let tip = format!("to set it, write '--{}={odd}'", switch.flag);
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error
 }
 
 /// When to use colours.
@@ -286,7 +311,7 @@ impl FromArgMatches for SettingFlags {
 }
 
 /// One setting's flag.
-fn argument(setting: &'static super::setting::Setting) -> Arg {
+fn argument(setting: &'static Setting) -> Arg {
     let argument = Arg::new(setting.name)
         .long(setting.flag)
         .value_name(setting.value)
@@ -318,7 +343,7 @@ fn argument(setting: &'static super::setting::Setting) -> Arg {
 }
 
 /// Whether `--flag a,b` is two values: not where a value may hold a comma itself.
-fn delimited(setting: &super::setting::Setting) -> bool {
+fn delimited(setting: &Setting) -> bool {
     setting.shape == Shape::List && matches!(setting.value, "PID" | "PORT" | "NAME" | "METHOD")
 }
 

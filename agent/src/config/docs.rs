@@ -23,7 +23,17 @@ pub fn markdown() -> String {
             let _ = write!(out, "\n## {title}\n");
         }
         let _ = write!(out, "\n### `{}`\n\n{}\n\n", setting.name, setting.doc());
-        let _ = writeln!(out, "- flag: `--{} {}`", setting.flag, setting.value);
+        // A switch alone is true, so that its value has to be tied to it.
+        let between = if setting.shape == Shape::Switch {
+            '='
+        } else {
+            ' '
+        };
+        let _ = writeln!(
+            out,
+            "- flag: `--{}{between}{}`",
+            setting.flag, setting.value
+        );
         let ours = [format!("`{}`", setting.variable())];
         let standard = setting.otel.iter().map(|name| format!("`{name}`"));
         let names: Vec<_> = ours.into_iter().chain(standard).collect();
@@ -197,6 +207,10 @@ In variables, lists are separated by commas. Several standard variables of one s
 most specific first. A value of a standard `OTEL_*` variable that cannot be read is warned about and
 ignored, as the OpenTelemetry specification asks; in a flag, a `SPANTAP_*` variable or the file it
 is an error. An unknown key in the file is an error.
+
+A glob matches a whole text, case and all: `*` is any run of characters, `/` too, `?` any one, `[a-z]` one of
+a set and `[!a-z]` one that is not; `\\` takes the next character as it is. In `watch --path` alone all of them
+stay between two `/`, but for `**`, which is any run. A set without its `]` is refused.
 
 Sizes are bytes or `64KiB`, `8MiB`, `1GiB`; durations are `250us`, `4ms`, `1.5s`, `2m`, `1h`, and a
 bare number is milliseconds.

@@ -727,6 +727,27 @@ fn what_is_wrong_with_a_flag_comes_with_the_usage_of_its_command() {
 }
 
 #[test]
+fn a_switch_says_how_its_value_is_written() {
+    let why = |words: &[&str]| {
+        let words = ["spantap", "agent"].iter().chain(words).map(Into::into);
+        cli::parse(words)
+            .expect_err("a stray word")
+            .render()
+            .to_string()
+    };
+    for value in ["false", "off"] {
+        let refused = why(&["--verbose", "--redact", value, "--tls"]);
+        assert!(
+            refused.contains(&format!("write '--redact={value}'\n")),
+            "{refused}"
+        );
+    }
+    for words in [&["false"][..], &["--drain", "1ms", "false"]] {
+        assert!(!why(words).contains("write '"), "{words:?}");
+    }
+}
+
+#[test]
 fn files_without_a_setting_are_right() {
     for text in [
         "",

@@ -186,10 +186,12 @@ const LONGEST_PEER: usize = 60;
 
 /// The program and its process id; `room` is for both.
 fn process(span: &Span, room: Option<usize>) -> String {
-    let name = text::find(&span.resource.attributes, "process.executable.name");
-    let name = name.unwrap_or_else(|| span.resource.service().into());
+    let name = match &*span.resource.program {
+        "" => span.resource.service(),
+        program => program,
+    };
     let id = format!("[{}]", span.process);
-    kept(name.into_owned(), &id, room.unwrap_or(usize::MAX))
+    kept(name.to_owned(), &id, room.unwrap_or(usize::MAX))
 }
 
 /// The other end: who asked, or who was asked; where it is too long, its name is cut and not its port.

@@ -19,6 +19,7 @@ use crate::trace::{SpanId, TraceId};
 pub fn spans(first: u64, count: u64) -> Vec<Span> {
     let resource = Arc::new(Resource {
         attributes: vec![attribute("service.name", Value::Str("shop".into()))],
+        ..Resource::default()
     });
     (first..first + count)
         .map(|number| Span {
@@ -228,6 +229,7 @@ async fn metrics_arrive(protocol: config::Protocol, gzip: bool) {
     stats.export_queue_depth.set(7);
     let resource = Resource {
         attributes: vec![attribute("service.name", Value::Str("spantap".into()))],
+        ..Resource::default()
     };
     let metrics = Metrics::start(&config, &resource, &stats, &Handle::current(), || ()).unwrap();
     stats.event_records.add(1);

@@ -84,6 +84,7 @@ pub mod tests {
                 ]
                 .map(attribute)
                 .into(),
+                program: "cart".into(),
             }),
             process: 8812,
         }

@@ -163,6 +163,11 @@ impl Reader {
         self.state == State::Broken
     }
 
+    /// Whether the bytes read end inside the wanted text of this path, which is given when it is over.
+    pub fn is_within(&self, index: usize) -> bool {
+        self.state == State::Text && self.wanted() & bit(index) != 0
+    }
+
     /// What it costs to hold beyond itself, in bytes.
     pub fn weight(&self) -> usize {
         self.token.capacity()

@@ -182,6 +182,7 @@ impl Resources {
         let answer = Looker::new(self.processes.proc()).answer(Question::about(&snapshot));
         Arc::new(Resource {
             attributes: self.attributes(&snapshot, &answer),
+            program: attributes::program(&snapshot),
         })
     }
 
@@ -283,6 +284,7 @@ impl Resources {
         self.stats.resource_made.add(1);
         Arc::new(Resource {
             attributes: self.attributes(snapshot, answer),
+            program: attributes::program(snapshot),
         })
     }
 

@@ -471,3 +471,51 @@ fn what_is_asked_is_bounded() {
     assert_eq!(stats.resource_late.get(), 5000 - MAX_ASKED as u64);
     assert!(resources.is_settled(4999, 1));
 }
+
+#[test]
+fn programs_go_by_the_name_they_were_started_under() {
+    for (exe, comm, argv, program) in [
+        (
+            "/usr/bin/redis-check-rdb",
+            "redis-server",
+            &["/usr/bin/redis-server *:6379"][..],
+            "redis-server",
+        ),
+        // The kernel knows no such name.
+        (
+            "/usr/bin/redis-check-rdb",
+            "x",
+            &["redis-server"],
+            "redis-check-rdb",
+        ),
+        // The service is what an interpreter runs; the program is the interpreter.
+        (
+            "/usr/bin/python3.11",
+            "python3",
+            &["python3", "/srv/shop.py"],
+            "python3.11",
+        ),
+        (
+            "/usr/bin/python3.11",
+            "python3",
+            &["python3", "-c", "0"],
+            "python3.11",
+        ),
+        (
+            "/usr/sbin/nginx",
+            "nginx",
+            &["nginx: worker process"],
+            "nginx",
+        ),
+        ("/bin/busybox", "httpd", &["httpd", "-f"], "httpd"),
+    ] {
+        let process = Snapshot {
+            exe: Some(exe.into()),
+            comm: comm.into(),
+            argv: argv.iter().map(|word| (*word).into()).collect(),
+            ..Snapshot::default()
+        };
+        assert_eq!(attributes::program(&process), program, "{argv:?}");
+    }
+    assert_eq!(attributes::program(&Snapshot::gone(7, 1, "curl")), "curl");
+}

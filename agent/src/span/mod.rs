@@ -70,6 +70,8 @@ pub struct SpanEvent {
 pub struct Resource {
     /// `service.name` and the rest, by the semantic conventions.
     pub attributes: Attributes,
+    /// The program as people know it, for lines: the name it was started under. May be empty.
+    pub program: String,
 }
 
 impl Resource {

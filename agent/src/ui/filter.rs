@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::globs;
 use crate::config::Error;
 use crate::config::cli::{Side, WatchArgs};
 use crate::export::stdout::{call_status, code, method, path};
@@ -40,6 +41,9 @@ impl Filter {
                 Error(format!("--status: expected {forms}, got `{text}`"))
             })
         });
+        if let Some(why) = args.path.iter().find_map(|glob| globs::fault(glob)) {
+            return Err(Error(format!("--path: {why}")));
+        }
         Ok(Self {
             slow: args.slow.unwrap_or_default(),
             statuses: statuses.collect::<Result<_, _>>()?,
@@ -152,5 +156,7 @@ mod tests {
             let error = filter(&["--status", bad]).expect_err("it is not a status");
             assert!(error.0.contains(bad), "{error}");
         }
+        let error = filter(&["--path", "/**", "--path", "/["]).expect_err("it is not a glob");
+        assert!(error.0.starts_with("--path: `/[`"), "{error}");
     }
 }

@@ -7,6 +7,7 @@ mod completions;
 pub mod doctor;
 pub mod exit;
 mod filter;
+mod globs;
 mod output;
 mod run;
 mod settings;
@@ -70,6 +71,7 @@ fn dispatch(cli: Cli) -> Result<i32> {
 /// Resolves the settings and says what was odd about them.
 fn resolved(flags: &SettingFlags) -> Result<Resolved> {
     let resolved = config::load(&flags.0, &env::Process)?;
+    globs::check(&resolved)?;
     for warning in &resolved.warnings {
         say(format_args!("warning: {warning}"));
     }

@@ -109,7 +109,7 @@ prop_compose! {
             events,
             links,
             status: error.map_or(Status::Unset, |text| Status::Error(text.into())),
-            resource: Arc::new(Resource { attributes: service }),
+            resource: Arc::new(Resource { attributes: service, program: String::new() }),
             process: 1,
         }
     }

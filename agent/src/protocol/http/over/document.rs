@@ -57,6 +57,11 @@ impl Documents {
         self.reader.is_broken()
     }
 
+    /// Whether what was read last ends inside the wanted text of this path.
+    pub fn is_within(&self, index: usize) -> bool {
+        self.reader.is_within(index)
+    }
+
     /// What it costs to hold beyond itself, in bytes.
     pub fn weight(&self) -> usize {
         self.reader.weight()

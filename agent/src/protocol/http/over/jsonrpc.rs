@@ -6,9 +6,9 @@
 //!
 //! The conventions leave `rpc.method` out by default where any name may be called (RPC spans, note 7),
 //! since it may have any value. Here it is always told: nobody but the agent knows it, and what no answer
-//! vouches for is `_OTHER`: what the server does not have, a notification, and what was turned away before
-//! it was looked at, by status. An error's code that is not one of those for what was not called (-32601,
-//! and those for what could not be read) vouches, as methods fail by codes of their own. MCP's version of JSON-RPC is 2.0 always, and not told.
+//! vouches for is `_OTHER`. Only a `result` under the request's id vouches, with a status of 2xx: servers
+//! refuse what they do not have by any code (-32602 from those that look at parameters first), and an
+//! error of a method's own looks the same. MCP's version of JSON-RPC is 2.0 always, and not told.
 //!
 //! Never true here: that parameters, results or an error's message are told; that a session's id is,
 //! which lets its holder in; that a span is named by what the server did not call, but for a name that
@@ -62,11 +62,17 @@ const ASKED: &[Path] = &[
 ];
 /// What a response has.
 const ANSWERED: &[Path] = &[
+    &[],
     &["jsonrpc"],
+    &["id"],
+    &["result"],
+    &["result", "isError"],
+    &["error"],
     &["error", "code"],
     &[EACH, "jsonrpc"],
-    &["result", "isError"],
 ];
+/// Where the result is among them.
+const RESULT: usize = 3;
 /// Bytes that are looked at of a request and of a response.
 const REQUEST: u64 = 8 * 1024;
 const RESPONSE: u64 = 64 * 1024;
@@ -77,9 +83,8 @@ struct Call {
     question: Reader,
     version: bool,
     method: Option<String>,
-    id: Option<String>,
-    /// Whether it has an id, be it null.
-    asks: bool,
+    /// Its id, be it null; a notification has none.
+    id: Option<Id>,
     /// Calls in a batch, and those among them that say what they are.
     batch: u64,
     versions: u64,
@@ -95,6 +100,14 @@ struct Call {
     /// Whether its status is that of a call that was made.
     served: bool,
     answered: bool,
+    /// Of the document under way: whether it has a result, and whether its id is the request's, where it
+    /// has come.
+    result: bool,
+    paired: Option<bool>,
+    /// Whether a document has the result that was asked for.
+    fulfilled: bool,
+    /// Whether there is an error, and its code, if that is one.
+    refused: bool,
     code: Option<String>,
     /// Whether the result is that of a tool that failed, or of none.
     failed: bool,
@@ -109,7 +122,6 @@ impl Call {
             version: false,
             method: None,
             id: None,
-            asks: false,
             batch: 0,
             versions: 0,
             context: false,
@@ -120,6 +132,10 @@ impl Call {
             silent: false,
             served: false,
             answered: false,
+            result: false,
+            paired: None,
+            fulfilled: false,
+            refused: false,
             code: None,
             failed: false,
             read: 0,
@@ -137,10 +153,7 @@ impl Call {
                 self.method = name(value);
                 refuted |= self.method.is_none();
             }
-            2 => {
-                self.asks = true;
-                self.id = identifier(value);
-            }
+            2 => self.id = Some(Id::of(value)),
             4 => self.target = name(value),
             5 => self.context_version = self.context_version.take().or(name(value)),
             6 => {
@@ -162,9 +175,21 @@ impl Call {
     fn answer(&mut self, bytes: &[u8]) -> Look {
         self.read = self.read.saturating_add(bytes.len() as u64);
         let more = self.answer.read(bytes, |index, value| match index {
-            0 | 2 => self.answered |= value.text() == Some(VERSION),
-            1 => self.code = value.int().map(|code| code.to_string()),
-            3 => self.failed |= value == Value::Bool(true),
+            // Of an event stream each event is a document, and the last of them the answer.
+            0 => (self.result, self.paired) = (false, self.id.is_none().then_some(true)),
+            1 | 7 => self.answered |= value.text() == Some(VERSION),
+            2 => {
+                let id = Id::of(value);
+                self.paired = Some(self.id.as_ref().map_or(id.is_null(), |own| *own == id));
+                self.fulfilled |= self.result && self.paired == Some(true);
+            }
+            RESULT => {
+                self.result = true;
+                self.fulfilled |= self.paired == Some(true);
+            }
+            4 => self.failed |= value == Value::Bool(true),
+            5 => self.refused |= value == Value::Object,
+            6 => self.code = value.int().map(|code| code.to_string()),
             _ => {}
         });
         if more { Look::More } else { Look::Enough }
@@ -174,35 +199,41 @@ impl Call {
     fn is_call(&self) -> bool {
         let asked = self.version && self.method.is_some();
         let batch = self.batch > 0 && self.versions == self.batch;
-        let heard = !self.asks && self.silent;
+        let heard = self.id.is_none() && self.silent;
         !self.lost && (asked || batch) && (self.answered || heard)
     }
 
-    /// Whether the method may name the span: the answer to a call that was made says that there is such a
-    /// one, or the name is MCP's and nobody says that there is none.
-    fn is_known(&self, context: bool) -> bool {
-        let code = self.code.as_deref();
-        let refused = code.is_some_and(|code| NOT_CALLED.contains(&code));
-        let given = |method| context && MCP_METHODS.contains(&method);
-        let vouched = self.answered && self.served;
-        !refused && (vouched || self.method.as_deref().is_some_and(given))
+    /// Whether the answer has the result that was asked for; `cut`: whether there is more of it than was
+    /// read, which may hold the id.
+    fn is_vouched(&self, cut: bool) -> bool {
+        let result = self.result || self.answer.is_within(RESULT);
+        let unpaired = cut && result && self.paired != Some(false);
+        self.served && !self.refused && (self.fulfilled || unpaired)
     }
 
-    /// `known`: whether the server has what the parameters name.
-    fn tell(&mut self, known: bool, said: &mut Said) {
+    /// Whether the name is MCP's, and nobody says that there is no such method.
+    fn is_given(&self, context: bool) -> bool {
+        let code = self.code.as_deref();
+        let denied = code.is_some_and(|code| NOT_CALLED.contains(&code));
+        let method = self.method.as_deref();
+        context && !denied && method.is_some_and(|method| MCP_METHODS.contains(&method))
+    }
+
+    /// `vouched`: whether the server has the method; `known`: and what the parameters name.
+    fn tell(&mut self, vouched: bool, known: bool, said: &mut Said) {
         if !self.is_call() {
             return;
         }
         let asked = &mut said.asked;
         let initializes = self.method.as_deref() == Some("initialize");
         let context = self.context || initializes && self.context_version.is_some();
-        let named = self.is_known(context);
+        let named = vouched || self.is_given(context);
         let failed = context && self.failed && self.method.as_deref() == Some(TOOL);
         if !context {
             asked.push(Attribute::fixed("rpc.system.name", "jsonrpc"));
             asked.push(Attribute::fixed("jsonrpc.protocol.version", VERSION));
         }
-        if let Some(id) = self.id.take() {
+        if let Some(id) = self.id.take().and_then(Id::told) {
             asked.push(Attribute::text("jsonrpc.request.id", id));
         }
         said.name = Some(Cow::Borrowed("jsonrpc"));
@@ -223,10 +254,13 @@ impl Call {
                 asked.push(Attribute::int(BATCH, calls));
             }
         }
-        // All codes are errors, and what a tool says of itself, on both sides.
+        // All errors are, and what a tool says of itself, on both sides.
         let code = self.code.take();
-        let error = code.clone().map(Cow::Owned);
-        let error = error.or(failed.then_some(Cow::Borrowed("tool_error")));
+        let error = match &code {
+            Some(code) => Some(Cow::Owned(code.clone())),
+            None if self.refused => Some(Cow::Borrowed("_OTHER")),
+            None => failed.then_some(Cow::Borrowed("tool_error")),
+        };
         if let Some(error) = error {
             let response = said.answered.get_or_insert_default();
             let status = code.map(|code| Attribute::text("rpc.response.status_code", code));
@@ -298,29 +332,56 @@ impl Tap for Call {
             // A server answers a call of a tool that it does not have with any error, or with a
             // result that says so (MCP, tools, "Error Handling"); a long one is what a tool gave.
             Flow::Response => {
-                let seen = whole || self.read >= RESPONSE;
-                self.tell(seen && self.code.is_none() && !self.failed, said);
+                let long = self.read >= RESPONSE;
+                let vouched = self.is_vouched(long || !whole);
+                let known = vouched && (whole || long) && !self.failed;
+                self.tell(vouched, known, said);
             }
         }
     }
 
     fn weight(&self) -> usize {
-        let texts = [&self.method, &self.id, &self.context_version, &self.target];
+        let texts = [&self.method, &self.context_version, &self.target];
         let each = texts.into_iter().flatten().map(String::capacity);
+        let each = each.chain(self.id.as_ref().map(|id| id.0.capacity()));
         each.fold(self.answer.weight(), usize::saturating_add)
             .saturating_add(self.question.weight())
     }
 }
 
-/// An id, as text, if it is one.
-fn identifier(value: Value<'_>) -> Option<String> {
-    match value {
-        Value::Number(number) => Some(number.to_owned()),
-        value => name(value).filter(|text| text.len() <= MAX_ID),
+/// An id, as it stands in JSON, but for a text's escapes and its last quote; of a long one the beginning.
+#[derive(Debug, PartialEq, Eq)]
+struct Id(Vec<u8>);
+
+impl Id {
+    fn of(value: Value<'_>) -> Self {
+        Self(match value {
+            Value::Text(text) | Value::Long(text) => [b"\"", text].concat(),
+            Value::Number(number) => number.into(),
+            Value::Bool(is) => is.to_string().into(),
+            Value::Null => NULL.into(),
+            // None that is allowed.
+            Value::Object | Value::Array => Vec::new(),
+        })
+    }
+
+    fn is_null(&self) -> bool {
+        self.0 == NULL
+    }
+
+    /// As text, if it is one that is told.
+    fn told(self) -> Option<String> {
+        let text = match self.0.as_slice() {
+            [b'"', text @ ..] => text,
+            number @ [b'-' | b'0'..=b'9', ..] => number,
+            _ => return None,
+        };
+        name(Value::Text(text)).filter(|text| text.len() <= MAX_ID)
     }
 }
 
 const VERSION: &str = "2.0";
+const NULL: &[u8] = b"null";
 /// Codes by which no method was called: parse error, invalid request, method not found (5.1).
 const NOT_CALLED: [&str; 3] = ["-32700", "-32600", "-32601"];
 const MCP_METHOD: &str = "mcp.method.name";

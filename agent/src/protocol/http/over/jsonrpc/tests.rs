@@ -20,8 +20,8 @@ fn calls() {
             r#"{"id":"a-1","params":{"name":"secret"},"method":"shop.buy","jsonrpc":"2.0"}"#,
             200,
             r#"{"id":"a-1","error":{"code":-32000,"message":"secret"},"jsonrpc":"2.0"}"#,
-            "[shop.buy] rpc.system.name=jsonrpc jsonrpc.protocol.version=2.0 jsonrpc.request.id=a-1 \
-             rpc.method=shop.buy rpc.response.status_code=-32000 client!-32000 server!-32000",
+            "[jsonrpc] rpc.system.name=jsonrpc jsonrpc.protocol.version=2.0 jsonrpc.request.id=a-1 \
+             rpc.method=_OTHER rpc.method_original=shop.buy rpc.response.status_code=-32000 client!-32000 server!-32000",
         ),
         (
             r#"{"jsonrpc":"2.0","method":"x1234","id":null}"#,
@@ -128,7 +128,7 @@ fn only_what_was_called_names_a_span() {
     let other = r#"{"jsonrpc":"2.0","id":1,"method":"x17"}"#;
     let fine = "[x17] mcp.method.name=x17";
     assert_eq!(answered(other, &result(r#""isError":true"#)), fine);
-    for code in [-32700, -32600, -32601] {
+    for code in [-32700, -32600, -32601, -32602, -32000, 17] {
         assert_eq!(
             answered(other, &error(code)),
             format!(
@@ -144,11 +144,7 @@ fn what_no_answer_vouches_for_names_no_span() {
     let error = r#"{"jsonrpc":"2.0","error":{"code":-32000},"id":7}"#;
     let said = "jsonrpc.protocol.version=2.0 jsonrpc.request.id=7";
     let error_said = "rpc.response.status_code=-32000 client!-32000 server!-32000";
-    assert_eq!(
-        posted("/rpc", CALL, 200, error),
-        format!("[sum] rpc.system.name=jsonrpc {said} rpc.method=sum {error_said}")
-    );
-    for status in [400, 403, 429, 500, 503] {
+    for status in [200, 400, 403, 429, 500, 503] {
         assert_eq!(
             posted("/rpc", CALL, status, error),
             format!(
@@ -157,6 +153,13 @@ fn what_no_answer_vouches_for_names_no_span() {
             )
         );
     }
+    let result = r#"{"jsonrpc":"2.0","result":1,"id":7}"#;
+    assert_eq!(
+        posted("/rpc", CALL, 403, result),
+        format!(
+            "[jsonrpc] rpc.system.name=jsonrpc {said} rpc.method=_OTHER rpc.method_original=sum"
+        )
+    );
     // What MCP has names for is few.
     let ask = format!("POST /mcp HTTP/1.1\nHost: h\n{JSON}\nMcp-Session-Id: s");
     for (method, want) in [
@@ -179,6 +182,89 @@ fn what_no_answer_vouches_for_names_no_span() {
         told((&ask, list), (&head, error)),
         format!("[tools/list] jsonrpc.request.id=7 mcp.method.name=tools/list {error_said}")
     );
+}
+
+#[test]
+fn an_error_is_one_whatever_its_code_is() {
+    for (error, code) in [
+        (r#"{"code":-32601.0}"#, None),
+        (r#"{"code":"-32601"}"#, None),
+        (r#"{"code":null}"#, None),
+        (r#"{"message":"no"}"#, None),
+        ("{}", None),
+        (r#"{"code":-5}"#, Some("-5")),
+    ] {
+        let answer = format!(r#"{{"jsonrpc":"2.0","error":{error},"id":7}}"#);
+        let status = code.map_or(String::new(), |code| {
+            format!("rpc.response.status_code={code} ")
+        });
+        let kind = code.unwrap_or("_OTHER");
+        assert_eq!(
+            posted("/rpc", CALL, 200, &answer),
+            format!(
+                "[jsonrpc] rpc.system.name=jsonrpc jsonrpc.protocol.version=2.0 jsonrpc.request.id=7 \
+                 rpc.method=_OTHER rpc.method_original=sum {status}client!{kind} server!{kind}"
+            )
+        );
+    }
+    // Of older versions both are always there.
+    let none = r#"{"jsonrpc":"2.0","error":null,"result":3,"id":7}"#;
+    let told = posted("/rpc", CALL, 200, none);
+    assert!(told.starts_with("[sum]") && !told.contains('!'), "{told}");
+}
+
+#[test]
+fn a_result_under_another_id_vouches_for_nothing() {
+    let long = "x".repeat(100_000);
+    let twin = |end| format!(r#""{}{end}""#, "x".repeat(300));
+    for (asked, answered, same) in [
+        ("7", r#""id":7,"result":3"#, true),
+        ("7", r#""result":3,"id":7"#, true),
+        ("7", r#""result":3,"id":8"#, false),
+        ("7", r#""id":8,"result":3"#, false),
+        ("7", r#""result":3,"id":"7""#, false),
+        (r#""7""#, r#""result":3,"id":7"#, false),
+        (r#""7""#, r#""result":null,"id":"7""#, true),
+        ("7", r#""result":3,"id":null"#, false),
+        ("7", r#""result":3"#, false),
+        ("null", r#""result":3,"id":null"#, true),
+        // Of long ones the beginning is compared, and the id behind a long result is not read.
+        (
+            &twin("a"),
+            &format!(r#""id":{},"result":3"#, twin("b")),
+            true,
+        ),
+        (&twin("a"), r#""id":"x","result":3"#, false),
+        ("7", &format!(r#""result":["{long}"],"id":8"#), true),
+        ("7", &format!(r#""result":"{long}","id":7"#), true),
+        ("7", &format!(r#""id":8,"result":"{long}""#), false),
+        ("7", &format!(r#""other":"{long}","id":7"#), false),
+    ] {
+        let ask = format!(r#"{{"jsonrpc":"2.0","method":"sum","id":{asked}}}"#);
+        let answer = format!(r#"{{"jsonrpc":"2.0",{answered}}}"#);
+        let told = posted("/rpc", &ask, 200, &answer);
+        let name = if same { "[sum] " } else { "[jsonrpc] " };
+        assert!(told.starts_with(name), "{asked}: {told}");
+        assert_eq!(told.contains("rpc.method=sum"), same, "{told}");
+    }
+}
+
+#[test]
+fn of_a_stream_the_event_with_the_result_vouches() {
+    let ask = format!("POST /mcp HTTP/1.1\nHost: h\n{JSON}\nMcp-Session-Id: s");
+    let question = r#"{"jsonrpc":"2.0","id":1,"method":"x17"}"#;
+    let events = "HTTP/1.1 200 OK\nContent-Type: text/event-stream";
+    let of_server = r#"{"jsonrpc":"2.0","id":0,"method":"sampling/createMessage"}"#;
+    for (answer, name) in [
+        (r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, "[x17] "),
+        (r#"{"jsonrpc":"2.0","result":{},"id":1}"#, "[x17] "),
+        (r#"{"jsonrpc":"2.0","id":0,"result":{}}"#, "[jsonrpc] "),
+        (r#"{"jsonrpc":"2.0","id":1}"#, "[jsonrpc] "),
+    ] {
+        let stream = format!("data: {of_server}\n\ndata: {answer}\n\ndata: {of_server}\n\n");
+        let told = told((&ask, question), (events, &stream));
+        assert!(told.starts_with(name), "{answer}: {told}");
+    }
 }
 
 #[test]
