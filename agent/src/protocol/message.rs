@@ -166,8 +166,8 @@ pub enum Part {
     Fault(Fault),
     /// From here on the connection speaks something else (101, CONNECT): nothing more will come.
     Upgrade,
-    /// What is asked was answered, but the exchange goes on for as long as the two like to talk: what
-    /// the threads do from here on is not for it alone.
+    /// What is asked was answered, but the exchange goes on for as long as the two like to talk, or may
+    /// go on: what the threads do from here on is not for it alone.
     Detach,
     /// From here on the connection is ciphertext, with what its hellos agreed on where they were
     /// seen: nothing more will come.

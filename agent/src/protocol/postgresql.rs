@@ -21,13 +21,14 @@ use std::sync::atomic::Ordering;
 
 use self::group::{Group, Item};
 use self::statements::{Held, Names, Statement, Total};
-use self::tail::Ended;
+use self::tail::{Ended, Overlap};
 use super::order::Order;
 use super::seek::Refused;
-use super::told::message;
-use super::{Fault, Feed, Flow, Parser, Part, Protocol, Setup, Status, Verdict, tls};
+use super::told::abandon_unseen;
+use super::{Feed, Flow, Parser, Protocol, Setup, Status, Verdict, tls};
 use crate::config::Config;
 use crate::connection::Mark;
+use crate::connection::stream::Missing;
 use crate::event::Nanos;
 
 /// The registry's entry.
@@ -70,7 +71,9 @@ impl Protocol for Postgresql {
             rows: 0,
             plain: false,
             ended: None,
-            overlaps: false,
+            overlaps: Overlap::default(),
+            unseen: Missing::default(),
+            seen: None,
             encrypt: false,
             copying: false,
             copied_out: false,
@@ -116,7 +119,11 @@ struct Dialogue {
     /// How it may have ended.
     ended: Option<Ended>,
     /// Whether anything was asked while an answer was under way.
-    overlaps: bool,
+    overlaps: Overlap,
+    /// Bytes of answers that passed without being read since those who wait asked, by cause.
+    unseen: Missing,
+    /// The last byte of them.
+    seen: Option<Mark>,
     /// Whether encryption was asked for and not answered yet.
     encrypt: bool,
     /// Whether data is copied to the server.
@@ -254,7 +261,10 @@ impl Dialogue {
             match flow == Flow::Response && before {
                 // The end of an answer that was given up.
                 true => drop(feed.stream.take_missing()),
-                false => self.unsettle(flow, feed),
+                false => {
+                    self.overlook(flow, feed);
+                    self.unsettle(flow, feed);
+                }
             }
         }
         false
@@ -270,6 +280,17 @@ impl Dialogue {
             self.abandon(&gone, feed);
         }
         self.order.resume();
+        if self.order.first().is_some() {
+            (self.unseen, self.seen) = (Missing::default(), None);
+        }
+    }
+
+    /// Remembers what was passed over of answers, for those who wait: theirs may be among it.
+    fn overlook(&mut self, flow: Flow, feed: &mut Feed<'_>) {
+        if flow == Flow::Response && !self.groups.is_empty() {
+            self.unseen.merge(feed.stream.take_missing());
+            self.seen = Some(feed.stream.last());
+        }
     }
 
     /// The next message cannot be read: its bytes make no sense, or are not there (`cut`).
@@ -289,6 +310,7 @@ impl Dialogue {
         }
         feed.stats.protocol_resynced.add(1);
         feed.stream.skip_front();
+        self.overlook(flow, feed);
         self.unsettle(flow, feed);
         *self.side(flow) = Side::Seek;
         true
@@ -314,11 +336,16 @@ impl Dialogue {
                 let mut gone = Vec::new();
                 self.order.lose_answers(None, |number| gone.push(number));
                 self.abandon(&gone, feed);
-                self.first = None;
-                self.copied_out = false;
+                self.forget_answer();
                 self.encrypt = false;
             }
         }
+    }
+
+    /// What was counted of the present answer is not the next one's.
+    fn forget_answer(&mut self) {
+        (self.first, self.ended, self.rows) = (None, None, 0);
+        (self.plain, self.copied_out) = (false, false);
     }
 
     /// Questions may be missing behind those that wait.
@@ -331,8 +358,7 @@ impl Dialogue {
 
     /// The answers to these groups cannot be known any more.
     fn abandon(&mut self, gone: &[u64], feed: &mut Feed<'_>) {
-        let missing = feed.stream.take_missing();
-        let at = feed.stream.last();
+        let at = self.seen.unwrap_or_else(|| feed.stream.last());
         for number in gone {
             let Some(place) = self.groups.iter().position(|g| g.number == *number) else {
                 continue;
@@ -342,16 +368,12 @@ impl Dialogue {
             };
             self.items = self.items.saturating_sub(group.items.len());
             for exchange in group.items.iter().filter_map(Item::exchange) {
-                for (cause, bytes) in missing.iter() {
-                    let fault = Part::Fault(Fault::Missing { cause, bytes });
-                    feed.out.push(message(Flow::Response, exchange, at, fault));
-                }
-                feed.out
-                    .push(message(Flow::Response, exchange, at, Part::Abandon));
+                abandon_unseen(exchange, at, &self.unseen, feed);
             }
         }
         if self.groups.is_empty() {
             self.copying = false;
+            (self.unseen, self.seen) = (Missing::default(), None);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Exchanges that were answered and go on for as long as they like: a WebSocket.
+//! Exchanges that were answered and go on for as long as they like: a WebSocket, an answer that may be
+//! over but is not known to be.
 //!
 //! Never true here: that what a thread does is laid to such an exchange, or that it is given out
 //! before it is over.

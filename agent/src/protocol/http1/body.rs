@@ -3,6 +3,9 @@
 //! Never true here: that a body's bytes are kept, or that a body whose framing is in doubt is
 //! followed by a message that began inside it.
 
+mod doubtful;
+
+use self::doubtful::Doubtful;
 use super::head::Head;
 use crate::connection::Mark;
 use crate::connection::stream::Stream;
@@ -200,21 +203,6 @@ enum Place {
     Trailers,
 }
 
-/// A body without a known end.
-#[derive(Debug)]
-pub(super) struct Doubtful {
-    /// Offset of the body's first byte.
-    from: u64,
-    /// Last bytes that were next to each other.
-    trail: [u8; 7],
-    /// Whether the last chunk, where a segment ends with it, is an end.
-    chunked: bool,
-    /// Whether anything of it has come.
-    begun: bool,
-    /// Mark of the last byte of it that has come.
-    last: Mark,
-}
-
 /// What became of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -222,6 +210,8 @@ pub(super) enum Step {
     More,
     /// So many bytes of content, come or yet to come, are looked at as they pass.
     Content(u64),
+    /// It may be over with this byte, which is told once nothing more came.
+    MayEnd(Mark),
     /// It is over; the mark is of its last byte.
     Done(Finish, Mark),
     /// A byte that tells its framing is missing or wrong.
@@ -243,7 +233,7 @@ impl Body {
                 ..Chunks::default()
             }),
             Framing::Close => Self::Close { from, tapped },
-            Framing::Doubtful => Self::Doubtful(Doubtful::new(from, false, stream.last())),
+            Framing::Doubtful => Self::Doubtful(Doubtful::new(from, false, stream)),
         }
     }
 
@@ -305,12 +295,12 @@ impl Body {
     }
 
     /// Goes on without framing.
-    pub(super) fn lose(&mut self, stream: &Stream) {
+    pub(super) fn lose(&mut self, stream: &mut Stream) {
         let from = match self {
             Self::Chunked(chunks) => stream.position().saturating_sub(chunks.data),
             _ => stream.position(),
         };
-        *self = Self::Doubtful(Doubtful::new(from, true, stream.last()));
+        *self = Self::Doubtful(Doubtful::new(from, true, stream));
     }
 
     /// How it ended when something else ended it: `clean` if its sender meant to.
@@ -329,7 +319,7 @@ impl Body {
                 finish(chunks.data.saturating_sub(to_come), true, false)
             }
             Self::Close { from, .. } => finish(since(*from), clean, clean),
-            Self::Doubtful(doubtful) => finish(since(doubtful.from), false, clean),
+            Self::Doubtful(doubtful) => doubtful.cut(clean),
         }
     }
 }
@@ -422,69 +412,6 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
         return None;
     }
     u64::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()
-}
-
-/// The last chunk after the line end of the one before it.
-const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
-
-impl Doubtful {
-    fn new(from: u64, chunked: bool, last: Mark) -> Self {
-        Self {
-            from,
-            trail: [0; 7],
-            chunked,
-            begun: false,
-            last,
-        }
-    }
-
-    /// Bytes that have come, framing and all.
-    pub(super) fn seen(&self) -> u64 {
-        self.last.offset.saturating_add(1).saturating_sub(self.from)
-    }
-
-    /// Mark of the last of them; of the head's last byte before there was one.
-    pub(super) fn last(&self) -> Mark {
-        self.last
-    }
-
-    fn advance(&mut self, stream: &mut Stream) -> Step {
-        loop {
-            let Some(front) = stream.front() else {
-                return Step::More;
-            };
-            if front.turn && front.hole.is_none() && (self.begun || !self.chunked) {
-                return Step::Turn;
-            }
-            let seal = front.seal;
-            self.pass(stream);
-            if seal && self.chunked && self.trail == LAST_CHUNK {
-                // Seven bytes at the very end of a call: as good as having followed the chunks. What
-                // comes next is read as a head, and shows at once if this was no end.
-                let body = stream.position().saturating_sub(self.from);
-                return Step::Done(finish(body, true, true), stream.last());
-            }
-        }
-    }
-
-    fn pass(&mut self, stream: &mut Stream) {
-        let Some(front) = stream.front() else {
-            return;
-        };
-        if front.hole.is_some() {
-            self.trail = [0; 7];
-        }
-        let fresh = front.bytes.len().saturating_sub(self.trail.len());
-        for &byte in front.bytes.get(fresh..).unwrap_or_default() {
-            self.trail.rotate_left(1);
-            if let Some(last) = self.trail.last_mut() {
-                *last = byte;
-            }
-        }
-        self.begun = true;
-        stream.skip_front();
-        self.last = stream.last();
-    }
 }
 
 #[cfg(test)]

@@ -6,16 +6,16 @@
 use httparse::Header;
 
 use super::body::{Body, Frame, Framing};
-use super::head::{First, Head};
+use super::head::{First, Head, Scan};
 use super::{Asked, Dialogue, State};
 use crate::config;
 use crate::connection::Mark;
 use crate::event::Role;
 use crate::protocol::http::over::{self, Tapped};
 use crate::protocol::http::{self, Line};
-use crate::protocol::told::{abandon_unseen, message};
+use crate::protocol::told::{abandon_unseen, faults, message};
 use crate::protocol::{
-    Fault, Feed, Finish, Flow, Pairing, Part, Request, Response, Setup, http2, websocket,
+    Fault, Feed, Flow, Pairing, Part, Request, Response, Setup, http2, websocket,
 };
 use crate::stats::Stats;
 
@@ -64,12 +64,8 @@ impl Dialogue {
             State::Seek => {}
             State::Head(scan) if scan.is_fresh() => {}
             State::Body(Body::Doubtful(doubtful)) => {
-                let finish = Finish {
-                    body: doubtful.seen(),
-                    exact: false,
-                    whole: true,
-                };
-                self.finish(Flow::Response, finish, doubtful.last(), feed);
+                let (finish, last) = (doubtful.end(), doubtful.last());
+                self.finish(Flow::Response, finish, last, feed);
             }
             _ => return,
         }
@@ -166,16 +162,19 @@ impl Dialogue {
             return;
         }
         if let State::Body(Body::Doubtful(doubtful)) = &self.request.state {
-            let finish = Finish {
-                body: doubtful.seen(),
-                exact: false,
-                whole: true,
+            let (finish, at) = (doubtful.end(), doubtful.last());
+            let mut say = |part| feed.out.push(message(Flow::Request, number, at, part));
+            for fault in faults(doubtful.missing()) {
+                say(Part::Fault(fault));
+            }
+            say(Part::Finish(finish));
+            self.request.state = match finish.exact {
+                true => State::Head(Scan::default()),
+                false => {
+                    self.order.lose_asks();
+                    State::Seek
+                }
             };
-            let at = doubtful.last();
-            feed.out
-                .push(message(Flow::Request, number, at, Part::Finish(finish)));
-            self.order.lose_asks();
-            self.request.state = State::Seek;
         }
     }
 

@@ -37,6 +37,14 @@ impl Dialogue {
                 }
                 left == 0
             }
+            // Whoever asked has what it needs, whenever that is told.
+            Step::MayEnd(at) => {
+                if flow == Flow::Response {
+                    let number = self.response.number;
+                    feed.out.push(message(flow, number, at, Part::Detach));
+                }
+                true
+            }
             Step::Done(finish, at) => {
                 self.finish(flow, finish, at, feed);
                 true
@@ -173,8 +181,13 @@ impl Dialogue {
 
     /// A message is over.
     pub(super) fn finish(&mut self, flow: Flow, finish: Finish, at: Mark, feed: &mut Feed<'_>) {
-        let number = self.side(flow).number;
-        for fault in faults(feed.stream.take_missing()) {
+        let side = self.side(flow);
+        let number = side.number;
+        let mut missing = feed.stream.take_missing();
+        if let State::Body(Body::Doubtful(doubtful)) = &side.state {
+            missing.merge(doubtful.missing());
+        }
+        for fault in faults(missing) {
             self.fault(flow, fault, at, feed);
         }
         self.taps.end((flow, number), at, feed.out);

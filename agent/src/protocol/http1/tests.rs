@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::event::Hole;
 use crate::protocol::Finish;
 use crate::protocol::Message;
 use crate::protocol::bench::Bench;
@@ -82,6 +83,95 @@ fn chunks_that_come_byte_by_byte_are_read() {
         whole: true,
     };
     assert_eq!(finish.part, Part::Finish(expected));
+}
+
+/// A chunked answer some of whose chunks were not copied, read up to a call that ends like one.
+fn chunks_in_part() -> Bench {
+    let mut bench = Bench::new(PROTOCOL);
+    bench.ask(b"GET / HTTP/1.1\r\n\r\n");
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3000\r\nxyz";
+    let _ = bench.send_part(Flow::Response, head, 0x8000, Hole::Budget);
+    bench.out.clear();
+    bench.answer(b"more\r\n0\r\n\r\n");
+    bench.time += 1000;
+    bench
+}
+
+/// How answers ended, and with what byte.
+fn ends(bench: &Bench) -> Vec<(Finish, u64)> {
+    let end = |m: &Message| match m.part {
+        Part::Finish(finish) if m.flow == Flow::Response => Some((finish, m.at.time)),
+        _ => None,
+    };
+    bench.out.iter().filter_map(end).collect()
+}
+
+#[test]
+fn content_that_reads_like_the_last_chunk_is_no_end() {
+    let mut bench = chunks_in_part();
+    assert_eq!(ends(&bench), []);
+    bench.answer(b"and on it goes\r\n0\r\n\r\n");
+    assert_eq!(ends(&bench), []);
+    bench.answer(b"without an end");
+    bench.ask(b"GET /2 HTTP/1.1\r\n\r\n");
+    let [(finish, at)] = ends(&bench)[..] else {
+        panic!("{:?}", bench.out);
+    };
+    assert_eq!((finish.exact, at), (false, 1001));
+    bench.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(bench.responses().len(), 1);
+}
+
+#[test]
+fn the_last_chunk_is_an_end_once_nothing_more_came() {
+    for confirm in [
+        (|bench| bench.ask(b"GET /2 HTTP/1.1\r\n\r\n")) as fn(&mut Bench),
+        Bench::quiet,
+        |bench| {
+            let stream = &mut bench.streams[Flow::Response as usize];
+            let (out, stats) = (&mut bench.out, &bench.stats);
+            let feed = &mut Feed { stream, out, stats };
+            bench.parser.close(Flow::Response, false, feed);
+        },
+    ] {
+        let mut bench = chunks_in_part();
+        // Its thread is free meanwhile.
+        assert!(bench.out.iter().any(|m| m.part == Part::Detach));
+        confirm(&mut bench);
+        let [(finish, at)] = ends(&bench)[..] else {
+            panic!("{:?}", bench.out);
+        };
+        assert_eq!((finish.exact, finish.whole, at), (true, true, 1));
+    }
+}
+
+#[test]
+fn what_an_answer_misses_is_said_with_an_end_that_was_held_back() {
+    let mut bench = Bench::new(PROTOCOL);
+    bench.ask(b"GET / HTTP/1.1\r\n\r\n");
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3000\r\nxyz";
+    let _ = bench.send_part(Flow::Response, head, 0x8000, Hole::Lost);
+    bench.answer(b"more\r\n0\r\n\r\n");
+    bench.ask(b"GET /2 HTTP/1.1\r\n\r\n");
+    let missing = |part: &Part| matches!(part, Part::Fault(Fault::Missing { bytes: 0x8000, .. }));
+    assert_eq!(ends(&bench).len(), 1);
+    assert_eq!(bench.count(missing), 1);
+}
+
+#[test]
+fn the_last_chunk_of_a_request_is_its_end_once_it_is_answered() {
+    let mut bench = Bench::new(PROTOCOL);
+    let head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3000\r\nxyz";
+    let _ = bench.send_part(Flow::Request, head, 0x8000, Hole::Budget);
+    bench.ask(b"more\r\n0\r\n\r\n");
+    let ended =
+        |m: &Message| matches!(m.part, Part::Finish(f) if m.flow == Flow::Request && f.exact);
+    assert!(!bench.out.iter().any(ended));
+    bench.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert!(bench.out.iter().any(ended));
+    bench.ask(b"GET /2 HTTP/1.1\r\n\r\n");
+    bench.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(bench.responses().len(), 2);
 }
 
 /// What dialogues are made of.

@@ -1,9 +1,10 @@
 //! What the server sends: its greeting, and an answer for every command that has one. Where a packet's
-//! length is lost, what is left of the answer is passed over up to the next turn, or to what looks
-//! like the end of rows at the end of a call.
+//! length is lost, what is left of the answer is passed over up to the next turn. What looks like the
+//! end of rows at the end of a call is their end once nothing more came before that, or before silence:
+//! values may read the same.
 //!
-//! Never true here: that rows are counted where some passed unseen, or that an answer is given to a
-//! command it may not belong to.
+//! Never true here: that rows are counted where some passed unseen, that a value ends them, or that an
+//! answer is given to a command it may not belong to.
 
 use super::packet::{self, Fine, Greeting, HEAD, Head, MAX_END};
 use super::result::{Amid, End, Place, Step};
@@ -48,6 +49,8 @@ pub(super) struct Doubt {
     told: bool,
     first: Mark,
     last: Mark,
+    /// Whether the last bytes that came look like the end of rows.
+    ended: bool,
 }
 
 impl Dialogue {
@@ -233,6 +236,7 @@ impl Dialogue {
                 told: amid.asked.told,
                 first: amid.first,
                 last: at,
+                ended: false,
             }));
         }
         // A turn that was refused is not looked at again.
@@ -251,9 +255,11 @@ impl Dialogue {
         feed.stream.skip_front();
         self.overlook(feed);
         if let State::Seek(Some(doubt)) = &mut self.response.state {
-            doubt.last = feed.stream.last();
-            if ends {
-                self.end_doubt(true, feed);
+            (doubt.last, doubt.ended) = (feed.stream.last(), ends);
+            // Whoever asked has what it needs, whenever that is told.
+            if ends && doubt.told && feed.stream.is_empty() {
+                let detach = message(Flow::Response, doubt.number, doubt.last, Part::Detach);
+                feed.out.push(detach);
             }
         }
     }
@@ -262,7 +268,7 @@ impl Dialogue {
     fn seek_answer(&mut self, feed: &mut Feed<'_>) -> bool {
         while let Some(front) = feed.stream.front() {
             if front.turn && front.hole.is_none() {
-                self.end_doubt(false, feed);
+                self.end_doubt(feed);
                 let (bytes, cut) = feed.stream.turn_window();
                 match self.begins_answer(bytes) {
                     Verdict::Likely(_) => {
@@ -312,7 +318,7 @@ impl Dialogue {
     /// A command begins a turn: if no answer is under way, nobody waits for one.
     pub(super) fn settle(&mut self, at: Mark, feed: &mut Feed<'_>) {
         match &self.response.state {
-            State::Seek(_) => self.end_doubt(false, feed),
+            State::Seek(_) => self.end_doubt(feed),
             State::Amid(_) => return,
             _ => {}
         }
@@ -321,9 +327,8 @@ impl Dialogue {
             .settle(|number| abandon_unseen(number, at, &unseen, feed));
     }
 
-    /// The answer whose rest could not be read is over; `seen` says that its end was, and that it is
-    /// no error.
-    fn end_doubt(&mut self, seen: bool, feed: &mut Feed<'_>) {
+    /// The answer whose rest could not be read is over.
+    fn end_doubt(&mut self, feed: &mut Feed<'_>) {
         let State::Seek(doubt) = &mut self.response.state else {
             return;
         };
@@ -331,6 +336,8 @@ impl Dialogue {
             return;
         };
         let unseen = std::mem::take(&mut self.unseen);
+        // Whether its end was seen, which is no error.
+        let seen = doubt.ended;
         let number = doubt.number;
         if doubt.told {
             let response = Box::new(Outcome::default().response(Vec::new()));
@@ -361,7 +368,7 @@ impl Dialogue {
     /// No more comes of the answers: those who wait, while some of these passed unseen, had theirs
     /// among them for all that can be known.
     pub(super) fn answered_unseen(&mut self, feed: &mut Feed<'_>) {
-        self.end_doubt(false, feed);
+        self.end_doubt(feed);
         if !self.unseen.any() || !matches!(self.response.state, State::Seek(_)) {
             return;
         }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::Hole;
 use crate::protocol::bench::Bench;
+use crate::protocol::{Fault, Message, Part};
 
 fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = (payload.len() as u32).to_le_bytes().to_vec();
@@ -101,6 +102,55 @@ fn an_error_ends_rows() {
         b"\xff\x25\x05#70100Query execution was interrupted",
     ));
     assert_eq!(bench.responses()[0].client_error, Some("1317".into()));
+}
+
+/// A query whose rows were copied in part, up to a call that ends like the last one of them.
+fn rows_in_part() -> Bench {
+    let mut bench = Bench::new(PROTOCOL);
+    bench.ask(&query("SELECT 1"));
+    bench.answer(OK);
+    bench.ask(&query("SELECT a FROM t"));
+    bench.answer(&columns());
+    let row = b"\x00\x10\0\x04\xfc\xfd\x0f";
+    let _ = bench.send_part(Flow::Response, row, 70_000, Hole::Budget);
+    bench.out.clear();
+    bench.answer(&[b"a blob", &packet(9, b"\xfe\0\0\x02\0")[..]].concat());
+    bench.time += 1000;
+    bench
+}
+
+#[test]
+fn a_blob_that_reads_like_the_end_of_rows_is_none() {
+    let mut bench = rows_in_part();
+    assert_eq!(bench.responses().len(), 0);
+    let error = packet(6, b"\xff\x25\x05#70100Query execution was interrupted");
+    bench.answer(&error);
+    assert_eq!(bench.responses().len(), 0);
+    bench.ask(&query("SELECT 2"));
+    let end = |m: &&Message| {
+        m.flow == Flow::Response && matches!(m.part, Part::Finish(finish) if !finish.exact)
+    };
+    assert_eq!(bench.out.iter().find(end).map(|m| m.at.time), Some(1001));
+    let missing = |part: &Part| matches!(part, Part::Fault(Fault::Missing { .. }));
+    assert_eq!(bench.count(missing), 1);
+    bench.answer(OK);
+    assert_eq!(bench.responses().len(), 1);
+}
+
+#[test]
+fn rows_end_once_nothing_more_came() {
+    for confirm in [
+        (|bench| bench.ask(&query("SELECT 2"))) as fn(&mut Bench),
+        Bench::quiet,
+    ] {
+        let mut bench = rows_in_part();
+        assert!(bench.out.iter().any(|m| m.part == Part::Detach));
+        confirm(&mut bench);
+        let end = |m: &&Message| m.flow == Flow::Response && matches!(m.part, Part::Finish(_));
+        assert_eq!(bench.out.iter().find(end).map(|m| m.at.time), Some(1));
+        let fault = |m: &Message| m.flow == Flow::Response && matches!(m.part, Part::Fault(_));
+        assert!(!bench.out.iter().any(fault), "{:?}", bench.out);
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::frame::{self, HEAD};
 use super::group::{Item, Outcomes};
-use super::{Dialogue, End, Side, tail};
+use super::tail::{self, Overlap};
+use super::{Dialogue, End, Side};
 use crate::connection::Mark;
 use crate::protocol::database::Outcome;
 use crate::protocol::reader::Reader;
@@ -149,6 +150,11 @@ impl Dialogue {
 
     /// Takes a message that answers nothing that is known: of those past the bound one is over.
     fn unasked(&mut self, kind: u8, feed: &mut Feed<'_>) -> bool {
+        // Behind an answer that was taken for the last one's: it may have been an older one's.
+        let behind = self.overlaps == Overlap::Perhaps && self.groups.is_empty();
+        if behind && !self.order.is_lost() && !matches!(kind, b'N' | b'A' | b'S') {
+            self.overlaps = Overlap::Yes;
+        }
         if kind == b'Z' {
             self.first = None;
             self.order.answered(NOBODY);

@@ -34,7 +34,7 @@ impl Dialogue {
             let item = group.items.front().and_then(Item::exchange);
             item.is_some() && group.items.len() == 1 && group.synced && !group.blurred
         };
-        !self.overlaps
+        self.overlaps == Overlap::No
             && self.first.is_some()
             && self.order.first().is_some()
             && self.groups.len() == 1
@@ -71,9 +71,16 @@ impl Dialogue {
                 None if !cut => {
                     let rest = length.saturating_sub(LOOK);
                     feed.stream.skip(rest as u64);
+                    self.seen = Some(
+                        feed.stream
+                            .mark(length.saturating_sub(rest).saturating_sub(1)),
+                    );
                     return false;
                 }
-                None => feed.stream.skip_front(),
+                None => {
+                    feed.stream.skip_front();
+                    self.overlook(Flow::Response, feed);
+                }
             }
         }
         false
@@ -87,14 +94,20 @@ impl Dialogue {
 
     /// Something is asked after bytes of answers: what may have ended has.
     pub(super) fn asked_anew(&mut self, kind: u8, feed: &mut Feed<'_>) {
-        match (self.answers, self.ended.take()) {
-            (Side::Tail, Some(ended)) => self.ends(ended, feed),
-            _ => {
-                let asks = matches!(kind, b'Q' | b'P' | b'B' | b'D' | b'E' | b'F');
-                let waits = self.groups.back().is_some_and(|group| group.synced);
-                self.overlaps |= asks && waits;
-            }
+        if let (Side::Tail, Some(ended)) = (self.answers, self.ended.take()) {
+            return self.ends(ended, feed);
         }
+        let asks = matches!(kind, b'Q' | b'P' | b'B' | b'D' | b'E' | b'F');
+        let waits = self.groups.back().is_some_and(|group| group.synced);
+        let follows = self.answers == Side::Messages && !self.order.is_lost();
+        self.overlaps = match (self.overlaps, asks && waits) {
+            (Overlap::Yes, _) => Overlap::Yes,
+            (_, true) if follows => Overlap::Yes,
+            (_, true) => Overlap::Perhaps,
+            // All that was asked was answered to its end, and that was read.
+            (Overlap::Perhaps, false) if follows && self.groups.is_empty() => Overlap::No,
+            (known, false) => known,
+        };
     }
 
     /// The end was not among what was copied.
@@ -105,18 +118,11 @@ impl Dialogue {
         self.unsettle(Flow::Response, feed);
     }
 
-    /// So many bytes are the answer's last, as far as they show. What it misses is told at once.
-    fn may_end(&self, end: End, length: usize, feed: &mut Feed<'_>) -> Ended {
+    /// So many bytes are the answer's last, as far as they show.
+    fn may_end(&mut self, end: End, length: usize, feed: &mut Feed<'_>) -> Ended {
         let last = feed.stream.mark(length.saturating_sub(1));
         feed.stream.skip(length as u64);
-        let missing = feed.stream.take_missing();
-        let item = self.groups.front().and_then(|group| group.items.front());
-        if let Some(number) = item.and_then(Item::exchange) {
-            for fault in told::faults(missing) {
-                let fault = told::message(Flow::Response, number, last, Part::Fault(fault));
-                feed.out.push(fault);
-            }
-        }
+        self.overlook(Flow::Response, feed);
         Ended { end, last }
     }
 
@@ -136,13 +142,29 @@ impl Dialogue {
                 ..Outcomes::default()
             };
             if let Some(number) = item.and_then(|item| item.exchange()) {
+                for fault in told::faults(std::mem::take(&mut self.unseen)) {
+                    let fault = told::message(Flow::Response, number, last, Part::Fault(fault));
+                    feed.out.push(fault);
+                }
                 self.end_exchange(number, outcomes, last, feed);
             }
         }
-        self.first = None;
-        self.rows = 0;
-        self.plain = false;
+        self.seen = None;
+        self.forget_answer();
     }
+}
+
+/// Whether this client asks while an answer is under way: an end is not believed by what it asks then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Overlap {
+    /// Not as far as was seen.
+    #[default]
+    No,
+    /// It asked when the end of an answer had not been seen: until one was read to its end, and
+    /// nothing came behind it.
+    Perhaps,
+    /// It does.
+    Yes,
 }
 
 /// How an answer may have ended, and its last byte.
@@ -244,7 +266,7 @@ mod tests {
     use super::*;
     use crate::protocol::bench::Bench;
     use crate::protocol::postgresql::PROTOCOL;
-    use crate::protocol::{Response, Status, Value};
+    use crate::protocol::{Fault, Response, Status, Value};
 
     const FAILED: &[u8] = b"SERROR\0VERROR\0C22012\0Mdivision by zero\0Fint.c\0L846\0Rint4div\0\0";
 
@@ -436,6 +458,104 @@ mod tests {
         bench.answer(&whole);
         bench.ask(&extended());
         assert_eq!(rows(&bench), []);
+    }
+
+    const COLUMNS: &[u8] = b"\0\x01?column?\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0";
+
+    /// A query with so many rows, the last of which is left out and much more with it, and these last
+    /// bytes.
+    fn large(bench: &mut Bench, count: usize, last: &[u8]) {
+        bench.ask(&framed(b'Q', b"SELECT a FROM b\0"));
+        let rows = framed(b'D', b"\0\x01\0\0\0\x011").repeat(count);
+        let begun = [framed(b'T', COLUMNS), rows].concat();
+        bench.time += 10;
+        let _ = bench.send_part(Flow::Response, &begun, 70_000, Hole::Budget);
+        bench.time += 10;
+        bench.answer(last);
+        bench.time += 10;
+    }
+
+    fn small(bench: &mut Bench, query: &[u8], tag: &[u8]) {
+        bench.ask(&framed(b'Q', query));
+        bench.answer(&ready(&framed(b'C', tag)));
+    }
+
+    #[test]
+    fn what_was_read_of_an_answer_without_an_end_is_not_the_next_ones() {
+        let mut bench = Bench::new(PROTOCOL);
+        large(&mut bench, 9, b"no end");
+        small(&mut bench, b"BEGIN\0", b"BEGIN\0");
+        assert_eq!(rows(&bench), [None]);
+    }
+
+    #[test]
+    fn one_end_that_was_not_seen_spoils_no_later_one() {
+        let mut bench = Bench::new(PROTOCOL);
+        let whole = ready(&framed(b'C', b"SELECT 200\0"));
+        large(&mut bench, 1, b"no end");
+        // Whether that one was over is not known yet.
+        large(&mut bench, 1, &whole);
+        small(&mut bench, b"BEGIN\0", b"BEGIN\0");
+        large(&mut bench, 1, &whole);
+        small(&mut bench, b"COMMIT\0", b"COMMIT\0");
+        assert_eq!(rows(&bench), [None, Some(Value::Int(200)), None]);
+        let abandoned = bench.count(|part| matches!(part, Part::Abandon));
+        assert_eq!(abandoned, 2);
+    }
+
+    #[test]
+    fn who_asked_amid_an_answer_once_may_again() {
+        let mut bench = Bench::new(PROTOCOL);
+        let whole = ready(&framed(b'C', b"SELECT 200\0"));
+        // The first answer is under way when the second statement is sent: what comes is not its.
+        large(&mut bench, 1, b"some of a row");
+        bench.ask(&framed(b'Q', b"SELECT c FROM d\0"));
+        bench.answer(&whole);
+        bench.answer(&ready(&framed(b'C', b"SELECT 1\0")));
+        small(&mut bench, b"BEGIN\0", b"BEGIN\0");
+        bench.out.clear();
+        large(&mut bench, 1, &whole);
+        bench.ask(&framed(b'Q', b"SELECT 1\0"));
+        assert_eq!(rows(&bench), []);
+    }
+
+    #[test]
+    fn an_answer_without_an_end_lasts_as_long_as_it_was_seen() {
+        let mut bench = Bench::new(PROTOCOL);
+        for last in [&b"no end"[..], b""] {
+            large(&mut bench, 9, last);
+            let seen = bench.time - if last.is_empty() { 20 } else { 10 };
+            bench.out.clear();
+            small(&mut bench, b"BEGIN\0", b"BEGIN\0");
+            let mut told = bench
+                .out
+                .iter()
+                .filter(|m| m.pairing == bench.out[0].pairing);
+            let missing = Fault::Missing {
+                cause: Hole::Budget,
+                bytes: 70_000,
+            };
+            assert_eq!(told.next().map(|m| &m.part), Some(&Part::Fault(missing)));
+            let end = told.next().expect("an end");
+            assert_eq!((&end.part, end.at.time), (&Part::Abandon, seen));
+        }
+    }
+
+    #[test]
+    fn an_error_whose_beginning_was_left_out_is_no_success() {
+        let mut bench = Bench::new(PROTOCOL);
+        let failed = [
+            b"SERROR\0VERROR\0C22012\0M",
+            &[b'x'; 300][..],
+            b"\0Rint4div\0\0",
+        ]
+        .concat();
+        let failed = framed(b'E', &failed);
+        let last = [&failed[failed.len() - 100..], b"Z\0\0\0\x05E"].concat();
+        large(&mut bench, 9, &last);
+        bench.ask(&framed(b'Q', b"ROLLBACK\0"));
+        assert_eq!(rows(&bench), []);
+        assert_eq!(bench.count(|part| matches!(part, Part::Abandon)), 1);
     }
 
     proptest! {
