@@ -21,7 +21,6 @@ use crate::protocol::{Attribute, Attributes, Value};
 use crate::stats::Stats;
 use crate::target::Snapshot;
 use crate::target::files;
-use crate::target::process::base_name;
 use crate::target::runtime::Program;
 
 use super::command;
@@ -81,16 +80,10 @@ pub fn build(sources: &Sources<'_>) -> Attributes {
     set.attributes
 }
 
-/// The name a program was started under, where its service goes by that too: [`service`] believes the first
-/// argument for good reasons only. Else the executable's.
+/// The name a program was started under, where the kernel's agrees; else the executable's.
 pub fn program(process: &Snapshot) -> String {
-    let first = process.argv.first().map_or("", |first| first);
-    let word = first.split(' ').next().unwrap_or_default();
-    let service = service::name(process);
-    match [base_name(word), base_name(first)].contains(&&*service) {
-        true => service,
-        false => process.exe_name().to_owned(),
-    }
+    let name = service::started_as(process);
+    name.unwrap_or_else(|| process.exe_name()).to_owned()
 }
 
 fn telemetry(set: &mut Set, program: &Program) {

@@ -128,7 +128,7 @@ fn executable(process: &Snapshot) -> String {
 /// `redis-server` is one to `redis-check-rdb`). The first argument says it, before what the program may
 /// have added (`redis-server *:6379`); that it is no other is witnessed by the kernel, whose name for the
 /// process is that of the path that was executed (fs/exec.c, `begin_new_exec`), as long as it has room.
-fn started_as(process: &Snapshot) -> Option<&str> {
+pub(super) fn started_as(process: &Snapshot) -> Option<&str> {
     let first = process.argv.first()?;
     let word = first.split(' ').next().unwrap_or_default();
     let mut names = [base_name(word), base_name(first)].into_iter();

@@ -493,13 +493,13 @@ fn programs_go_by_the_name_they_were_started_under() {
             "/usr/bin/python3.11",
             "python3",
             &["python3", "/srv/shop.py"],
-            "python3.11",
+            "python3",
         ),
         (
             "/usr/bin/python3.11",
             "python3",
             &["python3", "-c", "0"],
-            "python3.11",
+            "python3",
         ),
         (
             "/usr/sbin/nginx",
