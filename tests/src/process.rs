@@ -3,15 +3,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// A port of 127.0.0.1 that nobody uses now.
+/// A TCP port of this host that nobody uses. It is below those that the kernel gives to whoever asks for
+/// any (net.ipv4.ip_local_port_range, 32768 on), so that nobody is given it before it is used, and this
+/// process gives it once.
+///
+/// # Errors
+/// Where all are in use.
 pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("find a free port")?;
-    Ok(listener.local_addr()?.port())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(STRIDE);
+    let tries = 0..u32::from(LAST - FIRST);
+    let ports = tries.map(|_| {
+        let place = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        FIRST + (place % u32::from(LAST - FIRST)) as u16
+    });
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().context("find a free port")
 }
+
+const FIRST: u16 = 12_000;
+const LAST: u16 = 32_000;
+/// Ports between those that two processes begin with.
+const STRIDE: u32 = 1009;
 
 /// Whether anybody listens on a TCP port, without touching it.
 pub fn listening(port: u16) -> bool {
