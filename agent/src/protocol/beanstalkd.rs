@@ -426,13 +426,9 @@ impl Seeker for Dialogue {
                 self.forget_watched();
                 self.order.lose_asks();
             }
-            Flow::Response if self.pace.is_shared() => {
-                self.order.give_up(|number| abandon(number, at, feed));
-                self.order.lose_asks();
-            }
             Flow::Response => {
-                self.order
-                    .lose_answers(None, |number| abandon(number, at, feed));
+                let abandon = |number| abandon(number, at, feed);
+                self.pace.lose_answers(&mut self.order, None, abandon);
             }
         }
     }

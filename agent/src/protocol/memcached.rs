@@ -179,14 +179,10 @@ impl Seeker for Dialogue {
         self.scanned = [0; 2];
         match flow {
             Flow::Request => self.order.lose_asks(),
-            Flow::Response if self.pace.is_shared() => {
-                self.order.give_up(|number| abandon(number, at, feed));
-                self.order.lose_asks();
-            }
             Flow::Response => {
                 let under_way = self.answering.number();
-                self.order
-                    .lose_answers(under_way, |number| abandon(number, at, feed));
+                let abandon = |number| abandon(number, at, feed);
+                self.pace.lose_answers(&mut self.order, under_way, abandon);
             }
         }
     }

@@ -6,6 +6,7 @@
 //!
 //! Never true here: that a connection once seen to be shared is trusted by its turns alone.
 
+use super::order::Order;
 use crate::event::Nanos;
 
 /// Nothing is under way on a connection on which nothing has moved for so long.
@@ -76,6 +77,22 @@ impl Pace {
     /// Whether several share the connection.
     pub fn is_shared(&self) -> bool {
         self.shared
+    }
+
+    /// Answers may have passed unseen: gives up who may have had theirs, all of them where a turn does not
+    /// tell ([`Order::lose_answers`]).
+    pub fn lose_answers<T: Copy>(
+        &self,
+        order: &mut Order<T>,
+        under_way: Option<u64>,
+        abandon: impl FnMut(u64),
+    ) {
+        if self.shared {
+            order.give_up(abandon);
+            order.lose_asks();
+        } else {
+            order.lose_answers(under_way, abandon);
+        }
     }
 
     /// Whether nobody can be waiting when a command begins a turn now.

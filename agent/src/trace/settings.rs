@@ -48,6 +48,7 @@ impl Settings {
             capacity: 65_536,
         }
     }
+
     /// Whether what comes from there may name its parent.
     pub(super) fn trusts(&self, from: &Address) -> bool {
         let Address::Inet(from) = from else {
