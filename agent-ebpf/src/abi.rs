@@ -183,6 +183,8 @@ pub mod hole {
     pub const COMPAT: u8 = 4;
     /// More or longer iovecs than are followed.
     pub const IOVECS: u8 = 5;
+    /// Moved by a call that nobody saw, or by another thread's that is yet to be told.
+    pub const SUPPOSED: u8 = 6;
 }
 
 /// A direction ended, or the connection did.

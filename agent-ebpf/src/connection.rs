@@ -19,10 +19,9 @@ pub struct Connection {
     pub id: u64,
     /// Epoch and process of the last judgement, so that maps are asked only when one changed.
     pub judged: u64,
-    /// Offset of the next byte, by direction.
+    /// Offset of the next byte, by direction. Where TCP counts the bytes its low half is TCP's own
+    /// position (write_seq, copied_seq), so that threads that use one connection at once agree.
     pub next: [u64; 2],
-    /// Low 32 bits of the kernel's own position, by direction (write_seq, copied_seq).
-    pub sequence: [u32; 2],
     /// Bytes that may still be copied, by direction: where frames are followed of the message under way,
     /// elsewhere of the turn, with `budget::HEADS` for the calls behind its budget.
     pub left: [u32; 2],
@@ -72,7 +71,6 @@ impl Connection {
             id: 0,
             judged: u64::MAX,
             next: [0; 2],
-            sequence: [0; 2],
             left: [0; 2],
             body: [0; 2],
             copied: [0; 2],
@@ -125,26 +123,27 @@ impl Connection {
         judge_process(tgid)
     }
 
-    /// Counts from here, as its introduction in this call says: user space takes the first byte of
-    /// the call for offset 0. What was moved before, also in calls whose introduction was refused,
-    /// is no part of it. TCP's position in the opposite way is remembered, so that bytes that move
-    /// there unseen before the first call show as a hole.
+    /// Counts from here, as its introduction in this call says: what was moved before, also in calls
+    /// whose introduction was refused, is no part of it. The call's bytes end at `position`. Bytes that
+    /// move the opposite way unseen before the first call there show as a hole.
     #[inline(always)]
-    pub fn begin<P: Pointer>(&mut self, tcp: Option<P>, way: u8) {
+    pub fn begin<P: Pointer>(&mut self, tcp: Option<P>, way: u8, length: u32, position: u32) {
         self.opened = 1;
         self.way = 2;
         self.next = [0; 2];
-        self.sequence = [0; 2];
         self.follows = 0;
         self.part = [0; 2];
         let Some(tcp) = tcp else { return };
         if has_kernel_tls(tcp) {
             self.tcp = 0;
-        } else if way == EGRESS {
-            self.sequence[INGRESS as usize] = tcp.field(Field::CopiedSeq);
-        } else {
-            self.sequence[EGRESS as usize] = tcp.field(Field::WriteSeq);
+            return;
         }
+        let start = position.wrapping_sub(length).into();
+        self.next = if way == EGRESS {
+            [start, received(tcp, 0).into()]
+        } else {
+            [tcp.field::<u32>(Field::WriteSeq).into(), start]
+        };
     }
 }
 
@@ -326,37 +325,42 @@ pub fn closing(state: i32) -> bool {
 const TCP_FIN_WAIT1: i32 = 4;
 const TCP_LAST_ACK: i32 = 9;
 
-/// Offset of the first byte of a call that moved `length` bytes, and the bytes that were moved
-/// before it unseen. TCP's own position decides; it moves by itself where we see no call (splice).
+/// Offset of the first byte of a call that moved `length` bytes. TCP's own position decides; it moves
+/// by itself where we see no call (splice). Where it has not come as far, another thread's call ran
+/// first and told of these bytes as unseen: they keep their place.
 #[inline(always)]
-pub fn advance<P: Pointer>(
-    connection: &mut Connection,
-    socket: P,
-    way: u8,
-    length: u32,
-    position: u32,
-) -> u64 {
+pub fn advance(connection: &mut Connection, way: u8, length: u32, position: u32) -> u64 {
     let way = (way & 1) as usize;
-    let known = connection.sequence[way];
-    let mut start = connection.next[way];
-    // 0 stands for "no position yet": a real position of 0 only costs one check of one call.
-    if connection.tcp != 0 && known != 0 {
-        let unseen = position.wrapping_sub(known).wrapping_sub(length);
-        // A position behind or far ahead is a race with another thread of the same socket.
-        if position == known {
-            // Another thread's call ran first and told of these bytes as unseen: they keep their place.
-            return start.wrapping_sub(length.into());
-        }
-        if unseen < (1 << 31) && !(unseen == 1 && way == INGRESS as usize && has_fin(socket)) {
-            start = start.wrapping_add(unseen.into());
-        }
+    let next = connection.next[way];
+    let moved = match connection.tcp {
+        0 => length.into(),
+        _ => on(next, position),
+    };
+    let end = next.wrapping_add(moved as u64);
+    if moved > 0 {
+        connection.next[way] = end;
     }
-    connection.sequence[way] = position;
-    connection.next[way] = start.wrapping_add(length.into());
-    start
+    end.wrapping_sub(length.into())
 }
 
-/// Whether the peer's FIN has come, which takes a number of its own and is no byte.
+/// How far a position of TCP's is from an offset.
+#[inline(always)]
+fn on(next: u64, position: u32) -> i64 {
+    (position.wrapping_sub(next as u32) as i32).into()
+}
+
+/// How far TCP has come with what the process receives. The peer's FIN takes a number of its own and
+/// is no byte; where it is as far as `expected`, none was read.
+#[inline(always)]
+pub fn received<P: Pointer>(tcp: P, expected: u32) -> u32 {
+    let position: u32 = tcp.field(Field::CopiedSeq);
+    if position != expected && has_fin(tcp) && position == tcp.field(Field::RcvNxt) {
+        return position.wrapping_sub(1);
+    }
+    position
+}
+
+/// Whether the peer's FIN has come.
 #[inline(always)]
 pub fn has_fin<P: Pointer>(socket: P) -> bool {
     socket.field::<u64>(Field::SkFlags) >> SOCK_DONE & 1 != 0
@@ -365,27 +369,15 @@ pub fn has_fin<P: Pointer>(socket: P) -> bool {
 /// Bytes that this thread has moved in a direction since it last did so in a call we saw (splice to a
 /// pipe, on the fall-back path also io_uring), now that it goes on in the other: their number.
 /// Another thread's call may be on its way to be seen, so only the thread that last moved bytes
-/// there is asked.
+/// there is asked, and what it says is no more than likely.
 #[inline(always)]
-pub fn unseen<P: Pointer>(
-    connection: &mut Connection,
-    socket: P,
-    way: u8,
-    position: u32,
-    tid: u32,
-) -> u32 {
+pub fn unseen(connection: &mut Connection, way: u8, position: u32, tid: u32) -> u32 {
     let at = (way & 1) as usize;
-    let known = connection.sequence[at];
-    if connection.tcp == 0 || connection.way != way || connection.mover[at] != tid || known == 0 {
+    if connection.tcp == 0 || connection.way != way || connection.mover[at] != tid {
         return 0;
     }
-    let moved = position.wrapping_sub(known);
     // What is behind is another thread's.
-    if moved > i32::MAX as u32 || (moved == 1 && way == INGRESS && has_fin(socket)) {
-        0
-    } else {
-        moved
-    }
+    on(connection.next[at], position).max(0) as u32
 }
 
 const _: () = assert!(EGRESS == 0 && INGRESS == 1);

@@ -136,7 +136,7 @@ pub fn message(address: u64) -> Option<[u64; 2]> {
     iovec(address, 1)
 }
 
-/// A record of bytes that were moved in a call nobody saw: only their number is known.
+/// A record of bytes that were moved in a call nobody saw yet: only their number is known.
 #[inline(always)]
 pub fn deliver_unseen(connection: &mut Connection, call: Call, way: u8, bytes: u32) {
     let Some(scratch) = scratch(call.way.into()) else {
@@ -145,14 +145,13 @@ pub fn deliver_unseen(connection: &mut Connection, call: Call, way: u8, bytes: u
     let at = (way & 1) as usize;
     let offset = connection.next[at];
     connection.next[at] = offset.wrapping_add(bytes.into());
-    connection.sequence[at] = connection.sequence[at].wrapping_add(bytes);
     emit::count(Counter::NoBuffer, 1);
     let call = Call {
         way,
         length: bytes,
         ..call
     };
-    let head = (hole::NO_BUFFER, 0, 0);
+    let head = (hole::SUPPOSED, 0, 0);
     send(connection, scratch, call, (offset, bytes, 0), head);
 }
 

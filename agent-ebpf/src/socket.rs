@@ -79,7 +79,8 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
         way,
         length: result as u32,
     };
-    let position = position(tcp, way);
+    let expected = (state.next[(way & 1) as usize] as u32).wrapping_add(call.length);
+    let position = position(tcp, way, expected);
     // Of ciphertext no buffer is read.
     let lost = state.encrypted != 0 || !tcp.0.is_null() && flags & MSG_TRUNC != 0;
     let mut arguments = arguments(Typed(socket), lost);
@@ -99,14 +100,14 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
             state.lost = state.lost.wrapping_add(1);
             return;
         }
-        state.begin((!tcp.0.is_null()).then_some(tcp), way);
+        let tcp = (!tcp.0.is_null()).then_some(tcp);
+        state.begin(tcp, way, call.length, position);
     }
-    let offset = connection::advance(state, Typed(socket), way, call.length, position);
+    let offset = connection::advance(state, way, call.length, position);
     // Every send is seen here; a splice from the socket to a pipe is not.
     if way == EGRESS && !tcp.0.is_null() {
-        let position = tcp.field(Field::CopiedSeq);
-        let tid = pid_tgid as u32;
-        let bytes = connection::unseen(state, Typed(socket), INGRESS, position, tid);
+        let position = connection::received(tcp, state.next[INGRESS as usize] as u32);
+        let bytes = connection::unseen(state, INGRESS, position, pid_tgid as u32);
         if bytes > 0 {
             payload::deliver_unseen(state, call, INGRESS, bytes);
         }
@@ -117,13 +118,13 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
 
 /// How far TCP is; 0 for what is not TCP.
 #[inline(always)]
-fn position(tcp: Typed, way: u8) -> u32 {
+fn position(tcp: Typed, way: u8, expected: u32) -> u32 {
     if tcp.0.is_null() {
         0
     } else if way == EGRESS {
         tcp.field(Field::WriteSeq)
     } else {
-        tcp.field(Field::CopiedSeq)
+        connection::received(tcp, expected)
     }
 }
 

@@ -2,6 +2,7 @@
 //! it, where in the stream its bytes are, and who delivers them.
 
 use agent_ebpf::abi::{Counter, EGRESS, Field, INGRESS, hole};
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns,
 };
@@ -113,17 +114,18 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
     if !wanted || state.encrypted != 0 {
         return;
     }
-    let mut at = position(socket, tcp, way).wrapping_sub(transfers.left as u32);
-    let known = state.sequence[(way & 1) as usize];
-    // How far the call's other messages have brought TCP, nobody has added up on an old kernel.
-    if transfers.array != 0 && known != 0 && matches!(rest, Rest::Called(_)) {
-        at = known.wrapping_add(call.length);
-    }
     let left = transfers.left as u32;
-    if state.opened == 0 && !open(state, socket, tcp, call, left) {
-        return;
+    let expected = (state.next[(way & 1) as usize] as u32).wrapping_add(call.length);
+    let mut at = position(socket, tcp, way, expected.wrapping_add(left)).wrapping_sub(left);
+    if state.opened == 0 {
+        if !open(state, socket, tcp, call, (at, left)) {
+            return;
+        }
+    } else if transfers.array != 0 && matches!(rest, Rest::Called(_)) {
+        // How far the call's other messages have brought TCP, nobody has added up on an old kernel.
+        at = expected;
     }
-    let offset = connection::advance(state, socket, way, call.length, at);
+    let offset = connection::advance(state, way, call.length, at);
     if tcp {
         opposite(state, socket, call);
     }
@@ -163,17 +165,23 @@ fn pass_on(
     }
 }
 
-/// Introduces a connection at the first of a call's transfers, `left` bytes before its end; whether
-/// that was told.
+/// Introduces a connection at the first of a call's transfers, which ends `at` this position and `left`
+/// bytes before the call does; whether that was told.
 #[inline(always)]
-fn open(state: &mut Connection, socket: Untyped, tcp: bool, call: Call, left: u32) -> bool {
+fn open(
+    state: &mut Connection,
+    socket: Untyped,
+    tcp: bool,
+    call: Call,
+    (at, left): (u32, u32),
+) -> bool {
     let whole = Call {
         length: call.length.wrapping_add(left),
         ..call
     };
     let told = introduce(Name::own(state.id), socket, tcp, whole);
     if told {
-        state.begin(tcp.then_some(socket), call.way);
+        state.begin(tcp.then_some(socket), call.way, call.length, at);
     } else {
         state.lost = state.lost.wrapping_add(1);
     }
@@ -259,8 +267,9 @@ pub fn deliver() -> i32 {
 #[inline(always)]
 fn opposite(state: &mut Connection, socket: Untyped, call: Call) {
     let way = call.way ^ 1;
-    let at = position(socket, true, way);
-    let bytes = connection::unseen(state, socket, way, at, call.pid_tgid as u32);
+    let expected = state.next[(way & 1) as usize] as u32;
+    let at = position(socket, true, way, expected);
+    let bytes = connection::unseen(state, way, at, call.pid_tgid as u32);
     if bytes > 0 {
         payload::deliver_unseen(state, call, way, bytes);
     }
@@ -268,11 +277,11 @@ fn opposite(state: &mut Connection, socket: Untyped, call: Call) {
 
 /// How far TCP is.
 #[inline(always)]
-fn position(socket: Untyped, tcp: bool, way: u8) -> u32 {
+fn position(socket: Untyped, tcp: bool, way: u8, expected: u32) -> u32 {
     match (tcp, way) {
         (false, _) => 0,
         (true, EGRESS) => socket.field(Field::WriteSeq),
-        (true, _) => socket.field(Field::CopiedSeq),
+        (true, _) => connection::received(socket, expected),
     }
 }
 
@@ -329,12 +338,15 @@ fn state_of(
     result: i32,
 ) -> Option<&'static mut Connection> {
     let key = socket.address();
+    // Another thread may be making it at this moment: then it is theirs.
+    let mut flags = u64::from(BPF_NOEXIST);
     if let Some(found) = SOCKETS.get_ptr_mut(key) {
         // SAFETY: a map value, valid for the program's run.
         let found = unsafe { &mut *found };
         if found.inode == inode && found.id != 0 {
             return Some(found);
         }
+        flags = BPF_ANY.into();
     }
     if result <= 0 {
         return None;
@@ -342,13 +354,16 @@ fn state_of(
     // SAFETY: no arguments. Time and CPU name the connection: a CPU makes one a nanosecond at most.
     let id = (time << 8) | u64::from(unsafe { bpf_get_smp_processor_id() } & 0xff);
     let blank = &BLANK;
-    let _ = SOCKETS.insert(key, blank, 0);
+    let _ = SOCKETS.insert(key, blank, flags);
     let Some(made) = SOCKETS.get_ptr_mut(key) else {
         emit::count(Counter::NoState, 1);
         return None;
     };
     // SAFETY: as above; who meets it without its name makes it anew.
     let made = unsafe { &mut *made };
+    if made.inode == inode && made.id != 0 {
+        return Some(made);
+    }
     made.tcp = tcp.into();
     made.datagrams = connection::has_datagrams(socket).into();
     made.inode = inode;

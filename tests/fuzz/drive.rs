@@ -309,6 +309,7 @@ impl Play {
                 remote: Address::Unix(None),
                 role: Some(Role::Server),
                 ends: None,
+                start: [base, base],
                 base: [base, base],
                 netns: 0,
                 session: None,

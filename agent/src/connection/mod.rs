@@ -70,7 +70,7 @@ pub struct Connection<S> {
 impl<S> Connection<S> {
     /// A connection about which nothing but its introduction is known.
     pub fn new(open: Open, state: S) -> Self {
-        let [egress, ingress] = open.base;
+        let [egress, ingress] = open.start;
         Self {
             streams: Streams {
                 egress: Stream::new(egress),
@@ -82,7 +82,7 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Absolute offset of the kernel side's offset 0.
+    /// What makes the kernel side's offsets absolute ones, see [`Open::base`].
     pub fn base(&self, direction: Direction) -> u64 {
         let [egress, ingress] = self.open.base;
         match direction {

@@ -131,12 +131,19 @@ impl Stream {
         }
     }
 
-    /// Takes what one call moved. `base` is added to the segment's offset. Bytes seen before are
-    /// left out; a gap before it becomes a hole, [`Hole::Lost`] where records were lost, else
+    /// Takes what one call moved. `base` is added to the segment's offset, see
+    /// [`Open::base`](crate::event::Open::base). Bytes seen before are left out; a gap before it becomes a hole, [`Hole::Lost`] where records were lost, else
     /// [`Hole::Unseen`].
     pub fn push(&mut self, segment: &Segment<'_>, base: u64, stats: &Stats) {
-        let start = base.saturating_add(segment.offset);
+        let start = base.wrapping_add(segment.offset);
         let stop = start.saturating_add(u64::from(segment.length));
+        if start > i64::MAX as u64 {
+            // Behind the first byte there is.
+            stats
+                .connection_overlapping_bytes
+                .add(segment.length.into());
+            return;
+        }
         self.gap(start, segment, stats);
         if stop <= self.end {
             stats

@@ -66,6 +66,7 @@ fn why(code: u8) -> Hole {
         hole::FAULT => Hole::Fault,
         hole::COMPAT => Hole::Compat,
         hole::IOVECS => Hole::Iovecs,
+        hole::SUPPOSED => Hole::Supposed,
         _ => Hole::Budget,
     }
 }
@@ -121,6 +122,14 @@ fn open(raw: &abi::Open) -> Option<Open> {
         (_, Some(tcp)) => tcp.ends,
         _ => None,
     };
+    let start = match (session, &tcp) {
+        (None, Some(tcp)) => tcp.start,
+        _ => [0; 2],
+    };
+    let base = match (session, &tcp) {
+        (None, Some(tcp)) if raw.kernel_tls == 0 => tcp.base,
+        _ => start,
+    };
     Some(Open {
         connection: ConnectionId(raw.connection),
         time: raw.time,
@@ -130,10 +139,8 @@ fn open(raw: &abi::Open) -> Option<Open> {
         remote,
         role: tcp.as_ref().and_then(|t| t.role),
         ends,
-        base: match (session, tcp) {
-            (None, Some(tcp)) => tcp.base,
-            _ => [0; 2],
-        },
+        start,
+        base,
         netns: raw.netns,
         session,
         kernel_tls: raw.kernel_tls == 1,
@@ -172,7 +179,8 @@ fn address(family: u16, raw: [u8; 16], port: u16) -> SocketAddr {
 struct Positions {
     role: Option<Role>,
     ends: Option<Ends>,
-    /// Stream offsets of the kernel side's offset 0, egress then ingress.
+    /// As in [`Open`].
+    start: [u64; 2],
     base: [u64; 2],
 }
 
@@ -202,13 +210,24 @@ impl Positions {
                 0
             }
         };
+        let start = [
+            sent.wrapping_sub(opening(EGRESS)),
+            received.wrapping_sub(opening(INGRESS)),
+        ];
+        // The kernel side counts as TCP does, from the numbers of these first bytes.
+        let numbers = [
+            end.wrapping_sub(opening(EGRESS) as u32),
+            raw.rcv_nxt
+                .wrapping_sub(unread)
+                .wrapping_sub(opening(INGRESS) as u32),
+        ];
+        let [egress, ingress] = start;
+        let [own, peer] = numbers.map(u64::from);
         Self {
             role,
             ends,
-            base: [
-                sent.wrapping_sub(opening(EGRESS)),
-                received.wrapping_sub(opening(INGRESS)),
-            ],
+            start,
+            base: [egress.wrapping_sub(own), ingress.wrapping_sub(peer)],
         }
     }
 }
@@ -324,13 +343,29 @@ mod tests {
         // Past 4 GiB, so that 32-bit positions have wrapped.
         let client = open(&raw(true, 5_000_000_100, 300, EGRESS, 100)).unwrap();
         assert_eq!(client.role, Some(Role::Client));
-        assert_eq!(client.base, [5_000_000_000, 300]);
+        assert_eq!(client.start, [5_000_000_000, 300]);
         let ends = client.ends.unwrap();
         assert_eq!((ends.own, ends.peer), (0xffff_ff00, 0x1234_5678));
         let server = open(&raw(false, 400, 200, INGRESS, 50)).unwrap();
         assert_eq!(server.role, Some(Role::Server));
-        assert_eq!(server.base, [400, 150]);
+        assert_eq!(server.start, [400, 150]);
         assert_eq!(server.ends.unwrap().own, 0xffff_ff00);
+    }
+
+    #[test]
+    fn two_introductions_of_one_connection_agree() {
+        // Two threads were the first to use it, one sent while the other received.
+        for (sent, received) in [(24, 15), (5_000_000_100, 5_000_000_300)] {
+            let one = open(&raw(true, sent, received, EGRESS, 24)).unwrap();
+            let other = open(&raw(true, sent, received, INGRESS, 15)).unwrap();
+            assert_eq!((one.base, &one.ends), (other.base, &other.ends));
+            assert_eq!(one.start, [sent - 24, received]);
+            assert_eq!(other.start, [sent, received - 15]);
+            // The kernel side's offset of a first byte is TCP's number of it.
+            let [egress, _] = one.base;
+            let number = u64::from(0xffff_ff00u32.wrapping_add(sent as u32 - 24));
+            assert_eq!(egress.wrapping_add(number), sent - 24);
+        }
     }
 
     #[test]

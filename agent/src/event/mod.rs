@@ -121,7 +121,9 @@ pub struct Open {
     /// What names this end and the other: the first data byte's TCP sequence numbers, or a unix
     /// socket pair's addresses. With the role they make a [`StreamKey`].
     pub ends: Option<Ends>,
-    /// Absolute stream offset of the kernel side's offset 0, egress then ingress.
+    /// Absolute stream offset of the first byte that is seen, egress then ingress.
+    pub start: [u64; 2],
+    /// What makes the kernel side's offsets absolute ones, egress then ingress: to be added, modulo 2^64.
     pub base: [u64; 2],
     /// Inode of the network namespace; 0 when unknown.
     pub netns: u32,
@@ -186,6 +188,8 @@ pub enum Hole {
     Lost,
     /// Moved by a call the kernel side does not see (splice to a pipe).
     Unseen,
+    /// Either so, or by another thread's call that is yet to be told; never further than the shard.
+    Supposed,
 }
 
 /// Bytes moved by one call. `bytes` are the first of `length`, `tail` the last.

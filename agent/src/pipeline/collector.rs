@@ -170,6 +170,7 @@ mod tests {
             remote: address(remote),
             role: None,
             ends: None,
+            start: [0; 2],
             base: [0, 0],
             netns,
             session: None,

@@ -293,6 +293,7 @@ mod tests {
             remote: address(443),
             role: None,
             ends: None,
+            start: [0; 2],
             base: [0, 0],
             netns: 0,
             session: None,

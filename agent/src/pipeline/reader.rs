@@ -204,7 +204,8 @@ pub fn run(
             }
         });
         shared.stats.event_records.add(records);
-        if before.saturating_sub(ticked) > TICK || last {
+        let tick = reader.shard.withheld().map_or(TICK, |_| BRIEF);
+        if before.saturating_sub(ticked) > tick || last {
             ticked = before;
             reader.tick(before, last);
         }
@@ -212,22 +213,21 @@ pub fn run(
         let any = !reader.facts.is_empty();
         mailbox.put(&mut reader.facts, &shared.stats);
         let all = records < most;
-        mailbox.complete(if all {
-            before
-        } else {
-            before.min(reader.reached)
-        });
+        let told = if all { Nanos::MAX } else { reader.reached };
+        let withheld = reader.shard.withheld();
+        mailbox.complete(before.min(told).min(withheld.unwrap_or(Nanos::MAX)));
         if any {
             weaver.unpark();
         }
         if last {
             return Ok(());
         }
-        if ring.idle() {
+        if ring.idle() && withheld.is_none() {
             mailbox.sleep();
         }
         if all {
-            ring.wait(shared.interval, LONGEST)?;
+            let longest = withheld.map_or(LONGEST, |_| Duration::from_nanos(BRIEF));
+            ring.wait(shared.interval, longest)?;
         }
     }
 }
@@ -238,6 +238,8 @@ const PASS: u64 = 16_384;
 const HANDFUL: usize = 1024;
 /// How often time-outs are looked for, nanoseconds.
 const TICK: Nanos = 200_000_000;
+/// How often, while some bytes wait for others, nanoseconds.
+const BRIEF: Nanos = 20_000_000;
 /// Longest sleep, so that stop and time-outs are seen.
 const LONGEST: Duration = Duration::from_millis(200);
 

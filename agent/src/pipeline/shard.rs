@@ -8,7 +8,9 @@
 
 mod apart;
 mod early;
+mod kept;
 mod talk;
+mod withheld;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +18,9 @@ use std::time::Duration;
 
 use apart::Apart;
 use early::Early;
+use kept::Kept;
 use talk::{Losses, Talk};
+use withheld::{Offer, Withheld};
 
 use super::collector::Collector;
 use super::encrypted::Encrypted;
@@ -59,6 +63,7 @@ pub struct Shard {
     table: Table<Box<Connection<Talk>>>,
     apart: Apart,
     early: Early,
+    withheld: Withheld,
     ids: Ids,
     config: Arc<Config>,
     collector: Collector,
@@ -105,6 +110,7 @@ impl Shard {
             table: Table::new(connections),
             apart: Apart::new(connections),
             early: Early::default(),
+            withheld: Withheld::default(),
             ids: Ids::new(index),
             config,
             collector: Collector::default(),
@@ -160,7 +166,11 @@ impl Shard {
                 }
             }
             Event::Segment(segment) => self.segment(segment, out),
-            Event::End(end) => self.end(end, out),
+            Event::End(end) => {
+                let waiting = self.withheld.take(end.connection);
+                self.replay(end.connection, &waiting, out);
+                self.end(end, out);
+            }
             Event::Exec(_) | Event::Exit(_) => {}
         }
     }
@@ -192,7 +202,7 @@ impl Shard {
             open.ends = None;
         }
         // Any datagram may be a first one.
-        let adopted = again || open.base != [0, 0] || !open.counts_from_start() || open.datagrams;
+        let adopted = again || open.start != [0, 0] || !open.counts_from_start() || open.datagrams;
         let talk = Talk {
             conversation: Conversation::new(Sniffer::new(About {
                 secure: open.is_secure(),
@@ -243,6 +253,39 @@ impl Shard {
 
     fn segment(&mut self, segment: &Segment<'_>, out: &mut Out<'_>) {
         let id = segment.connection;
+        match self.withheld.offer(segment) {
+            Offer::Read => self.read(segment, out),
+            Offer::Wait => {}
+            Offer::Believe => {
+                let hole = withheld::UNSEEN;
+                self.read(&Segment { hole, ..*segment }, out);
+            }
+            Offer::Came(behind, lost) => {
+                let lost = segment.lost.saturating_add(lost);
+                self.read(&Segment { lost, ..*segment }, out);
+                self.replay(id, &behind, out);
+            }
+            Offer::Behind(waiting) => {
+                self.replay(id, &waiting, out);
+                self.segment(segment, out);
+            }
+        }
+    }
+
+    /// Takes what waited.
+    fn replay(&mut self, id: ConnectionId, waiting: &[Kept], out: &mut Out<'_>) {
+        for kept in waiting {
+            self.segment(&kept.segment(id), out);
+        }
+    }
+
+    /// Since when something waits whose facts are yet to come.
+    pub fn withheld(&self) -> Option<Nanos> {
+        self.withheld.since()
+    }
+
+    fn read(&mut self, segment: &Segment<'_>, out: &mut Out<'_>) {
+        let id = segment.connection;
         let stats = &*self.stats;
         stats.connection_lost_records.add(u64::from(segment.lost));
         let Some(connection) = self.table.get(id) else {
@@ -266,7 +309,7 @@ impl Shard {
         let direction = segment.direction;
         let stream = streams.get(direction);
         // Where a datagram is in its direction is not known, nor which way those went that were lost.
-        let gap = !open.datagrams && base.saturating_add(segment.offset) > stream.end();
+        let gap = !open.datagrams && base.wrapping_add(segment.offset) > stream.end();
         match open.datagrams {
             true => stream.push_datagram(segment, stats),
             false => stream.push(segment, base, stats),
@@ -380,6 +423,10 @@ impl Shard {
 
     /// Ends what silence ends. `now` is CLOCK_MONOTONIC; more often than once a second is free.
     pub fn tick(&mut self, now: Nanos, out: &mut Out<'_>) {
+        for id in self.withheld.due(now) {
+            let waiting = self.withheld.take(id);
+            self.replay(id, &waiting, out);
+        }
         if now.saturating_sub(self.looked) < nanos(LOOK_EVERY) {
             return;
         }
@@ -444,6 +491,10 @@ impl Shard {
 
     /// Closes every open exchange: the agent stops.
     pub fn finish(&mut self, now: Nanos, out: &mut Out<'_>) {
+        for id in self.withheld.due(Nanos::MAX) {
+            let waiting = self.withheld.take(id);
+            self.replay(id, &waiting, out);
+        }
         let mut sink = sink(&mut self.ids, out, &self.stats);
         for (_, connection) in self.table.iter_mut() {
             connection.state.exchanges.abandon(now, &mut sink);

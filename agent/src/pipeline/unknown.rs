@@ -147,6 +147,7 @@ mod tests {
             remote: address(port),
             role,
             ends: None::<Ends>,
+            start: [0; 2],
             base: [0; 2],
             netns: 0,
             session: None,

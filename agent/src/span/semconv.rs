@@ -90,7 +90,7 @@ pub fn missing(cause: crate::event::Hole) -> &'static str {
     use crate::event::Hole;
     match cause {
         Hole::Budget => "spantap.missing.budget",
-        Hole::NoBuffer => "spantap.missing.no_buffer",
+        Hole::NoBuffer | Hole::Supposed => "spantap.missing.no_buffer",
         Hole::Fault => "spantap.missing.fault",
         Hole::Compat => "spantap.missing.compat",
         Hole::Iovecs => "spantap.missing.iovecs",

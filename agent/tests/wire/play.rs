@@ -318,6 +318,7 @@ impl Player {
             remote: address(2),
             role: None,
             ends: Some(Ends { own: 1, peer: 2 }),
+            start: if older { [5000, 5000] } else { [0, 0] },
             base: if older { [5000, 5000] } else { [0, 0] },
             netns: 0,
             session: None,

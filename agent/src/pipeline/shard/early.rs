@@ -4,13 +4,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::event::{ConnectionId, Direction, Execution, Hole, Nanos, Segment};
+use super::kept::Kept;
+use crate::event::{ConnectionId, Nanos, Segment};
 
 /// Most bytes that wait, of one session and of all of a shard's.
 const MOST: usize = 256 * 1024;
 const MOST_OF_ALL: usize = 4 * 1024 * 1024;
-/// What an entry costs beside its bytes.
-const ENTRY: usize = 128;
 /// How long it waits, nanoseconds.
 const PATIENCE: Nanos = 30_000_000_000;
 
@@ -30,28 +29,11 @@ struct Waiting {
     held: usize,
 }
 
-/// A segment that outlives its record.
-#[derive(Debug)]
-struct Kept {
-    direction: Direction,
-    time: Nanos,
-    offset: u64,
-    length: u32,
-    bytes: Box<[u8]>,
-    tail: Box<[u8]>,
-    hole: Option<Hole>,
-    turn: bool,
-    lost: u32,
-    execution: Execution,
-}
-
 impl Early {
     /// Keeps a segment; how many sessions that made give up, its own among them where one has no room.
     pub(super) fn keep(&mut self, segment: &Segment<'_>) -> u64 {
         let id = segment.connection;
-        let cost = ENTRY
-            .saturating_add(segment.bytes.len())
-            .saturating_add(segment.tail.len());
+        let cost = Kept::cost(segment);
         let order = &mut self.order;
         let waiting = self.sessions.entry(id).or_insert_with(|| {
             order.push_back((id, segment.time));
@@ -111,55 +93,11 @@ impl Early {
     }
 }
 
-impl Kept {
-    fn of(segment: &Segment<'_>) -> Self {
-        let &Segment {
-            connection: _,
-            direction,
-            time,
-            offset,
-            length,
-            bytes,
-            tail,
-            hole,
-            turn,
-            lost,
-            execution,
-        } = segment;
-        Self {
-            direction,
-            time,
-            offset,
-            length,
-            bytes: bytes.into(),
-            tail: tail.into(),
-            hole,
-            turn,
-            lost,
-            execution,
-        }
-    }
-
-    fn segment(&self, connection: ConnectionId) -> Segment<'_> {
-        Segment {
-            connection,
-            direction: self.direction,
-            time: self.time,
-            offset: self.offset,
-            length: self.length,
-            bytes: &self.bytes,
-            tail: &self.tail,
-            hole: self.hole,
-            turn: self.turn,
-            lost: self.lost,
-            execution: self.execution,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::kept::ENTRY;
     use super::*;
+    use crate::event::{Direction, Execution};
 
     fn segment(id: u64, time: Nanos, bytes: &[u8]) -> Segment<'_> {
         Segment {

@@ -51,6 +51,7 @@ impl Bench {
             remote,
             role: None,
             ends: Some(Ends { own: 1, peer: 2 }),
+            start: base,
             base,
             netns: 1,
             session: None,
@@ -89,6 +90,14 @@ impl Bench {
             commands: &mut self.commands,
         };
         self.shard.tick(now, &mut out);
+    }
+
+    fn finish(&mut self, now: Nanos) {
+        let mut out = Out {
+            facts: &mut self.facts,
+            commands: &mut self.commands,
+        };
+        self.shard.finish(now, &mut out);
     }
 
     fn end(&mut self, id: u64, time: Nanos, ending: Ending) {
@@ -329,6 +338,85 @@ fn an_answer_that_nobody_saw_ends_with_its_last_byte() {
         bytes: 1000,
     };
     assert_eq!(exchange.faults[..], [unseen]);
+}
+
+/// A request, and an answer whose record comes behind that of the next request: another thread
+/// sent that while the answer was being read.
+fn overtaken(bench: &mut Bench) -> Segment<'static> {
+    bench.open(1, 33000, [0, 0]);
+    bench.send(1, Direction::Egress, 0, 10, ASK);
+    let supposed = Segment {
+        connection: ConnectionId(1),
+        direction: Direction::Ingress,
+        time: 20,
+        offset: 0,
+        length: ANSWER.len() as u32,
+        bytes: &[],
+        tail: &[],
+        hole: Some(Hole::Supposed),
+        turn: true,
+        lost: 0,
+        execution: Execution::default(),
+    };
+    bench.take(&Event::Segment(supposed));
+    bench.send(1, Direction::Egress, ASK.len() as u64, 20, ASK);
+    supposed
+}
+
+#[test]
+fn an_answer_told_late_is_not_taken_for_unseen() {
+    let mut bench = Bench::new(Config::default());
+    overtaken(&mut bench);
+    assert_eq!(bench.shard.withheld(), Some(20));
+    bench.send(1, Direction::Ingress, 0, 30, ANSWER);
+    bench.send(1, Direction::Ingress, ANSWER.len() as u64, 40, ANSWER);
+    let ends: Vec<_> = bench
+        .closed()
+        .iter()
+        .map(|e| (e.end, e.faults.len()))
+        .collect();
+    assert_eq!(ends, [(30, 0), (40, 0)]);
+    assert_eq!(bench.shard.withheld(), None);
+}
+
+#[test]
+fn an_answer_that_nobody_tells_of_was_unseen() {
+    const MILLISECOND: Nanos = 1_000_000;
+    // By patience, by what comes behind it, by the connection's end, by the agent's.
+    for how in 0..4 {
+        let mut bench = Bench::new(Config::default());
+        let Segment { length, .. } = overtaken(&mut bench);
+        bench.tick(MILLISECOND);
+        assert_eq!(bench.shard.withheld(), Some(20));
+        match how {
+            0 => bench.tick(60 * MILLISECOND),
+            1 => bench.send(1, Direction::Ingress, length.into(), 40, ANSWER),
+            2 => bench.end(1, 50, Ending::Gone),
+            _ => bench.finish(60),
+        }
+        assert_eq!(bench.shard.withheld(), None);
+        if how == 0 {
+            // What was supposed has its place: what comes behind it leaves no gap.
+            bench.send(1, Direction::Ingress, length.into(), 70, ANSWER);
+        }
+        bench.finish(80);
+        assert_eq!(bench.closed().len(), 2, "{how}");
+        assert_eq!(bench.stats.connection_unseen_bytes.get(), 0);
+        assert_eq!(bench.stats.connection_overlapping_bytes.get(), 0);
+    }
+}
+
+#[test]
+fn what_waits_for_another_thread_has_a_limit() {
+    let mut bench = Bench::new(Config::default());
+    overtaken(&mut bench);
+    let body = [b'x'; 16 * 1024];
+    let mut offset = 2 * ASK.len() as u64;
+    for _ in 0..20 {
+        bench.send(1, Direction::Egress, offset, 20, &body);
+        offset += body.len() as u64;
+    }
+    assert_eq!(bench.shard.withheld(), None);
 }
 
 #[test]
@@ -641,11 +729,7 @@ fn stopping_closes_what_is_open() {
     let mut bench = Bench::new(Config::default());
     bench.open(1, 80, [0, 0]);
     bench.send(1, Direction::Ingress, 0, 10, ASK);
-    let mut out = Out {
-        facts: &mut bench.facts,
-        commands: &mut bench.commands,
-    };
-    bench.shard.finish(99, &mut out);
+    bench.finish(99);
     assert_eq!(bench.closed()[0].outcome, Outcome::Abandoned);
 }
 
