@@ -6,6 +6,7 @@ mod amqp;
 mod beanstalkd;
 mod broken;
 mod cassandra;
+mod causality;
 mod clients;
 mod collector;
 mod context;
@@ -56,6 +57,7 @@ fn main() -> std::process::ExitCode {
         matrix::cases(),
         collector::cases(),
         cassandra::cases(),
+        causality::cases(),
     ];
     let beside = [
         amqp::cases(),

@@ -221,7 +221,7 @@ fn run(stage: &mut Stage, driver: &Driver, way: Way) -> Result<()> {
 const NOBODY: u32 = 65534;
 
 /// A server with tables, and the folder with its socket.
-fn server(home: &Path, port: u16) -> Result<(Program, PathBuf)> {
+pub fn server(home: &Path, port: u16) -> Result<(Program, PathBuf)> {
     let debian = install::debian("postgresql", &["postgresql-15", "postgresql-client-15"])?;
     let program = debian.file("usr/lib/postgresql/15/bin/postgres")?;
     let programs = program.parent().context("a file is in a folder")?;

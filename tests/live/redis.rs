@@ -244,7 +244,8 @@ fn run(stage: &mut Stage, driver: &Driver, way: Way) -> Result<()> {
     cell.run(stage, agent, client, &deeds).map(drop)
 }
 
-fn server<'a>(
+/// A server with these words for its command line.
+pub fn server<'a>(
     stage: &Stage,
     port: u16,
     words: impl IntoIterator<Item = &'a str>,

@@ -20,6 +20,8 @@ pub struct Score {
     pub surplus: usize,
     /// The same by who it was: side, `service.name`, HTTP version.
     pub tallies: BTreeMap<(Kind, String, String), Tally>,
+    /// What a family counts of its own, by name.
+    pub counts: BTreeMap<String, usize>,
     /// What is wrong, a line each.
     pub problems: Vec<String>,
 }
@@ -57,6 +59,12 @@ impl Score {
         percent(found, found + self.surplus)
     }
 
+    /// One count of another, in percent.
+    pub fn share(&self, part: &str, whole: &str) -> f64 {
+        let count = |name| self.counts.get(name).copied().unwrap_or_default();
+        percent(count(part), count(whole))
+    }
+
     /// Adds another's counts and problems.
     pub fn add(&mut self, other: Score) {
         for (mine, its) in [
@@ -74,6 +82,9 @@ impl Score {
             tally.right += other.right;
             tally.received += other.received;
             tally.tls.extend(other.tls);
+        }
+        for (name, count) in other.counts {
+            *self.counts.entry(name).or_default() += count;
         }
         self.problems.extend(other.problems);
     }

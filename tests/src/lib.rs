@@ -6,6 +6,7 @@
 //! Nothing here knows how the agent works: it is a command with flags, and spans come out.
 
 pub mod agent;
+pub mod cause;
 pub mod certificates;
 pub mod client;
 pub mod deed;

@@ -1,5 +1,5 @@
 //! What a run of the live tests came to, for a program to read: one line of JSON per case, as it
-//! ends. `cargo xtask matrix` makes its table of it.
+//! ends. `cargo xtask matrix` and others make their tables of it.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -31,7 +31,7 @@ impl Report {
 }
 
 /// `{"case", "problems", "tallies": [{"side": "client"|"server", "service", "version", "expected",
-/// "right", "received", "tls": […]}]}`; see [`crate::expect::Tally`].
+/// "right", "received", "tls": […]}], "counts": {NAME: NUMBER}}`; see [`crate::expect::Tally`].
 fn line(case: &str, score: &Score) -> Value {
     let tallies = score
         .tallies
@@ -50,5 +50,7 @@ fn line(case: &str, score: &Score) -> Value {
             })
         });
     let tallies: Vec<Value> = tallies.collect();
-    json!({ "case": case, "problems": score.problems, "tallies": tallies })
+    json!({
+        "case": case, "problems": score.problems, "tallies": tallies, "counts": score.counts,
+    })
 }

@@ -413,7 +413,9 @@ fn row(name: &str, score: &Score, time: Duration) -> String {
             format!("{}/{}", score.parents.1, score.parents.0)
         );
     } else {
-        line += &" ".repeat(40);
+        let counts = score.counts.iter();
+        let counts: Vec<String> = counts.map(|(name, n)| format!("{name} {n}")).collect();
+        line += &format!("{:<40}", counts.join(", "));
     }
     line + &format!("{:>6.1}s  {verdict}", time.as_secs_f64())
 }

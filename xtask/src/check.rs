@@ -14,7 +14,7 @@ use clap::Args;
 use crate::bench::guest::Gate;
 use crate::shell::{self, say};
 use crate::toolchain::find::Toolchain;
-use crate::{agent, deny, protocols, tidy, toolchain, vm};
+use crate::{agent, causality, deny, protocols, tidy, toolchain, vm};
 
 /// Flags of `cargo xtask test`.
 #[derive(Args)]
@@ -348,9 +348,9 @@ fn live(_: &Context) -> Result<Count> {
     let mut command = live_tests()?;
     command.args(["--".into(), format!("--report={}", report.display())]);
     let mut count = tests(&mut command)?;
-    if let Some(why) = protocols::stale(&report)? {
-        count.failed += 1;
-        count.failures.push(why);
+    for why in [protocols::stale(&report)?, causality::stale(&report)?] {
+        count.failed += usize::from(why.is_some());
+        count.failures.extend(why);
     }
     Ok(count)
 }

@@ -5,6 +5,7 @@
 
 mod agent;
 mod bench;
+mod causality;
 mod check;
 mod deny;
 mod fuzz;
@@ -70,6 +71,8 @@ enum Task {
     Matrix(matrix::Matrix),
     /// Run the drivers of every protocol against its server; the table goes to docs/protocols.md.
     Protocols(protocols::Protocols),
+    /// Count whose children calls are, by how they are made; the table goes to docs/causality.md.
+    Causality(causality::Causality),
     /// Measure what tracing costs; tables go to docs/performance.md.
     ///
     /// Without COMMAND all of them run, in this order and with their usual settings: that takes long, and
@@ -104,6 +107,7 @@ fn run(flags: Flags) -> Result<ExitCode> {
         Task::Vm(vm) => vm.go(),
         Task::Matrix(matrix) => matrix.go(),
         Task::Protocols(protocols) => protocols.go(),
+        Task::Causality(causality) => causality.go(),
         Task::Bench(bench) => bench.go().map(|()| ExitCode::SUCCESS),
         Task::Fuzz(fuzz) => fuzz.go().map(|()| ExitCode::SUCCESS),
     }

@@ -1,0 +1,214 @@
+//! Judges whose child each call is, where a front makes calls for the requests it serves and all of a
+//! request's calls say its number (apps/causality): a request's path is `/SHAPE/NUMBER`, and a call
+//! holds `call-NUMBER-WHICH` in its path, key or statement. Nobody who links spans reads these, so they
+//! are the truth to hold links to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::expect::Score;
+use crate::span::{Kind, Span};
+
+/// What was done.
+pub struct Done<'a> {
+    /// The front's processes.
+    pub front: &'a [u32],
+    /// The first segment of the requests' paths.
+    pub shape: &'a str,
+    /// Requests that the front served.
+    pub requests: usize,
+    /// Calls it made for each.
+    pub calls: usize,
+}
+
+/// What a call's span holds besides.
+const METHOD: &str = "spantap.link.method";
+
+/// Counts calls (`calls`), those whose parent is the span of the request they were made for (`right`),
+/// something else (`wrong`) or nothing (`none`), what linked those that have a parent (`by METHOD`), and
+/// calls without a span (`unseen`). Parents that are wrong are problems, as are requests and calls that
+/// are unseen, and calls that are seen twice.
+pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
+    let mut score = Score::default();
+    let of_front = |span: &&Span| span.pid().is_some_and(|pid| done.front.contains(&pid));
+    let served: BTreeMap<String, &Span> = spans
+        .iter()
+        .filter(of_front)
+        .filter(|span| span.kind == Kind::Server)
+        .filter_map(|span| Some((request(&span.target(), done.shape)?, span)))
+        .collect();
+    let mut seen = BTreeSet::new();
+    let asks = spans.iter().filter(of_front);
+    for span in asks.filter(|span| span.kind == Kind::Client) {
+        let text = span.text("db.query.text").unwrap_or_else(|| span.target());
+        let Some((number, which)) = call(&text) else {
+            continue;
+        };
+        if !seen.insert((number.clone(), which)) {
+            score.problems.push(format!("seen twice: {text}"));
+            continue;
+        }
+        let server = served.get(&number);
+        let verdict = match &span.parent {
+            None => "none",
+            Some(parent) if server.is_some_and(|s| s.id == *parent && s.trace == span.trace) => {
+                "right"
+            }
+            Some(parent) => {
+                let by = spans.iter().find(|span| span.id == *parent);
+                let by = by.map_or_else(|| "a span that did not come".into(), Span::line);
+                score.problems.push(format!("{text} is a child of {by}"));
+                "wrong"
+            }
+        };
+        *score.counts.entry(verdict.into()).or_default() += 1;
+        if let Some(method) = span.text(METHOD) {
+            *score.counts.entry(format!("by {method}")).or_default() += 1;
+        }
+    }
+    let made = done.requests * done.calls;
+    let unseen = made.saturating_sub(seen.len());
+    for (what, of, got) in [
+        ("calls", made, seen.len()),
+        ("requests", done.requests, served.len()),
+    ] {
+        if got < of {
+            let problem = format!("{} of {of} {what} have no span", of - got);
+            score.problems.push(problem);
+        }
+    }
+    for name in ["right", "wrong", "none"] {
+        score.counts.entry(name.into()).or_default();
+    }
+    score.counts.insert("calls".into(), made);
+    score.counts.insert("unseen".into(), unseen);
+    score
+}
+
+/// The number in a request's path.
+fn request(path: &str, shape: &str) -> Option<String> {
+    let number = path.strip_prefix('/')?.strip_prefix(shape)?;
+    number.strip_prefix('/').map(str::to_owned)
+}
+
+/// The request's number in what a call says, and which of its calls it is.
+fn call(text: &str) -> Option<(String, String)> {
+    let (_, rest) = text.split_once("call-")?;
+    let (number, rest) = rest.split_once('-')?;
+    let end = rest.find(|c: char| !c.is_ascii_digit());
+    Some((number.into(), rest[..end.unwrap_or(rest.len())].into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as Sent};
+
+    use super::*;
+
+    fn pair(key: &str, value: Value) -> KeyValue {
+        KeyValue {
+            key: key.into(),
+            value: Some(AnyValue { value: Some(value) }),
+            ..KeyValue::default()
+        }
+    }
+
+    /// A span of process 7; all are of one trace.
+    fn span(kind: i32, id: u8, parent: Option<u8>, key: &str, text: &str) -> Sent {
+        Sent {
+            trace_id: vec![1; 16],
+            span_id: vec![id; 8],
+            parent_span_id: parent.map(|id| vec![id; 8]).unwrap_or_default(),
+            kind,
+            attributes: vec![pair(key, Value::StringValue(text.into()))],
+            ..Sent::default()
+        }
+    }
+
+    fn served(id: u8, number: u32) -> Sent {
+        span(2, id, None, "url.path", &format!("/direct/{number}"))
+    }
+
+    fn judged(sent: Vec<Sent>, requests: usize, calls: usize) -> Score {
+        let group = ResourceSpans {
+            resource: Some(Resource {
+                attributes: vec![pair("process.pid", Value::IntValue(7))],
+                ..Resource::default()
+            }),
+            scope_spans: vec![ScopeSpans {
+                spans: sent,
+                ..ScopeSpans::default()
+            }],
+            ..ResourceSpans::default()
+        };
+        let spans = crate::span::spans(ExportTraceServiceRequest {
+            resource_spans: vec![group],
+        });
+        let done = Done {
+            front: &[7],
+            shape: "direct",
+            requests,
+            calls,
+        };
+        judge(&done, &spans)
+    }
+
+    fn count(score: &Score, name: &str) -> usize {
+        score.counts.get(name).copied().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_call_is_the_child_of_the_request_with_its_number() {
+        let url = "http://127.0.0.1:1/leaf/call-12-0";
+        let mut child = span(3, 3, Some(2), "url.full", url);
+        let method = Value::StringValue("thread".into());
+        child.attributes.push(pair(METHOD, method));
+        let score = judged(vec![served(1, 1), served(2, 12), child], 1, 1);
+        assert_eq!(score.problems, Vec::<String>::new());
+        assert_eq!([count(&score, "right"), count(&score, "by thread")], [1, 1]);
+    }
+
+    #[test]
+    fn of_another_request_or_of_nothing_received_is_wrong() {
+        let text = "GET call-12-0";
+        for parent in [1, 9] {
+            let child = span(3, 3, Some(parent), "db.query.text", text);
+            let score = judged(vec![served(1, 1), served(2, 12), child], 1, 1);
+            assert_eq!([count(&score, "wrong"), score.problems.len()], [1, 1]);
+        }
+        // The right span of another trace.
+        let mut child = span(3, 3, Some(2), "db.query.text", text);
+        child.trace_id = vec![5; 16];
+        let score = judged(vec![served(2, 12), child], 1, 1);
+        assert_eq!(count(&score, "wrong"), 1);
+    }
+
+    #[test]
+    fn a_root_is_no_problem_and_a_call_without_a_span_is() {
+        let child = |which: u8| {
+            let text = format!("SELECT 'call-12-{which}'");
+            span(3, 10 + which, None, "db.query.text", &text)
+        };
+        let score = judged(vec![served(2, 12), child(0), child(1)], 1, 2);
+        assert_eq!(score.problems, Vec::<String>::new());
+        assert_eq!([count(&score, "none"), count(&score, "calls")], [2, 2]);
+        let score = judged(vec![served(2, 12), child(0)], 1, 2);
+        assert_eq!([count(&score, "unseen"), score.problems.len()], [1, 1]);
+        let score = judged(vec![child(0), child(0)], 1, 1);
+        let problems = [
+            "seen twice: SELECT 'call-12-0'",
+            "1 of 1 requests have no span",
+        ];
+        assert_eq!(score.problems, problems);
+    }
+
+    #[test]
+    fn what_says_no_number_is_no_call() {
+        let score = judged(vec![span(3, 1, Some(9), "db.query.text", "HELLO 3")], 0, 1);
+        assert_eq!(score.problems, Vec::<String>::new());
+        assert_eq!(call("/leaf/call-3-14?x"), Some(("3".into(), "14".into())));
+        assert_eq!(request("/direct/3", "dir"), None);
+    }
+}

@@ -1,0 +1,266 @@
+//! `cargo xtask causality`: whose child a call is, by runtime, by how the call is made and by how many
+//! requests are served at once.
+//!
+//! The live tests (tests/live/causality.rs) run and count; they report a line of JSON per case
+//! (tests/src/report.rs), of which this makes docs/causality.md. Figures move from run to run: the live
+//! step of `cargo xtask test` holds the page to the cases there are, not to what they came to.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use serde_json::Value;
+
+use crate::bench::table::{Table, machine};
+use crate::{check, shell, toolchain};
+
+/// Flags of `cargo xtask causality`.
+#[derive(Args)]
+pub struct Causality {
+    /// Run only the cases whose names contain one of these; the table is then shown and not kept.
+    words: Vec<String>,
+    /// Run nothing, and make the page of what a run of the live tests reported
+    /// (target/live/report.json).
+    #[arg(long, value_name = "FILE", conflicts_with = "words")]
+    from: Option<PathBuf>,
+}
+
+impl Causality {
+    /// Runs it; success only if no parent was wrong, and right those that are to be.
+    pub fn go(&self) -> Result<ExitCode> {
+        if let Some(report) = &self.from {
+            return self.tell(report);
+        }
+        toolchain::ensure()?;
+        let report = check::kept("causality")?.join("report.json");
+        if report.exists() {
+            fs::remove_file(&report)?;
+        }
+        let mut command = check::live_tests()?;
+        command
+            .arg("--")
+            .arg(format!("--report={}", report.display()))
+            .args(&self.words);
+        if self.words.is_empty() {
+            command.arg(CASES);
+        }
+        // Whether all is right is in the report.
+        shell::status(&mut command)?;
+        self.tell(&report)
+    }
+
+    /// Says what a report comes to, and keeps the page where it is of all.
+    fn tell(&self, report: &Path) -> Result<ExitCode> {
+        let cells = Cells::of(report)?;
+        let page = cells.page();
+        println!("\n{page}");
+        if self.words.is_empty() {
+            fs::write(PAGE, page).with_context(|| format!("write {PAGE}"))?;
+        }
+        Ok(match cells.wrong.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+}
+
+/// Why the page is not of the cases that a report of all live tests has; nothing if it is.
+pub fn stale(report: &Path) -> Result<Option<String>> {
+    let kept = fs::read_to_string(PAGE).unwrap_or_default();
+    let page = Cells::of(report)?.page();
+    let (new, kept) = (frame(&page), frame(&kept));
+    let differs = new.iter().find(|row| !kept.contains(row));
+    let differs = differs.or_else(|| kept.iter().find(|row| !new.contains(row)));
+    Ok(differs.map(|row| format!("{PAGE} is old at {row:?}: `cargo xtask causality` renews it")))
+}
+
+/// What of a page stays as it is from run to run: the head of its table, and which case a row is of.
+fn frame(page: &str) -> Vec<Vec<&str>> {
+    let table = page.strip_prefix(HEAD).unwrap_or(page);
+    let rows = table.lines().filter(|line| line.starts_with("| "));
+    let cells = rows.map(|line| line.split('|').map(str::trim).skip(1).collect());
+    let mut rows: Vec<Vec<&str>> = cells.collect();
+    rows.iter_mut().skip(1).for_each(|row| row.truncate(CASE));
+    rows
+}
+
+/// Columns that say which case it is.
+const CASE: usize = 3;
+
+/// What the cases came to.
+#[derive(Default)]
+struct Cells {
+    /// Each with runtime, shape and number at once, in the order in which they ran.
+    rows: Vec<([String; CASE], BTreeMap<String, u64>)>,
+    /// Cases with problems, and the first of each.
+    wrong: Vec<(String, String)>,
+}
+
+impl Cells {
+    fn of(report: &Path) -> Result<Self> {
+        let lines = fs::read_to_string(report);
+        Self::read(&lines.with_context(|| format!("no report at {}", report.display()))?)
+    }
+
+    fn read(lines: &str) -> Result<Self> {
+        let mut cells = Self::default();
+        for line in lines.lines() {
+            let case: Value = serde_json::from_str(line).context("a line of the report")?;
+            let name = case["case"].as_str().unwrap_or_default();
+            let Some(place) = name.strip_prefix(CASES) else {
+                continue;
+            };
+            if let Some(problem) = case["problems"][0].as_str() {
+                cells.wrong.push((name.into(), problem.into()));
+            }
+            let mut words = place.split("::").map(str::to_owned);
+            let place = [(); CASE].map(|()| words.next().unwrap_or_default());
+            let counts = case["counts"].as_object().into_iter().flatten();
+            let counts = counts.filter_map(|(name, count)| Some((name.clone(), count.as_u64()?)));
+            cells.rows.push((place, counts.collect()));
+        }
+        if cells.rows.is_empty() {
+            bail!("no case of causality ran");
+        }
+        Ok(cells)
+    }
+
+    fn page(&self) -> String {
+        let mut rows = Table::head(&[
+            "runtime",
+            "shape",
+            "at once",
+            "calls",
+            "right",
+            "wrong",
+            "none",
+            "unseen",
+            "linked by",
+        ]);
+        for (place, counts) in &self.rows {
+            let mut row = place.to_vec();
+            let count = |name: &str| counts.get(name).copied().unwrap_or_default();
+            let calls = count("calls");
+            row.push(calls.to_string());
+            for name in ["right", "wrong", "none"] {
+                row.push(share(count(name), calls));
+            }
+            row.push(count("unseen").to_string());
+            row.push(methods(counts));
+            rows.push(row);
+        }
+        let table = Table {
+            name: "causality".into(),
+            caption: format!("{} cases, {}.", self.rows.len(), machine()),
+            rows,
+        };
+        let mut text = format!("{HEAD}\n{}", table.markdown());
+        if !self.wrong.is_empty() {
+            text += "\nNot as it is to be, with the first of what is wrong:\n\n";
+        }
+        for (case, problem) in &self.wrong {
+            text += &format!("- `{case}`: {problem}\n");
+        }
+        text
+    }
+}
+
+/// A count, and what part that is of all.
+#[expect(clippy::cast_precision_loss, reason = "counts of calls are small")]
+fn share(part: u64, all: u64) -> String {
+    match all {
+        0 => "–".into(),
+        _ => format!("{part} · {:.1} %", part as f64 * 100.0 / all as f64),
+    }
+}
+
+/// How many calls have their parent by what method.
+fn methods(counts: &BTreeMap<String, u64>) -> String {
+    let methods = counts.iter().filter_map(|(name, count)| {
+        let method = name.strip_prefix("by ")?;
+        Some(format!("`{method}` {count}"))
+    });
+    let methods: Vec<String> = methods.collect();
+    match methods.is_empty() {
+        true => "–".into(),
+        false => methods.join(", "),
+    }
+}
+
+/// The cases' family.
+const CASES: &str = "causality::";
+const PAGE: &str = "docs/causality.md";
+const HEAD: &str = "# Whose child a call is
+
+Written by `cargo xtask causality`. A front serves requests, so many at once, and makes calls for each; no header says which call
+belongs to which request. The truth is a number in the request's path that each of its calls has in its path, key or statement, and
+that nothing reads to link by. Of all calls: right have the span of their request for a parent; wrong have anything else; none have
+no parent, which is allowed; unseen have no span, which is not. Wrong fails in every case, and the list `RIGHT` in
+tests/live/causality.rs says of which cases most must be right.
+
+| shape | how a request's calls are made |
+|-------|--------------------------------|
+| `direct` | one, in the handler, by the default pool of connections |
+| `sleep` | two, some milliseconds before each |
+| `small-pool` | one, by a pool of 4 connections, for which requests wait |
+| `fan-out` | five at once, waited for |
+| `redis` | two commands, by a pool of 4 connections |
+| `sql` | one query of PostgreSQL, by a pool of 4 connections |
+| `worker` | one, by one of 8 workers that live as long as the program |
+| `late` | one, 20 ms after the request was answered |
+| `h2` | one, by HTTP/2, all on one connection |
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(case: &str, counts: &str, problems: &str) -> String {
+        format!(
+            r#"{{"case": "{case}", "problems": [{problems}], "tallies": [], "counts": {{{counts}}}}}"#
+        )
+    }
+
+    #[test]
+    fn a_row_is_a_case_with_its_shares() {
+        let lines = [
+            line(
+                "causality::go::fan-out::8",
+                r#""calls": 1600, "right": 1598, "wrong": 1, "none": 1, "by thread": 1599"#,
+                r#""call-1-0 is a child of x", "more""#,
+            ),
+            line("matrix::x", "", r#""not ours""#),
+        ];
+        let cells = Cells::read(&lines.join("\n")).expect("a report");
+        let page = cells.page();
+        let row = "| go      | fan-out | 8       | 1600  | 1598 · 99.9 % | 1 · 0.1 % | 1 · 0.1 % | 0      | `thread` 1599 |";
+        assert!(page.contains(row), "{page}");
+        let problem = "- `causality::go::fan-out::8`: call-1-0 is a child of x\n";
+        assert!(page.ends_with(problem), "{page}");
+        assert_eq!(cells.wrong.len(), 1);
+        assert!(Cells::read(&lines[1]).is_err());
+    }
+
+    #[test]
+    fn a_page_is_old_where_cases_differ_and_not_where_figures_do() {
+        let page = |at_once, right| {
+            let case = format!("causality::go::direct::{at_once}");
+            let counts = format!(r#""calls": 9, "right": {right}"#);
+            let cells = Cells::read(&line(&case, &counts, "")).expect("a report");
+            cells.page()
+        };
+        let (one, same, other) = (page(8, 9), page(8, 0), page(32, 9));
+        assert_eq!(frame(&one).len(), 2);
+        assert_eq!(frame(&one), frame(&same));
+        assert_ne!(frame(&one), frame(&other));
+    }
+
+    #[test]
+    fn the_page_begins_as_it_would_be_written() {
+        let kept = fs::read_to_string(shell::workspace().join(PAGE)).expect("the page");
+        assert!(kept.starts_with(HEAD), "{PAGE} is old");
+    }
+}
