@@ -23,6 +23,8 @@ pub mod files;
 
 pub mod glob;
 
+pub mod go;
+
 pub mod image;
 pub mod mapped;
 
