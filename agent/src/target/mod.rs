@@ -25,6 +25,8 @@ pub mod glob;
 
 pub mod go;
 
+pub mod goroutine;
+
 pub mod image;
 pub mod mapped;
 
