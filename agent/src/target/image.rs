@@ -17,8 +17,8 @@ use super::code::{Body, Program};
 
 mod headers;
 
-pub use headers::Section;
 use headers::{Bytes, Headers, PT_GNU_EH_FRAME, PT_LOAD, Segment, read};
+pub use headers::{Part, Section};
 
 /// An ELF file, 64 bits and little-endian, for x86-64 or AArch64.
 #[derive(Debug)]
@@ -165,6 +165,11 @@ impl Image {
             }
             done += WINDOW - overlap.min(WINDOW / 2);
         }
+    }
+
+    /// A section's bytes, of one that is not loaded, too.
+    pub fn part(&self, section: &Section) -> Part<'_> {
+        Part::of(&self.file, section)
     }
 
     /// Exactly `length` bytes at an address that one segment holds.

@@ -23,6 +23,10 @@ pub mod files;
 
 pub mod glob;
 
+pub mod go;
+
+pub mod goroutine;
+
 pub mod image;
 pub mod mapped;
 

@@ -1,6 +1,7 @@
 //! The headers of an ELF file, and how its bytes are read.
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
 /// What the headers say, so far as it matters here.
@@ -52,6 +53,8 @@ pub struct Section {
     pub kind: u32,
     /// The section that its entries refer to.
     pub link: u32,
+    /// Its bytes are packed, after a header that says how.
+    pub compressed: bool,
 }
 
 /// What is loaded (PT_LOAD), and where the index of unwind entries is (PT_GNU_EH_FRAME).
@@ -169,6 +172,7 @@ fn sections(file: &File, length: u64, header: &Bytes<Vec<u8>>) -> Option<Vec<Sec
             offset,
             size,
             link: entry.u32(40)?,
+            compressed: entry.u64(8)? & SHF_COMPRESSED != 0,
         })
     };
     let empty = || Section {
@@ -178,12 +182,43 @@ fn sections(file: &File, length: u64, header: &Bytes<Vec<u8>>) -> Option<Vec<Sec
         offset: 0,
         size: 0,
         link: 0,
+        compressed: false,
     };
     Some(
         headers()
             .map(|e| section(e).unwrap_or_else(empty))
             .collect(),
     )
+}
+
+/// A part of a file, from its first byte on.
+#[derive(Debug)]
+pub struct Part<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl<'a> Part<'a> {
+    /// A section's bytes.
+    pub fn of(file: &'a File, section: &Section) -> Self {
+        Self {
+            file,
+            at: section.offset,
+            left: section.size,
+        }
+    }
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let length = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        let bytes = bytes.get_mut(..length).unwrap_or_default();
+        let read = self.file.read_at(bytes, self.at)?;
+        self.at = self.at.saturating_add(read as u64);
+        self.left = self.left.saturating_sub(read as u64);
+        Ok(read)
+    }
 }
 
 /// Exactly so many bytes of the file. No more than a limit is ever asked for.
@@ -208,3 +243,4 @@ pub const PT_LOAD: u32 = 1;
 /// Where the index of unwind entries is.
 pub const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
 const SHT_NOBITS: u32 = 8;
+const SHF_COMPRESSED: u64 = 1 << 11;

@@ -1,6 +1,6 @@
 //! Go's crypto/tls, which every Go program that speaks TLS has inside. Its functions are found in
-//! stripped programs too (`Table`), and arguments are where Go 1.17's calling convention says
-//! (cmd/compile/abi-internal.md): rax, rbx, rcx, rdi, rsi, with the goroutine in r14.
+//! stripped programs too (`Table`), and arguments are where Go's calling convention says
+//! (`target::go`).
 //!
 //! No exit is probed: what `Read` gives is seen where it copies it to the application, what `Write`
 //! takes where it hands a record's content on. Every place is a `call` or the jump of the check
@@ -10,11 +10,11 @@
 //! Seen alike in Go 1.19 and 1.21 to 1.27. What differs (a profile can have the compiler inline
 //! more) is refused.
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+use iced_x86::Mnemonic;
 
 use super::{Hook, Library, Plan, Reason, Site};
-use crate::target::code::{self, Body, Register};
-use crate::target::elf;
+use crate::target::code::Register;
+use crate::target::go::{self, Code};
 use crate::target::image::{Function, Image};
 use crate::target::pclntab::Table;
 
@@ -42,7 +42,7 @@ impl Library for Go {
         let sites = sites(image, &functions).map_err(|why| Reason(why.into()));
         Some(sites.map(|sites| Plan {
             library: self.name(),
-            version: version(image),
+            version: go::version(image),
             sites,
             left_out: Vec::new(),
         }))
@@ -71,7 +71,7 @@ fn sites(image: &Image, functions: &[Option<Function>]) -> Result<Vec<Site>, &'s
         return Err("no writeRecordLocked or no memmove");
     };
     let read = Code::of(image, read)?;
-    let mut sites = vec![read.entry(Hook::GoRead)?];
+    let mut sites = vec![site(read.entry()?, Hook::GoRead)];
     if !read.keeps_session() {
         return Err("Read does not keep its session on the stack");
     }
@@ -86,59 +86,17 @@ fn sites(image: &Image, functions: &[Option<Function>]) -> Result<Vec<Site>, &'s
     }
     sites.extend(writes);
     for handshake in [client, server].into_iter().flatten() {
-        sites.push(Code::of(image, handshake)?.entry(Hook::GoBegin)?);
+        sites.push(site(Code::of(image, handshake)?.entry()?, Hook::GoBegin));
     }
     Ok(sites)
 }
 
-fn version(image: &Image) -> Option<Box<str>> {
-    let section = image.section(".go.buildinfo")?;
-    let bytes = image.read(section.address, section.size.min(BUILD_INFO))?;
-    elf::go_version(&bytes, |_| None)
-}
-
-/// More than the version takes.
-const BUILD_INFO: u64 = 256;
-
-/// A function's code; Go puts no data in it.
-struct Code<'a> {
-    image: &'a Image,
-    body: Body,
-}
-
-impl<'a> Code<'a> {
-    fn of(image: &'a Image, function: Function) -> Result<Self, &'static str> {
-        let body = image.body_of(function).ok_or("a function has no code")?;
-        Ok(Self { image, body })
-    }
-
-    fn instructions(&self) -> impl Iterator<Item = Instruction> {
-        let Body { address, bytes } = &self.body;
-        Decoder::with_ip(64, bytes, *address, DecoderOptions::NONE).into_iter()
-    }
-
-    fn site(&self, address: u64, hook: Hook) -> Result<Site, &'static str> {
-        let offset = self.image.file_offset(address);
-        Ok(Site {
-            offset: offset.ok_or("a function is not in the file")?,
-            hook,
-            stepped: false,
-        })
-    }
-
-    /// The jump of the stack check.
-    fn entry(&self, hook: Hook) -> Result<Site, &'static str> {
-        match code::entry(&self.body, &ARGUMENTS) {
-            Some(place) if !place.stepped => self.site(place.address, hook),
-            _ => Err("a function does not begin with a stack check"),
-        }
-    }
-
+impl Code<'_> {
     /// The direct calls of a function.
     fn calls(&self, function: Function, hook: Hook) -> Result<Vec<Site>, &'static str> {
         self.instructions()
             .filter(|i| i.is_call_near() && i.near_branch_target() == function.address)
-            .map(|call| self.site(call.ip(), hook))
+            .map(|call| Ok(site(self.offset(call.ip())?, hook)))
             .collect()
     }
 
@@ -164,8 +122,13 @@ impl<'a> Code<'a> {
     }
 }
 
-/// A session, a buffer and its length.
-const ARGUMENTS: [Register; 3] = [Register::RAX, Register::RBX, Register::RCX];
+fn site(offset: u64, hook: Hook) -> Site {
+    Site {
+        offset,
+        hook,
+        stepped: false,
+    }
+}
 
 #[cfg(test)]
 mod tests {
