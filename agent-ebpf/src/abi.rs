@@ -152,8 +152,11 @@ pub struct Segment {
     pub lost: u32,
     /// Unused.
     pub pad: u32,
+    /// Number of the goroutine that moved them, or for which they were sent; 0 where there is none, or
+    /// it is not known.
+    pub unit: u64,
 }
-const _: () = assert!(size_of::<Segment>() == 56);
+const _: () = assert!(size_of::<Segment>() == 64);
 
 /// Longest tail: what ends an answer of a store, be it an error, is rarely longer.
 pub const TAIL: usize = 128;
@@ -288,7 +291,24 @@ pub mod habit {
     pub const MEMORY: u32 = 4;
     /// Uses rustls.
     pub const RUSTLS: u32 = 8;
+    /// Has goroutines that can be told apart.
+    pub const GOROUTINES: u32 = 16;
 }
+
+/// How goroutines are told apart in a Go program, and those that ask for requests.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Goroutines {
+    /// Offset of the number in runtime.g, bytes.
+    pub goid: u32,
+    /// Offset of `conn`, an interface, in net/http.persistConn, bytes.
+    pub conn: u32,
+    /// How far from the probe in roundTrip `net.(*TCPConn).Close` begins, bytes; 0 where there is none.
+    pub tcp_close: i32,
+    /// The same of `crypto/tls.(*Conn).Close`.
+    pub tls_close: i32,
+}
+const _: () = assert!(size_of::<Goroutines>() == 16);
 
 /// Verdicts of the map from process to selection; no entry means not judged yet: traced meanwhile.
 pub mod verdict {

@@ -43,6 +43,8 @@ mod machine {
     pub const STACK: u32 = 152;
     /// Offset of the frame pointer.
     pub const FRAME: u32 = 32;
+    /// Offset of the place in the program.
+    pub const PLACE: u32 = 128;
     /// Offsets of the first five arguments of the C calling convention.
     pub const C: [u32; 5] = [112, 104, 96, 88, 72];
     /// And of its result.
@@ -101,6 +103,8 @@ mod machine {
     pub const STACK: u32 = 248;
     /// Offset of the frame pointer.
     pub const FRAME: u32 = 232;
+    /// Offset of the place in the program (pc).
+    pub const PLACE: u32 = 256;
     /// Offsets of the first five arguments of the C calling convention.
     pub const C: [u32; 5] = [0, 8, 16, 24, 32];
     /// And of its result.
@@ -141,4 +145,6 @@ mod machine {
     }
 }
 
-pub use machine::{C, FRAME, FROM, GO, GOROUTINE, NUMBER, RESULT, STACK, WORDS, arguments, call};
+pub use machine::{
+    C, FRAME, FROM, GO, GOROUTINE, NUMBER, PLACE, RESULT, STACK, WORDS, arguments, call,
+};

@@ -140,7 +140,7 @@ impl Connection {
         }
         let start = position.wrapping_sub(length).into();
         self.next = if way == EGRESS {
-            [start, received(tcp, 0).into()]
+            [start, received(tcp).into()]
         } else {
             [tcp.field::<u32>(Field::WriteSeq).into(), start]
         };
@@ -230,6 +230,8 @@ pub struct Call {
     pub way: u8,
     /// Bytes moved.
     pub length: u32,
+    /// As in `abi::Segment`.
+    pub unit: u64,
 }
 
 /// Bit of enum sock_flags (include/net/sock.h), which tcp_fin and nothing else sets for TCP.
@@ -349,21 +351,26 @@ fn on(next: u64, position: u32) -> i64 {
     (position.wrapping_sub(next as u32) as i32).into()
 }
 
-/// How far TCP has come with what the process receives. The peer's FIN takes a number of its own and
-/// is no byte; where it is as far as `expected`, none was read.
+/// How far TCP has come with what the process receives. The peer's FIN takes a number of its own, the
+/// last one, and is no byte.
 #[inline(always)]
-pub fn received<P: Pointer>(tcp: P, expected: u32) -> u32 {
+pub fn received<P: Pointer>(tcp: P) -> u32 {
     let position: u32 = tcp.field(Field::CopiedSeq);
-    if position != expected && has_fin(tcp) && position == tcp.field(Field::RcvNxt) {
-        return position.wrapping_sub(1);
-    }
-    position
+    // Without a branch, which verifiers would walk twice behind it: 1 where nothing is unread.
+    let unread = position ^ tcp.field::<u32>(Field::RcvNxt);
+    let read = (unread | unread.wrapping_neg()) >> 31 ^ 1;
+    position.wrapping_sub(fin(tcp) & read)
+}
+
+#[inline(always)]
+fn fin<P: Pointer>(socket: P) -> u32 {
+    (socket.field::<u64>(Field::SkFlags) >> SOCK_DONE & 1) as u32
 }
 
 /// Whether the peer's FIN has come.
 #[inline(always)]
 pub fn has_fin<P: Pointer>(socket: P) -> bool {
-    socket.field::<u64>(Field::SkFlags) >> SOCK_DONE & 1 != 0
+    fin(socket) != 0
 }
 
 /// Bytes that this thread has moved in a direction since it last did so in a call we saw (splice to a

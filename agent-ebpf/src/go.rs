@@ -13,6 +13,7 @@ use aya_ebpf::programs::ProbeContext;
 
 use crate::arch;
 use crate::connection::Call;
+use crate::goroutine::{self, Written};
 use crate::iovec::Walker;
 use crate::payload::Buffer;
 use crate::session::{self, Inside, Key, Unit};
@@ -56,10 +57,8 @@ pub fn go_read_copy_old(context: ProbeContext) -> u32 {
 #[inline(always)]
 fn copied(context: &ProbeContext, walker: Walker) -> u32 {
     let Some(pid_tgid) = wanted() else { return 0 };
-    let _ = session::leave(Unit::goroutine(
-        register(context, arch::GOROUTINE),
-        pid_tgid,
-    ));
+    let goroutine = register(context, arch::GOROUTINE);
+    let _ = session::leave(Unit::goroutine(goroutine, pid_tgid));
     // Read has put its first argument where its caller left room for it.
     let at = register(context, arch::FRAME).wrapping_add(16);
     let mut object = 0u64;
@@ -78,7 +77,7 @@ fn copied(context: &ProbeContext, walker: Walker) -> u32 {
         register(context, arch::GO[1]),
         register(context, arch::GO[2]),
     );
-    tell(object, INGRESS, (from, count), pid_tgid, walker);
+    tell(object, INGRESS, (goroutine, from, count), pid_tgid, walker);
     0
 }
 
@@ -106,7 +105,8 @@ fn written(context: &ProbeContext, walker: Walker) -> u32 {
         register(context, arch::GO[2]),
         register(context, arch::GO[3]),
     );
-    tell(object, EGRESS, (data, count), pid_tgid, walker);
+    let goroutine = register(context, arch::GOROUTINE);
+    tell(object, EGRESS, (goroutine, data, count), pid_tgid, walker);
     0
 }
 
@@ -126,18 +126,26 @@ fn enter(context: &ProbeContext, pid_tgid: u64, object: u64, way: u8) -> bool {
 }
 
 #[inline(always)]
-fn tell(object: u64, way: u8, (address, count): (u64, u64), pid_tgid: u64, walker: Walker) {
+fn tell(
+    object: u64,
+    way: u8,
+    (goroutine, address, count): (u64, u64, u64),
+    pid_tgid: u64,
+    walker: Walker,
+) {
     if count == 0 || count > i32::MAX as u64 {
         return;
     }
     if let Some(session) = session::get(Key::new(object, pid_tgid)) {
         let buffer = (&Buffer::at(address), walker);
+        let to = (way == EGRESS).then(|| Written::object(object, pid_tgid));
         let call = Call {
             // SAFETY: no arguments.
             time: unsafe { bpf_ktime_get_ns() },
             pid_tgid,
             way,
             length: count as u32,
+            unit: goroutine::of(goroutine, to, pid_tgid),
         };
         session::tell(session, buffer, call);
     }

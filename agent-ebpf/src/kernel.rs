@@ -2,7 +2,7 @@
 //! load that the verifier checks; elsewhere it is a probe read. A field the kernel lacks reads 0.
 
 use agent_ebpf::abi::{ABSENT, Field};
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 use core::ffi::c_void;
 
 /// How fields of a pointer may be read.
@@ -77,6 +77,18 @@ pub unsafe fn read_to<T: Copy>(to: *mut T, base: *const c_void, offset: u32) {
             base.byte_add(offset as usize),
         );
     }
+}
+
+/// Reads memory of the current process that may not be there; 0 then.
+#[inline(always)]
+pub fn read_user<T: Copy + Default>(address: u64) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper checks the address and writes only `value`.
+    unsafe {
+        let to = core::ptr::addr_of_mut!(value).cast();
+        bpf_probe_read_user(to, size_of::<T>() as u32, address as *const c_void);
+    }
+    value
 }
 
 /// Offset of a field on this kernel.

@@ -20,6 +20,8 @@ mod framing;
 #[cfg(target_arch = "bpf")]
 mod go;
 #[cfg(target_arch = "bpf")]
+mod goroutine;
+#[cfg(target_arch = "bpf")]
 mod introduction;
 #[cfg(target_arch = "bpf")]
 mod iovec;

@@ -1,7 +1,7 @@
 //! Every map and global, with its size and why. Sizes marked "set at load" are placeholders that
 //! the loader replaces (agent/src/probe/object.rs).
 
-use agent_ebpf::abi::{CHUNK, COUNTERS, FIELD_COUNT, Open, Segment, TAIL};
+use agent_ebpf::abi::{CHUNK, COUNTERS, FIELD_COUNT, Goroutines, Open, Segment, TAIL};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
@@ -11,6 +11,7 @@ use crate::batch::Batch;
 use crate::connection::Connection;
 use crate::frames::Frames;
 use crate::framing::Look;
+use crate::goroutine::Written;
 use crate::iovec::{Slices, Walk};
 use crate::record::Ciphertext;
 use crate::rustls;
@@ -59,6 +60,12 @@ pub static BATCHES: LruHashMap<u32, Batch> = LruHashMap::with_max_entries(1024, 
 /// Process → `abi::habit`, for those that call TLS libraries.
 #[map]
 pub static HABITS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(32_768, 0);
+/// Process → where its goroutines' numbers are; written by user space.
+#[map]
+pub static GOROUTINES: LruHashMap<u32, Goroutines> = LruHashMap::with_max_entries(4096, 0);
+/// What a request is written to → the goroutine that asks.
+#[map]
+pub static ASKERS: LruHashMap<Written, u64> = LruHashMap::with_max_entries(16_384, 0);
 /// TLS sessions; size set at load.
 #[map]
 pub static SESSIONS: LruHashMap<Key, Session> = LruHashMap::with_max_entries(1, 0);

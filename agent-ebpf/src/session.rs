@@ -14,7 +14,9 @@ use crate::connection::{self, Call, Connection};
 use crate::emit;
 use crate::introduction::Name;
 use crate::iovec::{Slices, Walker};
-use crate::maps::{CIPHERTEXTS, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch, global};
+use crate::maps::{
+    CIPHERTEXTS, GOROUTINES, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch, global,
+};
 use crate::payload::{self, Buffer};
 use crate::process;
 use crate::record::{APPLICATION_DATA, ciphertext, first_of, is_hello};
@@ -317,18 +319,23 @@ fn add(word: &mut u64, value: u64) {
 /// Scratches of a CPU.
 pub const PLACES: u32 = 4;
 
-/// What a process is known to do, 0 where it calls no TLS library.
+/// What a process is known to do, and whether it has goroutines.
 #[inline(always)]
 pub fn habits(tgid: u32) -> u32 {
     // SAFETY: a u32 read once.
-    unsafe { HABITS.get(tgid) }.copied().unwrap_or(0)
+    let calls = unsafe { HABITS.get(tgid) }.copied().unwrap_or(0);
+    match GOROUTINES.get_ptr(tgid) {
+        Some(_) => calls | habit::GOROUTINES,
+        None => calls,
+    }
 }
 
 /// Adds to what this process is known to do, and lets its connections know.
 #[inline(always)]
 pub fn note(pid_tgid: u64, habit: u32) {
     let tgid = (pid_tgid >> 32) as u32;
-    let known = habits(tgid);
+    // SAFETY: as in `habits`.
+    let known = unsafe { HABITS.get(tgid) }.copied().unwrap_or(0);
     if known & habit == 0 {
         let _ = HABITS.insert(tgid, known | habit, 0);
         process::raise_epoch();

@@ -19,6 +19,7 @@ use crate::arch::{self, Arguments, NO_SYSCALL};
 use crate::batch;
 use crate::connection::{self, Call, Connection, Judgement};
 use crate::emit;
+use crate::goroutine;
 use crate::introduction::{self, Name, Net};
 use crate::iovec::Walker;
 use crate::kernel::{Pointer, Typed, read};
@@ -73,19 +74,21 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     }
     // SAFETY: the helper checks the socket and gives null for anything but TCP.
     let tcp = Typed(unsafe { bpf_skc_to_tcp_sock(socket) }.cast_const().cast());
-    let call = Call {
+    let mut call = Call {
         time,
         pid_tgid,
         way,
         length: result as u32,
+        unit: 0,
     };
-    let expected = (state.next[(way & 1) as usize] as u32).wrapping_add(call.length);
-    let position = position(tcp, way, expected);
+    let position = position(tcp, way);
     // Of ciphertext no buffer is read.
     let lost = state.encrypted != 0 || !tcp.0.is_null() && flags & MSG_TRUNC != 0;
     let mut arguments = arguments(Typed(socket), lost);
     batch::pick(state, &mut arguments, &call);
     let buffer = Buffer::of(&arguments, way);
+    let moves = (way, Typed(socket).address());
+    call.unit = goroutine::unit(state.habits, arguments.goroutine, moves, pid_tgid);
     if state.habits != 0
         && let Some(session) = session::bind(state, &arguments, pid_tgid, way)
         && !introduce(session.name(), socket, tcp.0, call)
@@ -106,7 +109,7 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     let offset = connection::advance(state, way, call.length, position);
     // Every send is seen here; a splice from the socket to a pipe is not.
     if way == EGRESS && !tcp.0.is_null() {
-        let position = connection::received(tcp, state.next[INGRESS as usize] as u32);
+        let position = connection::received(tcp);
         let bytes = connection::unseen(state, INGRESS, position, pid_tgid as u32);
         if bytes > 0 {
             payload::deliver_unseen(state, call, INGRESS, bytes);
@@ -118,13 +121,13 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
 
 /// How far TCP is; 0 for what is not TCP.
 #[inline(always)]
-fn position(tcp: Typed, way: u8, expected: u32) -> u32 {
+fn position(tcp: Typed, way: u8) -> u32 {
     if tcp.0.is_null() {
         0
     } else if way == EGRESS {
         tcp.field(Field::WriteSeq)
     } else {
-        connection::received(tcp, expected)
+        connection::received(tcp)
     }
 }
 
@@ -247,7 +250,9 @@ pub fn state_changed(context: BtfTracePointContext) -> i32 {
 /// A TCP socket that the kernel frees.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn destroyed(context: BtfTracePointContext) -> i32 {
-    over(context.arg(0), end::GONE);
+    let socket: *mut c_void = context.arg(0);
+    over(socket, end::GONE);
+    goroutine::forget(socket as u64);
     0
 }
 

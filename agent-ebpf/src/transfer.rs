@@ -12,6 +12,7 @@ use core::ffi::c_void;
 use crate::arch::{Arguments, NO_SYSCALL, call};
 use crate::connection::{self, BLANK, Call, Connection, Judgement};
 use crate::emit;
+use crate::goroutine;
 use crate::introduction::{self, Name, Net};
 use crate::iovec::Walker;
 use crate::kernel::{Pointer, Untyped, read};
@@ -104,6 +105,12 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         pid_tgid,
         way,
         length: result as u32,
+        unit: goroutine::unit(
+            state.habits,
+            arguments.goroutine,
+            (way, socket.address()),
+            pid_tgid,
+        ),
     };
     if state.habits != 0
         && let Some(session) = session::bind(state, arguments, pid_tgid, way)
@@ -275,13 +282,14 @@ fn opposite(state: &mut Connection, socket: Untyped, call: Call) {
     }
 }
 
-/// How far TCP is.
+/// How far TCP is. Where that is as far as is expected, no FIN was read, and none is looked for.
 #[inline(always)]
 fn position(socket: Untyped, tcp: bool, way: u8, expected: u32) -> u32 {
     match (tcp, way) {
         (false, _) => 0,
         (true, EGRESS) => socket.field(Field::WriteSeq),
-        (true, _) => connection::received(socket, expected),
+        (true, _) if socket.field::<u32>(Field::CopiedSeq) == expected => expected,
+        (true, _) => connection::received(socket),
     }
 }
 
@@ -300,7 +308,7 @@ fn introduce(name: Name, socket: Untyped, tcp: bool, call: Call) -> bool {
 
 /// The socket behind a descriptor of the current process, and its inode number.
 #[inline(always)]
-fn socket_of(fd: u64) -> Option<(Untyped, u32)> {
+pub fn socket_of(fd: u64) -> Option<(Untyped, u32)> {
     // SAFETY: no arguments.
     let task = Untyped(unsafe { bpf_get_current_task() } as *const c_void);
     let files = Untyped(task.field::<u64>(Field::TaskFiles) as *const c_void);

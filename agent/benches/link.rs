@@ -36,6 +36,7 @@ fn mark(side: &Side, time: u64) -> Mark {
     let execution = Execution {
         process: side.who.0,
         thread: side.who.1,
+        unit: 0,
     };
     Mark {
         time,

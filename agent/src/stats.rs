@@ -64,6 +64,8 @@ counters! {
     probe_attached = "probe.attached",
     /// TLS libraries found that cannot be probed, as their code cannot be made out.
     probe_unreadable = "probe.unreadable",
+    /// Go programs whose goroutines are not told apart, or not those that ask for requests.
+    probe_unlinked = "probe.unlinked",
     /// Functions of such libraries that few programs call and that cannot be probed.
     probe_left_out = "probe.left_out",
     /// Times that probes were refused: by the kernel, or for lack of room.
@@ -115,6 +117,8 @@ counters! {
     trace_by_stream_key = "trace.by_stream_key",
     /// Parents found by the serving thread.
     trace_by_thread = "trace.by_thread",
+    /// Parents found by the serving goroutine.
+    trace_by_goroutine = "trace.by_goroutine",
     /// Thread links taken back before they were given out.
     trace_links_dropped = "trace.links_dropped",
     /// Processes found to share their threads between requests.

@@ -151,7 +151,7 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
     let agent = stage.agent()?.ports(&[port, behind]);
     // All come within a second, and keys and statements are to say the number of the request.
     let agent = agent.env("OTEL_BSP_MAX_QUEUE_SIZE", "16384");
-    let agent = agent.args(["--query-text", "full"]).start()?;
+    let agent = agent.goroutines().args(["--query-text", "full"]).start()?;
     let load = Setup::new("load", &stage.folder, app()?).env("OTEL_SERVICE_NAME", "load");
     let words = [
         port.to_string(),

@@ -64,7 +64,8 @@ impl Setup {
             .arg(binary()?)
             .env("OTEL_BSP_SCHEDULE_DELAY", "200")
             // Probes take time to go; who wants them says so.
-            .env("SPANTAP_TLS", "false");
+            .env("SPANTAP_TLS", "false")
+            .env("SPANTAP_LINK_GOROUTINES", "false");
         Ok(Self {
             setup,
             log: folder.join(format!("{name}.log")),
@@ -77,7 +78,8 @@ impl Setup {
             .args(words)
             .env("OTEL_BSP_SCHEDULE_DELAY", "200")
             // Probes take time to go; who wants them says so.
-            .env("SPANTAP_TLS", "false");
+            .env("SPANTAP_TLS", "false")
+            .env("SPANTAP_LINK_GOROUTINES", "false");
         Ok(Self {
             setup,
             log: folder.join(format!("{name}.log")),
@@ -118,6 +120,12 @@ impl Setup {
     #[must_use]
     pub fn tls(self) -> Self {
         self.env("SPANTAP_TLS", "true")
+    }
+
+    /// Tells goroutines apart.
+    #[must_use]
+    pub fn goroutines(self) -> Self {
+        self.env("SPANTAP_LINK_GOROUTINES", "true")
     }
 
     /// Chooses the kernel hooks.

@@ -238,6 +238,8 @@ pub struct Propagation {
     pub trusted: Vec<IpNet>,
     /// Whether the thread that serves an exchange is evidence for the calls it makes.
     pub thread: bool,
+    /// Whether the goroutine that serves an exchange is.
+    pub goroutine: bool,
 }
 
 impl Default for Propagation {
@@ -246,6 +248,7 @@ impl Default for Propagation {
             extract: vec!["tracecontext".into(), "b3".into(), "b3multi".into()],
             trusted: networks::private(),
             thread: true,
+            goroutine: true,
         }
     }
 }

@@ -56,6 +56,7 @@ fn segment(record: &[u8]) -> Option<Segment<'_>> {
         execution: Execution {
             process: raw.tgid,
             thread: raw.tid,
+            unit: raw.unit,
         },
     })
 }

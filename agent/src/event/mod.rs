@@ -47,13 +47,16 @@ pub enum Role {
     Server,
 }
 
-/// Who moved bytes: a process and its thread.
+/// Who moved bytes: a process, its thread, and what the thread was doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Execution {
     /// Process id (tgid) in the host's namespace.
     pub process: u32,
     /// Thread id.
     pub thread: u32,
+    /// Number of the goroutine that moved them, or for which they were sent; 0 where there is none or
+    /// it is not known.
+    pub unit: u64,
 }
 
 /// Both ends' initial sequence numbers: one TCP connection's name that both hosts can derive and

@@ -64,6 +64,7 @@ fn the_page_has_all_that_can_come_out() {
         Method::B3,
         Method::StreamKey,
         Method::Thread,
+        Method::Goroutine,
     ];
     names.extend(methods.map(|method| method.name().to_owned()));
     let line: serde_json::Value =

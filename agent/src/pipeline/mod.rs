@@ -137,7 +137,8 @@ pub fn run(mut start: Start) -> Result<Summary> {
         .build()
         .context("start the exporters' runtime")?;
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
-    let mut probe = apart(|| Probe::load(&config.capture, &kernel))??;
+    let uprobes = config.capture.tls || config.propagation.goroutine;
+    let mut probe = apart(|| Probe::load(&config.capture, &kernel, uprobes))??;
     if let Some(why) = probe.no_uprobes().filter(|_| config.capture.tls) {
         say(format_args!("TLS stays unread: {why}"));
     }
@@ -209,6 +210,8 @@ fn shared(
         resources: Resources::new(processes, config, Arc::clone(stats)),
         arrivals: Mutex::default(),
         probing: prober::Queue::default(),
+        tls: config.capture.tls,
+        goroutines: config.propagation.goroutine,
         collector,
         encrypted: Arc::new(Encrypted::default()),
         unknown: Arc::default(),

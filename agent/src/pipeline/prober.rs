@@ -19,10 +19,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+mod known;
 mod queue;
 mod reaper;
 mod system;
 
+use known::{Known, NET_HTTP};
 pub use queue::Queue;
 use reaper::{Reaper, Set, drop_all};
 pub use system::descriptors;
@@ -36,9 +38,8 @@ use crate::probe::uprobe::{self, Uprobe};
 use crate::say::{self, say};
 use crate::stats::Stats;
 use crate::target::PROC;
-use crate::target::image::Image;
 use crate::target::mapped::{self, Identity, Mapped};
-use crate::target::tls::{self, Plan};
+use crate::target::tls::Plan;
 
 /// When a process is looked at after it appeared; then at intervals of the last.
 const LOOKS: [Duration; 9] = [
@@ -131,6 +132,7 @@ fn run(
         everyone: shared.targets.takes_all(),
         probe,
         reaper: &reaper,
+        shared,
         stats: &shared.stats,
         reasons: &shared.encrypted.reasons,
         files: HashMap::new(),
@@ -184,6 +186,7 @@ struct Prober<'a> {
     everyone: bool,
     probe: &'a Arc<Mutex<Probe>>,
     reaper: &'a Reaper,
+    shared: &'a Shared,
     stats: &'a Stats,
     reasons: &'a Reasons,
     files: HashMap<Identity, Known>,
@@ -205,21 +208,6 @@ struct Prober<'a> {
     links: bool,
     /// Libraries that each traced process is probed in before it maps them.
     prepared: Vec<Mapped>,
-}
-
-/// What is in a file.
-struct Known {
-    plans: Arc<[Plan]>,
-    /// Why the TLS in it cannot be read.
-    unread: Option<Arc<str>>,
-    /// Its probes, where they are everyone's.
-    everyone: Vec<Set>,
-    /// Under which it is probed.
-    lease: Option<Arc<Lease>>,
-    /// Processes that map it.
-    users: usize,
-    /// When the last one went.
-    left: Instant,
 }
 
 /// A process, and how often it was looked at.
@@ -269,7 +257,9 @@ impl Prober<'_> {
             coming.files = kept.collect();
         }
         self.gone(process);
-        self.reasons.set(process, self.off.as_ref());
+        let unread = (!self.shared.tls).then(|| "capture.tls is false".into());
+        self.reasons
+            .set(process, self.off.as_ref().or(unread.as_ref()));
         if self.off.is_some() {
             return;
         }
@@ -382,7 +372,7 @@ impl Prober<'_> {
             };
             let scope = NonZeroU32::new(process).filter(|_| !everyone);
             let probes = self.attach(file, plan, scope);
-            if probes.is_empty() {
+            if probes.is_empty() && plan.library != NET_HTTP {
                 self.reasons
                     .set(process, Some(&"its probes were refused".into()));
             }
@@ -397,6 +387,11 @@ impl Prober<'_> {
             known.users = known.users.saturating_add(1);
             if known.unread.is_some() {
                 self.reasons.set(process, known.unread.as_ref());
+            }
+            if let Some(layout) = known.goroutines.filter(|_| file.is_program)
+                && self.shared.control.goroutines(process, layout).is_err()
+            {
+                self.stats.pipeline_control_failed.add(1);
             }
         }
         if let Some(known) = self.processes.get_mut(&process) {
@@ -420,29 +415,8 @@ impl Prober<'_> {
             self.stats.probe_refused.add(1);
             return None;
         }
-        let image = file.file.try_clone().ok().and_then(Image::open);
-        let found = image.as_ref().map(tls::plans).unwrap_or_default();
-        let mut unread = None;
-        let plans: Arc<[Plan]> = found
-            .into_iter()
-            .filter_map(|plan| {
-                plan.inspect_err(|reason| {
-                    self.stats.probe_unreadable.add(1);
-                    self.told
-                        .say(format!("TLS of {} is unread: {reason}", file.name));
-                    unread = Some(reason.to_string().into());
-                })
-                .ok()
-            })
-            .collect();
-        let known = Known {
-            plans: Arc::clone(&plans),
-            unread,
-            everyone: Vec::new(),
-            lease: None,
-            users: 0,
-            left: Instant::now(),
-        };
+        let known = Known::read(file, self.shared, &mut self.told);
+        let plans = Arc::clone(&known.plans);
         self.files.insert(file.identity, known);
         Some(plans)
     }
@@ -487,11 +461,5 @@ impl Process {
             next,
             files: HashMap::new(),
         }
-    }
-}
-
-impl Known {
-    fn is_probed(&self) -> bool {
-        !self.everyone.is_empty()
     }
 }

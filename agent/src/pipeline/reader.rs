@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
+use agent_ebpf::abi::Goroutines;
 use anyhow::Result;
 use tokio::sync::Notify;
 
@@ -70,6 +71,12 @@ pub trait Orders: Send + Sync {
     /// Where the kernel refuses.
     fn forget(&self, process: u32) -> Result<()>;
 
+    /// How goroutines are told apart in a process.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()>;
+
     /// No more bytes of this connection.
     ///
     /// # Errors
@@ -96,6 +103,10 @@ impl Orders for Control {
 
     fn forget(&self, process: u32) -> Result<()> {
         Control::forget(self, process)
+    }
+
+    fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()> {
+        Control::goroutines(self, process, layout)
     }
 
     fn mute(&self, connection: ConnectionId) -> Result<()> {
@@ -145,6 +156,10 @@ pub struct Shared {
     pub arrivals: Mutex<Vec<Arrival>>,
     /// The same, for the prober.
     pub probing: Queue,
+    /// Whether TLS is read.
+    pub tls: bool,
+    /// Whether goroutines are told apart.
+    pub goroutines: bool,
 }
 
 impl Shared {

@@ -18,9 +18,8 @@ use std::time::Duration;
 
 use apart::Apart;
 use early::Early;
-use kept::Kept;
 use talk::{Losses, Talk};
-use withheld::{Offer, Withheld};
+use withheld::Withheld;
 
 use super::collector::Collector;
 use super::encrypted::Encrypted;
@@ -167,8 +166,7 @@ impl Shard {
             }
             Event::Segment(segment) => self.segment(segment, out),
             Event::End(end) => {
-                let waiting = self.withheld.take(end.connection);
-                self.replay(end.connection, &waiting, out);
+                self.release(end.connection, out);
                 self.end(end, out);
             }
             Event::Exec(_) | Event::Exit(_) => {}
@@ -251,39 +249,7 @@ impl Shard {
         self.drop(id, out);
     }
 
-    fn segment(&mut self, segment: &Segment<'_>, out: &mut Out<'_>) {
-        let id = segment.connection;
-        match self.withheld.offer(segment) {
-            Offer::Read => self.read(segment, out),
-            Offer::Wait => {}
-            Offer::Believe => {
-                let hole = withheld::UNSEEN;
-                self.read(&Segment { hole, ..*segment }, out);
-            }
-            Offer::Came(behind, lost) => {
-                let lost = segment.lost.saturating_add(lost);
-                self.read(&Segment { lost, ..*segment }, out);
-                self.replay(id, &behind, out);
-            }
-            Offer::Behind(waiting) => {
-                self.replay(id, &waiting, out);
-                self.segment(segment, out);
-            }
-        }
-    }
-
-    /// Takes what waited.
-    fn replay(&mut self, id: ConnectionId, waiting: &[Kept], out: &mut Out<'_>) {
-        for kept in waiting {
-            self.segment(&kept.segment(id), out);
-        }
-    }
-
-    /// Since when something waits whose facts are yet to come.
-    pub fn withheld(&self) -> Option<Nanos> {
-        self.withheld.since()
-    }
-
+    /// Takes a segment whose bytes are what they are said to be.
     fn read(&mut self, segment: &Segment<'_>, out: &mut Out<'_>) {
         let id = segment.connection;
         let stats = &*self.stats;
@@ -423,10 +389,7 @@ impl Shard {
 
     /// Ends what silence ends. `now` is CLOCK_MONOTONIC; more often than once a second is free.
     pub fn tick(&mut self, now: Nanos, out: &mut Out<'_>) {
-        for id in self.withheld.due(now) {
-            let waiting = self.withheld.take(id);
-            self.replay(id, &waiting, out);
-        }
+        self.release_due(now, out);
         if now.saturating_sub(self.looked) < nanos(LOOK_EVERY) {
             return;
         }
@@ -491,10 +454,7 @@ impl Shard {
 
     /// Closes every open exchange: the agent stops.
     pub fn finish(&mut self, now: Nanos, out: &mut Out<'_>) {
-        for id in self.withheld.due(Nanos::MAX) {
-            let waiting = self.withheld.take(id);
-            self.replay(id, &waiting, out);
-        }
+        self.release_due(Nanos::MAX, out);
         let mut sink = sink(&mut self.ids, out, &self.stats);
         for (_, connection) in self.table.iter_mut() {
             connection.state.exchanges.abandon(now, &mut sink);

@@ -307,7 +307,7 @@ impl Kernel {
             remedy: "root, or before Linux 6.12 CAP_SYS_ADMIN; without, TLS stays unread and the rest works",
         };
         let mut path = |path, feature, detail: &str, replaced, remedy| {
-            let tried = super::Probe::load(&capture(path), self);
+            let tried = super::Probe::load(&capture(path), self, true);
             if let Ok(probe) = &tried {
                 uprobes.programs = probe.loaded_uprobes();
                 uprobes.error = probe.no_uprobes().map(|why| format!("off: {why}"));

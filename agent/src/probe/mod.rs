@@ -15,7 +15,7 @@ pub mod uprobe;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use agent_ebpf::abi::{COUNTERS, Counter, verdict, wish};
+use agent_ebpf::abi::{COUNTERS, Counter, Goroutines, verdict, wish};
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::Program;
@@ -163,11 +163,11 @@ fn programs(path: CapturePath, kernel: &Kernel) -> Programs {
 
 impl Probe {
     /// Loads everything the chosen path needs and attaches what follows processes. No traffic is
-    /// seen before [`set_hot`](Self::set_hot).
+    /// seen before [`set_hot`](Self::set_hot). `uprobes`: whether some are wanted.
     ///
     /// # Errors
     /// Where the kernel lacks or refuses something; the message says what, and how to get it.
-    pub fn load(capture: &Capture, kernel: &Kernel) -> Result<Self> {
+    pub fn load(capture: &Capture, kernel: &Kernel, uprobes: bool) -> Result<Self> {
         let path = kernel.choose(capture.path)?;
         object::raise_memlock();
         let shards = shards();
@@ -181,7 +181,7 @@ impl Probe {
         let mut ebpf = object::load(&settings, btf.as_ref()).map_err(|e| kernel.explain(e))?;
         // An object whose programs have nothing to say has no log map: no error.
         let logger = EbpfLogger::init_with_logger(&mut ebpf, Diagnostics).ok();
-        let many = capture.tls && kernel.version >= multi::SINCE;
+        let many = uprobes && kernel.version >= multi::SINCE;
         let many = many.then(|| multi::Programs::load(&ebpf, uprobe::names(kernel.bpf_loop)));
         let control = Arc::new(Control::take(&mut ebpf, shards)?);
         let mut probe = Self {
@@ -205,7 +205,7 @@ impl Probe {
                 .map_err(|e| kernel.explain(e))?;
         }
         probe.chain()?;
-        probe.load_uprobes(capture.tls);
+        probe.load_uprobes(uprobes);
         for &(program, tracepoint) in PROCESS {
             let link = probe.attach(program, tracepoint)?;
             probe.always.push(link);
@@ -365,6 +365,7 @@ pub fn shards() -> u32 {
 pub struct Control {
     shards: u32,
     processes: Mutex<HashMap<MapData, u32, u32>>,
+    goroutines: Mutex<HashMap<MapData, u32, [i32; 4]>>,
     wishes: Mutex<HashMap<MapData, u64, u32>>,
     /// Number of the last wish that was no mute.
     wished: AtomicU32,
@@ -382,6 +383,7 @@ impl Control {
         Ok(Self {
             shards,
             processes: Mutex::new(HashMap::try_from(map("PROCESSES")?)?),
+            goroutines: Mutex::new(HashMap::try_from(map("GOROUTINES")?)?),
             wishes: Mutex::new(HashMap::try_from(map("WISHES")?)?),
             wished: AtomicU32::new(wish::MUTE),
             epoch: Mutex::new(Array::try_from(map("EPOCH")?)?),
@@ -422,6 +424,25 @@ impl Control {
             }
             Err(error) => Err(error).context("forget a process"),
         }
+    }
+
+    /// Tells the kernel side how goroutines are told apart in a process. It forgets that itself, when
+    /// the process ends or becomes another program.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()> {
+        let Goroutines {
+            goid,
+            conn,
+            tcp_close,
+            tls_close,
+        } = layout;
+        let [goid, conn] = [goid, conn].map(u32::cast_signed);
+        lock(&self.goroutines)
+            .insert(process, [goid, conn, tcp_close, tls_close], 0)
+            .with_context(|| format!("tell the kernel side of the goroutines of {process}"))?;
+        self.raise_epoch()
     }
 
     /// No more bytes of this connection.

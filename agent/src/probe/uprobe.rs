@@ -32,7 +32,7 @@ pub enum Uprobe {
 }
 
 /// Every hook, and its program: on kernels with bpf_loop (5.17), and on older ones.
-const HOOKS: [(Hook, &str, Option<&str>); 20] = [
+const HOOKS: [(Hook, &str, Option<&str>); 21] = [
     (Hook::Read, "tls_read", Some("tls_read")),
     (Hook::Write, "tls_write", Some("tls_write")),
     (Hook::WriteEx2, "tls_write_ex2", Some("tls_write_ex2")),
@@ -46,6 +46,7 @@ const HOOKS: [(Hook, &str, Option<&str>); 20] = [
     (Hook::GoReadCopy, "go_read_copy", Some("go_read_copy_old")),
     (Hook::GoWrite, "go_write", Some("go_write_old")),
     (Hook::GoBegin, "go_begin", Some("go_begin")),
+    (Hook::GoRoundTrip, "go_round_trip", Some("go_round_trip")),
     (Hook::RustlsWrite, "rustls_write", None),
     (Hook::RustlsWriteDone, "rustls_write_done", None),
     (Hook::RustlsRead, "rustls_read", None),
@@ -74,7 +75,7 @@ impl Probe {
         self.no_uprobes = if wanted {
             self.try_uprobes().err().map(|why| format!("{why:#}"))
         } else {
-            Some("capture.tls is false".into())
+            Some("none are wanted".into())
         };
     }
 

@@ -46,8 +46,13 @@ impl<'a> Code<'a> {
     /// kernel emulates it, and the first three arguments stand as the caller left them. Passed
     /// again, with the same arguments, where the stack has to grow first.
     pub fn entry(&self) -> Result<u64, &'static str> {
+        self.offset(self.stack_check()?)
+    }
+
+    /// The address of that jump.
+    pub fn stack_check(&self) -> Result<u64, &'static str> {
         match code::entry(&self.body, &ARGUMENTS) {
-            Some(place) if !place.stepped => self.offset(place.address),
+            Some(place) if !place.stepped => Ok(place.address),
             _ => Err("a function does not begin with a stack check"),
         }
     }

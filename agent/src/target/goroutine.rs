@@ -12,7 +12,7 @@
 //! Never true here: that a minor version which was not measured is taken for its neighbour.
 
 use super::go::{Code, version};
-use super::image::Image;
+use super::image::{Function, Image};
 use super::pclntab::Table;
 
 mod dwarf;
@@ -25,19 +25,9 @@ pub struct Offsets {
     /// In `runtime.g`: the number of the goroutine that started it. `None`: Go 1.20 and before do
     /// not keep it.
     pub parent_goid: Option<u32>,
-    /// `None`: the program has no HTTP client. The table, which does not look, says where it is in
-    /// one that has.
-    pub client: Option<Client>,
-}
-
-/// Offsets in `net/http.persistConn`, a connection of an HTTP client, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Client {
-    /// The address of the connection: the second word of the interface `conn`. Of which type it is
-    /// only the first word says: a program may dial by its own means.
-    pub conn: u32,
-    /// The length of `cacheKey.scheme`, 64 bits: 4 for `http`, 5 for `https`.
-    pub scheme_length: u32,
+    /// In `net/http.persistConn`, a connection of an HTTP client: the interface `conn`. `None`: the
+    /// program has no such client. The table, which does not look, says where it is in one that has.
+    pub conn: Option<u32>,
 }
 
 /// Who says so.
@@ -62,19 +52,45 @@ pub fn offsets(image: &Image) -> Result<(Offsets, Source), &'static str> {
     }
 }
 
-/// Where in the file, in bytes, an HTTP client begins to send a request over a connection of
-/// HTTP/1.1: `net/http.(*persistConn).roundTrip`, at the jump of its stack check, with the
-/// `persistConn` in rax and the goroutine in r14. Passed again, unchanged, where the stack has to
-/// grow first. `None`: the program has no such function. `Err`: it has, and it cannot be probed.
-pub fn round_trip(image: &Image) -> Option<Result<u64, &'static str>> {
+/// Where an HTTP client begins to send a request over a connection of HTTP/1.1:
+/// `net/http.(*persistConn).roundTrip`, at the jump of its stack check, with the `persistConn` in rax
+/// and the goroutine in r14. Passed again, unchanged, where the stack has to grow first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoundTrip {
+    /// Its offset in the file, in bytes.
+    pub offset: u64,
+    /// How far from there, in memory, `net.(*TCPConn).Close` begins: the first method that an
+    /// interface of that type leads to, so what tells it from all others (runtime.itab).
+    pub tcp: Option<i32>,
+    /// The same of `crypto/tls.(*Conn).Close`.
+    pub tls: Option<i32>,
+}
+
+/// That place. `None`: the program has no such function. `Err`: it has, and it cannot be probed.
+pub fn round_trip(image: &Image) -> Option<Result<RoundTrip, &'static str>> {
     if !image.x86_64() {
         return None;
     }
-    let found = Table::find(image)?.and_then(|table| table.functions(&[ROUND_TRIP]));
-    match found.map(|found| found.first().copied().flatten()) {
-        Ok(function) => Some(Code::of(image, function?).and_then(|code| code.entry())),
-        Err(why) => Some(Err(why)),
-    }
+    let found = Table::find(image)?.and_then(|table| table.functions(&CLIENT));
+    let found = match found {
+        Ok(found) => found,
+        Err(why) => return Some(Err(why)),
+    };
+    let &[Some(function), tcp, tls] = found.as_slice() else {
+        return None;
+    };
+    let place = |code: Code<'_>| {
+        let address = code.stack_check()?;
+        let far = |close: Option<Function>| {
+            i32::try_from(close?.address.wrapping_sub(address).cast_signed()).ok()
+        };
+        Ok(RoundTrip {
+            offset: code.offset(address)?,
+            tcp: far(tcp),
+            tls: far(tls),
+        })
+    };
+    Some(Code::of(image, function).and_then(place))
 }
 
 fn by_version(version: &str) -> Result<Offsets, &'static str> {
@@ -98,7 +114,7 @@ fn by_version(version: &str) -> Result<Offsets, &'static str> {
         Some(&(_, goid, parent_goid)) => Ok(Offsets {
             goid,
             parent_goid,
-            client: Some(CLIENT),
+            conn: Some(CONN),
         }),
         None if minor < TABLE[0].0 => Err("a Go older than the table of offsets"),
         None => Err("a Go newer than the table of offsets"),
@@ -106,32 +122,28 @@ fn by_version(version: &str) -> Result<Offsets, &'static str> {
 }
 
 fn of_members(found: &[Option<u32>]) -> Option<Offsets> {
-    let &[goid, parent_goid, conn, key, scheme] = found else {
+    let &[goid, parent_goid, conn] = found else {
         return None;
-    };
-    let client = || {
-        Some(Client {
-            conn: conn?.checked_add(WORD)?,
-            scheme_length: key?.checked_add(scheme?)?.checked_add(WORD)?,
-        })
     };
     Some(Offsets {
         goid: goid?,
         parent_goid,
-        client: client(),
+        conn,
     })
 }
 
 /// What is asked of DWARF, in the order of [`of_members`].
-const MEMBERS: [(&str, &str); 5] = [
+const MEMBERS: [(&str, &str); 3] = [
     ("runtime.g", "goid"),
     ("runtime.g", "parentGoid"),
     ("net/http.persistConn", "conn"),
-    ("net/http.persistConn", "cacheKey"),
-    ("net/http.connectMethodKey", "scheme"),
 ];
-const ROUND_TRIP: &str = "net/http.(*persistConn).roundTrip";
-const WORD: u32 = 8;
+/// What an HTTP client is found by.
+const CLIENT: [&str; 3] = [
+    "net/http.(*persistConn).roundTrip",
+    "net.(*TCPConn).Close",
+    "crypto/tls.(*Conn).Close",
+];
 
 /// Go 1.N: N, `goid`, `parentGoid`; beside it the releases that were measured.
 const TABLE: [(u32, u32, Option<u32>); 10] = [
@@ -147,10 +159,7 @@ const TABLE: [(u32, u32, Option<u32>); 10] = [
     (27, 152, Some(280)), // 1.27.0, 1.27.4
 ];
 /// In all of them.
-const CLIENT: Client = Client {
-    conn: 88,
-    scheme_length: 48,
-};
+const CONN: u32 = 80;
 
 #[cfg(test)]
 mod tests {
@@ -214,9 +223,11 @@ mod tests {
         let begin = Instant::now();
         let place = round_trip(&image).unwrap().unwrap();
         println!(
-            "{version:8} {source:?} {took:?} roundTrip {place:#x} {:?} {told:?} {name}",
+            "{version:8} {source:?} {took:?} {place:x?} {:?} {told:?} {name}",
             begin.elapsed()
         );
+        assert!(place.tcp.is_some() && place.tls.is_some(), "{name}");
+        assert_ne!(place.tcp, place.tls, "{name}");
         dwarf
     }
 
@@ -250,7 +261,7 @@ mod tests {
         let image = Image::open(file).unwrap();
         assert_eq!(round_trip(&image), None);
         let found = dwarf::members(&image, &MEMBERS).unwrap();
-        assert_eq!(of_members(&found).unwrap().client, None);
+        assert_eq!(of_members(&found).unwrap().conn, None);
     }
 
     #[test]

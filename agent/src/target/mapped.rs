@@ -35,6 +35,8 @@ pub struct Mapped {
     pub name: String,
     /// It, open for reading.
     pub file: File,
+    /// Whether it is the program itself that the process runs.
+    pub is_program: bool,
 }
 
 /// The files of a process that may hold TLS, each once.
@@ -47,6 +49,10 @@ pub fn files(proc: &Path, pid: u32) -> io::Result<Vec<Mapped>> {
     let name = executable.to_string_lossy();
     let own = File::open(process.join("exe")).ok();
     let own = own.and_then(|file| Mapped::of(file, &name));
+    let own = own.map(|file| Mapped {
+        is_program: true,
+        ..file
+    });
     let maps = BufReader::new(File::open(process.join("maps"))?.take(MAPS));
     let mut found: Vec<Mapped> = own.into_iter().collect();
     let mut last = String::new();
@@ -90,6 +96,7 @@ impl Mapped {
             },
             name: name.to_owned(),
             file,
+            is_program: false,
         })
     }
 

@@ -4,9 +4,9 @@
 //! Never true here: that what a thread does is laid to such an exchange, or that it is given out
 //! before it is over.
 
-use super::linker::Linker;
+use super::linker::{Linker, other_thread};
 use super::table::Handle;
-use super::threads::OPEN;
+use super::units::OPEN;
 use crate::connection::Mark;
 use crate::event::Role;
 use crate::exchange::ExchangeId;
@@ -37,16 +37,13 @@ impl Linker {
         if entry.role == Role::Client {
             entry.answered = at.time;
         }
-        if !entry.laned {
+        let Some(unit) = entry.unit.filter(|_| entry.laned) else {
             return;
-        }
-        let (who, execution) = ((entry.process, entry.thread), at.execution);
-        let other = (execution.process, execution.thread) != who;
-        let handed_on = entry.role == Role::Server && execution.thread != 0 && other;
-        let crossed = self.threads.end(who, handle, at.time, true);
-        if handed_on || crossed {
-            self.shares_threads(who.0);
-        }
+        };
+        let who = (entry.process, unit);
+        let handed_on = entry.role == Role::Server && other_thread(who, at);
+        let crossed = self.units.end(who, handle, at.time, true);
+        self.shown(who, handed_on || crossed);
     }
 
     /// What is known of its place now stays, if it is such a one.

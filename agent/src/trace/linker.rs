@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::context::{Carried, extract, traces};
 use super::ids::{Ids, client_span};
 use super::table::{Entry, Handle, Table};
-use super::threads::{Item, OPEN, Task, Threads};
+use super::units::{Item, OPEN, Task, Unit, Units, Who};
 use super::{Linked, Method, Settings, links};
 use crate::connection::Mark;
 use crate::event::{Address, Nanos, Role};
@@ -28,7 +28,7 @@ pub struct Linker {
     pub(super) stats: Arc<Stats>,
     pub(super) ids: Ids,
     pub(super) table: Table,
-    pub(super) threads: Threads,
+    pub(super) units: Units,
     /// Grows whenever evidence is taken back.
     pub(super) epoch: u64,
     watermark: Nanos,
@@ -48,7 +48,7 @@ impl Linker {
     /// An empty table. `ids` makes the ids of roots and of server spans.
     pub fn new(settings: Settings, ids: Ids, stats: Arc<Stats>) -> Self {
         Self {
-            threads: Threads::new(settings.capacity),
+            units: Units::new(settings.capacity),
             settings,
             stats,
             ids,
@@ -111,7 +111,7 @@ impl Linker {
             self.served.pop_front();
             self.drop_entry(handle);
         }
-        self.threads.sweep(self.watermark);
+        self.units.sweep(self.watermark);
     }
 
     /// Gives out everything that is over: nothing more will be fed.
@@ -126,7 +126,7 @@ impl Linker {
     /// `process` shares its threads between requests (Go, Node.js, nginx, …): its threads are no
     /// evidence. Links not yet given out that leaned on them are dropped.
     pub fn no_thread_links(&mut self, process: u32) {
-        if self.threads.switch_off(process) {
+        if self.units.switch_off(process) {
             self.epoch = self.epoch.wrapping_add(1);
         }
     }
@@ -135,7 +135,7 @@ impl Linker {
     /// its threads is void. A [`Self::no_thread_links`] after this is about the new program.
     pub fn forget(&mut self, process: u32) {
         let when = self.watermark.saturating_add(self.settings.retain);
-        self.threads.forget(process, when);
+        self.units.forget(process, when);
     }
 
     /// Exchanges known now.
@@ -174,7 +174,7 @@ impl Linker {
             return;
         }
         if entry.role == Role::Server && opened.head.execution.process == entry.process {
-            entry.thread = opened.head.execution.thread;
+            entry.unit = Unit::of(opened.head.execution);
             entry.from = opened.head.time;
         }
         self.enter_lane(handle, opened.start.offset);
@@ -226,13 +226,10 @@ impl Linker {
         let (who, from) = match (role, seen.head) {
             (Role::Client, _) => (seen.start.execution, seen.start.time),
             (Role::Server, Some(head)) => (head.execution, head.time),
-            // Who starts to serve is not known: no thread is evidence for it.
-            (Role::Server, None) => {
-                let mut who = seen.start.execution;
-                who.thread = 0;
-                (who, seen.start.time)
-            }
+            (Role::Server, None) => (seen.start.execution, seen.start.time),
         };
+        // Who starts to serve may not be known: no unit is evidence for it.
+        let known = role == Role::Client || seen.head.is_some();
         let unix = matches!(seen.peer.remote, Address::Unix(_))
             || matches!(seen.peer.local, Address::Unix(_));
         let span = match seen.key {
@@ -251,7 +248,7 @@ impl Linker {
             role,
             connection: seen.peer.connection,
             process: who.process,
-            thread: who.thread,
+            unit: Unit::of(who).filter(|_| known),
             start: seen.start.time,
             from,
             answered: OPEN,
@@ -312,7 +309,8 @@ impl Linker {
             && entry.laned
             && entry.end == OPEN
         {
-            self.threads.remove((entry.process, entry.thread), handle);
+            let unit = entry.unit;
+            unit.map(|unit| self.units.remove((entry.process, unit), handle));
         }
     }
 
@@ -320,8 +318,14 @@ impl Linker {
         let Some(entry) = self.table.get_mut(handle) else {
             return;
         };
-        let (process, thread) = (entry.process, entry.thread);
-        if !self.settings.thread || process == 0 || thread == 0 || self.threads.is_off(process) {
+        let (process, Some(unit)) = (entry.process, entry.unit) else {
+            return;
+        };
+        let believed = match unit {
+            Unit::Thread(_) => self.settings.thread && !self.units.is_off(process),
+            Unit::Goroutine(_) => self.settings.goroutine,
+        };
+        if !believed || process == 0 {
             return;
         }
         entry.laned = true;
@@ -338,9 +342,8 @@ impl Linker {
             seen: false,
             crossed: OPEN,
         };
-        match self.threads.begin((process, thread), item) {
-            Some(true) => self.shares_threads(process),
-            Some(false) => {}
+        match self.units.begin((process, unit), item) {
+            Some(shared) => self.shown((process, unit), shared),
             None => self.stats.trace_threads_full.add(1),
         }
     }
@@ -353,30 +356,32 @@ impl Linker {
         let Some(exchange) = entry.exchange.as_deref() else {
             return;
         };
-        let who = (entry.process, entry.thread);
         let answer = match entry.role {
             Role::Client => exchange.response_start,
             Role::Server => exchange.response_end.map(|(mark, _)| mark),
         };
         entry.answered = answer.map_or(exchange.end, |mark| mark.time);
         let until = entry.answered;
-        if !entry.laned {
+        let Some(unit) = entry.unit.filter(|_| entry.laned) else {
             return;
-        }
-        let other = |mark: Mark| {
-            let execution = mark.execution;
-            execution.thread != 0 && (execution.process, execution.thread) != who
         };
+        let who = (entry.process, unit);
+        let other = |mark: Mark| other_thread(who, mark);
         let handed_on = entry.role == Role::Server
             && (exchange.response_start.is_some_and(other) || answer.is_some_and(other));
-        let crossed = self.threads.end(who, handle, until, answer.is_some());
-        if handed_on || crossed {
-            self.shares_threads(who.0);
+        let crossed = self.units.end(who, handle, until, answer.is_some());
+        self.shown(who, handed_on || crossed);
+    }
+
+    /// A unit was seen to be `shared` or not: of a thread that says what to think of its process.
+    pub(super) fn shown(&mut self, (process, unit): Who, shared: bool) {
+        if shared && matches!(unit, Unit::Thread(_)) {
+            self.shares_threads(process);
         }
     }
 
     pub(super) fn shares_threads(&mut self, process: u32) {
-        if self.threads.switch_off(process) {
+        if self.units.switch_off(process) {
             self.stats.trace_threads_off.add(1);
             self.epoch = self.epoch.wrapping_add(1);
         }
@@ -443,6 +448,12 @@ impl Linker {
     }
 }
 
+/// Whether another thread than this moved a byte.
+pub(super) fn other_thread((process, unit): Who, mark: Mark) -> bool {
+    let Mark { execution, .. } = mark;
+    execution.thread != 0 && (execution.process, Unit::Thread(execution.thread)) != (process, unit)
+}
+
 /// What is known of an exchange when it is first heard of.
 struct Head<'a> {
     id: ExchangeId,
@@ -460,6 +471,7 @@ fn count(stats: &Stats, method: Option<Method>) {
         Some(Method::TraceParent | Method::B3) => &stats.trace_by_header,
         Some(Method::StreamKey) => &stats.trace_by_stream_key,
         Some(Method::Thread) => &stats.trace_by_thread,
+        Some(Method::Goroutine) => &stats.trace_by_goroutine,
     };
     counter.add(1);
 }

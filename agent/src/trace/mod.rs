@@ -2,7 +2,7 @@
 //!
 //! [`linker::Linker`] is fed the facts of all shards and gives [`Linked`] exchanges. Evidence, in
 //! order: a header the application sent ([`context`], `b3`), the message's name on both ends of
-//! its connection, the thread that was serving when a call was made (`threads`). A wrong parent is
+//! its connection, the thread or goroutine that was serving when a call was made (`units`). A wrong parent is
 //! worse than none: what is not exact makes a root.
 
 mod b3;
@@ -16,7 +16,7 @@ mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
-mod threads;
+mod units;
 
 use std::borrow::Cow;
 
@@ -47,6 +47,8 @@ pub enum Method {
     StreamKey,
     /// The thread that sent the request was serving exactly one exchange.
     Thread,
+    /// The goroutine that asked for the request was serving exactly one exchange.
+    Goroutine,
 }
 
 impl Method {
@@ -57,6 +59,7 @@ impl Method {
             Method::B3 => "b3",
             Method::StreamKey => "stream_key",
             Method::Thread => "thread",
+            Method::Goroutine => "goroutine",
         }
     }
 }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::context::{Carried, Context, SAMPLED};
 use super::linker::Linker;
 use super::table::{Entry, Handle, Place};
-use super::threads::OPEN;
+use super::units::{OPEN, Unit};
 use super::{Link, Method, Parent, UNTRUSTED};
 use crate::event::Role;
 
@@ -23,7 +23,7 @@ impl Linker {
             return;
         };
         let thread = place.parent.is_some_and(|p| p.method == Method::Thread);
-        if thread && self.threads.is_off(entry.process) {
+        if thread && self.units.is_off(entry.process) {
             self.stats.trace_links_dropped.add(1);
             if let Some(place) = self.table.get_mut(handle).and_then(|e| e.place.as_mut()) {
                 place.parent = None;
@@ -137,9 +137,9 @@ impl Linker {
             _ => None,
         };
         if entry.role == Role::Client
-            && let Some(serving) = self.by_thread(handle)
+            && let Some((serving, method)) = self.by_unit(handle)
         {
-            return Reference::Local(serving, Method::Thread);
+            return Reference::Local(serving, method);
         }
         Reference::Root(decision)
     }
@@ -195,16 +195,22 @@ impl Linker {
         }
     }
 
-    fn by_thread(&mut self, handle: Handle) -> Option<Handle> {
+    /// What the goroutine or the thread was serving that made a call.
+    fn by_unit(&mut self, handle: Handle) -> Option<(Handle, Method)> {
         let entry = self.table.get(handle)?;
+        let unit = entry.unit.filter(|_| entry.laned)?;
         let process = entry.process;
-        if !self.settings.thread || !entry.laned || self.threads.is_off(process) {
+        if matches!(unit, Unit::Thread(_)) && self.units.is_off(process) {
             return None;
         }
-        let who = (process, entry.thread);
-        let (serving, until) = self.threads.serving(who, entry.start)?;
-        if until == OPEN || entry.answered <= until {
-            return Some(serving);
+        let (serving, until) = self.units.serving((process, unit), entry.start)?;
+        match unit {
+            // What it asks for while it serves, it asks for that; whether or not it waits.
+            Unit::Goroutine(_) => return Some((serving, Method::Goroutine)),
+            Unit::Thread(_) if until == OPEN || entry.answered <= until => {
+                return Some((serving, Method::Thread));
+            }
+            Unit::Thread(_) => {}
         }
         // The request was answered before the call it was waiting for: the thread did not wait.
         let answer = entry.exchange.as_ref().and_then(|e| e.response_start);

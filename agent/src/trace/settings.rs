@@ -17,6 +17,8 @@ pub struct Settings {
     pub trusted: Vec<IpNet>,
     /// Whether the thread that serves is evidence.
     pub thread: bool,
+    /// Whether the goroutine that serves is.
+    pub goroutine: bool,
     /// How long after its end an exchange waits for facts that come late, nanoseconds.
     pub settle: Nanos,
     /// How long it waits where another side is surely on this host and not seen yet.
@@ -41,6 +43,7 @@ impl Settings {
                 .collect(),
             trusted: config.trusted.clone(),
             thread: config.thread,
+            goroutine: config.goroutine,
             settle: LATE.saturating_add(drain),
             patience: 200_000_000,
             retain: RETAIN.saturating_add(drain),

@@ -8,6 +8,7 @@ use foldhash::HashMap;
 use smallvec::SmallVec;
 
 use super::context::Carried;
+use super::units::Unit;
 use super::{Parent, SpanId, TraceId};
 use crate::connection::IdHasher;
 use crate::event::{ConnectionId, Nanos, Role};
@@ -50,15 +51,15 @@ pub(super) struct Entry {
     pub role: Role,
     pub connection: ConnectionId,
     pub process: u32,
-    /// Client: who sent the request's first byte. Server: who read its head. 0 unknown.
-    pub thread: u32,
+    /// Client: who sent the request's first byte. Server: who read its head.
+    pub unit: Option<Unit>,
     /// First byte of the request.
     pub start: Nanos,
     /// Client: the same. Server: when the head was read, where known.
     pub from: Nanos,
-    /// When the answer was seen by the thread above: [`super::threads::OPEN`] until then.
+    /// When the answer was seen by the thread above: [`super::units::OPEN`] until then.
     pub answered: Nanos,
-    /// When it was over; [`super::threads::OPEN`] until then.
+    /// When it was over; [`super::units::OPEN`] until then.
     pub end: Nanos,
     /// Whether it is registered with its thread.
     pub laned: bool,

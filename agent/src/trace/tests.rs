@@ -66,6 +66,7 @@ impl Side {
         let execution = Execution {
             process: who.0,
             thread: who.1,
+            unit: 0,
         };
         Mark {
             time,

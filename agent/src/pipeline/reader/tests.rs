@@ -55,6 +55,10 @@ impl Orders for Told {
         self.push(format!("{process} gone"))
     }
 
+    fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()> {
+        self.push(format!("{process} {layout:?}"))
+    }
+
     fn mute(&self, connection: ConnectionId) -> Result<()> {
         self.push(format!("mute {}", connection.0))
     }
@@ -97,6 +101,8 @@ impl Bench {
                 changed: Notify::new(),
                 arrivals: Mutex::default(),
                 probing: Queue::default(),
+                tls: true,
+                goroutines: true,
                 collector: Collector::default(),
                 encrypted: Arc::default(),
                 unknown: Arc::default(),

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 
 use super::kept::Kept;
+use super::{Out, Shard};
 use crate::event::{ConnectionId, Hole, Nanos, Segment};
 
 /// How long the other thread may take, nanoseconds: it was moving bytes, and gets its turn.
@@ -18,7 +19,7 @@ const MOST: usize = 256 * 1024;
 const MOST_CONNECTIONS: usize = 256;
 
 /// What supposed bytes are, where nobody tells of them.
-pub(super) const UNSEEN: Option<Hole> = Some(Hole::NoBuffer);
+const UNSEEN: Option<Hole> = Some(Hole::NoBuffer);
 
 /// Suppositions that are open.
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ struct Waiting {
 
 /// What is to be done with a segment.
 #[derive(Debug)]
-pub(super) enum Offer {
+enum Offer {
     /// Read it.
     Read,
     /// Read it as what it is supposed to be: too much waits.
@@ -58,7 +59,7 @@ impl Waiting {
 
 impl Withheld {
     /// What a segment means for what waits on its connection.
-    pub(super) fn offer(&mut self, segment: &Segment<'_>) -> Offer {
+    fn offer(&mut self, segment: &Segment<'_>) -> Offer {
         let supposed = segment.hole == Some(Hole::Supposed);
         if self.0.is_empty() && !supposed {
             return Offer::Read;
@@ -98,7 +99,7 @@ impl Withheld {
     }
 
     /// What waits on a connection: the supposed bytes were moved unseen, or will never be known.
-    pub(super) fn take(&mut self, id: ConnectionId) -> Vec<Kept> {
+    fn take(&mut self, id: ConnectionId) -> Vec<Kept> {
         if self.0.is_empty() {
             return Vec::new();
         }
@@ -106,7 +107,7 @@ impl Withheld {
     }
 
     /// Those that have waited long enough.
-    pub(super) fn due(&self, now: Nanos) -> Vec<ConnectionId> {
+    fn due(&self, now: Nanos) -> Vec<ConnectionId> {
         let due = |(id, waiting): (&ConnectionId, &Waiting)| {
             let waited = now.saturating_sub(waiting.supposed.time);
             (waited >= PATIENCE).then_some(*id)
@@ -115,7 +116,56 @@ impl Withheld {
     }
 
     /// Since when the first of them waits.
-    pub(super) fn since(&self) -> Option<Nanos> {
+    fn since(&self) -> Option<Nanos> {
         self.0.values().map(|waiting| waiting.supposed.time).min()
+    }
+}
+
+impl Shard {
+    /// Takes a segment.
+    pub(super) fn segment(&mut self, segment: &Segment<'_>, out: &mut Out<'_>) {
+        let id = segment.connection;
+        match self.withheld.offer(segment) {
+            Offer::Read => self.read(segment, out),
+            Offer::Wait => {}
+            Offer::Believe => {
+                let hole = UNSEEN;
+                self.read(&Segment { hole, ..*segment }, out);
+            }
+            Offer::Came(behind, lost) => {
+                let lost = segment.lost.saturating_add(lost);
+                self.read(&Segment { lost, ..*segment }, out);
+                self.replay(id, &behind, out);
+            }
+            Offer::Behind(waiting) => {
+                self.replay(id, &waiting, out);
+                self.segment(segment, out);
+            }
+        }
+    }
+
+    /// Takes what waited.
+    fn replay(&mut self, id: ConnectionId, waiting: &[Kept], out: &mut Out<'_>) {
+        for kept in waiting {
+            self.segment(&kept.segment(id), out);
+        }
+    }
+
+    /// Takes what waits on a connection.
+    pub(super) fn release(&mut self, id: ConnectionId, out: &mut Out<'_>) {
+        let waiting = self.withheld.take(id);
+        self.replay(id, &waiting, out);
+    }
+
+    /// Takes what has waited long enough.
+    pub(super) fn release_due(&mut self, now: Nanos, out: &mut Out<'_>) {
+        for id in self.withheld.due(now) {
+            self.release(id, out);
+        }
+    }
+
+    /// Since when something waits whose facts are yet to come.
+    pub fn withheld(&self) -> Option<Nanos> {
+        self.withheld.since()
     }
 }

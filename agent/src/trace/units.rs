@@ -1,4 +1,8 @@
-//! Which exchange a thread was serving at a moment, and which processes must not be asked.
+//! Which exchange a thread or a goroutine was serving at a moment, and which processes' threads must
+//! not be asked.
+//!
+//! A goroutine is what a request's work is done by: it is what it is whichever other work its thread
+//! has. Of threads that must be found out.
 //!
 //! A thread that serves one request at a time reads a head, makes its calls one by one, waits for
 //! each answer, and writes the response, before it reads the next head. Whatever does otherwise
@@ -17,12 +21,32 @@ use foldhash::{HashMap, HashMapExt as _};
 use smallvec::SmallVec;
 
 use super::table::Handle;
-use crate::event::{ConnectionId, Nanos};
+use crate::event::{ConnectionId, Execution, Nanos};
 
-/// A process and a thread of it.
-pub(super) type Who = (u32, u32);
+/// What does one thing after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Unit {
+    /// A thread, by its id.
+    Thread(u32),
+    /// A goroutine, by its number.
+    Goroutine(u64),
+}
 
-/// What a thread does between two moments.
+impl Unit {
+    /// The finest that is known of who moved bytes.
+    pub fn of(execution: Execution) -> Option<Self> {
+        match execution {
+            Execution { unit: 1.., .. } => Some(Self::Goroutine(execution.unit)),
+            Execution { thread: 1.., .. } => Some(Self::Thread(execution.thread)),
+            _ => None,
+        }
+    }
+}
+
+/// A process and a unit of it.
+pub(super) type Who = (u32, Unit);
+
+/// What a unit does between two moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
     /// Answers: from the head's last byte read to the response's last byte written.
@@ -31,7 +55,7 @@ pub(super) enum Task {
     Call,
 }
 
-/// One exchange in one thread.
+/// One exchange in one unit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Item {
     /// Which exchange.
@@ -66,7 +90,7 @@ struct Lane {
     open: SmallVec<[Item; 2]>,
     served: Closed,
     called: Closed,
-    /// Whether one was left out: what the thread does is not known any more.
+    /// Whether one was left out: what the unit does is not known any more.
     beyond: bool,
 }
 
@@ -135,9 +159,9 @@ impl Closed {
     }
 }
 
-/// All threads that serve or call, and the processes that are not believed.
+/// All units that serve or call, and the processes whose threads are not believed.
 #[derive(Debug)]
-pub(super) struct Threads {
+pub(super) struct Units {
     lanes: HashMap<Who, Lane>,
     /// Processes that are not believed, with the count of verdicts when they first and when they
     /// last were not.
@@ -151,8 +175,8 @@ pub(super) struct Threads {
     swept: Nanos,
 }
 
-impl Threads {
-    /// At most `capacity` threads and as many disbelieved processes.
+impl Units {
+    /// At most `capacity` units and as many disbelieved processes.
     pub fn new(capacity: usize) -> Self {
         Self {
             lanes: HashMap::new(),
@@ -165,12 +189,12 @@ impl Threads {
         }
     }
 
-    /// Whether `process` is not believed.
+    /// Whether the threads of `process` are not believed.
     pub fn is_off(&self, process: u32) -> bool {
         self.off.contains_key(&process)
     }
 
-    /// Never believes `process` again; true if that is news. At capacity the oldest is forgotten.
+    /// Never believes the threads of `process` again; true if that is news. At capacity the oldest is forgotten.
     pub fn switch_off(&mut self, process: u32) -> bool {
         self.verdicts = self.verdicts.saturating_add(1);
         if let Some((_, last)) = self.off.get_mut(&process) {
@@ -213,7 +237,7 @@ impl Threads {
         }
     }
 
-    /// An exchange begins; true if it proves that the thread is shared, `None` if there is no room
+    /// An exchange begins; true if it proves that the unit is shared, `None` if there is no room
     /// to remember it.
     pub fn begin(&mut self, who: Who, mut item: Item) -> Option<bool> {
         if !self.lanes.contains_key(&who) && self.lanes.len() >= self.capacity {
@@ -244,7 +268,7 @@ impl Threads {
     }
 
     /// An exchange ends at `until`, by a byte that was `seen` or not; true if it proves that the
-    /// thread is shared.
+    /// unit is shared.
     pub fn end(&mut self, who: Who, handle: Handle, until: Nanos, seen: bool) -> bool {
         let Some(lane) = self.lanes.get_mut(&who) else {
             return false;
@@ -293,7 +317,7 @@ impl Threads {
         found.map(|item| (item.handle, item.until))
     }
 
-    /// Drops what is over: once a second of event time, threads without anything recent.
+    /// Drops what is over: once a second of event time, units without anything recent.
     pub fn sweep(&mut self, now: Nanos) {
         self.forget_gone(now);
         if now.saturating_sub(self.swept) < SWEEP {
@@ -321,13 +345,13 @@ fn cross(a: &mut Item, b: &mut Item) {
 
 /// Longest an ended exchange is remembered.
 const KEEP: Nanos = 2_000_000_000;
-/// Most exchanges open at once in a thread; all are looked at when another begins.
+/// Most exchanges open at once in a unit; all are looked at when another begins.
 const MAX_OPEN: usize = 256;
-/// Most ended exchanges remembered per thread.
+/// Most ended exchanges remembered per unit.
 const MAX_CLOSED: usize = 4096;
 /// Most ended exchanges looked at for one question.
 const LOOK_BACK: usize = 1024;
-/// How often idle threads are dropped.
+/// How often idle units are dropped.
 const SWEEP: Nanos = 1_000_000_000;
 
 #[cfg(test)]
@@ -339,8 +363,8 @@ mod tests {
 
     #[test]
     fn a_late_shard_hides_nothing() {
-        let mut threads = Threads::new(8);
-        let who = (1, 2);
+        let mut threads = Units::new(8);
+        let who = (1, Unit::Thread(2));
         let mut serve = |handle, from, until| {
             let item = Item {
                 handle,
@@ -364,7 +388,7 @@ mod tests {
 
     #[test]
     fn threads_past_the_bound_are_told() {
-        let mut threads = Threads::new(1);
+        let mut threads = Units::new(1);
         let [handle, _] = Table::handles();
         let item = Item {
             handle,
@@ -376,20 +400,20 @@ mod tests {
             seen: false,
             crossed: OPEN,
         };
-        assert_eq!(threads.begin((1, 1), item), Some(false));
-        assert_eq!(threads.begin((1, 2), item), None);
+        assert_eq!(threads.begin((1, Unit::Thread(1)), item), Some(false));
+        assert_eq!(threads.begin((1, Unit::Thread(2)), item), None);
         for _ in 1..MAX_OPEN {
-            assert_eq!(threads.begin((1, 1), item), Some(false));
+            assert_eq!(threads.begin((1, Unit::Thread(1)), item), Some(false));
         }
-        assert!(threads.serving((1, 1), 2).is_some());
+        assert!(threads.serving((1, Unit::Thread(1)), 2).is_some());
         // One more may be on any connection: nothing is said of the thread from now on.
-        assert_eq!(threads.begin((1, 1), item), None);
-        assert_eq!(threads.serving((1, 1), 2), None);
+        assert_eq!(threads.begin((1, Unit::Thread(1)), item), None);
+        assert_eq!(threads.serving((1, Unit::Thread(1)), 2), None);
     }
 
     #[test]
     fn who_is_not_believed_is_remembered_within_bounds() {
-        let mut threads = Threads::new(8);
+        let mut threads = Units::new(8);
         for process in 0..1000 {
             assert!(threads.switch_off(process));
             threads.forget(process, 1);

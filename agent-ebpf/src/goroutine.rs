@@ -1,0 +1,135 @@
+//! Goroutines: which one is at work, and for which one a pooled connection works.
+//!
+//! A goroutine is a unit of execution: it serves a request from its head to its answer, whichever
+//! threads it runs on. Go keeps its `g` in a register (cmd/compile/abi-internal.md), where it is found
+//! at a system call as in a probe; its number, which no other goroutine of the process ever gets, is in
+//! there (runtime/runtime2.go).
+//!
+//! net/http writes a request in a goroutine that belongs to the connection. Who asks for it passes
+//! `(*persistConn).roundTrip` first, and until the answer is there nobody else does: so what is
+//! written next is written for that one.
+
+use agent_ebpf::abi::{EGRESS, Goroutines, habit};
+use aya_ebpf::macros::uprobe;
+use aya_ebpf::programs::ProbeContext;
+
+use crate::arch;
+use crate::kernel::{Pointer, read_user};
+use crate::maps::{ASKERS, GOROUTINES};
+use crate::tls::{register, wanted};
+use crate::transfer::socket_of;
+
+/// Names what a request is written to: a socket's address in the kernel, or a TLS object's in the process.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Written {
+    /// Address.
+    pub address: u64,
+    /// Process; 0 for a socket.
+    pub tgid: u32,
+    /// Unused.
+    pub pad: u32,
+}
+
+impl Written {
+    /// A socket.
+    #[inline(always)]
+    pub const fn socket(address: u64) -> Self {
+        Self {
+            address,
+            tgid: 0,
+            pad: 0,
+        }
+    }
+
+    /// A TLS object of the current process.
+    #[inline(always)]
+    pub const fn object(address: u64, pid_tgid: u64) -> Self {
+        Self {
+            address,
+            tgid: (pid_tgid >> 32) as u32,
+            pad: 0,
+        }
+    }
+}
+
+/// A socket is gone: its address may become another's.
+#[inline(always)]
+pub fn forget(socket: u64) {
+    let _ = ASKERS.remove(Written::socket(socket));
+}
+
+/// Where things are in the structures of a Go process, where that is known.
+#[inline(always)]
+fn layout(pid_tgid: u64) -> Option<&'static Goroutines> {
+    // SAFETY: written once by user space, read as plain numbers.
+    unsafe { GOROUTINES.get((pid_tgid >> 32) as u32) }
+}
+
+/// Number of a goroutine; 0 where it cannot be read.
+#[inline(always)]
+fn number(layout: &Goroutines, g: u64) -> u64 {
+    read_user(g.wrapping_add(layout.goid.into()))
+}
+
+/// The goroutine for which bytes are moved, by the process that a judgement found to have such; 0
+/// where that is not known. They go that way over the socket at an address.
+#[inline(always)]
+pub fn unit(habits: u8, g: u64, (way, socket): (u8, u64), pid_tgid: u64) -> u64 {
+    if u32::from(habits) & habit::GOROUTINES == 0 {
+        return 0;
+    }
+    let to = (way == EGRESS).then(|| Written::socket(socket));
+    of(g, to, pid_tgid)
+}
+
+/// The same of any process; `to`: what they are sent to.
+#[inline(always)]
+pub fn of(g: u64, to: Option<Written>, pid_tgid: u64) -> u64 {
+    // SAFETY: a number, read once.
+    if let Some(to) = to
+        && let Some(asker) = unsafe { ASKERS.get(to) }
+    {
+        return *asker;
+    }
+    layout(pid_tgid).map_or(0, |layout| number(layout, g))
+}
+
+/// Entry of net/http's (\*persistConn).roundTrip: this goroutine's request comes next.
+#[uprobe]
+pub fn go_round_trip(context: ProbeContext) -> u32 {
+    let Some(pid_tgid) = wanted() else { return 0 };
+    let Some(layout) = layout(pid_tgid) else {
+        return 0;
+    };
+    let asker = number(layout, register(&context, arch::GOROUTINE));
+    let conn = register(&context, arch::GO[0]).wrapping_add(layout.conn.into());
+    let object: u64 = read_user(conn.wrapping_add(8));
+    // What an interface is of, the first of its methods says; a program may dial by its own means.
+    let methods = read_user::<u64>(conn).wrapping_add(METHODS);
+    let close: u64 = read_user(methods);
+    let here = register(&context, arch::PLACE);
+    let is = |far: i32| far != 0 && close == here.wrapping_add(far as i64 as u64);
+    let to = if is(layout.tls_close) {
+        Written::object(object, pid_tgid)
+    } else if is(layout.tcp_close) {
+        // *netFD first, of which a poll.FD is first, of which Sysfd (net/net.go, net/fd_posix.go,
+        // internal/poll/fd_unix.go).
+        let fd: u32 = read_user(read_user::<u64>(object).wrapping_add(SYSFD));
+        match socket_of(fd.into()) {
+            Some((socket, _)) => Written::socket(socket.address()),
+            None => return 0,
+        }
+    } else {
+        return 0;
+    };
+    if asker != 0 {
+        let _ = ASKERS.insert(to, asker, 0);
+    }
+    0
+}
+
+/// Of an itab (internal/abi/iface.go).
+const METHODS: u64 = 24;
+/// After the mutex, of 16 bytes.
+const SYSFD: u64 = 16;

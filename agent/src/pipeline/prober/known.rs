@@ -1,0 +1,110 @@
+//! What is known of a file that processes run code from.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use agent_ebpf::abi::Goroutines;
+
+use super::reaper::Set;
+use crate::pipeline::reader::Shared;
+use crate::probe::lease::Lease;
+use crate::say;
+use crate::target::go;
+use crate::target::goroutine::{self, RoundTrip};
+use crate::target::image::Image;
+use crate::target::mapped::Mapped;
+use crate::target::tls::{self, Hook, Plan, Site};
+
+/// What is in a file.
+pub(super) struct Known {
+    pub plans: Arc<[Plan]>,
+    /// Why the TLS in it cannot be read.
+    pub unread: Option<Arc<str>>,
+    /// How the goroutines of the program in it are told apart.
+    pub goroutines: Option<Goroutines>,
+    /// Its probes, where they are everyone's.
+    pub everyone: Vec<Set>,
+    /// Under which it is probed.
+    pub lease: Option<Arc<Lease>>,
+    /// Processes that map it.
+    pub users: usize,
+    /// When the last one went.
+    pub left: Instant,
+}
+
+/// The plan that says who asks for a request.
+pub(super) const NET_HTTP: &str = "net/http";
+
+impl Known {
+    /// Reads what is wanted of a file. What cannot be made out is said once.
+    pub fn read(file: &Mapped, shared: &Shared, told: &mut say::Once) -> Self {
+        let stats = &*shared.stats;
+        let image = file.file.try_clone().ok().and_then(Image::open);
+        let mut unread = None;
+        let mut plans = Vec::new();
+        let tls = image.as_ref().filter(|_| shared.tls);
+        for plan in tls.map(tls::plans).unwrap_or_default() {
+            match plan {
+                Ok(plan) => plans.push(plan),
+                Err(reason) => {
+                    stats.probe_unreadable.add(1);
+                    told.say(format!("TLS of {} is unread: {reason}", file.name));
+                    unread = Some(reason.to_string().into());
+                }
+            }
+        }
+        let go = image.as_ref().filter(|_| shared.goroutines);
+        let goroutines = go.and_then(|image| {
+            let found = layout(image, &mut plans);
+            found.unwrap_or_else(|why| {
+                stats.probe_unlinked.add(1);
+                told.say(format!("calls of {} have no parent: {why}", file.name));
+                None
+            })
+        });
+        Self {
+            plans: plans.into(),
+            unread,
+            goroutines,
+            everyone: Vec::new(),
+            lease: None,
+            users: 0,
+            left: Instant::now(),
+        }
+    }
+
+    /// Whether there are probes for everyone who maps it.
+    pub fn is_probed(&self) -> bool {
+        !self.everyone.is_empty()
+    }
+}
+
+/// How goroutines are told apart, `None` where there are none; where net/http is there, with the plan
+/// that tells who asks. `Err`: why not.
+fn layout(image: &Image, plans: &mut Vec<Plan>) -> Result<Option<Goroutines>, &'static str> {
+    if go::version(image).is_none() {
+        return Ok(None);
+    }
+    let (offsets, _) = goroutine::offsets(image)?;
+    let mut layout = Goroutines {
+        goid: offsets.goid,
+        ..Goroutines::default()
+    };
+    if let (Some(place), Some(conn)) = (goroutine::round_trip(image), offsets.conn) {
+        let RoundTrip { offset, tcp, tls } = place?;
+        layout.conn = conn;
+        layout.tcp_close = tcp.unwrap_or_default();
+        layout.tls_close = tls.unwrap_or_default();
+        plans.push(Plan {
+            library: NET_HTTP,
+            version: None,
+            sites: vec![Site {
+                offset,
+                hook: Hook::GoRoundTrip,
+                stepped: false,
+            }],
+            left_out: Vec::new(),
+        });
+    }
+    Ok(Some(layout))
+}
