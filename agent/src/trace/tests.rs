@@ -25,6 +25,8 @@ struct Side {
     key: u64,
     connection: u64,
     who: (u32, u32),
+    /// Its goroutine, or 0.
+    unit: u64,
     /// First byte of the request, head, first byte of the response, last byte.
     at: [u64; 4],
     /// Who wrote (server) or read (client) the response.
@@ -43,6 +45,7 @@ fn side(id: u64, role: Role, key: u64, who: (u32, u32), from: u64, to: u64) -> S
         key,
         connection: id,
         who,
+        unit: 0,
         at: [from, from, to.saturating_sub(1), to],
         answered_by: who,
         traceparent: Vec::new(),
@@ -66,7 +69,7 @@ impl Side {
         let execution = Execution {
             process: who.0,
             thread: who.1,
-            unit: 0,
+            unit: self.unit,
         };
         Mark {
             time,
@@ -542,6 +545,63 @@ fn multiplexing_runtimes_give_no_thread_links() {
     linker.no_thread_links(2);
     linker.poll(10_000 * MS, &mut Vec::new());
     assert!(!pair(&mut linker, 10_100));
+}
+
+#[test]
+fn goroutines_are_told_apart_on_one_thread() {
+    let of = |unit, side: Side| Side { unit, ..side };
+    // All on one thread, which reads heads while calls are unanswered; one answers from another thread.
+    let mut second = of(8, server(2, 0, (2, 2), 12, 40));
+    second.answered_by = (2, 9);
+    let sides = [
+        of(7, server(1, 0, (2, 2), 10, 50)),
+        second,
+        of(7, client(3, 0, (2, 2), 14, 30)),
+        of(8, client(4, 0, (2, 2), 15, 29)),
+        // It asked, and did not wait for the answer.
+        of(8, client(5, 0, (2, 2), 39, 60)),
+        // Over, and of nobody who serves.
+        of(8, client(6, 0, (2, 2), 41, 45)),
+        of(9, client(7, 0, (2, 2), 20, 25)),
+        // What is not known to be a goroutine's is nobody's.
+        client(8, 0, (2, 2), 21, 26),
+        // The same number in another process.
+        of(7, client(9, 0, (3, 2), 20, 25)),
+    ];
+    let expected = "1, 2, 3 <- 1 goroutine, 4 <- 2 goroutine, 5 <- 2 goroutine, 6, 7, 8, 9";
+    for process_shares in [false, true] {
+        let mut linker = linker();
+        if process_shares {
+            linker.no_thread_links(2);
+        }
+        assert_eq!(told(&run(&mut linker, &sides)), expected);
+    }
+    let settings = Propagation {
+        goroutine: false,
+        ..Propagation::default()
+    };
+    let mut linker = Linker::new(
+        Settings::new(&settings, DRAIN),
+        Ids::from_seed(1),
+        Arc::default(),
+    );
+    linker.no_thread_links(2);
+    assert!(!told(&run(&mut linker, &sides)).contains("<-"));
+}
+
+#[test]
+fn what_two_heads_of_a_goroutine_are_is_not_guessed() {
+    let of = |unit, side: Side| Side { unit, ..side };
+    let sides = [
+        of(7, server(1, 0, (2, 2), 10, 50)),
+        of(7, server(2, 0, (2, 2), 12, 40)),
+        of(7, client(3, 0, (2, 2), 14, 30)),
+        of(7, client(4, 0, (2, 2), 42, 45)),
+    ];
+    assert_eq!(
+        told(&run(&mut linker(), &sides)),
+        "1, 2, 3, 4 <- 1 goroutine"
+    );
 }
 
 #[test]
