@@ -48,6 +48,8 @@ impl Default for Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Without,
+    /// Without the links that goroutines give.
+    Unlinked,
     Traced,
     Unselected,
 }
@@ -56,6 +58,7 @@ impl Mode {
     fn name(self) -> &'static str {
         match self {
             Self::Without => "no agent",
+            Self::Unlinked => "traced, no goroutines",
             Self::Traced => "traced",
             Self::Unselected => "another is traced",
         }
@@ -65,6 +68,7 @@ impl Mode {
     fn of(kind: Kind) -> &'static [Self] {
         match kind {
             Kind::Node | Kind::Python => &[Self::Without, Self::Traced],
+            Kind::Calls => &[Self::Without, Self::Unlinked, Self::Traced],
             _ => &[Self::Without, Self::Traced, Self::Unselected],
         }
     }
@@ -124,7 +128,7 @@ impl Load {
         };
         if kind.paced() {
             let most = bench.pace(f64::INFINITY).most(Duration::from_secs(2))?;
-            let most = most.min(bench.saturated(SMALL, None, 2)?.rate);
+            let most = most.min(bench.saturated(kind.path(), None, 2)?.rate);
             bench.half = (most / 2.0).round();
         }
         let mut rounds: Vec<Vec<Sample>> = Vec::new();
@@ -299,11 +303,15 @@ impl Bench<'_> {
     fn sample(&self, mode: Mode) -> Result<Sample> {
         let before = self.receiver.spans();
         let start = |server: &Server| {
-            Agent::start(self.spantap, &server.selected(), &self.receiver.endpoint())
+            let mut arguments = server.selected();
+            if mode == Mode::Unlinked {
+                arguments.push("--link-goroutines=false".into());
+            }
+            Agent::start(self.spantap, &arguments, &self.receiver.endpoint())
         };
         let agent = match mode {
             Mode::Without => None,
-            Mode::Traced => Some(start(&self.server)?),
+            Mode::Traced | Mode::Unlinked => Some(start(&self.server)?),
             Mode::Unselected => Some(start(&self.other)?),
         };
         let stop = AtomicBool::new(false);
@@ -338,12 +346,13 @@ impl Bench<'_> {
         // Seconds to warm up, unmeasured: caches, and the agent's probes, late where much else is probed.
         let before = self.receiver.spans();
         for _ in 0..WARM_UP {
-            self.server.saturate(SMALL, self.load.connections, 1)?;
+            let path = self.kind.path();
+            self.server.saturate(path, self.load.connections, 1)?;
             if agent.is_none() || self.receiver.spans() > before {
                 break;
             }
         }
-        let small = self.saturated(SMALL, agent, self.load.seconds)?;
+        let small = self.saturated(self.kind.path(), agent, self.load.seconds)?;
         let large = match self.kind {
             Kind::Nginx => Some(self.saturated(LARGE, agent, self.load.seconds)?),
             _ => None,
@@ -370,7 +379,8 @@ impl Bench<'_> {
     fn programs(&self, agent: &Agent) -> Result<[f64; 3]> {
         let _counting = Counting::begin()?;
         let before = agent.runs();
-        let requests = self.server.saturate(SMALL, self.load.connections, 1)?;
+        let path = self.kind.path();
+        let requests = self.server.saturate(path, self.load.connections, 1)?;
         let Runs { probes, others } = agent.runs().since(before);
         Ok([probes[0], probes[1] / 1000.0, others[1] / 1000.0].map(|sum| sum / requests))
     }

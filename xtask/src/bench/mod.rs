@@ -60,6 +60,8 @@ enum What {
     H2(Load),
     /// A gRPC server in Go, with TLS and without.
     Grpc(Load),
+    /// A Go server that makes a call for each request: with and without links by goroutine.
+    Calls(Load),
     /// PostgreSQL, Redis and Kafka: throughput, CPU, exchanges lost; a large COPY.
     Stores(Stores),
     /// One SSL_write and SSL_read, beside what a probe costs on this machine.
@@ -98,6 +100,7 @@ impl What {
             Self::Tls(load) => load.go(Kind::Tls),
             Self::H2(load) => load.go(Kind::H2).and_then(|()| load.go(Kind::H2c)),
             Self::Grpc(load) => load.go(Kind::Grpc).and_then(|()| load.go(Kind::GrpcTls)),
+            Self::Calls(load) => load.go(Kind::Calls),
             Self::Stores(stores) => stores.go(),
             Self::Probe(pairs) => pairs.go(),
             Self::Steady(steady) => steady.go(),
@@ -119,6 +122,7 @@ fn all() -> Result<()> {
         ("tls", What::Tls(Load::default())),
         ("h2", What::H2(Load::default())),
         ("grpc", What::Grpc(Load::default())),
+        ("calls", What::Calls(Load::default())),
         ("stores", What::Stores(Stores::default())),
         ("probe", What::Probe(Pairs::default())),
         ("steady", What::Steady(Steady::default())),

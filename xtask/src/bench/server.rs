@@ -32,6 +32,8 @@ pub enum Kind {
     Grpc,
     /// grpc-go over TLS.
     GrpcTls,
+    /// Go's net/http, which makes a call for each request.
+    Calls,
 }
 
 impl Kind {
@@ -46,15 +48,24 @@ impl Kind {
             Self::H2c => "nginx, HTTP/2",
             Self::Grpc => "grpc-go",
             Self::GrpcTls => "grpc-go, TLS",
+            Self::Calls => "Go, a call for each request",
         }
     }
 
     /// What saturates it.
     pub fn load(self) -> &'static str {
         match self {
-            Self::Nginx | Self::Node | Self::Python | Self::Tls => "wrk",
+            Self::Nginx | Self::Node | Self::Python | Self::Tls | Self::Calls => "wrk",
             Self::H2 | Self::H2c => "h2load on 4 connections",
             Self::Grpc | Self::GrpcTls => "a grpc-go client's unary calls on 4 connections",
+        }
+    }
+
+    /// What it is asked for.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Calls => "/small-pool/1",
+            _ => SMALL,
         }
     }
 
@@ -64,7 +75,7 @@ impl Kind {
     }
 }
 
-/// What all of them answer.
+/// What nearly all of them answer.
 pub const SMALL: &str = "/index.html";
 /// 60 KiB, by sendfile: nginx alone.
 pub const LARGE: &str = "/large.html";
@@ -72,6 +83,8 @@ pub const LARGE: &str = "/large.html";
 /// A running server; it ends with the benchmark.
 pub struct Server {
     child: Child,
+    /// Whom it calls.
+    called: Option<Child>,
     kind: Kind,
     /// Its program and its certificate, where its load needs them.
     program: PathBuf,
@@ -83,9 +96,7 @@ pub struct Server {
 impl Server {
     /// Starts one on a free port; returns when it listens.
     pub fn start(kind: Kind) -> Result<Self> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?
-            .local_addr()?
-            .port();
+        let port = free_port()?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let folder = check::kept("bench")?.join(port.to_string());
         fs::create_dir_all(&folder)?;
@@ -93,19 +104,22 @@ impl Server {
         fs::write(folder.join("large.html"), "x".repeat(60 * 1024))?;
         let certificate = certificate(&folder)?;
         let program = match kind {
-            Kind::Grpc | Kind::GrpcTls => calls()?,
+            Kind::Grpc | Kind::GrpcTls => built("grpc")?,
+            Kind::Calls => built("causality")?,
             _ => PathBuf::new(),
         };
+        let mut called = None;
         let mut command = command(kind, &program, &folder, port)?;
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let child = command
-            .spawn()
-            .with_context(|| format!("start {}", shell::words(&command)))?;
+        if kind == Kind::Calls {
+            let leaf = free_port()?.to_string();
+            called = Some(started(
+                shell::tied(&program, false)?.args(["leaf", &leaf]),
+            )?);
+            command.args([&leaf, "0", "0"]);
+        }
         let mut server = Self {
-            child,
+            child: started(&mut command)?,
+            called,
             kind,
             program,
             certificate,
@@ -131,7 +145,9 @@ impl Server {
             client::calls(&self.program, port, authority, at_once, seconds)
         };
         match self.kind {
-            Kind::Nginx | Kind::Node | Kind::Python => client::wrk(&url("http"), at_once, seconds),
+            Kind::Nginx | Kind::Node | Kind::Python | Kind::Calls => {
+                client::wrk(&url("http"), at_once, seconds)
+            }
             Kind::Tls => client::wrk(&url("https"), at_once, seconds),
             Kind::H2 => client::h2load(&url("https"), at_once, seconds),
             Kind::H2c => client::h2load(&url("http"), at_once, seconds),
@@ -170,7 +186,24 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         traced::end(&mut self.child);
+        self.called.as_mut().map(traced::end);
     }
+}
+
+fn free_port() -> Result<u16> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Starts a program that says nothing.
+fn started(command: &mut Command) -> Result<Child> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+        .spawn()
+        .with_context(|| format!("start {}", shell::words(command)))
 }
 
 fn command(kind: Kind, program: &Path, folder: &Path, port: u16) -> Result<Command> {
@@ -206,6 +239,11 @@ fn command(kind: Kind, program: &Path, folder: &Path, port: u16) -> Result<Comma
             }
             command
         }
+        Kind::Calls => {
+            let mut command = shell::tied(program, false)?;
+            command.args(["front", &port.to_string()]);
+            command
+        }
     })
 }
 
@@ -219,18 +257,18 @@ fn how(kind: Kind) -> &'static str {
     }
 }
 
-/// The gRPC server and client of tests/apps, built.
-fn calls() -> Result<PathBuf> {
+/// A Go program of tests/apps, built.
+fn built(name: &str) -> Result<PathBuf> {
     if !shell::works("go", "version") {
         shell::install(&["golang-go"], "bench")?;
     }
-    let program = check::kept("bench")?.join("calls");
+    let program = check::kept("bench")?.join(name);
     let mut command = Command::new("go");
     command
         .args(["build", "-buildvcs=false", "-o"])
         .arg(&program)
         .arg(".")
-        .current_dir(shell::workspace().join("tests/apps/grpc"));
+        .current_dir(shell::workspace().join("tests/apps").join(name));
     shell::run(&mut command)?;
     Ok(program)
 }
