@@ -345,21 +345,27 @@ pub fn advance(connection: &mut Connection, way: u8, length: u32, position: u32)
     end.wrapping_sub(length.into())
 }
 
-/// How far a position of TCP's is from an offset.
+/// How far a position of TCP's is from an offset: ahead, as one call can move 4 GiB unseen, or a little
+/// behind.
 #[inline(always)]
 fn on(next: u64, position: u32) -> i64 {
-    (position.wrapping_sub(next as u32) as i32).into()
+    i64::from(position.wrapping_sub(next as u32).wrapping_add(BEHIND)) - i64::from(BEHIND)
 }
+
+/// More than threads have on their way at once, bytes.
+const BEHIND: u32 = 1 << 28;
 
 /// How far TCP has come with what the process receives. The peer's FIN takes a number of its own, the
 /// last one, and is no byte.
 #[inline(always)]
 pub fn received<P: Pointer>(tcp: P) -> u32 {
+    // First, as it may come meanwhile: then nothing is taken for it.
+    let fin = fin(tcp);
     let position: u32 = tcp.field(Field::CopiedSeq);
     // Without a branch, which verifiers would walk twice behind it: 1 where nothing is unread.
     let unread = position ^ tcp.field::<u32>(Field::RcvNxt);
     let read = (unread | unread.wrapping_neg()) >> 31 ^ 1;
-    position.wrapping_sub(fin(tcp) & read)
+    position.wrapping_sub(fin & read)
 }
 
 #[inline(always)]

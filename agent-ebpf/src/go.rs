@@ -13,7 +13,7 @@ use aya_ebpf::programs::ProbeContext;
 
 use crate::arch;
 use crate::connection::Call;
-use crate::goroutine::{self, Written};
+use crate::goroutine::{self, Registers, Written};
 use crate::iovec::Walker;
 use crate::payload::Buffer;
 use crate::session::{self, Inside, Key, Unit};
@@ -25,6 +25,7 @@ pub fn go_begin(context: ProbeContext) -> u32 {
     if let Some(pid_tgid) = wanted() {
         let object = register(&context, arch::GO[0]);
         session::begin(Key::new(object, pid_tgid));
+        goroutine::forget(Written::object(object, pid_tgid));
         enter(&context, pid_tgid, object, EGRESS);
     }
     0
@@ -77,7 +78,8 @@ fn copied(context: &ProbeContext, walker: Walker) -> u32 {
         register(context, arch::GO[1]),
         register(context, arch::GO[2]),
     );
-    tell(object, INGRESS, (goroutine, from, count), pid_tgid, walker);
+    let at = Registers::of(context);
+    tell(object, INGRESS, (at, from, count), pid_tgid, walker);
     0
 }
 
@@ -105,8 +107,8 @@ fn written(context: &ProbeContext, walker: Walker) -> u32 {
         register(context, arch::GO[2]),
         register(context, arch::GO[3]),
     );
-    let goroutine = register(context, arch::GOROUTINE);
-    tell(object, EGRESS, (goroutine, data, count), pid_tgid, walker);
+    let at = Registers::of(context);
+    tell(object, EGRESS, (at, data, count), pid_tgid, walker);
     0
 }
 
@@ -129,7 +131,7 @@ fn enter(context: &ProbeContext, pid_tgid: u64, object: u64, way: u8) -> bool {
 fn tell(
     object: u64,
     way: u8,
-    (goroutine, address, count): (u64, u64, u64),
+    (at, address, count): (Registers, u64, u64),
     pid_tgid: u64,
     walker: Walker,
 ) {
@@ -145,7 +147,7 @@ fn tell(
             pid_tgid,
             way,
             length: count as u32,
-            unit: goroutine::of(goroutine, to, pid_tgid),
+            unit: goroutine::of(at, to, pid_tgid),
         };
         session::tell(session, buffer, call);
     }

@@ -6,14 +6,15 @@
 //! there (runtime/runtime2.go).
 //!
 //! net/http writes a request in a goroutine that belongs to the connection. Who asks for it passes
-//! `(*persistConn).roundTrip` first, and until the answer is there nobody else does: so what is
-//! written next is written for that one.
+//! `(*persistConn).roundTrip` first, so what is written next is written for that one. Where another
+//! passes before it was, as those may who hold on to a connection (http.ClientConn, Go 1.26), it is
+//! nobody's.
 
 use agent_ebpf::abi::{EGRESS, Goroutines, habit};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
-use crate::arch;
+use crate::arch::{self, Arguments};
 use crate::kernel::{Pointer, read_user};
 use crate::maps::{ASKERS, GOROUTINES};
 use crate::tls::{register, wanted};
@@ -53,10 +54,10 @@ impl Written {
     }
 }
 
-/// A socket is gone: its address may become another's.
+/// What is there is gone, or begins: the address may be another's from here on.
 #[inline(always)]
-pub fn forget(socket: u64) {
-    let _ = ASKERS.remove(Written::socket(socket));
+pub fn forget(what: Written) {
+    let _ = ASKERS.remove(what);
 }
 
 /// Where things are in the structures of a Go process, where that is known.
@@ -66,34 +67,82 @@ fn layout(pid_tgid: u64) -> Option<&'static Goroutines> {
     unsafe { GOROUTINES.get((pid_tgid >> 32) as u32) }
 }
 
-/// Number of a goroutine; 0 where it cannot be read.
+/// What a thread has in the register that Go keeps its `g` in, and its stack pointer.
+#[derive(Clone, Copy)]
+pub struct Registers {
+    /// Address of the g, if Go's code runs.
+    pub g: u64,
+    /// Inside of the goroutine's stack, then.
+    pub stack: u64,
+}
+
+impl Registers {
+    /// At a probe.
+    #[inline(always)]
+    pub fn of(context: &ProbeContext) -> Self {
+        Self {
+            g: register(context, arch::GOROUTINE),
+            stack: register(context, arch::STACK),
+        }
+    }
+
+    /// The goroutine's number; 0 where it is none's, as in code of another language.
+    #[inline(always)]
+    fn number(self, layout: &Goroutines) -> u64 {
+        // runtime.g begins with its stack: [lo, hi).
+        let [low, high]: [u64; 2] = read_user(self.g);
+        if self.stack < low || self.stack >= high {
+            return 0;
+        }
+        read_user(self.g.wrapping_add(layout.goid.into()))
+    }
+}
+
+/// Those of a system call.
 #[inline(always)]
-fn number(layout: &Goroutines, g: u64) -> u64 {
-    read_user(g.wrapping_add(layout.goid.into()))
+pub fn registers(arguments: &Arguments) -> Registers {
+    Registers {
+        g: arguments.goroutine,
+        stack: arguments.stack,
+    }
 }
 
 /// The goroutine for which bytes are moved, by the process that a judgement found to have such; 0
 /// where that is not known. They go that way over the socket at an address.
 #[inline(always)]
-pub fn unit(habits: u8, g: u64, (way, socket): (u8, u64), pid_tgid: u64) -> u64 {
+pub fn unit(habits: u8, at: Registers, (way, socket): (u8, u64), pid_tgid: u64) -> u64 {
     if u32::from(habits) & habit::GOROUTINES == 0 {
         return 0;
     }
-    let to = (way == EGRESS).then(|| Written::socket(socket));
-    of(g, to, pid_tgid)
+    of(
+        at,
+        (way == EGRESS).then(|| Written::socket(socket)),
+        pid_tgid,
+    )
 }
 
-/// The same of any process; `to`: what they are sent to.
+/// The same of any process; `to`: what they are sent to. Who asked is told once: of a request's first
+/// bytes.
 #[inline(always)]
-pub fn of(g: u64, to: Option<Written>, pid_tgid: u64) -> u64 {
-    // SAFETY: a number, read once.
+pub fn of(at: Registers, to: Option<Written>, pid_tgid: u64) -> u64 {
+    let Some(layout) = layout(pid_tgid) else {
+        return 0;
+    };
     if let Some(to) = to
+        // SAFETY: a number, read once.
         && let Some(asker) = unsafe { ASKERS.get(to) }
     {
-        return *asker;
+        let asker = *asker;
+        let _ = ASKERS.remove(to);
+        if asker != SEVERAL {
+            return asker;
+        }
     }
-    layout(pid_tgid).map_or(0, |layout| number(layout, g))
+    at.number(layout)
 }
+
+/// In [`ASKERS`]: more than one goroutine waits to write, and who is first is not known.
+const SEVERAL: u64 = 0;
 
 /// Entry of net/http's (\*persistConn).roundTrip: this goroutine's request comes next.
 #[uprobe]
@@ -102,7 +151,7 @@ pub fn go_round_trip(context: ProbeContext) -> u32 {
     let Some(layout) = layout(pid_tgid) else {
         return 0;
     };
-    let asker = number(layout, register(&context, arch::GOROUTINE));
+    let asker = Registers::of(&context).number(layout);
     let conn = register(&context, arch::GO[0]).wrapping_add(layout.conn.into());
     let object: u64 = read_user(conn.wrapping_add(8));
     // What an interface is of, the first of its methods says; a program may dial by its own means.
@@ -123,9 +172,12 @@ pub fn go_round_trip(context: ProbeContext) -> u32 {
     } else {
         return 0;
     };
-    if asker != 0 {
-        let _ = ASKERS.insert(to, asker, 0);
-    }
+    // SAFETY: a number, read once.
+    let asker = match unsafe { ASKERS.get(to) } {
+        Some(other) if *other != asker => SEVERAL,
+        _ => asker,
+    };
+    let _ = ASKERS.insert(to, asker, 0);
     0
 }
 

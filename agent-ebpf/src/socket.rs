@@ -19,7 +19,7 @@ use crate::arch::{self, Arguments, NO_SYSCALL};
 use crate::batch;
 use crate::connection::{self, Call, Connection, Judgement};
 use crate::emit;
-use crate::goroutine;
+use crate::goroutine::{self, Written, registers};
 use crate::introduction::{self, Name, Net};
 use crate::iovec::Walker;
 use crate::kernel::{Pointer, Typed, read};
@@ -88,7 +88,7 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     batch::pick(state, &mut arguments, &call);
     let buffer = Buffer::of(&arguments, way);
     let moves = (way, Typed(socket).address());
-    call.unit = goroutine::unit(state.habits, arguments.goroutine, moves, pid_tgid);
+    call.unit = goroutine::unit(state.habits, registers(&arguments), moves, pid_tgid);
     if state.habits != 0
         && let Some(session) = session::bind(state, &arguments, pid_tgid, way)
         && !introduce(session.name(), socket, tcp.0, call)
@@ -252,7 +252,7 @@ pub fn state_changed(context: BtfTracePointContext) -> i32 {
 pub fn destroyed(context: BtfTracePointContext) -> i32 {
     let socket: *mut c_void = context.arg(0);
     over(socket, end::GONE);
-    goroutine::forget(socket as u64);
+    goroutine::forget(Written::socket(socket as u64));
     0
 }
 

@@ -16,7 +16,7 @@ use crate::arch::{self, Arguments, call};
 use crate::batch;
 use crate::connection;
 use crate::emit;
-use crate::goroutine;
+use crate::goroutine::{self, Written};
 use crate::kernel::{read, read_to};
 use crate::maps::{REGISTERS, SOCKETS, TRANSFERS, global};
 use crate::transfer::{Rest, Transfers, deliver, transfer};
@@ -294,7 +294,7 @@ pub fn destroyed_fallback(context: RawTracePointContext) -> i32 {
     let socket: u64 = context.arg(0);
     over(socket, agent_ebpf::abi::end::GONE);
     let _ = SOCKETS.remove(socket);
-    goroutine::forget(socket);
+    goroutine::forget(Written::socket(socket));
     0
 }
 

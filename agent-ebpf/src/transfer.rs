@@ -12,7 +12,7 @@ use core::ffi::c_void;
 use crate::arch::{Arguments, NO_SYSCALL, call};
 use crate::connection::{self, BLANK, Call, Connection, Judgement};
 use crate::emit;
-use crate::goroutine;
+use crate::goroutine::{self, registers};
 use crate::introduction::{self, Name, Net};
 use crate::iovec::Walker;
 use crate::kernel::{Pointer, Untyped, read};
@@ -107,7 +107,7 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         length: result as u32,
         unit: goroutine::unit(
             state.habits,
-            arguments.goroutine,
+            registers(arguments),
             (way, socket.address()),
             pid_tgid,
         ),

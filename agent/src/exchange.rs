@@ -14,7 +14,8 @@ use smallvec::SmallVec;
 use crate::connection::Mark;
 use crate::event::{Address, ConnectionId, Ending, Nanos, Role, StreamKey};
 use crate::protocol::{
-    Carrier, Fault, Finish, Flow, MAX_LINKS, Message, Pairing, Part, Request, Response, replace,
+    Carrier, Fault, Finish, Flow, GATHERED, MAX_LINKS, Message, Pairing, Part, Request, Response,
+    replace,
 };
 use crate::stats::Stats;
 
@@ -119,6 +120,8 @@ pub struct Opened {
     pub key: Option<MessageKey>,
     /// What it says about its trace.
     pub carrier: Option<Box<Carrier>>,
+    /// Whether its protocol's clients gather what several ask for, and who sends it is any of them.
+    pub gathered: bool,
 }
 
 /// A request, its response (if any), and the four moments of their bytes.
@@ -323,6 +326,7 @@ impl Exchanges {
             head,
             key,
             carrier: request.carrier.clone(),
+            gathered: GATHERED.contains(&request.protocol),
         })));
         let exchange = Box::new(Exchange {
             id,

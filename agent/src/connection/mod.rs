@@ -82,6 +82,18 @@ impl<S> Connection<S> {
         }
     }
 
+    /// It was introduced twice, by threads that were the first to use it at once: what came first may
+    /// come last.
+    pub fn begins_earlier(&mut self, start: [u64; 2]) {
+        let streams = [&mut self.streams.egress, &mut self.streams.ingress];
+        for ((stream, begun), start) in streams.into_iter().zip(&mut self.open.start).zip(start) {
+            if start < *begun && stream.end() == *begun {
+                *stream = Stream::new(start);
+                *begun = start;
+            }
+        }
+    }
+
     /// What makes the kernel side's offsets absolute ones, see [`Open::base`].
     pub fn base(&self, direction: Direction) -> u64 {
         let [egress, ingress] = self.open.base;

@@ -139,8 +139,10 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
     let uprobes = config.capture.tls || config.propagation.goroutine;
     let mut probe = apart(|| Probe::load(&config.capture, &kernel, uprobes))??;
-    if let Some(why) = probe.no_uprobes().filter(|_| config.capture.tls) {
-        say(format_args!("TLS stays unread: {why}"));
+    if let Some(why) = probe.no_uprobes().filter(|_| uprobes) {
+        say(format_args!(
+            "TLS stays unread, and Go's calls have no parent: {why}"
+        ));
     }
     let control = probe.control();
     let shared = shared(&config, &control, &stats, collector);

@@ -180,7 +180,7 @@ impl Shard {
             && known.open.local == open.local
             && known.open.remote == open.remote
         {
-            return;
+            return known.begins_earlier(open.start);
         }
         if !self.config.selection.has_port(open.ports()) || self.collector.has(open) {
             self.stats.connection_unselected.add(1);

@@ -44,6 +44,10 @@ pub use message::{
     Request, Response, Revision, Value, replace, weight,
 };
 
+/// Protocols whose clients gather what their callers publish, and send it with whatever is sent next, by
+/// whomever.
+pub const GATHERED: [&str; 1] = ["nats"];
+
 /// Declares the protocols: each line makes the module and its entry in [`ALL`], in sniffing order.
 macro_rules! registry {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {

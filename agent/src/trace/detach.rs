@@ -4,7 +4,7 @@
 //! Never true here: that what a thread does is laid to such an exchange, or that it is given out
 //! before it is over.
 
-use super::linker::{Linker, other_thread};
+use super::linker::{Linker, another};
 use super::table::Handle;
 use super::units::OPEN;
 use crate::connection::Mark;
@@ -41,7 +41,8 @@ impl Linker {
             return;
         };
         let who = (entry.process, unit);
-        let handed_on = entry.role == Role::Server && other_thread(who, at);
+        let handed_on = entry.role == Role::Server && another(who, at);
+        entry.handed_on = handed_on;
         let crossed = self.units.end(who, handle, at.time, true);
         self.shown(who, handed_on || crossed);
     }

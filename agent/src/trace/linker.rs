@@ -18,7 +18,7 @@ use super::{Linked, Method, Settings, links};
 use crate::connection::Mark;
 use crate::event::{Address, Nanos, Role};
 use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
-use crate::protocol::Carrier;
+use crate::protocol::{Carrier, GATHERED};
 use crate::stats::Stats;
 
 /// Fed facts, gives linked exchanges.
@@ -159,6 +159,7 @@ impl Linker {
             key: opened.key,
             start: opened.start,
             head: Some(opened.head),
+            gathered: opened.gathered,
             carrier: opened.carrier.as_deref(),
         });
         let handle = self.insert(entry);
@@ -199,6 +200,7 @@ impl Linker {
                     key: exchange.key,
                     start: exchange.start,
                     head: None,
+                    gathered: GATHERED.contains(&exchange.request.protocol),
                     carrier: exchange.request.carrier.as_deref(),
                 });
                 self.insert(entry)
@@ -248,7 +250,8 @@ impl Linker {
             role,
             connection: seen.peer.connection,
             process: who.process,
-            unit: Unit::of(who).filter(|_| known),
+            unit: Unit::of(who).filter(|_| known && !seen.gathered),
+            handed_on: false,
             start: seen.start.time,
             from,
             answered: OPEN,
@@ -323,7 +326,8 @@ impl Linker {
         };
         let believed = match unit {
             Unit::Thread(_) => self.settings.thread && !self.units.is_off(process),
-            Unit::Goroutine(_) => self.settings.goroutine,
+            // What it asks for says nothing of what it serves.
+            Unit::Goroutine(_) => self.settings.goroutine && entry.role == Role::Server,
         };
         if !believed || process == 0 {
             return;
@@ -366,9 +370,10 @@ impl Linker {
             return;
         };
         let who = (entry.process, unit);
-        let other = |mark: Mark| other_thread(who, mark);
+        let other = |mark: Mark| another(who, mark);
         let handed_on = entry.role == Role::Server
             && (exchange.response_start.is_some_and(other) || answer.is_some_and(other));
+        entry.handed_on = handed_on;
         let crossed = self.units.end(who, handle, until, answer.is_some());
         self.shown(who, handed_on || crossed);
     }
@@ -448,10 +453,15 @@ impl Linker {
     }
 }
 
-/// Whether another thread than this moved a byte.
-pub(super) fn other_thread((process, unit): Who, mark: Mark) -> bool {
+/// Whether another unit than this moved a byte.
+pub(super) fn another((process, unit): Who, mark: Mark) -> bool {
     let Mark { execution, .. } = mark;
-    execution.thread != 0 && (execution.process, Unit::Thread(execution.thread)) != (process, unit)
+    let other = match unit {
+        Unit::Thread(_) if execution.thread != 0 => Some(Unit::Thread(execution.thread)),
+        Unit::Thread(_) => None,
+        Unit::Goroutine(_) => Unit::of(execution),
+    };
+    other.is_some_and(|other| (execution.process, other) != (process, unit))
 }
 
 /// What is known of an exchange when it is first heard of.
@@ -462,6 +472,8 @@ struct Head<'a> {
     key: Option<MessageKey>,
     start: Mark,
     head: Option<Mark>,
+    /// Whether it may have been sent by who asks for something else.
+    gathered: bool,
     carrier: Option<&'a Carrier>,
 }
 

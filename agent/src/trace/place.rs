@@ -198,15 +198,21 @@ impl Linker {
     /// What the goroutine or the thread was serving that made a call.
     fn by_unit(&mut self, handle: Handle) -> Option<(Handle, Method)> {
         let entry = self.table.get(handle)?;
-        let unit = entry.unit.filter(|_| entry.laned)?;
-        let process = entry.process;
-        if matches!(unit, Unit::Thread(_)) && self.units.is_off(process) {
+        let (process, unit) = (entry.process, entry.unit?);
+        let believed = match unit {
+            Unit::Thread(_) => entry.laned && !self.units.is_off(process),
+            Unit::Goroutine(_) => self.settings.goroutine,
+        };
+        if !believed {
             return None;
         }
         let (serving, until) = self.units.serving((process, unit), entry.start)?;
         match unit {
             // What it asks for while it serves, it asks for that; whether or not it waits.
-            Unit::Goroutine(_) => return Some((serving, Method::Goroutine)),
+            Unit::Goroutine(_) => {
+                let handed_on = self.table.get(serving).is_none_or(|above| above.handed_on);
+                return (!handed_on).then_some((serving, Method::Goroutine));
+            }
             Unit::Thread(_) if until == OPEN || entry.answered <= until => {
                 return Some((serving, Method::Thread));
             }

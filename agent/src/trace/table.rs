@@ -63,6 +63,8 @@ pub(super) struct Entry {
     pub end: Nanos,
     /// Whether it is registered with its thread.
     pub laned: bool,
+    /// Whether another than its unit wrote the answer.
+    pub handed_on: bool,
     /// Whether it goes on without its thread.
     pub detached: bool,
     /// Whether its head was read (its Opened came).

@@ -128,6 +128,7 @@ impl Side {
             head: self.mark(self.at[1], self.who),
             key: self.message_key(),
             carrier: self.carrier(),
+            gathered: false,
         }))
     }
 

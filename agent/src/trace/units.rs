@@ -293,6 +293,7 @@ impl Units {
     /// The one exchange `who` was serving at `at`: its handle, and when it was answered.
     pub fn serving(&self, who: Who, at: Nanos) -> Option<(Handle, Nanos)> {
         let lane = self.lanes.get(&who).filter(|lane| !lane.beyond)?;
+        let is_thread = matches!(who.1, Unit::Thread(_));
         let mut found: Option<&Item> = None;
         for (looked, item) in lane.open.iter().chain(lane.served.around(at)).enumerate() {
             if looked > LOOK_BACK {
@@ -303,8 +304,9 @@ impl Units {
             }
             found = match found {
                 None => Some(item),
-                // Pipelined on one connection: served in order.
-                Some(other) if other.connection == item.connection => {
+                // Pipelined on one connection: served in order, by a thread. A goroutine may as well hand on
+                // what came.
+                Some(other) if other.connection == item.connection && is_thread => {
                     Some(if item.offset < other.offset {
                         item
                     } else {

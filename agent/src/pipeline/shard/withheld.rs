@@ -14,9 +14,9 @@ use crate::event::{ConnectionId, Hole, Nanos, Segment};
 
 /// How long the other thread may take, nanoseconds: it was moving bytes, and gets its turn.
 const PATIENCE: Nanos = 50_000_000;
-/// Most bytes that wait on a connection, and most connections on which some do.
-const MOST: usize = 256 * 1024;
-const MOST_CONNECTIONS: usize = 256;
+/// Most bytes that wait on a connection, and most connections on which some do: no more than 8 MiB.
+const MOST: usize = 128 * 1024;
+const MOST_CONNECTIONS: usize = 64;
 
 /// What supposed bytes are, where nobody tells of them.
 const UNSEEN: Option<Hole> = Some(Hole::NoBuffer);
