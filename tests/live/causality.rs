@@ -177,7 +177,7 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
         front: &pids,
         shape: shape.name,
         requests: MANY,
-        calls: shape.calls,
+        calls: MANY * shape.calls,
     };
     let mut score = cause::judge(&done, &spans);
     let wanted = RIGHT.iter().find(|(begins, _)| name.starts_with(begins));
