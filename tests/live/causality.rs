@@ -31,6 +31,7 @@ const RIGHT: &[(&str, f64)] = &[
     ("go::sql", 99.0),
     ("go::https", 99.0),
     ("go::reused", 99.0),
+    ("go::tls-reused", 99.0),
     ("go::proxy", 99.0),
     ("go::post", 99.0),
     ("go::closing", 99.0),
@@ -126,6 +127,7 @@ const FRONTS: &[Front] = &[
         shapes: &[
             shape("https", 1, Behind::Secret),
             shape("reused", 1, Behind::Leaf),
+            shape("tls-reused", 1, Behind::Secret),
             shape("wrapped", 1, Behind::Leaf),
             shape("proxy", 1, Behind::Leaf),
             shape("post", 1, Behind::Leaf),

@@ -34,7 +34,7 @@ func front(port, leaf, cache, database string) error {
 	secret := "https://127.0.0.1:" + leaf + "/leaf/"
 	small := &http.Transport{MaxConnsPerHost: pool, MaxIdleConnsPerHost: pool}
 	direct := by(http.DefaultTransport, base)
-	tcp, _ := dialing(leaf)
+	tcp, tls := dialing(leaf)
 	query, err := queries(database)
 	if err != nil {
 		return err
@@ -51,6 +51,7 @@ func front(port, leaf, cache, database string) error {
 		"h2":         by(&http2.Transport{AllowHTTP: true, DialTLSContext: plain}, base),
 		"https":      by(&http.Transport{TLSClientConfig: trusting, TLSNextProto: oldOnly}, secret),
 		"reused":     reused(base, tcp),
+		"tls-reused": reused(secret, tls),
 		"wrapped":    by(&http.Transport{DialContext: wrap}, base),
 		"closing":    by(&http.Transport{DisableKeepAlives: true}, base),
 		"nested":     nested("http://127.0.0.1:" + port),
