@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use spantap_tests::agent::Capture;
 use spantap_tests::cause::{self, Done};
+use spantap_tests::certificates::Certificates;
+use spantap_tests::expect::Score;
 use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
 use spantap_tests::{Case, Program, Stage, agent, install};
@@ -20,14 +23,34 @@ use crate::{postgresql, redis};
 
 /// What must be right, in percent of all calls, of the cases whose names, behind the family's, begin
 /// so. Of all others none need have a parent.
-const RIGHT: &[(&str, f64)] = &[];
+const RIGHT: &[(&str, f64)] = &[
+    ("go::direct", 99.0),
+    ("go::sleep", 99.0),
+    ("go::small-pool", 99.0),
+    ("go::redis", 99.0),
+    ("go::sql", 99.0),
+    ("go::https", 99.0),
+    ("go::reused", 99.0),
+    ("go::tls-reused", 99.0),
+    ("go::proxy", 99.0),
+    ("go::post", 99.0),
+    ("go::closing", 99.0),
+    ("go::nested", 99.0),
+    ("go-syscall", 99.0),
+    ("go-stripped", 99.0),
+    ("go-pie", 99.0),
+    ("go-cgo", 99.0),
+];
+
+/// Cases of which no call may have a parent.
+const NONE: &[&str] = &["go-off"];
 
 /// All of them: `causality::RUNTIME::SHAPE::AT-ONCE`.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for front in FRONTS {
         for shape in front.shapes {
-            for at_once in AT_ONCE {
+            for &at_once in front.at_once {
                 let name = format!("{}::{}::{at_once}", front.runtime, shape.name);
                 cases.push(Case::new(format!("causality::{name}"), move |stage| {
                     run(stage, front, shape, at_once, &name)
@@ -38,9 +61,6 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Requests that a front serves at once.
-const AT_ONCE: [usize; 4] = [1, 8, 32, 64];
-
 /// Requests in all.
 const MANY: usize = 320;
 
@@ -50,14 +70,20 @@ struct Front {
     runtime: &'static str,
     /// How it is started, but for the words PORT LEAF REDIS POSTGRES, all ports.
     program: fn(&Path) -> Result<Setup>,
+    /// What it is traced by.
+    agent: fn(agent::Setup) -> agent::Setup,
     /// What it can be asked for.
     shapes: &'static [Shape],
+    /// Requests that it serves at once.
+    at_once: &'static [usize],
 }
 
 /// How calls are made: the first segment of a request's path.
 struct Shape {
     name: &'static str,
-    /// Calls that are made for each request.
+    /// Requests that the front serves for each of the load's: more than one where it asks itself.
+    requests: usize,
+    /// Calls that are made for these.
     calls: usize,
     /// Where they go.
     behind: Behind,
@@ -66,6 +92,8 @@ struct Shape {
 #[derive(Clone, Copy)]
 enum Behind {
     Leaf,
+    /// The same over TLS.
+    Secret,
     Redis,
     PostgreSql,
 }
@@ -73,33 +101,119 @@ enum Behind {
 const fn shape(name: &'static str, calls: usize, behind: Behind) -> Shape {
     Shape {
         name,
+        requests: 1,
         calls,
         behind,
     }
 }
 
-const FRONTS: &[Front] = &[Front {
-    runtime: "go",
-    program: |folder| Ok(Setup::new("front", folder, app()?).arg("front")),
-    shapes: &[
-        shape("direct", 1, Behind::Leaf),
-        shape("sleep", 2, Behind::Leaf),
-        shape("small-pool", 1, Behind::Leaf),
-        shape("fan-out", 5, Behind::Leaf),
-        shape("redis", 2, Behind::Redis),
-        shape("sql", 1, Behind::PostgreSql),
-        shape("worker", 1, Behind::Leaf),
-        shape("late", 1, Behind::Leaf),
-        shape("h2", 1, Behind::Leaf),
-    ],
-}];
+const FRONTS: &[Front] = &[
+    Front {
+        shapes: &[
+            DIRECT,
+            shape("sleep", 2, Behind::Leaf),
+            shape("small-pool", 1, Behind::Leaf),
+            shape("fan-out", 5, Behind::Leaf),
+            REDIS,
+            shape("sql", 1, Behind::PostgreSql),
+            shape("worker", 1, Behind::Leaf),
+            shape("late", 1, Behind::Leaf),
+            shape("h2", 1, Behind::Leaf),
+        ],
+        at_once: &[1, 8, 32, 64],
+        ..GO
+    },
+    Front {
+        shapes: &[
+            shape("https", 1, Behind::Secret),
+            shape("reused", 1, Behind::Leaf),
+            shape("tls-reused", 1, Behind::Secret),
+            shape("wrapped", 1, Behind::Leaf),
+            shape("proxy", 1, Behind::Leaf),
+            shape("post", 1, Behind::Leaf),
+            shape("closing", 1, Behind::Leaf),
+            Shape {
+                requests: 2,
+                ..shape("nested", 2, Behind::Leaf)
+            },
+            shape("timeout", 1, Behind::Leaf),
+            shape("flushed", 2, Behind::Leaf),
+            shape("hijack", 2, Behind::Leaf),
+        ],
+        at_once: &[8, 32],
+        ..GO
+    },
+    Front {
+        runtime: "go-syscall",
+        agent: |agent| agent.goroutines().capture(Capture::Syscall),
+        shapes: &[DIRECT, REDIS],
+        ..GO
+    },
+    Front {
+        runtime: "go-stripped",
+        program: |folder| go(folder, "stripped", &["-ldflags=-s -w"]),
+        ..GO
+    },
+    Front {
+        runtime: "go-pie",
+        program: |folder| go(folder, "pie", &["-buildmode=pie"]),
+        ..GO
+    },
+    Front {
+        runtime: "go-cgo",
+        program: |folder| {
+            go(
+                folder,
+                "cgo",
+                &["-tags=linked", "-ldflags=-linkmode=external"],
+            )
+        },
+        ..GO
+    },
+    Front {
+        runtime: "go-off",
+        agent: |agent| agent.args(["--link-goroutines=false"]),
+        ..GO
+    },
+];
 
-/// Go's front, and the leaf and the load of all.
+const DIRECT: Shape = shape("direct", 1, Behind::Leaf);
+const REDIS: Shape = shape("redis", 2, Behind::Redis);
+
+const GO: Front = Front {
+    runtime: "go",
+    program: |folder| go(folder, "causality", &[]),
+    agent: agent::Setup::goroutines,
+    shapes: &[DIRECT],
+    at_once: &[32],
+};
+
+/// Go's front, built with these flags.
+fn go(folder: &Path, name: &str, flags: &[&str]) -> Result<Setup> {
+    Ok(Setup::new("front", folder, built(name, flags)?).arg("front"))
+}
+
+/// The leaf and the load of all.
 fn app() -> Result<PathBuf> {
+    built("causality", &[])
+}
+
+fn built(name: &str, flags: &[&str]) -> Result<PathBuf> {
     let files = [
-        "main.go", "front.go", "leaf.go", "load.go", "go.mod", "go.sum",
+        "main.go",
+        "front.go",
+        "shapes.go",
+        "linked.go",
+        "leaf.go",
+        "load.go",
+        "go.mod",
+        "go.sum",
     ];
-    install::go_build("causality", "causality", &files)
+    let name = match flags {
+        [] => name.to_owned(),
+        _ => format!("causality-{name}"),
+    };
+    install::go_build_as(&name, "causality", &files, flags)
 }
 
 /// What the calls go to; stopped and cleared away when dropped.
@@ -111,9 +225,10 @@ struct Server {
 impl Server {
     fn start(stage: &Stage, behind: Behind, port: u16) -> Result<Self> {
         let (program, folder) = match behind {
-            Behind::Leaf => {
-                let leaf = Setup::new("leaf", &stage.folder, app()?);
-                let leaf = leaf.args(["leaf", &port.to_string()]).port(port);
+            Behind::Leaf => (leaf(stage, port)?.start()?, None),
+            Behind::Secret => {
+                let made = Certificates::make(&stage.folder, "leaf")?;
+                let leaf = leaf(stage, port)?.args([made.server, made.server_key]);
                 (leaf.start()?, None)
             }
             Behind::Redis => (redis::server(stage, port, [])?, None),
@@ -124,6 +239,11 @@ impl Server {
         };
         Ok(Self { program, folder })
     }
+}
+
+fn leaf(stage: &Stage, port: u16) -> Result<Setup> {
+    let leaf = Setup::new("leaf", &stage.folder, app()?);
+    Ok(leaf.args(["leaf", &port.to_string()]).port(port))
 }
 
 impl Drop for Server {
@@ -139,7 +259,7 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
     let (port, behind) = (free_port()?, free_port()?);
     let _server = Server::start(stage, shape.behind, behind)?;
     let words = match shape.behind {
-        Behind::Leaf => [port, behind, 0, 0],
+        Behind::Leaf | Behind::Secret => [port, behind, 0, 0],
         Behind::Redis => [port, 0, behind, 0],
         Behind::PostgreSql => [port, 0, 0, behind],
     };
@@ -151,7 +271,12 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
     let agent = stage.agent()?.ports(&[port, behind]);
     // All come within a second, and keys and statements are to say the number of the request.
     let agent = agent.env("OTEL_BSP_MAX_QUEUE_SIZE", "16384");
-    let agent = agent.goroutines().args(["--query-text", "full"]).start()?;
+    let agent = (front.agent)(agent.args(["--query-text", "full"]));
+    let agent = match shape.behind {
+        Behind::Secret => agent.tls(),
+        _ => agent,
+    };
+    let agent = agent.start()?;
     let load = Setup::new("load", &stage.folder, app()?).env("OTEL_SERVICE_NAME", "load");
     let words = [
         port.to_string(),
@@ -162,7 +287,7 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
     let ran = load.arg("load").args(words).run(Duration::from_secs(60))?;
     ensure!(ran.code == Some(0), "the load: {ran:?}");
     let pids = serving.pids();
-    // Both sides of a request, and of each of its calls.
+    // Both sides of what the load asks, and of each call.
     let spans = stage.receive(agent, 2 * MANY * (1 + shape.calls))?;
     if agent::dry() {
         return Ok(());
@@ -170,18 +295,21 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
     let done = Done {
         front: &pids,
         shape: shape.name,
-        requests: MANY,
-        calls: shape.calls,
+        requests: MANY * shape.requests,
+        calls: MANY * shape.calls,
     };
     let mut score = cause::judge(&done, &spans);
-    let wanted = RIGHT.iter().find(|(begins, _)| name.starts_with(begins));
-    if let Some((_, percent)) = wanted
-        && score.share("right", "calls") < *percent
-    {
-        let right = score.share("right", "calls");
-        let problem = format!("{right:.1} % right, not {percent} %");
-        score.problems.push(problem);
-    }
+    score.problems.extend(lacking(name, &score));
     stage.add(score);
     Ok(())
+}
+
+/// What is less than is to be.
+fn lacking(name: &str, score: &Score) -> Option<String> {
+    let right = RIGHT.iter().find(|(begins, _)| name.starts_with(begins));
+    let right = right.map(|(_, percent)| ("right", *percent));
+    let none = NONE.iter().find(|begins| name.starts_with(*begins));
+    let (verdict, percent) = right.or(none.map(|_| ("none", 100.0)))?;
+    let share = score.share(verdict, "calls");
+    (share < percent).then(|| format!("{share:.1} % {verdict}, not {percent} %"))
 }

@@ -1,9 +1,9 @@
 //! Judges whose child each call is, where a front makes calls for the requests it serves and all of a
-//! request's calls say its number (apps/causality): a request's path is `/SHAPE/NUMBER`, and a call
-//! holds `call-NUMBER-WHICH` in its path, key or statement. Nobody who links spans reads these, so they
-//! are the truth to hold links to.
+//! request's calls say its number (apps/causality): a request's path begins with `/SHAPE/NUMBER`, and a
+//! call holds `call-NUMBER-WHICH` in its path, key or statement. Nobody who links spans reads these, so
+//! they are the truth to hold links to. A request may be such a call itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::expect::Score;
 use crate::span::{Kind, Span};
@@ -16,7 +16,7 @@ pub struct Done<'a> {
     pub shape: &'a str,
     /// Requests that the front served.
     pub requests: usize,
-    /// Calls it made for each.
+    /// Calls it made for all of them.
     pub calls: usize,
 }
 
@@ -26,7 +26,8 @@ const METHOD: &str = "spantap.link.method";
 /// Counts calls (`calls`), those whose parent is the span of the request they were made for (`right`),
 /// something else (`wrong`) or nothing (`none`), what linked those that have a parent (`by METHOD`), and
 /// calls without a span (`unseen`). Parents that are wrong are problems, as are requests and calls that
-/// are unseen, and calls that are seen twice.
+/// are unseen, calls that are seen twice, and calls that the front answers as children of anything but
+/// themselves.
 pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
     let mut score = Score::default();
     let of_front = |span: &&Span| span.pid().is_some_and(|pid| done.front.contains(&pid));
@@ -36,14 +37,15 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
         .filter(|span| span.kind == Kind::Server)
         .filter_map(|span| Some((request(&span.target(), done.shape)?, span)))
         .collect();
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     let asks = spans.iter().filter(of_front);
     for span in asks.filter(|span| span.kind == Kind::Client) {
         let text = span.text("db.query.text").unwrap_or_else(|| span.target());
         let Some((number, which)) = call(&text) else {
             continue;
         };
-        if !seen.insert((number.clone(), which)) {
+        let said = (number.clone(), which);
+        if seen.insert(said, span).is_some() {
             score.problems.push(format!("seen twice: {text}"));
             continue;
         }
@@ -65,10 +67,20 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
             *score.counts.entry(format!("by {method}")).or_default() += 1;
         }
     }
-    let made = done.requests * done.calls;
-    let unseen = made.saturating_sub(seen.len());
+    for answer in served.values() {
+        let target = answer.target();
+        let Some(asked) = call(&target) else {
+            continue;
+        };
+        let asked = seen.get(&asked).map(|ask| (&ask.trace, &ask.id));
+        if asked != answer.parent.as_ref().map(|id| (&answer.trace, id)) {
+            let problem = format!("{target} is answered for another or for nobody");
+            score.problems.push(problem);
+        }
+    }
+    let unseen = done.calls.saturating_sub(seen.len());
     for (what, of, got) in [
-        ("calls", made, seen.len()),
+        ("calls", done.calls, seen.len()),
         ("requests", done.requests, served.len()),
     ] {
         if got < of {
@@ -79,15 +91,16 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
     for name in ["right", "wrong", "none"] {
         score.counts.entry(name.into()).or_default();
     }
-    score.counts.insert("calls".into(), made);
+    score.counts.insert("calls".into(), done.calls);
     score.counts.insert("unseen".into(), unseen);
     score
 }
 
 /// The number in a request's path.
 fn request(path: &str, shape: &str) -> Option<String> {
-    let number = path.strip_prefix('/')?.strip_prefix(shape)?;
-    number.strip_prefix('/').map(str::to_owned)
+    let rest = path.strip_prefix('/')?.strip_prefix(shape)?;
+    let number = rest.strip_prefix('/')?.split('/').next()?;
+    Some(number.into())
 }
 
 /// The request's number in what a call says, and which of its calls it is.
@@ -206,9 +219,25 @@ mod tests {
 
     #[test]
     fn what_says_no_number_is_no_call() {
-        let score = judged(vec![span(3, 1, Some(9), "db.query.text", "HELLO 3")], 0, 1);
+        let score = judged(vec![span(3, 1, Some(9), "db.query.text", "HELLO 3")], 0, 0);
         assert_eq!(score.problems, Vec::<String>::new());
         assert_eq!(call("/leaf/call-3-14?x"), Some(("3".into(), "14".into())));
         assert_eq!(request("/direct/3", "dir"), None);
+        assert_eq!(request("/dir/3/call-1-2", "dir"), Some("3".into()));
+    }
+
+    #[test]
+    fn a_request_of_the_front_itself_is_a_child_of_the_call() {
+        let inner = |parent| {
+            let path = "/direct/12again/call-12-0";
+            span(2, 4, Some(parent), "url.path", path)
+        };
+        let outer = span(3, 3, Some(2), "url.path", "/direct/12again/call-12-0");
+        let last = span(3, 5, Some(4), "url.path", "/leaf/call-12again-0");
+        let all = |parent| vec![served(2, 12), outer.clone(), inner(parent), last.clone()];
+        let score = judged(all(3), 2, 2);
+        assert_eq!(score.problems, Vec::<String>::new());
+        assert_eq!([count(&score, "right"), count(&score, "calls")], [2, 2]);
+        assert_eq!(judged(all(2), 2, 2).problems.len(), 1);
     }
 }

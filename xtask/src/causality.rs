@@ -198,8 +198,8 @@ const HEAD: &str = "# Whose child a call is
 Written by `cargo xtask causality`. A front serves requests, so many at once, and makes calls for each; no header says which call
 belongs to which request. The truth is a number in the request's path that each of its calls has in its path, key or statement, and
 that nothing reads to link by. Of all calls: right have the span of their request for a parent; wrong have anything else; none have
-no parent, which is allowed; unseen have no span, which is not. Wrong fails in every case, and the list `RIGHT` in
-tests/live/causality.rs says of which cases most must be right.
+no parent, which is allowed; unseen have no span, which is not. Wrong fails in every case, and the lists `RIGHT` and `NONE` in
+tests/live/causality.rs say of which cases most must be right, and of which all must have no parent.
 
 | shape | how a request's calls are made |
 |-------|--------------------------------|
@@ -212,6 +212,24 @@ tests/live/causality.rs says of which cases most must be right.
 | `worker` | one, by one of 8 workers that live as long as the program |
 | `late` | one, 20 ms after the request was answered |
 | `h2` | one, by HTTP/2, all on one connection |
+| `https` | one, by HTTP/1.1 over TLS |
+| `reused` | one: half by connections that net/http closes at once, half by others that come to be where they were in memory |
+| `tls-reused` | the same over TLS |
+| `wrapped` | one, by connections of a type of the program's own: for whom net/http writes is not told then |
+| `proxy` | one, by which the request is handed on |
+| `post` | one, with a body of 64 KiB each way, as the request has |
+| `closing` | one, by a connection of its own |
+| `nested` | one of the front itself, whose second request makes one |
+| `timeout` | one; half are given up before there is an answer |
+| `flushed` | one before the request is answered, one after that and before the handler returns |
+| `hijack` | the same, where the handler has taken the connection from the server and goes on with bytes of no protocol |
+
+| runtime | what is special |
+|---------|-----------------|
+| `go` | nothing |
+| `go-syscall` | traced by `--capture-path=syscall` |
+| `go-stripped`, `go-pie`, `go-cgo` | built without symbols and DWARF, to be put anywhere in memory, by C's linker |
+| `go-off` | traced by `--link-goroutines=false`: none may have a parent |
 ";
 
 #[cfg(test)]

@@ -25,15 +25,16 @@ const pool, workers = 4, 8
 // a caller makes the calls of a request, in its shape.
 type caller func(ctx context.Context, id string) error
 
+// a handler is a caller that answers too.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
 // front serves every shape.
 func front(port, leaf, cache, database string) error {
 	base := "http://127.0.0.1:" + leaf + "/leaf/"
-	small := &http.Client{Transport: &http.Transport{MaxConnsPerHost: pool, MaxIdleConnsPerHost: pool}}
-	two := &http.Client{Transport: &http2.Transport{AllowHTTP: true, DialTLSContext: plain}}
-	by := func(client *http.Client) caller {
-		return func(_ context.Context, id string) error { return ask(client, base+call(id, 0)) }
-	}
-	direct := by(http.DefaultClient)
+	secret := "https://127.0.0.1:" + leaf + "/leaf/"
+	small := &http.Transport{MaxConnsPerHost: pool, MaxIdleConnsPerHost: pool}
+	direct := by(http.DefaultTransport, base)
+	tcp, tls := dialing(leaf)
 	query, err := queries(database)
 	if err != nil {
 		return err
@@ -41,24 +42,53 @@ func front(port, leaf, cache, database string) error {
 	shapes := map[string]caller{
 		"direct":     direct,
 		"sleep":      sleep(base),
-		"small-pool": by(small),
+		"small-pool": by(small, base),
 		"fan-out":    fanOut(base),
 		"redis":      keys(cache),
 		"sql":        query,
 		"worker":     worker(direct),
 		"late":       late(direct),
-		"h2":         by(two),
+		"h2":         by(&http2.Transport{AllowHTTP: true, DialTLSContext: plain}, base),
+		"https":      by(&http.Transport{TLSClientConfig: trusting, TLSNextProto: oldOnly}, secret),
+		"reused":     reused(base, tcp),
+		"tls-reused": reused(secret, tls),
+		"wrapped":    by(&http.Transport{DialContext: wrap}, base),
+		"closing":    by(&http.Transport{DisableKeepAlives: true}, base),
+		"nested":     nested("http://127.0.0.1:" + port),
+		"timeout":    timeout("http://127.0.0.1:" + leaf),
 	}
 	for shape, made := range shapes {
-		http.HandleFunc("GET /"+shape+"/{id}", func(w http.ResponseWriter, r *http.Request) {
-			if err := made(r.Context(), r.PathValue("id")); err != nil {
-				http.Error(w, err.Error(), http.StatusBadGateway)
-				return
-			}
-			io.WriteString(w, "front\n")
-		})
+		serve("/"+shape+"/{id}", made.answer)
 	}
+	serve("/nested/{id}/{call}", direct.answer)
+	serve("/post/{id}", post(base))
+	serve("/flushed/{id}", flushed(direct, base))
+	serve("/hijack/{id}", hijack(base))
+	http.Handle("/proxy/{id}", proxy(base))
 	return http.ListenAndServe("127.0.0.1:"+port, nil)
+}
+
+func serve(path string, answer handler) {
+	http.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		if err := answer(w, r); err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+		}
+	})
+}
+
+// answer is a word, after the calls.
+func (made caller) answer(w http.ResponseWriter, r *http.Request) error {
+	if err := made(r.Context(), r.PathValue("id")); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, "front\n")
+	return err
+}
+
+// by makes one call, by connections of its kind.
+func by(connections http.RoundTripper, base string) caller {
+	client := &http.Client{Transport: connections}
+	return func(_ context.Context, id string) error { return ask(client, base+call(id, 0)) }
 }
 
 // call is how a call says for which request it is made.

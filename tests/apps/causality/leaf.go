@@ -3,15 +3,31 @@ package main
 import (
 	"io"
 	"net/http"
+	"strings"
+	"time"
 )
 
-// leaf answers everything with a word, by HTTP/1.1 and by HTTP/2 without TLS.
-func leaf(port string) error {
+// slow is how long the leaf takes for what begins with /slow/.
+const slow = 400 * time.Millisecond
+
+// leaf answers everything with a word, or with the body it was sent; by HTTP/1.1 and by HTTP/2
+// without TLS, or, with a certificate and its key, by HTTP/1.1 over TLS.
+func leaf(port string, secret []string) error {
 	server := http.Server{Addr: "127.0.0.1:" + port, Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
-	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		io.WriteString(w, "leaf\n")
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/slow/") {
+			time.Sleep(slow)
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil || len(body) == 0 {
+			body = []byte("leaf\n")
+		}
+		w.Write(body)
 	})
+	if len(secret) == 2 {
+		return server.ListenAndServeTLS(secret[0], secret[1])
+	}
 	return server.ListenAndServe()
 }

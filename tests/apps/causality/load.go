@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,10 @@ import (
 // load makes that many requests, so many at once, each on a connection kept for the next.
 func load(port, shape string, atOnce, many int) error {
 	client := http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: atOnce}}
+	how, own := asks[shape]
+	if !own {
+		how = ask
+	}
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	for range atOnce {
@@ -20,7 +25,7 @@ func load(port, shape string, atOnce, many int) error {
 				if at >= int64(many) {
 					return
 				}
-				must(ask(&client, fmt.Sprintf("http://127.0.0.1:%s/%s/%d", port, shape, at)))
+				must(how(&client, fmt.Sprintf("http://127.0.0.1:%s/%s/%d", port, shape, at)))
 			}
 		})
 	}
@@ -28,16 +33,66 @@ func load(port, shape string, atOnce, many int) error {
 	return nil
 }
 
+// asks are the shapes that are asked for by other means than GET.
+var asks = map[string]func(client *http.Client, url string) error{"post": send, "hijack": upgrade}
+
 // ask reads an answer to its end, so that the connection can be used again.
 func ask(client *http.Client, url string) error {
 	answer, err := client.Get(url)
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
+	text, err := read(answer)
 	if err == nil && answer.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %s %s", url, answer.Status, text)
 	}
 	return err
 }
+
+// send has as much to say as it is told.
+func send(client *http.Client, url string) error {
+	said := make([]byte, long)
+	answer, err := client.Post(url, "application/octet-stream", bytes.NewReader(said))
+	if err != nil {
+		return err
+	}
+	text, err := read(answer)
+	if err == nil && len(text) != long {
+		err = fmt.Errorf("%s: %s %d bytes", url, answer.Status, len(text))
+	}
+	return err
+}
+
+// upgrade goes on with bytes that no protocol knows, and is told them again.
+func upgrade(client *http.Client, url string) error {
+	request, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Connection", "Upgrade")
+	request.Header.Set("Upgrade", "bytes")
+	answer, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	both, can := answer.Body.(io.Writer)
+	if !can {
+		return fmt.Errorf("%s: %s", url, answer.Status)
+	}
+	if _, err := io.WriteString(both, raw); err != nil {
+		return err
+	}
+	text, err := read(answer)
+	if err == nil && string(text) != raw {
+		err = fmt.Errorf("%s: %q", url, text)
+	}
+	return err
+}
+
+func read(answer *http.Response) ([]byte, error) {
+	defer answer.Body.Close()
+	return io.ReadAll(answer.Body)
+}
+
+// long is what a body has in bytes, and raw what follows an upgrade.
+const long, raw = 64 << 10, "\x00\x01\x02\x03"

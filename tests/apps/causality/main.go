@@ -5,7 +5,7 @@
 // A port of 0 is of a server that is not there.
 //
 //	causality front PORT LEAF REDIS POSTGRES
-//	causality leaf PORT
+//	causality leaf PORT [CERTIFICATE KEY]
 //	causality load PORT SHAPE AT-ONCE MANY
 package main
 
@@ -21,7 +21,7 @@ func main() {
 	case "front":
 		must(front(words[0], words[1], words[2], words[3]))
 	case "leaf":
-		must(leaf(words[0]))
+		must(leaf(words[0], words[1:]))
 	case "load":
 		must(load(words[0], words[1], number(words[2]), number(words[3])))
 	}

@@ -112,7 +112,12 @@ pub fn go_grpc() -> Result<PathBuf> {
 
 /// The binary `name`, made of these files of a folder of `apps/`, its go.mod and go.sum among them.
 pub fn go_build(name: &str, place: &str, files: &[&str]) -> Result<PathBuf> {
-    let mut key = String::new();
+    go_build_as(name, place, files, &[])
+}
+
+/// The same with more flags for `go build`.
+pub fn go_build_as(name: &str, place: &str, files: &[&str], flags: &[&str]) -> Result<PathBuf> {
+    let mut key = flags.concat();
     for file in files {
         key += &app(&format!("{place}/{file}"))?.1;
     }
@@ -123,6 +128,7 @@ pub fn go_build(name: &str, place: &str, files: &[&str]) -> Result<PathBuf> {
         Step::new(go)
             .args(["build", "-o"])
             .args([folder.join(name)])
+            .args(flags)
             .env("GOFLAGS", "-buildvcs=false")
             .inside(place)
             .run()
