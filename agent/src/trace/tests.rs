@@ -25,8 +25,10 @@ struct Side {
     key: u64,
     connection: u64,
     who: (u32, u32),
-    /// Its goroutine, or 0.
+    /// Its goroutine, or 0; another's that answered; whether others may have sent it.
     unit: u64,
+    answered_in: Option<u64>,
+    gathered: bool,
     /// First byte of the request, head, first byte of the response, last byte.
     at: [u64; 4],
     /// Who wrote (server) or read (client) the response.
@@ -46,6 +48,8 @@ fn side(id: u64, role: Role, key: u64, who: (u32, u32), from: u64, to: u64) -> S
         connection: id,
         who,
         unit: 0,
+        answered_in: None,
+        gathered: false,
         at: [from, from, to.saturating_sub(1), to],
         answered_by: who,
         traceparent: Vec::new(),
@@ -76,6 +80,12 @@ impl Side {
             offset: self.id,
             execution,
         }
+    }
+
+    fn answer(&self, time: u64) -> Mark {
+        let mut mark = self.mark(time, self.answered_by);
+        mark.execution.unit = self.answered_in.unwrap_or(self.unit);
+        mark
     }
 
     fn peer(&self) -> Arc<Peer> {
@@ -128,7 +138,7 @@ impl Side {
             head: self.mark(self.at[1], self.who),
             key: self.message_key(),
             carrier: self.carrier(),
-            gathered: false,
+            gathered: self.gathered,
         }))
     }
 
@@ -151,8 +161,8 @@ impl Side {
             response: answered.then(Box::default),
             start: self.mark(self.at[0], self.who),
             request_end: Some((self.mark(self.at[1], self.who), finish)),
-            response_start: answered.then(|| self.mark(self.at[2], self.answered_by)),
-            response_end: answered.then(|| (self.mark(self.at[3], self.answered_by), finish)),
+            response_start: answered.then(|| self.answer(self.at[2])),
+            response_end: answered.then(|| (self.answer(self.at[3]), finish)),
             end: self.at[3],
             outcome: self.outcome,
             faults: Default::default(),
@@ -603,6 +613,33 @@ fn what_two_heads_of_a_goroutine_are_is_not_guessed() {
         told(&run(&mut linker(), &sides)),
         "1, 2, 3, 4 <- 1 goroutine"
     );
+    // Nor where both are on one connection: it may hand on what comes.
+    let sides = sides.map(|side| Side {
+        connection: 1,
+        ..side
+    });
+    assert_eq!(
+        told(&run(&mut linker(), &sides)),
+        "1, 2, 3, 4 <- 1 goroutine"
+    );
+}
+
+#[test]
+fn a_goroutine_that_handed_a_request_on_does_not_serve_it() {
+    let of = |unit, side: Side| Side { unit, ..side };
+    let mut served = of(7, server(1, 0, (2, 2), 10, 20));
+    served.answered_in = Some(8);
+    let sides = [served, of(7, client(2, 0, (2, 2), 14, 30))];
+    assert_eq!(told(&run(&mut linker(), &sides)), "1, 2");
+}
+
+#[test]
+fn what_is_gathered_is_nobodys() {
+    let of = |unit, side: Side| Side { unit, ..side };
+    let mut call = of(7, client(2, 0, (2, 2), 14, 16));
+    call.gathered = true;
+    let sides = [of(7, server(1, 0, (2, 2), 10, 20)), call];
+    assert_eq!(told(&run(&mut linker(), &sides)), "1, 2");
 }
 
 #[test]

@@ -41,7 +41,17 @@ impl Bench {
         self.introduce(id, [address(port), address(5)], base);
     }
 
-    fn introduce(&mut self, id: u64, [local, remote]: [Address; 2], base: [u64; 2]) {
+    fn introduce(&mut self, id: u64, ends: [Address; 2], base: [u64; 2]) {
+        self.introduce_at(id, ends, base, base);
+    }
+
+    fn introduce_at(
+        &mut self,
+        id: u64,
+        [local, remote]: [Address; 2],
+        start: [u64; 2],
+        base: [u64; 2],
+    ) {
         self.take(&Event::Open(Open {
             connection: ConnectionId(id),
             time: 1,
@@ -51,7 +61,7 @@ impl Bench {
             remote,
             role: None,
             ends: Some(Ends { own: 1, peer: 2 }),
-            start: base,
+            start,
             base,
             netns: 1,
             session: None,
@@ -338,6 +348,23 @@ fn an_answer_that_nobody_saw_ends_with_its_last_byte() {
         bytes: 1000,
     };
     assert_eq!(exchange.faults[..], [unseen]);
+}
+
+#[test]
+fn of_two_introductions_the_earlier_begin_holds() {
+    // The one that received was told of first, or the one that sent.
+    let starts = [[ASK.len() as u64, 0], [0, 0]];
+    for first in [0, 1] {
+        let mut bench = Bench::new(Config::default());
+        let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
+        for start in [starts[first], starts[1 - first]] {
+            bench.introduce_at(1, [address(33000), address(80)], start, [0, 0]);
+        }
+        bench.send(1, Direction::Egress, 0, 10, ASK);
+        bench.send(1, Direction::Ingress, 0, 20, ANSWER);
+        assert_eq!(bench.closed().len(), 1);
+        assert_eq!(bench.stats.connection_overlapping_bytes.get(), 0);
+    }
 }
 
 /// A request, and an answer whose record comes behind that of the next request: another thread
