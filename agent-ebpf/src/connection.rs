@@ -19,6 +19,10 @@ pub struct Connection {
     pub id: u64,
     /// Epoch and process of the last judgement, so that maps are asked only when one changed.
     pub judged: u64,
+    /// As in `abi::Segment`, of the call under way in each direction. Here and not in registers, so that
+    /// verifiers need not walk once for each way to find it. A program moves bytes one way one after the
+    /// other where it has goroutines: Go's descriptors have locks.
+    pub unit: [u64; 2],
     /// Offset of the next byte, by direction. Where TCP counts the bytes its low half is TCP's own
     /// position (write_seq, copied_seq), so that threads that use one connection at once agree.
     pub next: [u64; 2],
@@ -70,6 +74,7 @@ impl Connection {
         Self {
             id: 0,
             judged: u64::MAX,
+            unit: [0; 2],
             next: [0; 2],
             left: [0; 2],
             body: [0; 2],
@@ -230,8 +235,6 @@ pub struct Call {
     pub way: u8,
     /// Bytes moved.
     pub length: u32,
-    /// As in `abi::Segment`.
-    pub unit: u64,
 }
 
 /// Bit of enum sock_flags (include/net/sock.h), which tcp_fin and nothing else sets for TCP.

@@ -147,8 +147,8 @@ fn tell(
             pid_tgid,
             way,
             length: count as u32,
-            unit: goroutine::of(at, to, pid_tgid),
         };
+        session.plain.unit[(way & 1) as usize] = goroutine::of(at, to, pid_tgid);
         session::tell(session, buffer, call);
     }
 }

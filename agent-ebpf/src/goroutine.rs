@@ -15,6 +15,7 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::arch::{self, Arguments};
+use crate::connection::Connection;
 use crate::kernel::{Pointer, read_user};
 use crate::maps::{ASKERS, GOROUTINES};
 use crate::tls::{register, wanted};
@@ -107,22 +108,21 @@ pub fn registers(arguments: &Arguments) -> Registers {
     }
 }
 
-/// The goroutine for which bytes are moved, by the process that a judgement found to have such; 0
-/// where that is not known. They go that way over the socket at an address.
+/// Notes for which goroutine bytes are moved that way over the socket at an address, where the process
+/// has such.
 #[inline(always)]
-pub fn unit(habits: u8, at: Registers, (way, socket): (u8, u64), pid_tgid: u64) -> u64 {
-    if u32::from(habits) & habit::GOROUTINES == 0 {
-        return 0;
+pub fn note(connection: &mut Connection, at: Registers, (way, socket): (u8, u64), pid_tgid: u64) {
+    let slot = (way & 1) as usize;
+    if u32::from(connection.habits) & habit::GOROUTINES == 0 {
+        connection.unit[slot] = 0;
+        return;
     }
-    of(
-        at,
-        (way == EGRESS).then(|| Written::socket(socket)),
-        pid_tgid,
-    )
+    let to = (way == EGRESS).then(|| Written::socket(socket));
+    connection.unit[slot] = of(at, to, pid_tgid);
 }
 
-/// The same of any process; `to`: what they are sent to. Who asked is told once: of a request's first
-/// bytes.
+/// The goroutine for which bytes are moved, 0 where that is not known. `to`: what they are sent to. Who
+/// asked is told once: of a request's first bytes.
 #[inline(always)]
 pub fn of(at: Registers, to: Option<Written>, pid_tgid: u64) -> u64 {
     let Some(layout) = layout(pid_tgid) else {

@@ -347,7 +347,7 @@ fn send(
         tid: call.pid_tgid as u32,
         lost: connection.lost,
         pad: 0,
-        unit: call.unit,
+        unit: connection.unit[(call.way & 1) as usize],
     };
     let kept = opaque(u64::from(captured) + u64::from(tail)).min(CHUNK as u64 + TAIL as u64);
     let size = size_of::<Segment>() as u64 + kept;

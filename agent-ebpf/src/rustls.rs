@@ -168,7 +168,6 @@ pub fn rustls_read(context: ProbeContext) -> u32 {
             pid_tgid,
             way: INGRESS,
             length: length as u32,
-            unit: 0,
         };
         session::tell(session, buffer, call);
     }
@@ -211,7 +210,6 @@ pub fn rustls_send_done(_: ProbeContext) -> u32 {
             pid_tgid,
             way: EGRESS,
             length: taken as u32,
-            unit: 0,
         };
         session::tell_slices(session, buffer, &given.slices, call);
     }

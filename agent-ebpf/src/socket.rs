@@ -74,12 +74,11 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     }
     // SAFETY: the helper checks the socket and gives null for anything but TCP.
     let tcp = Typed(unsafe { bpf_skc_to_tcp_sock(socket) }.cast_const().cast());
-    let mut call = Call {
+    let call = Call {
         time,
         pid_tgid,
         way,
         length: result as u32,
-        unit: 0,
     };
     let position = position(tcp, way);
     // Of ciphertext no buffer is read.
@@ -87,8 +86,7 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     let mut arguments = arguments(Typed(socket), lost);
     batch::pick(state, &mut arguments, &call);
     let buffer = Buffer::of(&arguments, way);
-    let moves = (way, Typed(socket).address());
-    call.unit = goroutine::unit(state.habits, registers(&arguments), moves, pid_tgid);
+    goroutine::note(state, registers(&arguments), (way, socket as u64), pid_tgid);
     if state.habits != 0
         && let Some(session) = session::bind(state, &arguments, pid_tgid, way)
         && !introduce(session.name(), socket, tcp.0, call)

@@ -192,7 +192,6 @@ fn leave(
             pid_tgid,
             way: inside.way as u8,
             length: count as u32,
-            unit: 0,
         };
         session::tell(session, buffer, call);
     }

@@ -105,13 +105,13 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         pid_tgid,
         way,
         length: result as u32,
-        unit: goroutine::unit(
-            state.habits,
-            registers(arguments),
-            (way, socket.address()),
-            pid_tgid,
-        ),
     };
+    goroutine::note(
+        state,
+        registers(arguments),
+        (way, socket.address()),
+        pid_tgid,
+    );
     if state.habits != 0
         && let Some(session) = session::bind(state, arguments, pid_tgid, way)
         && !introduce(session.name(), socket, tcp, call)
