@@ -6,6 +6,7 @@ use agent_ebpf::abi::{
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 
 use crate::emit;
+use crate::frames::NOTHING_YET;
 use crate::kernel::{Pointer, Untyped};
 use crate::maps::{EPOCH, PROCESSES, WISHES};
 use crate::session;
@@ -93,7 +94,7 @@ impl Connection {
             encrypted: 0,
             habits: 0,
             session: 0,
-            follows: 0,
+            follows: NOTHING_YET,
             datagrams: 0,
         }
     }
@@ -136,7 +137,7 @@ impl Connection {
         self.opened = 1;
         self.way = 2;
         self.next = [0; 2];
-        self.follows = 0;
+        self.follows = NOTHING_YET;
         self.part = [0; 2];
         let Some(tcp) = tcp else { return };
         if has_kernel_tls(tcp) {

@@ -63,12 +63,12 @@ pub fn are_followed(
     (call, offset): (Call, u64),
 ) -> bool {
     let way = (call.way & 1) as usize;
-    if offset == 0
-        && let Some((before, records)) = begin(connection, way, buffer.first())
-    {
+    let first = connection.follows & FRESH << way != 0;
+    connection.follows &= !(FRESH << way);
+    if first && let Some((before, records)) = begin(connection, way, buffer.first()) {
         connection.follows |= (1 | records) << way;
-        connection.copied[way] = before;
-        connection.body[way] = before;
+        connection.copied[way] = offset + before;
+        connection.body[way] = offset + before;
         connection.left[way] = global!(MESSAGE_BYTES);
     }
     if connection.follows & 1 << way == 0 {
@@ -367,6 +367,10 @@ fn record(connection: &mut Connection, way: usize, here: u64, word: u32) {
     connection.body[way] = next.wrapping_add(length.into());
 }
 
+/// Bit of `Connection::follows`, by direction: nothing has come that way yet.
+const FRESH: u32 = 1 << 6;
+/// What `Connection::follows` begins with.
+pub const NOTHING_YET: u32 = FRESH | FRESH << 1;
 /// Bit of `Connection::follows`, by direction: FastCGI's records are followed, not HTTP/2's frames.
 const RECORDS: u32 = 1 << 2;
 /// The same: the first half of a record's head was read.

@@ -12,6 +12,7 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use crate::arch::Arguments;
 use crate::connection::{self, Call, Connection};
 use crate::emit;
+use crate::frames::NOTHING_YET;
 use crate::introduction::Name;
 use crate::iovec::{Slices, Walker};
 use crate::maps::{
@@ -388,7 +389,7 @@ pub fn bind(
     if session.plain.obeyed != 0 {
         // Introduced anew, it counts anew.
         session.plain.next = [0; 2];
-        session.plain.follows = 0;
+        session.plain.follows = NOTHING_YET;
         session.plain.part = [0; 2];
         session.begun = 0;
     }

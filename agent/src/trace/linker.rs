@@ -309,11 +309,11 @@ impl Linker {
 
     fn drop_entry(&mut self, handle: Handle) {
         if let Some(entry) = self.table.remove(handle)
+            && let Some(unit) = entry.unit
             && entry.laned
             && entry.end == OPEN
         {
-            let unit = entry.unit;
-            unit.map(|unit| self.units.remove((entry.process, unit), handle));
+            self.units.remove((entry.process, unit), handle);
         }
     }
 
