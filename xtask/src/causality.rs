@@ -15,7 +15,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::bench::table::{Table, machine};
-use crate::{check, shell, toolchain};
+use crate::check;
 
 /// Flags of `cargo xtask causality`.
 #[derive(Args)]
@@ -34,21 +34,10 @@ impl Causality {
         if let Some(report) = &self.from {
             return self.tell(report);
         }
-        toolchain::ensure()?;
-        let report = check::kept("causality")?.join("report.json");
-        if report.exists() {
-            fs::remove_file(&report)?;
-        }
-        let mut command = check::live_tests()?;
-        command
-            .arg("--")
-            .arg(format!("--report={}", report.display()))
-            .args(&self.words);
-        if self.words.is_empty() {
-            command.arg(CASES);
-        }
-        // Whether all is right is in the report.
-        shell::status(&mut command)?;
+        let report = match self.words.is_empty() {
+            true => check::reported("causality", &[CASES.to_owned()])?,
+            false => check::reported("causality", &self.words)?,
+        };
         self.tell(&report)
     }
 
@@ -235,6 +224,7 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell;
 
     fn line(case: &str, counts: &str, problems: &str) -> String {
         format!(

@@ -370,6 +370,23 @@ pub fn live_tests() -> Result<Command> {
     Ok(command)
 }
 
+/// Runs the live tests whose names contain one of these; gives their report, of a folder by that name.
+/// Whether all is right is in there, known gaps too.
+pub fn reported(name: &str, cases: &[String]) -> Result<PathBuf> {
+    toolchain::ensure()?;
+    let report = kept(name)?.join("report.json");
+    if report.exists() {
+        fs::remove_file(&report)?;
+    }
+    let mut command = live_tests()?;
+    command
+        .arg("--")
+        .arg(format!("--report={}", report.display()))
+        .args(cases);
+    shell::status(&mut command)?;
+    Ok(report)
+}
+
 /// Runs `cargo test` and counts; no test at all is a failure, not a success.
 fn tests(command: &mut Command) -> Result<Count> {
     let mut count = Count::default();

@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::bench::table::{Table, machine};
-use crate::{check, shell, toolchain};
+use crate::check;
 
 /// Flags of `cargo xtask matrix`.
 #[derive(Args)]
@@ -24,21 +24,10 @@ pub struct Matrix {
 impl Matrix {
     /// Runs it; success only if every span of every case was right.
     pub fn go(&self) -> Result<ExitCode> {
-        toolchain::ensure()?;
-        let report = check::kept("matrix")?.join("report.json");
-        if report.exists() {
-            fs::remove_file(&report)?;
-        }
-        let mut command = check::live_tests()?;
-        command
-            .arg("--")
-            .arg(format!("--report={}", report.display()))
-            .args(&self.words);
-        if self.words.is_empty() {
-            command.arg(CASES);
-        }
-        // Whether all is right is in the report, known gaps too.
-        shell::status(&mut command)?;
+        let report = match self.words.is_empty() {
+            true => check::reported("matrix", &[CASES.to_owned()])?,
+            false => check::reported("matrix", &self.words)?,
+        };
         let lines = fs::read_to_string(&report)
             .with_context(|| format!("no report at {}", report.display()))?;
         let matrix = Cells::read(&lines)?;

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::bench::table::Table;
 use crate::matrix::Cell;
-use crate::{check, shell, toolchain};
+use crate::{check, shell};
 
 /// Flags of `cargo xtask protocols`.
 #[derive(Args)]
@@ -38,28 +38,17 @@ impl Protocols {
         if let Some(report) = &self.from {
             return self.tell(&registries, report);
         }
-        toolchain::ensure()?;
-        let report = check::kept("protocols")?.join("report.json");
-        if report.exists() {
-            fs::remove_file(&report)?;
-        }
-        let mut command = check::live_tests()?;
-        command
-            .arg("--")
-            .arg(format!("--report={}", report.display()));
         let families = registries.families();
         let families = families.filter(|name| Path::new(&format!("tests/live/{name}.rs")).exists());
-        match self.words.is_empty() {
-            // TLS's are no deeds, and its name is part of others.
-            true => command.args(
-                families
-                    .filter(|name| *name != "tls")
-                    .map(|name| format!("{name}::")),
-            ),
-            false => command.args(&self.words),
+        // TLS's are no deeds, and its name is part of others.
+        let families = families.filter(|name| *name != "tls");
+        let report = match self.words.is_empty() {
+            true => {
+                let all: Vec<String> = families.map(|name| format!("{name}::")).collect();
+                check::reported("protocols", &all)?
+            }
+            false => check::reported("protocols", &self.words)?,
         };
-        // Whether all is right is in the report, known gaps too.
-        shell::status(&mut command)?;
         self.tell(&registries, &report)
     }
 

@@ -132,8 +132,8 @@ impl Stream {
     }
 
     /// Takes what one call moved. `base` is added to the segment's offset, see
-    /// [`Open::base`](crate::event::Open::base). Bytes seen before are left out; a gap before it becomes a hole, [`Hole::Lost`] where records were lost, else
-    /// [`Hole::Unseen`].
+    /// [`Open::base`](crate::event::Open::base). Bytes seen before are left out; a gap before it becomes
+    /// a hole, [`Hole::Lost`] where records were lost, else [`Hole::Unseen`].
     pub fn push(&mut self, segment: &Segment<'_>, base: u64, stats: &Stats) {
         let start = base.wrapping_add(segment.offset);
         let stop = start.saturating_add(u64::from(segment.length));
