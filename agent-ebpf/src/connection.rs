@@ -195,7 +195,7 @@ pub fn judge_process(tgid: u32) -> Judgement {
 #[inline(always)]
 pub fn epoch() -> u32 {
     let kernel = EPOCH.get(0).copied().unwrap_or(0);
-    kernel.wrapping_add(EPOCH.get(1).copied().unwrap_or(0))
+    kernel.wrapping_add(EPOCH.get(1).copied().unwrap_or(0)) as u32
 }
 
 /// Whether a socket is of a kind that is traced: TCP, UDP or a unix stream. `Some(true)` for TCP.

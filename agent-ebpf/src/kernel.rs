@@ -103,3 +103,17 @@ pub fn offset(field: Field) -> u32 {
         )
     }
 }
+
+/// Adds to a word atomically. In assembly, as what gives back the word's value before is not on every
+/// kernel (Linux 5.12), and this target's core has nothing else.
+#[inline(always)]
+pub fn add(word: &mut u64, value: u64) {
+    // SAFETY: changes the word that is borrowed, and nothing else.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({word} + 0) += {value}",
+            word = in(reg) word,
+            value = in(reg) value,
+        );
+    }
+}

@@ -93,7 +93,7 @@ pub static DELIVER: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// The sum is raised whenever PROCESSES or WISHES changed, so that connections look again. Slot 0
 /// is raised by the kernel side, slot 1 by user space: neither can undo the other's.
 #[map]
-pub static EPOCH: Array<u32> = Array::with_max_entries(2, 0);
+pub static EPOCH: Array<u64> = Array::with_max_entries(2, 0);
 /// One slot a ring: 1 while its reader sleeps and wants to be woken by the next record.
 #[map]
 pub static WAKE: Array<u32> = Array::with_max_entries(4, 0);

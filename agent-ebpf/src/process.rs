@@ -10,7 +10,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use aya_log_ebpf::warn;
 
 use crate::emit;
-use crate::kernel::{Pointer, Untyped};
+use crate::kernel::{Pointer, Untyped, add};
 use crate::maps::{EPOCH, GOROUTINES, PROCESSES, global};
 
 /// After exec: the process is somebody else now, to be judged anew.
@@ -75,8 +75,8 @@ fn forget(tgid: u32) {
 #[inline(always)]
 pub fn raise_epoch() {
     if let Some(epoch) = EPOCH.get_ptr_mut(0) {
-        // SAFETY: an array slot; two CPUs raising it at once still change it.
-        unsafe { *epoch = (*epoch).wrapping_add(1) };
+        // SAFETY: an array slot, valid for the program's run.
+        add(unsafe { &mut *epoch }, 1);
     }
 }
 

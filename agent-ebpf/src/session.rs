@@ -15,6 +15,7 @@ use crate::emit;
 use crate::frames::NOTHING_YET;
 use crate::introduction::Name;
 use crate::iovec::{Slices, Walker};
+use crate::kernel::add;
 use crate::maps::{
     CIPHERTEXTS, GOROUTINES, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch, global,
 };
@@ -303,20 +304,6 @@ fn scratch() -> Option<&'static mut Scratch> {
     None
 }
 
-/// Adds to a word atomically. In assembly, as what gives back the word's value before is not on every
-/// kernel (Linux 5.12), and this target's core has nothing else.
-#[inline(always)]
-fn add(word: &mut u64, value: u64) {
-    // SAFETY: changes the word that is borrowed, and nothing else.
-    unsafe {
-        core::arch::asm!(
-            "lock *(u64 *)({word} + 0) += {value}",
-            word = in(reg) word,
-            value = in(reg) value,
-        );
-    }
-}
-
 /// Scratches of a CPU.
 pub const PLACES: u32 = 4;
 
@@ -366,8 +353,9 @@ pub fn bind(
         if session.carrier != connection.id && first == 0 && connection.encrypted == 0 {
             return None;
         }
-        if session.carrier == 0 {
+        if session.carrier == 0 && (inside || connection.session == 0) {
             // What was known of the session it carried was lost, or the library took another object.
+            // A goroutine that does the last of another session is not it.
             session.carrier = connection.id;
             connection.session = session.plain.id;
         } else if session.carrier != connection.id {

@@ -18,7 +18,7 @@ pub struct Control {
     wishes: Mutex<HashMap<MapData, u64, u32>>,
     /// Number of the last wish that was no mute.
     wished: AtomicU32,
-    epoch: Mutex<Array<MapData, u32>>,
+    epoch: Mutex<Array<MapData, u64>>,
     wake: Mutex<Array<MapData, u32>>,
     statistics: Mutex<PerCpuArray<MapData, u64>>,
 }
