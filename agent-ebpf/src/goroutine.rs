@@ -204,6 +204,9 @@ pub fn go_start(context: ProbeContext) -> u32 {
     let Some(layout) = layout(pid_tgid) else {
         return 0;
     };
+    if !lineage::keeps_pace(pid_tgid) {
+        return 0;
+    }
     let g = register(&context, arch::GO[1]);
     let child: u64 = read_user(g.wrapping_add(layout.goid.into()));
     // Who started it, and behind that where (runtime2.go).

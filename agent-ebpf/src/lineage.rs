@@ -3,11 +3,12 @@
 //! A unit that moved no bytes served nothing: who it starts was started by whoever started it. So one
 //! look tells the nearest that may have served, however many lie between.
 
-use agent_ebpf::abi::{Kind, Started};
+use agent_ebpf::abi::{Kind, Started, TEEMING};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 
 use crate::emit;
-use crate::maps::LINEAGE;
+use crate::maps::{LINEAGE, PACES};
+use crate::process;
 
 /// A unit, as in `abi::unit`, and its process.
 #[derive(Clone, Copy)]
@@ -39,6 +40,46 @@ pub struct Birth {
     /// 1 once the unit has moved bytes.
     moved: u64,
 }
+
+/// How fast a process starts units.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Pace {
+    /// When the second began that is counted in, nanoseconds.
+    since: u64,
+    /// Units since then.
+    started: u64,
+}
+
+/// Whether a process starts units at a pace that it may; user space is told once a second where not, and
+/// takes the probe away.
+#[inline(always)]
+pub fn keeps_pace(pid_tgid: u64) -> bool {
+    let tgid = (pid_tgid >> 32) as u32;
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let Some(pace) = PACES.get_ptr_mut(tgid) else {
+        let first = Pace {
+            since: now,
+            started: 1,
+        };
+        let _ = PACES.insert(tgid, first, 0);
+        return true;
+    };
+    // SAFETY: a map value, valid for the program's run; threads that count at once may lose a count.
+    let pace = unsafe { &mut *pace };
+    if now.wrapping_sub(pace.since) > SECOND {
+        pace.since = now;
+        pace.started = 0;
+    }
+    pace.started += 1;
+    if pace.started == TEEMING {
+        process::tell(Kind::Teems);
+    }
+    pace.started < TEEMING
+}
+
+const SECOND: u64 = 1_000_000_000;
 
 /// One unit starts another, here in the program. `parent`: 0 where nobody does.
 #[inline(always)]

@@ -29,6 +29,7 @@ const RIGHT: &[(&str, f64)] = &[
     ("go::small-pool", 99.0),
     ("go::fan-out", 99.0),
     ("go::tree", 99.0),
+    ("go::teeming", 99.0),
     ("go::redis", 99.0),
     ("go::sql", 99.0),
     ("go::https", 99.0),
@@ -142,6 +143,7 @@ const FRONTS: &[Front] = &[
             shape("grown", 1, Behind::Leaf),
             shape("written", 1, Behind::Leaf),
             shape("tree", 3, Behind::Leaf),
+            shape("teeming", 1, Behind::Leaf),
             shape("flushed", 2, Behind::Leaf),
             shape("hijack", 2, Behind::Leaf),
         ],
@@ -294,6 +296,7 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
     ensure!(ran.code == Some(0), "the load: {ran:?}");
     let pids = serving.pids();
     // Both sides of what the load asks, and of each call.
+    let log = agent.log_path().to_owned();
     let spans = stage.receive(agent, 2 * MANY * (1 + shape.calls))?;
     if agent::dry() {
         return Ok(());
@@ -306,6 +309,11 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
     };
     let mut score = cause::judge(&done, &spans);
     score.problems.extend(lacking(name, &score));
+    let teems = fs::read_to_string(log)?.contains("it starts more than");
+    if teems != (shape.name == "teeming") {
+        let problem = format!("that it starts too many goroutines was told: {teems}");
+        score.problems.push(problem);
+    }
     stage.add(score);
     Ok(())
 }

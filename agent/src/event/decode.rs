@@ -28,6 +28,7 @@ pub fn decode(record: &[u8]) -> Option<Event<'_>> {
         Kind::End => Event::End(ended(&abi::End::read(record)?.0)?),
         Kind::Exec => Event::Exec(process(&abi::Process::read(record)?.0)),
         Kind::Exit => Event::Exit(process(&abi::Process::read(record)?.0)),
+        Kind::Teems => Event::Teems(process(&abi::Process::read(record)?.0)),
         Kind::Started => Event::Started(started(&abi::Started::read(record)?.0)),
     })
 }

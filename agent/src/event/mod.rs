@@ -248,7 +248,7 @@ pub struct End {
     pub lost: u32,
 }
 
-/// A process that called exec or ended.
+/// A process that called exec, ended, or teems.
 #[derive(Clone, Debug)]
 pub struct Process {
     /// Process id.
@@ -291,6 +291,8 @@ pub enum Event<'a> {
     Exit(Process),
     /// Who started a unit of execution.
     Started(Started),
+    /// A process starts units of execution faster than they are followed.
+    Teems(Process),
 }
 
 impl Event<'_> {
@@ -300,7 +302,9 @@ impl Event<'_> {
             Event::Open(open) => Some(open.time),
             Event::Segment(segment) => Some(segment.time),
             Event::End(end) => Some(end.time),
-            Event::Exec(process) | Event::Exit(process) => Some(process.time),
+            Event::Exec(process) | Event::Exit(process) | Event::Teems(process) => {
+                Some(process.time)
+            }
             Event::Started(_) => None,
         }
     }

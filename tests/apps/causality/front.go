@@ -50,6 +50,7 @@ func front(port, leaf, cache, database string) error {
 		"grown":      grown(direct),
 		"written":    written(leaf),
 		"tree":       tree(base),
+		"teeming":    teeming(direct),
 		"late":       late(direct),
 		"h2":         by(&http2.Transport{AllowHTTP: true, DialTLSContext: plain}, base),
 		"https":      by(&http.Transport{TLSClientConfig: trusting, TLSNextProto: oldOnly}, secret),

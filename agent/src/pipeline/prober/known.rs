@@ -22,6 +22,8 @@ pub(super) struct Known {
     pub unread: Option<Arc<str>>,
     /// How the goroutines of the program in it are told apart.
     pub goroutines: Option<Goroutines>,
+    /// Whether who runs it starts too many units of execution for them to be followed.
+    pub teems: bool,
     /// Its probes, where they are everyone's.
     pub everyone: Vec<Set>,
     /// Under which it is probed.
@@ -35,7 +37,7 @@ pub(super) struct Known {
 /// The plans that say what units of execution do: who asks for a request, who starts whom.
 pub(super) const UNITS: [&str; 2] = [NET_HTTP, STARTS];
 const NET_HTTP: &str = "net/http";
-const STARTS: &str = "runtime.newproc";
+pub(super) const STARTS: &str = "runtime.newproc";
 
 impl Known {
     /// Reads what is wanted of a file. What cannot be made out is said once.
@@ -68,6 +70,7 @@ impl Known {
             plans: plans.into(),
             unread,
             goroutines,
+            teems: false,
             everyone: Vec::new(),
             lease: None,
             users: 0,
