@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_ebpf::abi::unit::GOROUTINE;
+use agent_ebpf::abi::unit::{ASKED, GOROUTINE};
 use proptest::prelude::*;
 
 use super::*;
@@ -13,6 +13,8 @@ use crate::connection::Mark;
 use crate::event::{Address, ConnectionId, Ending, Execution, Role, StreamKey};
 use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
 use crate::protocol::{Carrier, Finish, Request};
+
+mod descent;
 
 const DRAIN: Duration = Duration::from_millis(4);
 const MS: u64 = 1_000_000;
@@ -29,6 +31,8 @@ struct Side {
     /// Its goroutine, or 0; another's that answered; whether others may have sent it.
     unit: u64,
     answered_in: Option<u64>,
+    /// Whether the unit was seen to ask.
+    asked: bool,
     gathered: bool,
     /// First byte of the request, head, first byte of the response, last byte.
     at: [u64; 4],
@@ -50,6 +54,7 @@ fn side(id: u64, role: Role, key: u64, who: (u32, u32), from: u64, to: u64) -> S
         who,
         unit: 0,
         answered_in: None,
+        asked: false,
         gathered: false,
         at: [from, from, to.saturating_sub(1), to],
         answered_by: who,
@@ -89,6 +94,12 @@ impl Side {
             offset: self.id,
             execution,
         }
+    }
+
+    fn first(&self) -> Mark {
+        let mut mark = self.mark(self.at[0], self.who);
+        mark.execution.unit |= if self.asked { ASKED } else { 0 };
+        mark
     }
 
     fn answer(&self, time: u64) -> Mark {
@@ -143,7 +154,7 @@ impl Side {
             id: ExchangeId(self.id),
             peer: self.peer(),
             role: self.role,
-            start: self.mark(self.at[0], self.who),
+            start: self.first(),
             head: self.mark(self.at[1], self.who),
             key: self.message_key(),
             carrier: self.carrier(),
@@ -168,7 +179,7 @@ impl Side {
                 ..Request::call("http1", "GET", Vec::new())
             }),
             response: answered.then(Box::default),
-            start: self.mark(self.at[0], self.who),
+            start: self.first(),
             request_end: Some((self.mark(self.at[1], self.who), finish)),
             response_start: answered.then(|| self.answer(self.at[2])),
             response_end: answered.then(|| (self.answer(self.at[3]), finish)),
