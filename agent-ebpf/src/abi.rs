@@ -215,7 +215,8 @@ pub struct Started {
     pub kind: u32,
     /// Process.
     pub tgid: u32,
-    /// The unit, as in [`Segment`].
+    /// The unit, as in [`Segment`]; with [`unit::ASKED`] where a probe saw it ask, so that what it sends is
+    /// its own.
     pub unit: u64,
     /// The unit that started it, or the nearest above that one which may have moved bytes.
     pub parent: u64,

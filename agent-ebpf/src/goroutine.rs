@@ -217,6 +217,17 @@ pub fn go_start(context: ProbeContext) -> u32 {
     0
 }
 
+/// Entry of HTTP/2's (\*clientStream).doRequest: this goroutine was started to send one request.
+#[uprobe]
+pub fn go_do_request(context: ProbeContext) -> u32 {
+    if let Some(pid_tgid) = wanted()
+        && let Some(layout) = layout(pid_tgid)
+    {
+        lineage::asks(Registers::of(&context).unit(layout), pid_tgid);
+    }
+    0
+}
+
 /// A goroutine's number as in `abi::unit`; 0 for none.
 #[inline(always)]
 const fn named(number: u64) -> u64 {

@@ -32,6 +32,8 @@ const RIGHT: &[(&str, f64)] = &[
     ("go::teeming", 99.0),
     ("go::redis", 99.0),
     ("go::sql", 99.0),
+    ("go::h2", 99.0),
+    ("go::h2-tls", 99.0),
     ("go::https", 99.0),
     ("go::reused", 99.0),
     ("go::tls-reused", 99.0),
@@ -129,6 +131,7 @@ const FRONTS: &[Front] = &[
     Front {
         shapes: &[
             shape("https", 1, Behind::Secret),
+            shape("h2-tls", 1, Behind::Secret),
             shape("reused", 1, Behind::Leaf),
             shape("tls-reused", 1, Behind::Secret),
             shape("wrapped", 1, Behind::Leaf),

@@ -274,6 +274,8 @@ pub struct Started {
     pub time: Nanos,
     /// Where in the program: the same for units that are started alike.
     pub site: u64,
+    /// Whether what the unit sends is its own, as a probe saw it ask.
+    pub own: bool,
 }
 
 /// One decoded record.

@@ -53,6 +53,7 @@ func front(port, leaf, cache, database string) error {
 		"teeming":    teeming(direct),
 		"late":       late(direct),
 		"h2":         by(&http2.Transport{AllowHTTP: true, DialTLSContext: plain}, base),
+		"h2-tls":     by(&http2.Transport{TLSClientConfig: trusting}, secret),
 		"https":      by(&http.Transport{TLSClientConfig: trusting, TLSNextProto: oldOnly}, secret),
 		"reused":     reused(base, tcp),
 		"tls-reused": reused(secret, tls),

@@ -100,24 +100,29 @@ fn layout(image: &Image, plans: &mut Vec<Plan>) -> Result<Option<Goroutines>, &'
         layout.conn = conn;
         layout.tcp_close = tcp.unwrap_or_default();
         layout.tls_close = tls.unwrap_or_default();
-        plans.push(plan(NET_HTTP, offset, Hook::GoRoundTrip));
+        plans.push(plan(NET_HTTP, Hook::GoRoundTrip, &[offset]));
     }
     if let Some(parent) = offsets.parent_goid {
         layout.parent = parent;
-        plans.push(plan(STARTS, goroutine::start(image)?, Hook::GoStart));
+        plans.push(plan(STARTS, Hook::GoStart, &[goroutine::start(image)?]));
+        let requests = goroutine::requests(image)?;
+        if !requests.is_empty() {
+            plans.push(plan(NET_HTTP, Hook::GoDoRequest, &requests));
+        }
     }
     Ok(Some(layout))
 }
 
-fn plan(library: &'static str, offset: u64, hook: Hook) -> Plan {
+fn plan(library: &'static str, hook: Hook, offsets: &[u64]) -> Plan {
+    let site = |&offset| Site {
+        offset,
+        hook,
+        stepped: false,
+    };
     Plan {
         library,
         version: None,
-        sites: vec![Site {
-            offset,
-            hook,
-            stepped: false,
-        }],
+        sites: offsets.iter().map(site).collect(),
         left_out: Vec::new(),
     }
 }

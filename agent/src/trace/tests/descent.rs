@@ -11,6 +11,7 @@ fn started(unit: u64, parent: u64, at: u64, site: u64) -> (u64, Fact) {
         parent: goroutine(parent),
         time: at * MS,
         site,
+        own: false,
     };
     (at * MS, Fact::Started(started))
 }
@@ -90,7 +91,19 @@ fn what_another_waits_for_is_not_its_own() {
     assert_eq!(linked(&[served.clone(), call.clone()], &births), "1, 2");
     // But where it was seen to ask for it.
     call.asked = true;
-    assert_eq!(linked(&[served, call], &births), "1, 2 <- 1 goroutine");
+    let both = [served, call.clone()];
+    assert_eq!(linked(&both, &births), "1, 2 <- 1 goroutine");
+    // Or where it was started to.
+    let both = both.map(|side| Side {
+        asked: false,
+        ..side
+    });
+    let mut births = births;
+    let (_, Fact::Started(born)) = &mut births[0] else {
+        panic!("not a birth");
+    };
+    born.own = true;
+    assert_eq!(linked(&both, &births), "1, 2 <- 1 goroutine");
 }
 
 #[test]
