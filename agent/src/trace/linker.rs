@@ -14,6 +14,7 @@ use agent_ebpf::abi::unit::ASKED;
 
 use super::context::{Carried, extract, traces};
 use super::ids::{Ids, client_span};
+use super::instrumented::{Instrumented, is_export};
 use super::lineage::Lineage;
 use super::table::{Entry, Handle, Table};
 use super::units::{Item, OPEN, Task, Unit, Units, Who};
@@ -33,6 +34,9 @@ pub struct Linker {
     pub(super) table: Table,
     pub(super) units: Units,
     pub(super) lineage: Lineage,
+    pub(super) instrumented: Instrumented,
+    /// Those that turned out to be since it was asked.
+    exporters: Vec<u32>,
     /// Grows whenever evidence is taken back.
     pub(super) epoch: u64,
     pub(super) watermark: Nanos,
@@ -58,6 +62,8 @@ impl Linker {
         Self {
             units: Units::new(settings.capacity),
             lineage: Lineage::new(settings.capacity),
+            instrumented: Instrumented::new(settings.capacity),
+            exporters: Vec::new(),
             settings,
             stats,
             ids,
@@ -131,6 +137,7 @@ impl Linker {
             self.drop_entry(handle);
         }
         self.units.sweep(self.watermark);
+        self.instrumented.sweep(self.watermark);
     }
 
     /// Gives out everything that is over: nothing more will be fed.
@@ -156,6 +163,12 @@ impl Linker {
     pub fn forget(&mut self, process: u32) {
         let when = self.watermark.saturating_add(self.settings.retain);
         self.units.forget(process, when);
+        self.instrumented.forget(process, when);
+    }
+
+    /// Processes that were first seen to export their own spans since this was last asked.
+    pub fn exporters(&mut self) -> Vec<u32> {
+        take(&mut self.exporters)
     }
 
     /// Exchanges known now.
@@ -232,6 +245,13 @@ impl Linker {
         };
         if entry.exchange.is_some() || entry.emitted {
             return;
+        }
+        if self.settings.leave_instrumented
+            && is_export(&exchange)
+            && self.instrumented.insert(entry.process)
+        {
+            self.exporters.push(entry.process);
+            self.epoch = self.epoch.wrapping_add(1);
         }
         entry.end = exchange.end;
         let ready = exchange.end.saturating_add(self.settings.settle);
@@ -454,6 +474,17 @@ impl Linker {
             return;
         };
         entry.emitted = true;
+        let left_out = if exchange.peer.receiver {
+            Some(&self.stats.trace_exports)
+        } else if self.instrumented.has(entry.process) {
+            Some(&self.stats.trace_instrumented)
+        } else {
+            None
+        };
+        if let Some(counter) = left_out {
+            counter.add(1);
+            return self.retired.push_back((entry.end, handle));
+        }
         let mut links = links::of(&exchange, &self.settings.extract, &self.stats);
         if let Some(link) = refused {
             self.stats.trace_untrusted.add(1);

@@ -10,6 +10,7 @@ pub mod context;
 mod descent;
 mod detach;
 pub mod ids;
+mod instrumented;
 mod lineage;
 pub mod linker;
 mod links;
