@@ -128,30 +128,28 @@ fn told_once(stage: &mut Stage, how: &How) -> Result<()> {
         "{} spans, not {count}: {log}",
         spans.len()
     );
+    judge(stage, &spans, pid, how.both);
+    Ok(())
+}
+
+/// Whom the process calls is the child of what called: by its own word, unless the agent tells of `both`.
+fn judge(stage: &mut Stage, spans: &[Span], process: u32, both: bool) {
     let (ours, theirs): (Vec<&Span>, Vec<&Span>) = spans.iter().partition(|s| s.scope == OURS);
-    let twice = ours.iter().filter(|span| span.pid() == Some(pid)).count();
-    ensure!(
-        twice == if how.both { 2 * MANY } else { 0 },
-        "{twice} of its spans by us"
-    );
-    // Whom it calls is the child of what called, by its own word.
-    for leaf in ours
-        .iter()
-        .filter(|s| s.kind == Kind::Server && s.pid() != Some(pid))
-    {
-        let above = ours
-            .iter()
-            .chain(&theirs)
-            .find(|s| Some(&s.id) == leaf.parent.as_ref());
-        let wanted = if how.both { OURS } else { "" };
-        let fine = above.is_some_and(|above| {
-            let by = if above.scope == OURS { OURS } else { "" };
-            above.kind == Kind::Client
+    let of_it = |span: &Span| span.pid() == Some(process);
+    let twice = ours.iter().filter(|span| of_it(span)).count();
+    let expected = if both { 2 * MANY } else { 0 };
+    stage.check(twice == expected, || {
+        format!("{twice} spans of it, not {expected}")
+    });
+    let callers = if both { &ours } else { &theirs };
+    let served = |span: &&&Span| span.kind == Kind::Server && !of_it(span);
+    for leaf in ours.iter().filter(served) {
+        let fine = callers.iter().any(|above| {
+            Some(&above.id) == leaf.parent.as_ref()
+                && above.kind == Kind::Client
                 && above.trace == leaf.trace
                 && above.target().ends_with(&leaf.target())
-                && by == wanted
         });
-        stage.check(fine, || format!("{} hangs under {above:?}", leaf.line()));
+        stage.check(fine, || format!("{} has another parent", leaf.line()));
     }
-    Ok(())
 }

@@ -11,6 +11,7 @@ mod descent;
 mod detach;
 pub mod ids;
 mod instrumented;
+mod lanes;
 mod lineage;
 pub mod linker;
 mod links;
