@@ -6,6 +6,8 @@
 //! A front in another language is one program that takes the words of apps/causality's, and one
 //! [`Front`].
 
+mod java;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,7 +50,7 @@ const NONE: &[&str] = &["go-off"];
 /// All of them: `causality::RUNTIME::SHAPE::AT-ONCE`.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for front in FRONTS {
+    for front in FRONTS.iter().chain(java::FRONTS) {
         for shape in front.shapes {
             for &at_once in front.at_once {
                 let name = format!("{}::{}::{at_once}", front.runtime, shape.name);
@@ -306,7 +308,8 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
 
 /// What is less than is to be.
 fn lacking(name: &str, score: &Score) -> Option<String> {
-    let right = RIGHT.iter().find(|(begins, _)| name.starts_with(begins));
+    let mut right = RIGHT.iter().chain(java::RIGHT);
+    let right = right.find(|(begins, _)| name.starts_with(begins));
     let right = right.map(|(_, percent)| ("right", *percent));
     let none = NONE.iter().find(|begins| name.starts_with(*begins));
     let (verdict, percent) = right.or(none.map(|_| ("none", 100.0)))?;
