@@ -9,6 +9,7 @@ mod b3;
 pub mod context;
 mod descent;
 mod detach;
+mod forward;
 pub mod ids;
 mod lineage;
 pub mod linker;
@@ -51,6 +52,8 @@ pub enum Method {
     Thread,
     /// The goroutine that asked for the request was serving exactly one exchange.
     Goroutine,
+    /// A proxy hands on a request: the call says what exactly one that it served says.
+    Forwarded,
 }
 
 impl Method {
@@ -62,6 +65,7 @@ impl Method {
             Method::StreamKey => "stream_key",
             Method::Thread => "thread",
             Method::Goroutine => "goroutine",
+            Method::Forwarded => "forwarded",
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Settings {
     pub thread: bool,
     /// Whether the goroutine that serves is.
     pub goroutine: bool,
+    /// Whether what a proxy hands on is.
+    pub forwarded: bool,
     /// How long after its end an exchange waits for facts that come late, nanoseconds.
     pub settle: Nanos,
     /// How long it waits where another side is surely on this host and not seen yet.
@@ -45,6 +47,7 @@ impl Settings {
             trusted: config.trusted.clone(),
             thread: config.thread,
             goroutine: config.goroutine,
+            forwarded: config.forwarded,
             settle: LATE.saturating_add(drain),
             patience: 200_000_000,
             retain: RETAIN.saturating_add(drain),
