@@ -50,6 +50,11 @@ pub(super) const FRONTS: &[Front] = &[
             asked_by_nginx(shape("sleep", 2, Behind::Leaf)),
             asked_by_nginx(REDIS),
             asked_by_nginx(shape("sql", 1, Behind::PostgreSql)),
+            // nginx's own call, by FastCGI.
+            Shape {
+                requests: 2,
+                ..shape("own", 1, Behind::Leaf)
+            },
         ],
         at_once: &[1, 8, 32],
     },
@@ -87,21 +92,17 @@ const fn asked_by_nginx(shape: Shape) -> Shape {
     }
 }
 
-/// `sh`, which puts the ports into a file where their names stand, and goes on with `then`.
-fn with_ports(folder: &Path, file: &Path, then: &str) -> Setup {
+/// `sh`, which puts the ports where their names stand in the configuration, and goes on with `then`.
+fn with_ports(folder: &Path, then: &str) -> Setup {
     let put = "s/@PORT/$1/g;s/@LEAF/$2/g;s/@REDIS/$3/g;s/@POSTGRES/$4/g";
-    let script = format!("set -e; sed -i \"{put}\" {}; {then}", file.display());
+    let script = format!("set -e; sed -i \"{put}\" *.conf; {then}");
     Setup::new("front", folder, "sh").args(["-c", &script, "sh"])
 }
 
 fn nginx(folder: &Path, kept: &str) -> Result<Setup> {
     let location = format!("proxy_pass http://behind; {kept}");
-    nginx_in_front(
-        folder,
-        "server 127.0.0.1:@LEAF; keepalive 8;",
-        &location,
-        "",
-    )
+    let servers = "server 127.0.0.1:@LEAF; keepalive 8;";
+    nginx_in_front(folder, servers, &location, "")
 }
 
 /// nginx, that asks these servers in this way; `first` something else is begun.
@@ -117,19 +118,16 @@ fn nginx_in_front(folder: &Path, servers: &str, location: &str, first: &str) -> 
     let nginx = install::debian("nginx", &["nginx"])?;
     let program = nginx.file("usr/sbin/nginx")?;
     let libraries = nginx.libraries();
-    let file = folder.join("nginx.conf");
     let then = format!(
-        "{first} LD_LIBRARY_PATH={} exec {} -c {}",
+        "{first} LD_LIBRARY_PATH={} exec {} -c $PWD/nginx.conf",
         libraries.display(),
-        program.display(),
-        file.display()
+        program.display()
     );
-    Ok(with_ports(folder, &file, &then))
+    Ok(with_ports(folder, &then))
 }
 
 fn haproxy(folder: &Path) -> Result<Setup> {
     let haproxy = install::debian("haproxy", &["haproxy"])?;
-    let file = folder.join("haproxy.cfg");
     let text = "defaults
     mode http
     timeout connect 5s
@@ -142,10 +140,10 @@ backend behind
     option forwardfor
     server leaf 127.0.0.1:@LEAF check
 ";
-    fs::write(&file, text)?;
+    fs::write(folder.join("haproxy.conf"), text)?;
     let program = haproxy.file("usr/sbin/haproxy")?;
-    let then = format!("exec {} -db -f {}", program.display(), file.display());
-    Ok(with_ports(folder, &file, &then).env("LD_LIBRARY_PATH", haproxy.libraries()))
+    let then = format!("exec {} -db -f haproxy.conf", program.display());
+    Ok(with_ports(folder, &then).env("LD_LIBRARY_PATH", haproxy.libraries()))
 }
 
 /// php-fpm behind nginx, each of its processes with connections of its own.
@@ -153,30 +151,27 @@ fn php(folder: &Path) -> Result<Setup> {
     let packages = ["php8.2-fpm", "php8.2-curl", "php8.2-pgsql", "php-redis"];
     let php = install::debian("php-fpm-calls", &packages)?;
     let extensions = php.file("usr/lib/php/20220829")?;
-    let (socket, file) = (folder.join("php.sock"), folder.join("php-fpm.conf"));
     let text = format!(
         "[global]\n\
         daemonize = no\n\
-        error_log = {}/php-fpm.log\n\
+        error_log = {}/php-fpm.errors\n\
         [www]\n\
-        listen = {}\n\
+        listen = 127.0.0.2:@PORT\n\
         pm = static\n\
         pm.max_children = 8\n\
         php_admin_flag[log_errors] = on\n\
         php_admin_flag[display_errors] = off\n",
-        folder.display(),
-        socket.display()
+        folder.display()
     );
-    fs::write(&file, text)?;
+    fs::write(folder.join("php-fpm.conf"), text)?;
     let loaded: String = ["curl", "pdo", "pdo_pgsql", "igbinary", "redis"]
         .map(|name| format!(" -d extension={}/{name}.so", extensions.display()))
         .concat();
     let begun = format!(
-        "LD_LIBRARY_PATH={} {} -n -R -F -y {}{loaded} & while [ ! -S {} ]; do sleep 0.05; done;",
+        "LD_LIBRARY_PATH={} {} -n -R -F -y php-fpm.conf{loaded} &
+        until grep -q ready php-fpm.errors; do sleep 0.1; done;",
         php.libraries().display(),
-        php.file("usr/sbin/php-fpm8.2")?.display(),
-        file.display(),
-        socket.display()
+        php.file("usr/sbin/php-fpm8.2")?.display()
     );
     let (script, _) = install::app("causality/php/index.php")?;
     let params: String = [
@@ -192,6 +187,5 @@ fn php(folder: &Path) -> Result<Setup> {
         "{params} fastcgi_param SCRIPT_FILENAME {}; fastcgi_pass behind;",
         script.display()
     );
-    let servers = format!("server unix:{};", socket.display());
-    nginx_in_front(folder, &servers, &location, &begun)
+    nginx_in_front(folder, "server 127.0.0.2:@PORT;", &location, &begun)
 }
