@@ -13,7 +13,7 @@ use crate::frames::Frames;
 use crate::framing::Look;
 use crate::goroutine::Written;
 use crate::iovec::{Slices, Walk};
-use crate::lineage::{Birth, Member};
+use crate::lineage::{Birth, Member, Pace};
 use crate::record::Ciphertext;
 use crate::rustls;
 use crate::session::{Inside, Key, PLACES, Session, Unit};
@@ -70,6 +70,9 @@ pub static ASKERS: LruHashMap<Written, u64> = LruHashMap::with_max_entries(16_38
 /// Units of execution → who started them.
 #[map]
 pub static LINEAGE: LruHashMap<Member, Birth> = LruHashMap::with_max_entries(65_536, 0);
+/// Process → how fast it starts them.
+#[map]
+pub static PACES: LruHashMap<u32, Pace> = LruHashMap::with_max_entries(4096, 0);
 /// TLS sessions; size set at load.
 #[map]
 pub static SESSIONS: LruHashMap<Key, Session> = LruHashMap::with_max_entries(1, 0);

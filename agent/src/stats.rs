@@ -66,6 +66,8 @@ counters! {
     probe_unreadable = "probe.unreadable",
     /// Go programs whose goroutines are not told apart, or not those that ask for requests.
     probe_unlinked = "probe.unlinked",
+    /// Go programs that start so many goroutines that it is not followed which starts which.
+    probe_teeming = "probe.teeming",
     /// Functions of such libraries that few programs call and that cannot be probed.
     probe_left_out = "probe.left_out",
     /// Times that probes were refused: by the kernel, or for lack of room.

@@ -30,8 +30,13 @@ const RIGHT: &[(&str, f64)] = &[
     ("go::direct", 99.0),
     ("go::sleep", 99.0),
     ("go::small-pool", 99.0),
+    ("go::fan-out", 99.0),
+    ("go::tree", 99.0),
+    ("go::teeming", 99.0),
     ("go::redis", 99.0),
     ("go::sql", 99.0),
+    ("go::h2", 99.0),
+    ("go::h2-tls", 99.0),
     ("go::https", 99.0),
     ("go::reused", 99.0),
     ("go::tls-reused", 99.0),
@@ -132,6 +137,7 @@ const FRONTS: &[Front] = &[
     Front {
         shapes: &[
             shape("https", 1, Behind::Secret),
+            shape("h2-tls", 1, Behind::Secret),
             shape("reused", 1, Behind::Leaf),
             shape("tls-reused", 1, Behind::Secret),
             shape("wrapped", 1, Behind::Leaf),
@@ -143,6 +149,10 @@ const FRONTS: &[Front] = &[
                 ..shape("nested", 2, Behind::Leaf)
             },
             shape("timeout", 1, Behind::Leaf),
+            shape("grown", 1, Behind::Leaf),
+            shape("written", 1, Behind::Leaf),
+            shape("tree", 3, Behind::Leaf),
+            shape("teeming", 1, Behind::Leaf),
             shape("flushed", 2, Behind::Leaf),
             shape("hijack", 2, Behind::Leaf),
         ],
@@ -209,6 +219,7 @@ fn built(name: &str, flags: &[&str]) -> Result<PathBuf> {
         "main.go",
         "front.go",
         "shapes.go",
+        "pools.go",
         "linked.go",
         "leaf.go",
         "load.go",
@@ -295,6 +306,7 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
     ensure!(ran.code == Some(0), "the load: {ran:?}");
     let pids = serving.pids();
     // Both sides of what the load asks, and of each call.
+    let log = agent.log_path().to_owned();
     let spans = stage.receive(agent, 2 * MANY * (1 + shape.between + shape.calls))?;
     if agent::dry() {
         return Ok(());
@@ -307,6 +319,11 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
     };
     let mut score = cause::judge(&done, &spans);
     score.problems.extend(lacking(name, &score));
+    let teems = fs::read_to_string(log)?.contains("it starts more than");
+    if teems != (shape.name == "teeming") {
+        let problem = format!("that it starts too many goroutines was told: {teems}");
+        score.problems.push(problem);
+    }
     stage.add(score);
     Ok(())
 }

@@ -183,8 +183,9 @@ settings! {
     /// Whether a call made by the thread that serves a request becomes that request's child, where
     /// the thread serves one at a time.
     "propagation.thread" = config.propagation.thread as Switch, "link-threads" "BOOL" [] rare;
-    /// Whether a call that a goroutine asks for becomes the child of the request that it serves. For
-    /// net/http, whose connections write for the goroutines, that takes a probe in each Go program.
+    /// Whether a call that a goroutine asks for becomes the child of the request that it serves, or for
+    /// which it was started. For net/http, whose connections write for the goroutines, and for who starts
+    /// whom that takes two probes in each Go program.
     "propagation.goroutine" = config.propagation.goroutine as Switch, "link-goroutines" "BOOL" [] rare;
     /// Whether a request that a proxy hands on (nginx, HAProxy, Envoy, …) becomes the child of the one
     /// that it was asked, where that is the only one with its method, path, query and end-to-end headers.

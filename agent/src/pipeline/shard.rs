@@ -170,7 +170,7 @@ impl Shard {
                 self.end(end, out);
             }
             Event::Started(started) => out.facts.push(Fact::Started(*started)),
-            Event::Exec(_) | Event::Exit(_) => {}
+            Event::Exec(_) | Event::Exit(_) | Event::Teems(_) => {}
         }
     }
 

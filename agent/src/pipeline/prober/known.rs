@@ -22,6 +22,8 @@ pub(super) struct Known {
     pub unread: Option<Arc<str>>,
     /// How the goroutines of the program in it are told apart.
     pub goroutines: Option<Goroutines>,
+    /// Whether who runs it starts too many units of execution for them to be followed.
+    pub teems: bool,
     /// Its probes, where they are everyone's.
     pub everyone: Vec<Set>,
     /// Under which it is probed.
@@ -35,7 +37,7 @@ pub(super) struct Known {
 /// The plans that say what units of execution do: who asks for a request, who starts whom.
 pub(super) const UNITS: [&str; 2] = [NET_HTTP, STARTS];
 const NET_HTTP: &str = "net/http";
-const STARTS: &str = "runtime.newproc";
+pub(super) const STARTS: &str = "runtime.newproc";
 
 impl Known {
     /// Reads what is wanted of a file. What cannot be made out is said once.
@@ -68,6 +70,7 @@ impl Known {
             plans: plans.into(),
             unread,
             goroutines,
+            teems: false,
             everyone: Vec::new(),
             lease: None,
             users: 0,
@@ -97,24 +100,29 @@ fn layout(image: &Image, plans: &mut Vec<Plan>) -> Result<Option<Goroutines>, &'
         layout.conn = conn;
         layout.tcp_close = tcp.unwrap_or_default();
         layout.tls_close = tls.unwrap_or_default();
-        plans.push(plan(NET_HTTP, offset, Hook::GoRoundTrip));
+        plans.push(plan(NET_HTTP, Hook::GoRoundTrip, &[offset]));
     }
     if let Some(parent) = offsets.parent_goid {
         layout.parent = parent;
-        plans.push(plan(STARTS, goroutine::start(image)?, Hook::GoStart));
+        plans.push(plan(STARTS, Hook::GoStart, &[goroutine::start(image)?]));
+        let requests = goroutine::requests(image)?;
+        if !requests.is_empty() {
+            plans.push(plan(NET_HTTP, Hook::GoDoRequest, &requests));
+        }
     }
     Ok(Some(layout))
 }
 
-fn plan(library: &'static str, offset: u64, hook: Hook) -> Plan {
+fn plan(library: &'static str, hook: Hook, offsets: &[u64]) -> Plan {
+    let site = |&offset| Site {
+        offset,
+        hook,
+        stepped: false,
+    };
     Plan {
         library,
         version: None,
-        sites: vec![Site {
-            offset,
-            hook,
-            stepped: false,
-        }],
+        sites: offsets.iter().map(site).collect(),
         left_out: Vec::new(),
     }
 }

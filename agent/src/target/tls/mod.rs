@@ -98,6 +98,9 @@ pub enum Hook {
     GoRoundTrip,
     /// A goroutine (rbx) is started, and about to be put into a queue.
     GoStart,
+    /// A goroutine (r14) was started to send one request, and begins. Passed again where the stack has to
+    /// grow first.
+    GoDoRequest,
     /// Data are given to rustls: session in rdi, data told at rsi, as 64-bit numbers. If the first
     /// is 0, address and length follow. Else they are the address of a list, how many it has (each
     /// an address and a length), and from which byte to which of all of them.
