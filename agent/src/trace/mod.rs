@@ -2,8 +2,9 @@
 //!
 //! [`linker::Linker`] is fed the facts of all shards and gives [`Linked`] exchanges. Evidence, in
 //! order: a header the application sent ([`context`], `b3`), the message's name on both ends of
-//! its connection, the thread or goroutine that was serving when a call was made (`units`). A wrong parent is
-//! worse than none: what is not exact makes a root.
+//! its connection, the thread or goroutine that was serving when a call was made (`units`), what a
+//! proxy was asked and asks (`forward`). A wrong parent is worse than none: what is not exact makes
+//! a root.
 
 mod b3;
 pub mod context;

@@ -43,6 +43,7 @@ pub(super) const FRONTS: &[Front] = &[
         runtime: "java-virtual",
         program: |folder| java(folder, &install::java_of("elasticsearch")?, "virtual"),
         shapes: SHAPES,
+        at_once: &[2, 8, 32, 64],
         ..JDK
     },
 ];
