@@ -7,6 +7,7 @@
 //! Never true here: that an exchange is opened by a response, closed twice or not at all, or ends
 //! before it started.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -122,6 +123,8 @@ pub struct Opened {
     pub key: Option<MessageKey>,
     /// What it says about its trace.
     pub carrier: Option<Box<Carrier>>,
+    /// As in [`Request::likeness`].
+    pub likeness: Option<NonZeroU64>,
     /// Whether its protocol's clients gather what several ask for, and who sends it is any of them.
     pub gathered: bool,
 }
@@ -330,6 +333,7 @@ impl Exchanges {
             head,
             key,
             carrier: request.carrier.clone(),
+            likeness: request.likeness,
             gathered: GATHERED.contains(&request.protocol),
         })));
         let exchange = Box::new(Exchange {

@@ -125,6 +125,8 @@ counters! {
     trace_by_thread = "trace.by_thread",
     /// Parents found by the serving goroutine.
     trace_by_goroutine = "trace.by_goroutine",
+    /// Parents found as the requests that proxies handed on.
+    trace_by_forwarded = "trace.by_forwarded",
     /// Places in programs where units of execution are started that outlive the request they are started
     /// for, as a pool's do: what they call for has no parent.
     trace_lasting = "trace.lasting",

@@ -6,6 +6,9 @@
 //! A front in another language is one program that takes the words of apps/causality's, and one
 //! [`Front`].
 
+mod java;
+mod proxies;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,7 +56,7 @@ const NONE: &[&str] = &["go-off"];
 /// All of them: `causality::RUNTIME::SHAPE::AT-ONCE`.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for front in FRONTS {
+    for front in FRONTS.iter().chain(java::FRONTS).chain(proxies::FRONTS) {
         for shape in front.shapes {
             for &at_once in front.at_once {
                 let name = format!("{}::{}::{at_once}", front.runtime, shape.name);
@@ -88,6 +91,8 @@ struct Shape {
     name: &'static str,
     /// Requests that the front serves for each of the load's: more than one where it asks itself.
     requests: usize,
+    /// Calls between the front's own processes that say no number.
+    between: usize,
     /// Calls that are made for these.
     calls: usize,
     /// Where they go.
@@ -107,6 +112,7 @@ const fn shape(name: &'static str, calls: usize, behind: Behind) -> Shape {
     Shape {
         name,
         requests: 1,
+        between: 0,
         calls,
         behind,
     }
@@ -283,7 +289,8 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
     let agent = stage.agent()?.ports(&[port, behind]);
     // All come within a second, and keys and statements are to say the number of the request.
     let agent = agent.env("OTEL_BSP_MAX_QUEUE_SIZE", "16384");
-    let agent = (front.agent)(agent.args(["--query-text", "full"]));
+    let agent =
+        (front.agent)(agent.args(["--query-text", "full", "--request-header", cause::HEADER]));
     let agent = match shape.behind {
         Behind::Secret => agent.tls(),
         _ => agent,
@@ -293,7 +300,7 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
     let pids = serving.pids();
     // Both sides of what the load asks, and of each call.
     let log = agent.log_path().to_owned();
-    let spans = stage.receive(agent, 2 * MANY * (1 + shape.calls))?;
+    let spans = stage.receive(agent, 2 * MANY * (1 + shape.between + shape.calls))?;
     if agent::dry() {
         return Ok(());
     }
@@ -330,9 +337,13 @@ pub fn load(stage: &Stage, port: u16, shape: &str, at_once: usize, many: usize) 
 
 /// What is less than is to be.
 fn lacking(name: &str, score: &Score) -> Option<String> {
-    let right = RIGHT.iter().find(|(begins, _)| name.starts_with(begins));
+    let mut right = RIGHT.iter().chain(java::RIGHT).chain(proxies::RIGHT);
+    let right = right.find(|(begins, _)| name.starts_with(begins));
     let right = right.map(|(_, percent)| ("right", *percent));
-    let none = NONE.iter().find(|begins| name.starts_with(*begins));
+    let none = NONE
+        .iter()
+        .chain(proxies::NONE)
+        .find(|begins| name.starts_with(*begins));
     let (verdict, percent) = right.or(none.map(|_| ("none", 100.0)))?;
     let share = score.share(verdict, "calls");
     (share < percent).then(|| format!("{share:.1} % {verdict}, not {percent} %"))

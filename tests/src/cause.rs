@@ -1,7 +1,8 @@
 //! Judges whose child each call is, where a front makes calls for the requests it serves and all of a
 //! request's calls say its number (apps/causality): a request's path begins with `/SHAPE/NUMBER`, and a
 //! call holds `call-NUMBER-WHICH` in its path, key or statement. Nobody who links spans reads these, so
-//! they are the truth to hold links to. A request may be such a call itself.
+//! they are the truth to hold links to. A request may be such a call itself. Where it is handed on, its
+//! number is in the header [`HEADER`], which nobody reads either, of it and of the call.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,9 @@ pub struct Done<'a> {
     pub calls: usize,
 }
 
+/// Holds the number of a request that is handed on.
+pub const HEADER: &str = "x-cause";
+
 /// What a call's span holds besides.
 const METHOD: &str = "spantap.link.method";
 
@@ -31,17 +35,22 @@ const METHOD: &str = "spantap.link.method";
 pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
     let mut score = Score::default();
     let of_front = |span: &&Span| span.pid().is_some_and(|pid| done.front.contains(&pid));
-    let served: BTreeMap<String, &Span> = spans
+    // What one process of the front asks another it serves there.
+    let served: BTreeMap<(Option<u32>, String), &Span> = spans
         .iter()
         .filter(of_front)
         .filter(|span| span.kind == Kind::Server)
-        .filter_map(|span| Some((request(&span.target(), done.shape)?, span)))
+        .filter_map(|span| {
+            let number = header(span).or_else(|| request(&span.target(), done.shape))?;
+            Some(((span.pid(), number), span))
+        })
         .collect();
     let mut seen = BTreeMap::new();
     let asks = spans.iter().filter(of_front);
     for span in asks.filter(|span| span.kind == Kind::Client) {
         let text = span.text("db.query.text").unwrap_or_else(|| span.target());
-        let Some((number, which)) = call(&text) else {
+        let handed_on = header(span).map(|number| (number, "0".into()));
+        let Some((number, which)) = handed_on.or_else(|| call(&text)) else {
             continue;
         };
         let said = (number.clone(), which);
@@ -49,7 +58,7 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
             score.problems.push(format!("seen twice: {text}"));
             continue;
         }
-        let server = served.get(&number);
+        let server = served.get(&(span.pid(), number));
         let verdict = match &span.parent {
             None => "none",
             Some(parent) if server.is_some_and(|s| s.id == *parent && s.trace == span.trace) => {
@@ -94,6 +103,14 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
     score.counts.insert("calls".into(), done.calls);
     score.counts.insert("unseen".into(), unseen);
     score
+}
+
+/// The number of a request that is handed on.
+fn header(span: &Span) -> Option<String> {
+    let values = span
+        .attributes
+        .get(&format!("http.request.header.{HEADER}"))?;
+    Some(values.as_array()?.first()?.as_str()?.into())
 }
 
 /// The number in a request's path.

@@ -212,6 +212,11 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `timeout` | one; half are given up before there is an answer |
 | `flushed` | one before the request is answered, one after that and before the handler returns |
 | `hijack` | the same, where the handler has taken the connection from the server and goes on with bytes of no protocol |
+| `client`, `client-async` | one, by java.net.http: waited for, or by a future that is |
+| `supply` | one, in the pool that all futures share |
+| `own` | the request is handed on, and all have their own paths |
+| `cookies` | the same, with their own cookies and one path |
+| `same` | the same, with nothing that tells them apart |
 
 | runtime | what is special |
 |---------|-----------------|
@@ -219,6 +224,11 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `go-syscall` | traced by `--capture-path=syscall` |
 | `go-stripped`, `go-pie`, `go-cgo` | built without symbols and DWARF, to be put anywhere in memory, by C's linker |
 | `go-off` | traced by `--link-goroutines=false`: none may have a parent |
+| `java`, `tomcat`, `jetty` | the JDK's HttpServer, Tomcat and Jetty: a thread for each request that is at work |
+| `java-virtual` | the JDK's HttpServer with a virtual thread for each |
+| `nginx`, `nginx-close`, `haproxy` | proxies, that keep connections to the leaf or do not: the call is the request that is handed on |
+| `nginx-off` | traced by `--link-forwarded=false`: none may have a parent |
+| `php-fpm` | PHP behind nginx: eight processes that serve one request at a time; of `own` the call is nginx's |
 ";
 
 #[cfg(test)]

@@ -243,6 +243,8 @@ pub struct Propagation {
     pub thread: bool,
     /// Whether the goroutine that serves an exchange is.
     pub goroutine: bool,
+    /// Whether it is that a proxy asks what it was asked.
+    pub forwarded: bool,
 }
 
 impl Default for Propagation {
@@ -252,6 +254,7 @@ impl Default for Propagation {
             trusted: networks::private(),
             thread: true,
             goroutine: true,
+            forwarded: true,
         }
     }
 }

@@ -192,6 +192,9 @@ settings! {
     /// which it was started. For net/http, whose connections write for the goroutines, and for who starts
     /// whom that takes two probes in each Go program.
     "propagation.goroutine" = config.propagation.goroutine as Switch, "link-goroutines" "BOOL" [] rare;
+    /// Whether a request that a proxy hands on (nginx, HAProxy, Envoy, …) becomes the child of the one
+    /// that it was asked, where that is the only one with its method, path, query and end-to-end headers.
+    "propagation.forwarded" = config.propagation.forwarded as Switch, "link-forwarded" "BOOL" [] rare;
 
     /// Whether secrets are replaced before anything leaves: credentials in query strings and headers,
     /// in command lines where they are told, GraphQL's documents and variables in URLs, tokens, e-mail

@@ -30,6 +30,7 @@ pub(crate) fn opened(id: u64) -> Fact {
         head: at(id, 9),
         key: None,
         carrier: None,
+        likeness: None,
         gathered: false,
     }))
 }

@@ -16,6 +16,8 @@ pub enum Word {
     Forget,
     /// Its threads are no evidence.
     NoThreads,
+    /// It hands on what it is asked.
+    Proxy,
 }
 
 /// Those of which it is not known yet.
@@ -60,6 +62,9 @@ impl Newcomers {
                 if sharing == Some(false) {
                     tell(Word::Forget, process);
                 }
+                if sharing.is_some() && resources.is_proxy(process) {
+                    tell(Word::Proxy, process);
+                }
                 sharing.is_none() && resources.is_asked(process)
             });
         }
@@ -71,6 +76,9 @@ impl Newcomers {
             }
             if sharing != Some(false) {
                 tell(Word::NoThreads, process);
+            }
+            if sharing.is_some() && resources.is_proxy(process) {
+                tell(Word::Proxy, process);
             }
             if sharing.is_none() && self.doubted.len() < DOUBTED {
                 self.doubted.insert(process);

@@ -120,6 +120,7 @@ impl Weaver {
             |word, process| match word {
                 Word::Forget => linker.forget(process),
                 Word::NoThreads => linker.no_thread_links(process),
+                Word::Proxy => linker.hands_on(process),
             },
         )
     }

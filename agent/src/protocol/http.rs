@@ -13,6 +13,7 @@ pub mod over;
 
 use std::borrow::Cow;
 
+use super::likeness::Likeness;
 use super::reader::{MAX_TEXT, text};
 use super::{Attribute, Attributes, Carrier, Request, Response, Value};
 use crate::config;
@@ -47,8 +48,10 @@ pub fn request<'a>(
         None => Cow::Borrowed("HTTP"),
     };
     let mut found = Found::default();
+    let mut handed_on = Likeness::default();
     for (name, value) in headers {
         found.take(name, value, stats);
+        handed_on.take(name, value);
         if !config.request_headers.is_empty() {
             listed(
                 "http.request.header.",
@@ -95,8 +98,11 @@ pub fn request<'a>(
         let agent = text(agent, keep, stats);
         attributes.push(Attribute::text("user_agent.original", agent));
     }
+    let likeness = line.method.zip(target.path);
+    let likeness = likeness.and_then(|(method, path)| handed_on.of(method, path, target.query));
     Request {
         carrier: found.carrier,
+        likeness,
         ..Request::call(protocol, operation, attributes)
     }
 }

@@ -3,6 +3,7 @@
 //! Never true here: that anything in it points into captured bytes.
 
 use std::borrow::Cow;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::{Carrier, tls};
@@ -101,6 +102,9 @@ pub struct Request {
     pub carrier: Option<Box<Carrier>>,
     /// What each of several messages in it says about its own trace; at most [`MAX_LINKS`].
     pub messages: Vec<Carrier>,
+    /// Of HTTP, what a proxy hands on as it came: requests that agree in that have the same number, in
+    /// this process alone (`protocol/likeness.rs`).
+    pub likeness: Option<NonZeroU64>,
 }
 
 /// Most messages of one exchange whose contexts are kept: each becomes a link of its span.
@@ -267,6 +271,7 @@ impl Request {
             attributes,
             carrier: None,
             messages: Vec::new(),
+            likeness: None,
         }
     }
 

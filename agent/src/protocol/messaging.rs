@@ -84,6 +84,7 @@ impl Transfer<'_> {
             attributes,
             carrier: self.carrier.map(Box::new),
             messages: self.messages,
+            likeness: None,
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod grpc;
 pub mod http;
 pub mod json;
 pub mod known;
+mod likeness;
 mod message;
 pub mod messaging;
 pub mod order;

@@ -155,6 +155,11 @@ impl Resources {
         answered.or_else(|| Some(Program::by_name(&life.snapshot)?.multiplexes_threads))
     }
 
+    /// Whether the program that a process is now hands on what it is asked, as far as is known.
+    pub fn is_proxy(&self, pid: u32) -> bool {
+        self.who(pid, Nanos::MAX).1.is_proxy()
+    }
+
     /// The executable's name of whoever a process id meant at `at`, and what runs in it.
     pub fn who(&self, pid: u32, at: Nanos) -> (String, Runtime) {
         let life = self.life(pid, at);

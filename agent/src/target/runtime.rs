@@ -143,6 +143,15 @@ impl Runtime {
         }
     }
 
+    /// Whether the HTTP it asks for is what it was asked for: web servers and proxies, which have no
+    /// questions of their own but whether who is behind them is well.
+    pub fn is_proxy(self) -> bool {
+        matches!(
+            self,
+            Self::Nginx | Self::Apache | Self::Envoy | Self::Haproxy | Self::EventLoop
+        )
+    }
+
     /// By the name of the executable alone.
     pub fn of_name(name: &str) -> Option<Self> {
         // python3.11, ruby3.1, php-fpm8.2, node20, nginx-debug

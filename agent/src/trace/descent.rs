@@ -150,6 +150,9 @@ impl Linker {
     /// Until when its place, or one above it, is not certain.
     pub(super) fn lingers(&mut self, handle: Handle) -> Option<Nanos> {
         self.resolve(handle);
+        if self.is_pending(handle) {
+            return Some(self.watermark.saturating_add(STEP));
+        }
         let mut next = Some(handle);
         while let Some(handle) = next {
             let entry = self.table.get(handle).filter(|entry| !entry.published)?;

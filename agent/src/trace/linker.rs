@@ -8,11 +8,13 @@
 
 use std::collections::VecDeque;
 use std::mem::take;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use agent_ebpf::abi::unit::ASKED;
 
 use super::context::{Carried, extract, traces};
+use super::forward::{Forwards, reply};
 use super::ids::{Ids, client_span};
 use super::instrumented::{Instrumented, is_export};
 use super::lineage::Lineage;
@@ -37,6 +39,7 @@ pub struct Linker {
     pub(super) instrumented: Instrumented,
     /// Those that turned out to be since it was asked.
     exporters: Vec<u32>,
+    pub(super) forwards: Forwards,
     /// Grows whenever evidence is taken back.
     pub(super) epoch: u64,
     pub(super) watermark: Nanos,
@@ -64,6 +67,7 @@ impl Linker {
             lineage: Lineage::new(settings.capacity),
             instrumented: Instrumented::new(settings.capacity),
             exporters: Vec::new(),
+            forwards: Forwards::new(),
             settings,
             stats,
             ids,
@@ -164,6 +168,7 @@ impl Linker {
         let when = self.watermark.saturating_add(self.settings.retain);
         self.units.forget(process, when);
         self.instrumented.forget(process, when);
+        self.forwards.forget(process);
     }
 
     /// Processes that were first seen to export their own spans since this was last asked.
@@ -194,6 +199,7 @@ impl Linker {
             head: Some(opened.head),
             gathered: opened.gathered,
             carrier: opened.carrier.as_deref(),
+            likeness: opened.likeness,
         });
         let handle = self.insert(entry);
         self.enter_lane(handle, opened.start.offset);
@@ -236,6 +242,7 @@ impl Linker {
                     head: None,
                     gathered: GATHERED.contains(&exchange.request.protocol),
                     carrier: exchange.request.carrier.as_deref(),
+                    likeness: exchange.request.likeness,
                 });
                 self.insert(entry)
             }
@@ -254,6 +261,7 @@ impl Linker {
             self.epoch = self.epoch.wrapping_add(1);
         }
         entry.end = exchange.end;
+        entry.reply = reply(&exchange);
         let ready = exchange.end.saturating_add(self.settings.settle);
         entry.exchange = Some(exchange);
         self.settling.push_back((ready, handle));
@@ -302,6 +310,8 @@ impl Linker {
             alone: false,
             detached: false,
             opened: seen.head.is_some(),
+            likeness: seen.likeness,
+            reply: None,
             key: seen.key,
             unix,
             near: seen.peer.is_near(),
@@ -329,7 +339,11 @@ impl Linker {
         while self.table.len() >= self.settings.capacity.max(1) {
             self.evict();
         }
-        self.table.insert(entry)
+        let handle = self.table.insert(entry);
+        if let Some(entry) = self.table.get(handle) {
+            self.forwards.insert(handle, entry);
+        }
+        handle
     }
 
     /// Makes room: what was given out first, then the oldest; none is lost that is over.
@@ -351,7 +365,11 @@ impl Linker {
     }
 
     fn drop_entry(&mut self, handle: Handle) {
-        if let Some(entry) = self.table.remove(handle)
+        let removed = self.table.remove(handle);
+        if let Some(entry) = &removed {
+            self.forwards.remove(handle, entry);
+        }
+        if let Some(entry) = removed
             && let Some(unit) = entry.unit
             && entry.laned
             && entry.end == OPEN
@@ -451,6 +469,8 @@ struct Head<'a> {
     /// Whether it may have been sent by who asks for something else.
     gathered: bool,
     carrier: Option<&'a Carrier>,
+    /// [`crate::protocol::Request::likeness`].
+    likeness: Option<NonZeroU64>,
 }
 
 fn count(stats: &Stats, method: Option<Method>) {
@@ -460,6 +480,7 @@ fn count(stats: &Stats, method: Option<Method>) {
         Some(Method::StreamKey) => &stats.trace_by_stream_key,
         Some(Method::Thread) => &stats.trace_by_thread,
         Some(Method::Goroutine) => &stats.trace_by_goroutine,
+        Some(Method::Forwarded) => &stats.trace_by_forwarded,
     };
     counter.add(1);
 }

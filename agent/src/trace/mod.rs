@@ -2,13 +2,15 @@
 //!
 //! [`linker::Linker`] is fed the facts of all shards and gives [`Linked`] exchanges. Evidence, in
 //! order: a header the application sent ([`context`], `b3`), the message's name on both ends of
-//! its connection, the thread or goroutine that was serving when a call was made (`units`). A wrong parent is
-//! worse than none: what is not exact makes a root.
+//! its connection, the thread or goroutine that was serving when a call was made (`units`), what a
+//! proxy was asked and asks (`forward`). A wrong parent is worse than none: what is not exact makes
+//! a root.
 
 mod b3;
 pub mod context;
 mod descent;
 mod detach;
+mod forward;
 pub mod ids;
 mod instrumented;
 mod lanes;
@@ -53,6 +55,8 @@ pub enum Method {
     Thread,
     /// The goroutine that asked for the request was serving exactly one exchange.
     Goroutine,
+    /// A proxy hands on a request: the call says what exactly one that it served says.
+    Forwarded,
 }
 
 impl Method {
@@ -64,6 +68,7 @@ impl Method {
             Method::StreamKey => "stream_key",
             Method::Thread => "thread",
             Method::Goroutine => "goroutine",
+            Method::Forwarded => "forwarded",
         }
     }
 }

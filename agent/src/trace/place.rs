@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::context::{Carried, Context, SAMPLED};
 use super::descent::Cause;
+use super::forward::Forwarded;
 use super::linker::Linker;
 use super::table::{Entry, Handle, Place};
 use super::{Link, Method, Parent, UNTRUSTED};
@@ -68,6 +69,9 @@ impl Linker {
             if std::mem::replace(&mut entry.published, true) {
                 return;
             }
+            if let Some(place) = &mut entry.place {
+                place.pending = false;
+            }
             next = entry.place.as_ref().and_then(|p| p.above);
         }
     }
@@ -105,7 +109,8 @@ impl Linker {
 
     fn has_place(&self, handle: Handle) -> bool {
         self.table.get(handle).is_none_or(|entry| {
-            let current = |place: &Place| entry.published || place.epoch == self.epoch;
+            let current =
+                |place: &Place| entry.published || (place.epoch == self.epoch && !place.pending);
             entry.place.as_ref().is_some_and(current)
         })
     }
@@ -138,7 +143,8 @@ impl Linker {
             }
             _ => None,
         };
-        if entry.role == Role::Client
+        let role = entry.role;
+        if role == Role::Client
             && let Some(Cause {
                 serving,
                 method,
@@ -146,6 +152,15 @@ impl Linker {
             }) = self.by_unit(handle)
         {
             return Reference::Local(serving, method, descended);
+        }
+        if role == Role::Client {
+            match self.forwarded(handle) {
+                Forwarded::Of(served) => {
+                    return Reference::Local(served, Method::Forwarded, false);
+                }
+                Forwarded::Pending => return Reference::Pending(decision),
+                Forwarded::Unknown => {}
+            }
         }
         Reference::Root(decision)
     }
@@ -209,6 +224,7 @@ impl Linker {
         let place = match reference {
             Reference::Header(context, method, remote) => Place {
                 epoch,
+                pending: false,
                 trace: context.trace,
                 flags: context.flags,
                 state: context.state,
@@ -239,6 +255,10 @@ impl Linker {
                 _ => self.root(handle, None),
             },
             Reference::Root(flags) => self.root(handle, flags),
+            Reference::Pending(flags) => Place {
+                pending: true,
+                ..self.root(handle, flags)
+            },
         };
         if let Some(entry) = self.table.get_mut(handle) {
             entry.place = Some(place);
@@ -261,6 +281,7 @@ impl Linker {
         };
         Place {
             epoch: self.epoch,
+            pending: false,
             trace,
             flags,
             state: None,
@@ -278,6 +299,8 @@ impl Linker {
 enum Reference {
     /// Nothing; a decision may have come alone.
     Root(Option<u8>),
+    /// Nothing as far as is known yet.
+    Pending(Option<u8>),
     /// A header's context, and whether it came over the wire.
     Header(Context, Method, bool),
     /// Another exchange on this host, and whether an ancestor of its unit was serving that.
@@ -289,10 +312,10 @@ fn parent(above: &Entry, method: Method) -> Parent {
         span: above.span,
         remote: above.role == Role::Client,
         method,
-        confidence: if method == Method::Thread {
-            THREAD
-        } else {
-            1.0
+        confidence: match method {
+            Method::Thread => THREAD,
+            Method::Forwarded => FORWARDED,
+            _ => 1.0,
         },
     }
 }
@@ -301,3 +324,5 @@ fn parent(above: &Entry, method: Method) -> Parent {
 const MAX_DEPTH: usize = 256;
 /// Confidence in a thread: exact while the process serves as it did, which cannot be proved.
 const THREAD: f64 = 0.9;
+/// Confidence in what a proxy hands on: exact while all that it serves is seen, which cannot be proved.
+const FORWARDED: f64 = 0.9;

@@ -22,6 +22,8 @@ pub struct Settings {
     pub goroutine: bool,
     /// Whether the spans of processes that export their own are left to them.
     pub leave_instrumented: bool,
+    /// Whether what a proxy hands on is.
+    pub forwarded: bool,
     /// How long after its end an exchange waits for facts that come late, nanoseconds.
     pub settle: Nanos,
     /// How long it waits where another side is surely on this host and not seen yet.
@@ -57,6 +59,7 @@ impl Settings {
             thread: config.thread,
             goroutine: config.goroutine,
             leave_instrumented: true,
+            forwarded: config.forwarded,
             settle: LATE.saturating_add(drain),
             patience: 200_000_000,
             retain: RETAIN.saturating_add(drain),

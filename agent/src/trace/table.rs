@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasherDefault;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use foldhash::HashMap;
 use smallvec::SmallVec;
 
 use super::context::Carried;
+use super::forward::Reply;
 use super::units::Unit;
 use super::{Parent, SpanId, TraceId};
 use crate::connection::IdHasher;
@@ -32,6 +34,8 @@ pub(super) struct Place {
     pub flags: Option<u8>,
     /// tracestate that came down the chain.
     pub state: Option<Arc<str>>,
+    /// Whether what is not over may yet show another.
+    pub pending: bool,
     /// Parent.
     pub parent: Option<Parent>,
     /// The parent's entry, where it is on this host.
@@ -75,6 +79,10 @@ pub(super) struct Entry {
     pub detached: bool,
     /// Whether its head was read (its Opened came).
     pub opened: bool,
+    /// What a proxy hands on of it.
+    pub likeness: Option<NonZeroU64>,
+    /// What its answer says, when it is over.
+    pub reply: Option<Reply>,
     pub key: Option<MessageKey>,
     /// Whether its key is made of kernel addresses, which come again.
     pub unix: bool,
@@ -144,6 +152,13 @@ impl Table {
         slot.entry
             .as_mut()
             .filter(|_| slot.generation == handle.generation)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (Handle, &Entry)> {
+        self.ids
+            .values()
+            .filter_map(|handle| Some((*handle, self.get(*handle)?)))
     }
 
     pub fn find(&self, id: ExchangeId) -> Option<Handle> {

@@ -1,6 +1,7 @@
 //! The linker against dialogues written by hand and against a simulated host.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,10 @@ use crate::config::Propagation;
 use crate::connection::Mark;
 use crate::event::{Address, ConnectionId, Ending, Execution, Role, StreamKey};
 use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
-use crate::protocol::{Carrier, Finish, Request};
+use crate::protocol::{Attribute, Carrier, Finish, Request, Response};
 
 mod descent;
+mod forward;
 
 const DRAIN: Duration = Duration::from_millis(4);
 const MS: u64 = 1_000_000;
@@ -43,6 +45,9 @@ struct Side {
     outcome: Outcome,
     unix: bool,
     far: bool,
+    /// What a proxy hands on of it, or 0; the answer's status.
+    says: u64,
+    status: i64,
 }
 
 fn side(id: u64, role: Role, key: u64, who: (u32, u32), from: u64, to: u64) -> Side {
@@ -63,6 +68,8 @@ fn side(id: u64, role: Role, key: u64, who: (u32, u32), from: u64, to: u64) -> S
         outcome: Outcome::Complete,
         unix: false,
         far: false,
+        says: 0,
+        status: 200,
     }
 }
 
@@ -159,6 +166,7 @@ impl Side {
             head: self.mark(self.at[1], self.who),
             key: self.message_key(),
             carrier: self.carrier(),
+            likeness: NonZeroU64::new(self.says),
             gathered: self.gathered,
         }))
     }
@@ -177,9 +185,16 @@ impl Side {
             key: self.message_key(),
             request: Box::new(Request {
                 carrier: self.carrier(),
+                likeness: NonZeroU64::new(self.says),
                 ..Request::call("http1", "GET", Vec::new())
             }),
-            response: answered.then(Box::default),
+            response: answered.then(|| {
+                let status = Attribute::int("http.response.status_code", self.status);
+                Box::new(Response {
+                    attributes: vec![status],
+                    ..Response::default()
+                })
+            }),
             start: self.first(),
             request_end: Some((self.mark(self.at[1], self.who), finish)),
             response_start: answered.then(|| self.answer(self.at[2])),

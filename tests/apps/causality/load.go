@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -34,7 +35,33 @@ func load(port, shape string, atOnce, many int) error {
 }
 
 // asks are the shapes that are asked for by other means than GET.
-var asks = map[string]func(client *http.Client, url string) error{"post": send, "hijack": upgrade}
+var asks = map[string]func(client *http.Client, url string) error{
+	"post": send, "hijack": upgrade, "own": marked, "same": marked, "cookies": marked,
+}
+
+// marked says the request's number in a header that means nothing to anybody. By all else those of one
+// shape are the same, but for the path of "own" and a header of "cookies".
+func marked(client *http.Client, url string) error {
+	slash := strings.LastIndexByte(url, '/')
+	number, shape := url[slash+1:], url[:slash]
+	if !strings.HasSuffix(shape, "/own") {
+		url = shape
+	}
+	request, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("X-Cause", number)
+	if strings.HasSuffix(shape, "/cookies") {
+		request.Header.Set("Cookie", "user="+number)
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	_, err = read(answer)
+	return err
+}
 
 // ask reads an answer to its end, so that the connection can be used again.
 func ask(client *http.Client, url string) error {

@@ -235,6 +235,7 @@ impl Dialogue {
         let headers = authority.into_iter().chain(plain(fields));
         let settings = (&self.config.http, self.keep);
         let mut request = http::request("http2", line, headers, self.role, settings, feed.stats);
+        request.likeness = request.likeness.filter(|_| !partial);
         if call {
             grpc::call(called).apply(&mut request);
         }
