@@ -4,6 +4,10 @@
 //! a [`Segment`] is followed by `captured` bytes of payload and then `tail` bytes. All integers are
 //! in the machine's byte order: both sides run on one machine.
 
+mod layout;
+
+pub use layout::{Contexts, Goroutines, TEEMING, TEEMING_CONTEXTS};
+
 /// Which record this is; the first four bytes of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -331,29 +335,9 @@ pub mod habit {
     pub const RUSTLS: u32 = 8;
     /// Has goroutines that can be told apart.
     pub const GOROUTINES: u32 = 16;
+    /// Has contexts of Python's that can be told apart.
+    pub const CONTEXTS: u32 = 32;
 }
-
-/// How goroutines are told apart in a Go program, and those that ask for requests.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Goroutines {
-    /// Offset of the number in runtime.g, bytes.
-    pub goid: u32,
-    /// Offset of the number of who started it there, before where that was in the program; 0 where it
-    /// is not kept.
-    pub parent: u32,
-    /// Offset of `conn`, an interface, in net/http.persistConn, bytes.
-    pub conn: u32,
-    /// How far from the probe in roundTrip `net.(*TCPConn).Close` begins, bytes; 0 where there is none.
-    pub tcp_close: i32,
-    /// The same of `crypto/tls.(*Conn).Close`.
-    pub tls_close: i32,
-}
-const _: () = assert!(size_of::<Goroutines>() == 20);
-
-/// Units of execution that a process may start in a second before it teems. At a microsecond each that is
-/// a fiftieth of a CPU.
-pub const TEEMING: u64 = 20_000;
 
 /// Verdicts of the map from process to selection; no entry means not judged yet: traced meanwhile.
 pub mod verdict {
@@ -435,6 +419,8 @@ fields! {
     AddressName = "unix_address"."name",
     SkSocket = "sock"."sk_socket",
     SocketFile = "socket"."file",
+    LastSent = "tcp_sock"."lsndtime",
+    ThreadArea = "task_struct"."thread.fsbase",
 }
 
 /// [`Field`]s there are.

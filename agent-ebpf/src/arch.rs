@@ -43,6 +43,8 @@ mod machine {
     pub const STACK: u32 = 152;
     /// Offset of the frame pointer.
     pub const FRAME: u32 = 32;
+    /// Offsets of rbx, rbp, r12 and r13.
+    pub const KEPT: [u32; 4] = [40, 32, 24, 16];
     /// Offset of the place in the program.
     pub const PLACE: u32 = 128;
     /// Offsets of the first five arguments of the C calling convention.
@@ -103,6 +105,8 @@ mod machine {
     pub const STACK: u32 = 248;
     /// Offset of the frame pointer.
     pub const FRAME: u32 = 232;
+    /// Of x86-64 alone.
+    pub const KEPT: [u32; 4] = [0; 4];
     /// Offset of the place in the program (pc).
     pub const PLACE: u32 = 256;
     /// Offsets of the first five arguments of the C calling convention.
@@ -146,5 +150,5 @@ mod machine {
 }
 
 pub use machine::{
-    C, FRAME, FROM, GO, GOROUTINE, NUMBER, PLACE, RESULT, STACK, WORDS, arguments, call,
+    C, FRAME, FROM, GO, GOROUTINE, KEPT, NUMBER, PLACE, RESULT, STACK, WORDS, arguments, call,
 };

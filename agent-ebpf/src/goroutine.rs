@@ -11,7 +11,7 @@
 //! nobody's.
 
 use agent_ebpf::abi::unit::{ASKED, GOROUTINE, KIND};
-use agent_ebpf::abi::{EGRESS, Goroutines, habit};
+use agent_ebpf::abi::{EGRESS, Goroutines, TEEMING, habit};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
@@ -20,6 +20,7 @@ use crate::connection::Connection;
 use crate::kernel::{Pointer, read_user};
 use crate::lineage;
 use crate::maps::{ASKERS, GOROUTINES};
+use crate::python;
 use crate::tls::{register, wanted};
 use crate::transfer::socket_of;
 
@@ -121,6 +122,10 @@ pub fn registers(arguments: &Arguments) -> Registers {
 #[inline(always)]
 pub fn note(connection: &mut Connection, at: Registers, (way, socket): (u8, u64), pid_tgid: u64) {
     let slot = (way & 1) as usize;
+    if u32::from(connection.habits) & habit::CONTEXTS != 0 {
+        moves(connection, slot, python::unit(pid_tgid), pid_tgid);
+        return;
+    }
     if u32::from(connection.habits) & habit::GOROUTINES == 0 {
         connection.unit[slot] = 0;
         return;
@@ -204,7 +209,7 @@ pub fn go_start(context: ProbeContext) -> u32 {
     let Some(layout) = layout(pid_tgid) else {
         return 0;
     };
-    if !lineage::keeps_pace(pid_tgid) {
+    if !lineage::keeps_pace(pid_tgid, TEEMING) {
         return 0;
     }
     let g = register(&context, arch::GO[1]);

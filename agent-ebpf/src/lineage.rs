@@ -4,7 +4,7 @@
 //! look tells the nearest that may have served, however many lie between.
 
 use agent_ebpf::abi::unit::ASKED;
-use agent_ebpf::abi::{Kind, Started, TEEMING};
+use agent_ebpf::abi::{Kind, Started};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 
 use crate::emit;
@@ -21,8 +21,9 @@ pub struct Member {
 }
 
 impl Member {
+    /// A unit of the current process.
     #[inline(always)]
-    const fn new(unit: u64, pid_tgid: u64) -> Self {
+    pub const fn new(unit: u64, pid_tgid: u64) -> Self {
         Self {
             unit,
             tgid: (pid_tgid >> 32) as u32,
@@ -54,10 +55,10 @@ pub struct Pace {
     started: u64,
 }
 
-/// Whether a process starts units at a pace that it may; user space is told once a second where not, and
+/// Whether a process starts units at a pace that it may, `most` a second; user space is told once a second where not, and
 /// takes the probe away.
 #[inline(always)]
-pub fn keeps_pace(pid_tgid: u64) -> bool {
+pub fn keeps_pace(pid_tgid: u64, most: u64) -> bool {
     let tgid = (pid_tgid >> 32) as u32;
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -76,10 +77,10 @@ pub fn keeps_pace(pid_tgid: u64) -> bool {
         pace.started = 0;
     }
     pace.started += 1;
-    if pace.started == TEEMING {
+    if pace.started == most {
         process::tell(Kind::Teems);
     }
-    pace.started < TEEMING
+    pace.started < most
 }
 
 const SECOND: u64 = 1_000_000_000;

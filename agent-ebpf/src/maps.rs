@@ -1,7 +1,7 @@
 //! Every map and global, with its size and why. Sizes marked "set at load" are placeholders that
 //! the loader replaces (agent/src/probe/object.rs).
 
-use agent_ebpf::abi::{CHUNK, COUNTERS, FIELD_COUNT, Goroutines, Open, Segment, TAIL};
+use agent_ebpf::abi::{CHUNK, COUNTERS, Contexts, FIELD_COUNT, Goroutines, Open, Segment, TAIL};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
@@ -14,6 +14,7 @@ use crate::framing::Look;
 use crate::goroutine::Written;
 use crate::iovec::{Slices, Walk};
 use crate::lineage::{Birth, Member, Pace};
+use crate::python::{Family, Made, Serial};
 use crate::record::Ciphertext;
 use crate::rustls;
 use crate::session::{Inside, Key, PLACES, Session, Unit};
@@ -70,6 +71,15 @@ pub static ASKERS: LruHashMap<Written, u64> = LruHashMap::with_max_entries(16_38
 /// Units of execution → who started them.
 #[map]
 pub static LINEAGE: LruHashMap<Member, Birth> = LruHashMap::with_max_entries(65_536, 0);
+/// Process → where its contexts are; written by user space.
+#[map]
+pub static CONTEXTS: LruHashMap<u32, Contexts> = LruHashMap::with_max_entries(4096, 0);
+/// Python's contexts → when they were made, and those above them.
+#[map]
+pub static MADE: LruHashMap<Member, Made> = LruHashMap::with_max_entries(65_536, 0);
+/// Contexts that were made when a connection was set up → who reads it.
+#[map]
+pub static FAMILIES: LruHashMap<Serial, Family> = LruHashMap::with_max_entries(16_384, 0);
 /// Process → how fast it starts them.
 #[map]
 pub static PACES: LruHashMap<u32, Pace> = LruHashMap::with_max_entries(4096, 0);

@@ -25,6 +25,7 @@ use crate::iovec::Walker;
 use crate::kernel::{Pointer, Typed, read};
 use crate::maps::{CONNECTIONS, global};
 use crate::payload::{self, Buffer};
+use crate::python;
 use crate::session;
 
 /// After a send.
@@ -97,6 +98,9 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
         return;
     }
     if state.opened == 0 {
+        if way == INGRESS && !tcp.0.is_null() {
+            python::reads(state.habits, tcp.field(Field::LastSent), pid_tgid);
+        }
         if !introduce(Name::own(state.id), socket, tcp.0, call) {
             state.lost = state.lost.wrapping_add(1);
             return;

@@ -16,6 +16,7 @@ use crate::connection::Call;
 use crate::iovec::Walker;
 use crate::maps::SESSIONS;
 use crate::payload::Buffer;
+use crate::python;
 use crate::session::{self, Inside, Key, Unit};
 
 /// Entry of a function that gives plaintext to the application.
@@ -193,6 +194,7 @@ fn leave(
             way: inside.way as u8,
             length: count as u32,
         };
+        python::note(&mut session.plain, call.way, pid_tgid);
         session::tell(session, buffer, call);
     }
     0

@@ -18,6 +18,7 @@ use crate::iovec::Walker;
 use crate::kernel::{Pointer, Untyped, read};
 use crate::maps::{DELIVER, DELIVERY, SOCKETS};
 use crate::payload::{self, Buffer};
+use crate::python;
 use crate::session;
 
 /// Where the bytes of a transfer that was found are delivered.
@@ -125,6 +126,9 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
     let expected = (state.next[(way & 1) as usize] as u32).wrapping_add(call.length);
     let mut at = position(socket, tcp, way, expected.wrapping_add(left)).wrapping_sub(left);
     if state.opened == 0 {
+        if way == INGRESS && tcp {
+            python::reads(state.habits, socket.field(Field::LastSent), pid_tgid);
+        }
         if !open(state, socket, tcp, call, (at, left)) {
             return;
         }

@@ -64,7 +64,8 @@ counters! {
     probe_attached = "probe.attached",
     /// TLS libraries found that cannot be probed, as their code cannot be made out.
     probe_unreadable = "probe.unreadable",
-    /// Go programs whose goroutines are not told apart, or not those that ask for requests.
+    /// Go programs whose goroutines are not told apart, or not those that ask for requests; the same of
+    /// Python's asyncio.
     probe_unlinked = "probe.unlinked",
     /// Go programs that start so many goroutines that it is not followed which starts which.
     probe_teeming = "probe.teeming",
@@ -127,6 +128,8 @@ counters! {
     trace_by_goroutine = "trace.by_goroutine",
     /// Parents found as the requests that proxies handed on.
     trace_by_forwarded = "trace.by_forwarded",
+    /// Parents found by the serving task of asyncio's.
+    trace_by_asyncio = "trace.by_asyncio",
     /// Places in programs where units of execution are started that outlive the request they are started
     /// for, as a pool's do: what they call for has no parent.
     trace_lasting = "trace.lasting",

@@ -48,15 +48,52 @@ const RIGHT: &[(&str, f64)] = &[
     ("go-stripped", 99.0),
     ("go-pie", 99.0),
     ("go-cgo", 99.0),
+    ("python-threads::direct", 99.0),
+    ("python-threads::sleep", 99.0),
+    ("python-threads::small-pool", 99.0),
+    ("python-threads::requests", 99.0),
+    ("python-threads::plain", 99.0),
+    ("python-threads::redis", 99.0),
+    ("python-threads::sql", 99.0),
+    ("python-threads::https", 99.0),
+    ("python-gthread", 99.0),
+    ("asyncio::direct", 99.0),
+    ("asyncio::sleep", 99.0),
+    ("asyncio::small-pool", 99.0),
+    ("asyncio::fan-out", 99.0),
+    ("asyncio::redis", 99.0),
+    ("asyncio::sql", 99.0),
+    ("asyncio::https", 99.0),
+    ("asyncio::dns", 99.0),
+    ("asyncio::to-thread", 99.0),
+    ("asyncio::tasks", 99.0),
+    ("asyncio::post", 99.0),
+    ("asyncio-syscall", 99.0),
+    ("asgi::direct", 99.0),
+    ("asgi::sleep", 99.0),
+    ("asgi::small-pool", 99.0),
+    ("asgi::fan-out", 99.0),
+    ("asgi::blocking", 99.0),
 ];
 
 /// Cases of which no call may have a parent.
-const NONE: &[&str] = &["go-off"];
+const NONE: &[&str] = &[
+    "go-off",
+    "asyncio-off",
+    "asyncio::late",
+    "asyncio::worker",
+    "asyncio::executor",
+    "asgi::late",
+    "uvloop",
+    "asgi-uvloop",
+    "python-threads::late",
+];
 
 /// All of them: `causality::RUNTIME::SHAPE::AT-ONCE`.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for front in FRONTS.iter().chain(java::FRONTS).chain(proxies::FRONTS) {
+    let fronts = FRONTS.iter().chain(PYTHON);
+    for front in fronts.chain(java::FRONTS).chain(proxies::FRONTS) {
         for shape in front.shapes {
             for &at_once in front.at_once {
                 let name = format!("{}::{}::{at_once}", front.runtime, shape.name);
@@ -192,6 +229,118 @@ const FRONTS: &[Front] = &[
         ..GO
     },
 ];
+
+/// Python's, in the shapes that it shares with Go's, and some of its own.
+const PYTHON: &[Front] = &[
+    Front {
+        runtime: "python-threads",
+        program: |folder| python(folder, "threaded.py", "http.server"),
+        agent: |agent| agent,
+        shapes: &[
+            DIRECT,
+            shape("sleep", 2, Behind::Leaf),
+            shape("small-pool", 1, Behind::Leaf),
+            shape("requests", 1, Behind::Leaf),
+            shape("plain", 1, Behind::Leaf),
+            REDIS,
+            shape("sql", 1, Behind::PostgreSql),
+            shape("https", 1, Behind::Secret),
+            shape("fan-out", 5, Behind::Leaf),
+            shape("late", 1, Behind::Leaf),
+        ],
+        at_once: &[1, 8, 32, 64],
+    },
+    Front {
+        runtime: "python-gthread",
+        program: |folder| python(folder, "threaded.py", "gthread"),
+        agent: |agent| agent,
+        shapes: &[DIRECT, REDIS],
+        at_once: &[32],
+    },
+    Front {
+        runtime: "asyncio",
+        program: |folder| python(folder, "asynced.py", "asyncio"),
+        shapes: &[
+            DIRECT,
+            shape("sleep", 2, Behind::Leaf),
+            shape("small-pool", 1, Behind::Leaf),
+            shape("fan-out", 5, Behind::Leaf),
+            REDIS,
+            shape("sql", 1, Behind::PostgreSql),
+            shape("worker", 1, Behind::Leaf),
+            shape("late", 1, Behind::Leaf),
+        ],
+        at_once: &[1, 8, 32, 64],
+        ..ASYNCIO
+    },
+    Front {
+        shapes: &[
+            shape("https", 1, Behind::Secret),
+            shape("dns", 1, Behind::Leaf),
+            shape("to-thread", 1, Behind::Leaf),
+            shape("executor", 1, Behind::Leaf),
+            shape("tasks", 1, Behind::Leaf),
+            shape("grown", 1, Behind::Leaf),
+            shape("post", 1, Behind::Leaf),
+            shape("flushed", 2, Behind::Leaf),
+        ],
+        at_once: &[1, 8, 32],
+        ..ASYNCIO
+    },
+    Front {
+        runtime: "asyncio-syscall",
+        agent: |agent| agent.asyncio().capture(Capture::Syscall),
+        ..ASYNCIO
+    },
+    Front {
+        runtime: "asyncio-off",
+        agent: |agent| agent.args(["--link-asyncio=false"]),
+        ..ASYNCIO
+    },
+    Front {
+        runtime: "uvloop",
+        program: |folder| python(folder, "asynced.py", "uvloop"),
+        shapes: &[DIRECT, shape("fan-out", 5, Behind::Leaf), REDIS],
+        at_once: &[1, 8, 32],
+        ..ASYNCIO
+    },
+    Front {
+        runtime: "asgi",
+        program: |folder| python(folder, "asgi.py", "asyncio"),
+        shapes: &[
+            DIRECT,
+            shape("sleep", 2, Behind::Leaf),
+            shape("small-pool", 1, Behind::Leaf),
+            shape("fan-out", 5, Behind::Leaf),
+            shape("blocking", 1, Behind::Leaf),
+            shape("late", 1, Behind::Leaf),
+        ],
+        at_once: &[1, 8, 32],
+        ..ASYNCIO
+    },
+    Front {
+        runtime: "asgi-uvloop",
+        program: |folder| python(folder, "asgi.py", "uvloop"),
+        at_once: &[8, 32],
+        ..ASYNCIO
+    },
+];
+
+/// aiohttp, on asyncio's own loop.
+const ASYNCIO: Front = Front {
+    runtime: "asyncio",
+    program: |folder| python(folder, "asynced.py", "asyncio"),
+    agent: agent::Setup::asyncio,
+    shapes: &[DIRECT],
+    at_once: &[32],
+};
+
+/// One of Python's fronts: a script, and its first word.
+fn python(folder: &Path, script: &str, word: &str) -> Result<Setup> {
+    let python = install::python_of("causality/python", &[])?.join("python3");
+    let (script, _) = install::app(&format!("causality/python/{script}"))?;
+    Ok(Setup::new("front", folder, python).arg(script).arg(word))
+}
 
 const DIRECT: Shape = shape("direct", 1, Behind::Leaf);
 const REDIS: Shape = shape("redis", 2, Behind::Redis);

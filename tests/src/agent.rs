@@ -66,7 +66,8 @@ impl Setup {
             // Probes take time to go; who wants them says so.
             .env("SPANTAP_TLS", "false")
             .env("SPANTAP_LINK_GOROUTINES", "false")
-            .env("SPANTAP_LINK_FORWARDED", "false");
+            .env("SPANTAP_LINK_FORWARDED", "false")
+            .env("SPANTAP_LINK_ASYNCIO", "false");
         Ok(Self {
             setup,
             log: folder.join(format!("{name}.log")),
@@ -81,7 +82,8 @@ impl Setup {
             // Probes take time to go; who wants them says so.
             .env("SPANTAP_TLS", "false")
             .env("SPANTAP_LINK_GOROUTINES", "false")
-            .env("SPANTAP_LINK_FORWARDED", "false");
+            .env("SPANTAP_LINK_FORWARDED", "false")
+            .env("SPANTAP_LINK_ASYNCIO", "false");
         Ok(Self {
             setup,
             log: folder.join(format!("{name}.log")),
@@ -134,6 +136,12 @@ impl Setup {
     #[must_use]
     pub fn forwarded(self) -> Self {
         self.env("SPANTAP_LINK_FORWARDED", "true")
+    }
+
+    /// Tells asyncio's tasks apart.
+    #[must_use]
+    pub fn asyncio(self) -> Self {
+        self.env("SPANTAP_LINK_ASYNCIO", "true")
     }
 
     /// Chooses the kernel hooks.

@@ -76,17 +76,9 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
             *score.counts.entry(format!("by {method}")).or_default() += 1;
         }
     }
-    for answer in served.values() {
-        let target = answer.target();
-        let Some(asked) = call(&target) else {
-            continue;
-        };
-        let asked = seen.get(&asked).map(|ask| (&ask.trace, &ask.id));
-        if asked != answer.parent.as_ref().map(|id| (&answer.trace, id)) {
-            let problem = format!("{target} is answered for another or for nobody");
-            score.problems.push(problem);
-        }
-    }
+    score
+        .problems
+        .extend(served.values().filter_map(|answer| astray(answer, &seen)));
     let unseen = done.calls.saturating_sub(seen.len());
     for (what, of, got) in [
         ("calls", done.calls, seen.len()),
@@ -103,6 +95,14 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
     score.counts.insert("calls".into(), done.calls);
     score.counts.insert("unseen".into(), unseen);
     score
+}
+
+/// What is wrong with a call that the front answers itself.
+fn astray(answer: &Span, seen: &BTreeMap<(String, String), &Span>) -> Option<String> {
+    let target = answer.target();
+    let asked = seen.get(&call(&target)?).map(|ask| (&ask.trace, &ask.id));
+    let fine = asked == answer.parent.as_ref().map(|id| (&answer.trace, id));
+    (!fine).then(|| format!("{target} is answered for another or for nobody"))
 }
 
 /// The number of a request that is handed on.

@@ -210,6 +210,11 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `closing` | one, by a connection of its own |
 | `nested` | one of the front itself, whose second request makes one |
 | `timeout` | one; half are given up before there is an answer |
+| `dns` | one, by a connection of its own, to a name |
+| `to-thread`, `blocking` | one, in a thread that a task hands it to with its context |
+| `executor` | one, in a thread of a pool |
+| `tasks` | one, by a task that a task starts for it |
+| `requests`, `plain` | one, by requests, by http.client |
 | `flushed` | one before the request is answered, one after that and before the handler returns |
 | `hijack` | the same, where the handler has taken the connection from the server and goes on with bytes of no protocol |
 | `client`, `client-async` | one, by java.net.http: waited for, or by a future that is |
@@ -229,6 +234,10 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `nginx`, `nginx-close`, `haproxy` | proxies, that keep connections to the leaf or do not: the call is the request that is handed on |
 | `nginx-off` | traced by `--link-forwarded=false`: none may have a parent |
 | `php-fpm` | PHP behind nginx: eight processes that serve one request at a time; of `own` the call is nginx's |
+| `python-threads`, `python-gthread` | http.server with a thread for each connection, gunicorn with pools of threads; urllib3, redis-py, psycopg |
+| `asyncio`, `uvloop` | aiohttp, server and client, redis-py and asyncpg; on asyncio's own loop, and on uvloop |
+| `asgi`, `asgi-uvloop` | uvicorn, Starlette and httpx, the same |
+| `asyncio-syscall`, `asyncio-off` | traced by `--capture-path=syscall`, by `--link-asyncio=false` |
 ";
 
 #[cfg(test)]

@@ -245,6 +245,15 @@ pub struct Propagation {
     pub goroutine: bool,
     /// Whether it is that a proxy asks what it was asked.
     pub forwarded: bool,
+    /// Whether the task of asyncio's is that serves an exchange.
+    pub asyncio: bool,
+}
+
+impl Propagation {
+    /// Whether any evidence is asked for that takes probes in programs.
+    pub fn needs_probes(&self) -> bool {
+        self.goroutine || self.asyncio
+    }
 }
 
 impl Default for Propagation {
@@ -255,6 +264,7 @@ impl Default for Propagation {
             thread: true,
             goroutine: true,
             forwarded: true,
+            asyncio: true,
         }
     }
 }

@@ -195,6 +195,9 @@ settings! {
     /// Whether a request that a proxy hands on (nginx, HAProxy, Envoy, …) becomes the child of the one
     /// that it was asked, where that is the only one with its method, path, query and end-to-end headers.
     "propagation.forwarded" = config.propagation.forwarded as Switch, "link-forwarded" "BOOL" [] rare;
+    /// Whether a call that a task of Python's asyncio makes becomes the child of the request that it, or
+    /// one that started it, works for. That takes probes in CPython, where contexts are made.
+    "propagation.asyncio" = config.propagation.asyncio as Switch, "link-asyncio" "BOOL" [] rare;
 
     /// Whether secrets are replaced before anything leaves: credentials in query strings and headers,
     /// in command lines where they are told, GraphQL's documents and variables in URLs, tokens, e-mail

@@ -66,6 +66,7 @@ fn the_page_has_all_that_can_come_out() {
         Method::Thread,
         Method::Goroutine,
         Method::Forwarded,
+        Method::Asyncio,
     ];
     names.extend(methods.map(|method| method.name().to_owned()));
     let line: serde_json::Value =

@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent_ebpf::abi::TEEMING;
 use anyhow::{Context as _, Result};
 
 mod known;
@@ -25,7 +24,7 @@ mod queue;
 mod reaper;
 mod system;
 
-use known::{Known, STARTS, UNITS};
+use known::{Known, UNITS, is_start};
 pub use queue::Queue;
 use reaper::{Reaper, Set, drop_all};
 pub use system::descriptors;
@@ -300,9 +299,9 @@ impl Prober<'_> {
             let Some(file) = self.files.get_mut(identity) else {
                 continue;
             };
-            let everyone = file.everyone.extract_if(.., |set| set.of == STARTS);
+            let everyone = file.everyone.extract_if(.., |set| is_start(set.of));
             let sets: Vec<_> = everyone
-                .chain(own.extract_if(.., |set| set.of == STARTS))
+                .chain(own.extract_if(.., |set| is_start(set.of)))
                 .collect();
             if sets.is_empty() {
                 continue;
@@ -310,8 +309,8 @@ impl Prober<'_> {
             file.teems = true;
             self.stats.probe_teeming.add(1);
             self.told.say(format!(
-                "calls that process {process} makes in goroutines it starts for them have no parent: it \
-                 starts more than {TEEMING} a second"
+                "calls that process {process} makes in goroutines or tasks it starts for them have no \
+                 parent: it starts more than can be followed"
             ));
             self.reaper.take(sets);
         }
@@ -393,7 +392,7 @@ impl Prober<'_> {
                 continue;
             }
             let everyone = self.everyone && !alone;
-            if everyone && probed || plan.library == STARTS && teems {
+            if everyone && probed || is_start(plan.library) && teems {
                 continue;
             }
             let Some(lease) = self.lease(file) else {
@@ -419,8 +418,9 @@ impl Prober<'_> {
             if known.unread.is_some() {
                 self.reasons.set(process, known.unread.as_ref());
             }
-            if let Some(layout) = known.goroutines.filter(|_| file.is_program)
-                && self.shared.control.goroutines(process, layout).is_err()
+            if known
+                .tell(process, file, &own, &*self.shared.control)
+                .is_err()
             {
                 self.stats.pipeline_control_failed.add(1);
             }

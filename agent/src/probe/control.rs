@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use agent_ebpf::abi::{COUNTERS, Counter, Goroutines, verdict, wish};
+use agent_ebpf::abi::{COUNTERS, Contexts, Counter, Goroutines, verdict, wish};
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
@@ -15,6 +15,7 @@ pub struct Control {
     pub(super) shards: u32,
     processes: Mutex<HashMap<MapData, u32, u32>>,
     goroutines: Mutex<HashMap<MapData, u32, [i32; 5]>>,
+    contexts: Mutex<HashMap<MapData, u32, [u64; 6]>>,
     wishes: Mutex<HashMap<MapData, u64, u32>>,
     /// Number of the last wish that was no mute.
     wished: AtomicU32,
@@ -33,6 +34,7 @@ impl Control {
             shards,
             processes: Mutex::new(HashMap::try_from(map("PROCESSES")?)?),
             goroutines: Mutex::new(HashMap::try_from(map("GOROUTINES")?)?),
+            contexts: Mutex::new(HashMap::try_from(map("CONTEXTS")?)?),
             wishes: Mutex::new(HashMap::try_from(map("WISHES")?)?),
             wished: AtomicU32::new(wish::MUTE),
             epoch: Mutex::new(Array::try_from(map("EPOCH")?)?),
@@ -92,6 +94,38 @@ impl Control {
         lock(&self.goroutines)
             .insert(process, [goid, parent, conn, tcp_close, tls_close], 0)
             .with_context(|| format!("tell the kernel side of the goroutines of {process}"))?;
+        self.raise_epoch()
+    }
+
+    /// The same of Python's contexts.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn contexts(&self, process: u32, layout: Contexts) -> Result<()> {
+        let Contexts {
+            key,
+            thread,
+            context,
+            frame,
+            inner,
+            code,
+            previous,
+            entered,
+            pad,
+            since,
+        } = layout;
+        let two = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let words = [
+            key,
+            two(thread, context),
+            two(frame, inner),
+            two(code, previous),
+            two(entered, pad),
+            since,
+        ];
+        lock(&self.contexts)
+            .insert(process, words, 0)
+            .with_context(|| format!("tell the kernel side of the contexts of {process}"))?;
         self.raise_epoch()
     }
 

@@ -32,7 +32,7 @@ pub enum Uprobe {
 }
 
 /// Every hook, and its program: on kernels with bpf_loop (5.17), and on older ones.
-const HOOKS: [(Hook, &str, Option<&str>); 23] = [
+const HOOKS: [(Hook, &str, Option<&str>); 28] = [
     (Hook::Read, "tls_read", Some("tls_read")),
     (Hook::Write, "tls_write", Some("tls_write")),
     (Hook::WriteEx2, "tls_write_ex2", Some("tls_write_ex2")),
@@ -47,6 +47,31 @@ const HOOKS: [(Hook, &str, Option<&str>); 23] = [
     (Hook::GoWrite, "go_write", Some("go_write_old")),
     (Hook::GoBegin, "go_begin", Some("go_begin")),
     (Hook::GoRoundTrip, "go_round_trip", Some("go_round_trip")),
+    (
+        Hook::PythonContext,
+        "python_context",
+        Some("python_context"),
+    ),
+    (
+        Hook::PythonContextRbx,
+        "python_context_rbx",
+        Some("python_context_rbx"),
+    ),
+    (
+        Hook::PythonContextRbp,
+        "python_context_rbp",
+        Some("python_context_rbp"),
+    ),
+    (
+        Hook::PythonContextR12,
+        "python_context_r12",
+        Some("python_context_r12"),
+    ),
+    (
+        Hook::PythonContextR13,
+        "python_context_r13",
+        Some("python_context_r13"),
+    ),
     (Hook::GoStart, "go_start", Some("go_start")),
     (Hook::GoDoRequest, "go_do_request", Some("go_do_request")),
     (Hook::RustlsWrite, "rustls_write", None),

@@ -82,8 +82,8 @@ pub fn request<'a>(
         attributes.push(Attribute::text("url.query", of_str(query, keep, stats)));
     }
     let server = found.server(target.authority);
-    let usual = scheme.as_deref().and_then(default_port);
-    let server = server.map(|(host, port)| (host, port.or(usual)));
+    let usual = || scheme.as_deref().and_then(default_port);
+    let server = server.map(|(host, port)| (host, port.or_else(usual)));
     end(["server.address", "server.port"], server, &mut attributes);
     // To a proxy a client writes the whole URL: whom it asks is there, not at the socket's end.
     if role == Role::Client
@@ -94,15 +94,12 @@ pub fn request<'a>(
     let client = found.client();
     end(["client.address", "client.port"], client, &mut attributes);
     attributes.push(Attribute::fixed("network.protocol.version", line.version));
-    if let Some(agent) = found.user_agent {
-        let agent = text(agent, keep, stats);
-        attributes.push(Attribute::text("user_agent.original", agent));
-    }
-    let likeness = line.method.zip(target.path);
-    let likeness = likeness.and_then(|(method, path)| handed_on.of(method, path, target.query));
+    let agent = found.user_agent.map(|agent| text(agent, keep, stats));
+    attributes.extend(agent.map(|agent| Attribute::text("user_agent.original", agent)));
+    let asked = line.method.zip(target.path);
     Request {
         carrier: found.carrier,
-        likeness,
+        likeness: asked.and_then(|(method, path)| handed_on.of(method, path, target.query)),
         ..Request::call(protocol, operation, attributes)
     }
 }

@@ -15,7 +15,10 @@ use smallvec::SmallVec;
 
 pub use iced_x86::Register;
 
+mod results;
 mod table;
+
+pub use results::results;
 
 /// A place for a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

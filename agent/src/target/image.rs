@@ -92,6 +92,20 @@ impl Image {
         found
     }
 
+    /// What a program exports that is no function, by its symbol; it need not be in the file.
+    pub fn object(&self, name: &str) -> Option<Function> {
+        let mut found = None;
+        let wanted = |text: &[u8], offsets: &mut dyn FnMut(usize, usize)| {
+            if text == name.as_bytes() {
+                offsets(0, 0);
+            }
+        };
+        self.entries(SHT_DYNSYM, name, &wanted, &mut |_, entry| {
+            found = found.or_else(|| Self::defined(entry, STT_OBJECT));
+        });
+        found
+    }
+
     /// Functions whose symbols hold `part` and `wanted` accepts, of both tables, each as often as it
     /// is named there. Names that are folded into the end of longer ones are not offered.
     pub fn matching(&self, part: &str, wanted: impl Fn(&str) -> bool) -> Vec<(Box<str>, Function)> {
@@ -279,12 +293,12 @@ impl Image {
     /// Walks the names of a symbol table, then its symbols. `wanted` is given each name that holds
     /// `part` and tells, for each match, at which byte of it it begins and under which number it is
     /// to be `found`.
-    fn symbols(
+    fn entries(
         &self,
         kind: u32,
         part: &str,
         wanted: Wanted<'_>,
-        found: &mut dyn FnMut(usize, Function),
+        found: &mut dyn FnMut(usize, &Bytes<&[u8]>),
     ) {
         let Some(table) = self.headers.sections.iter().find(|s| s.kind == kind) else {
             return;
@@ -311,23 +325,43 @@ impl Image {
         let mut left = MATCHES;
         self.windows(table, SYMBOL, SYMBOLS, "symbols", &mut |entry| {
             let number = entry.u32(0).and_then(|name| numbers.get(&name));
-            if let Some((number, (_, function))) = number.zip(self.symbol(entry)) {
-                found(*number, function);
+            if let Some(number) = number {
+                found(*number, entry);
                 left -= 1;
             }
             left > 0 || self.is_cut("matching symbols")
         });
     }
 
+    /// The same for functions alone.
+    fn symbols(
+        &self,
+        kind: u32,
+        part: &str,
+        wanted: Wanted<'_>,
+        found: &mut dyn FnMut(usize, Function),
+    ) {
+        self.entries(kind, part, wanted, &mut |number, entry| {
+            if let Some((_, function)) = self.symbol(entry) {
+                found(number, function);
+            }
+        });
+    }
+
     /// A symbol's name and function, if it is one that is defined here and lies in code.
     fn symbol(&self, entry: &Bytes<impl AsRef<[u8]>>) -> Option<(u32, Function)> {
-        let function = Function {
+        let function = Self::defined(entry, STT_FUNC)?;
+        self.executable(function)
+            .then_some((entry.u32(0)?, function))
+    }
+
+    /// Where a symbol of a kind is that is defined here.
+    fn defined(entry: &Bytes<impl AsRef<[u8]>>, kind: u8) -> Option<Function> {
+        let place = Function {
             address: entry.u64(8)?,
             size: entry.u64(16)?,
         };
-        let kind = entry.0.as_ref().get(4)? & 0xf;
-        (kind == STT_FUNC && entry.u16(6)? != 0 && self.executable(function))
-            .then_some((entry.u32(0)?, function))
+        (entry.0.as_ref().get(4)? & 0xf == kind && entry.u16(6)? != 0).then_some(place)
     }
 
     /// Each text of a string table that holds `part`, with its offset, until `each` says no. Of one
@@ -454,6 +488,7 @@ const SHT_SYMTAB: u32 = 2;
 const SHT_RELA: u32 = 4;
 const SHT_DYNSYM: u32 = 11;
 const STT_FUNC: u8 = 2;
+const STT_OBJECT: u8 = 1;
 const GLOB_DAT: u32 = 6;
 const JUMP_SLOT: u32 = 7;
 

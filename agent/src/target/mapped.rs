@@ -37,6 +37,8 @@ pub struct Mapped {
     pub file: File,
     /// Whether it is the program itself that the process runs.
     pub is_program: bool,
+    /// Where its first code is in memory, and in the file, if the process's list of mappings said so.
+    pub code: Option<(u64, u64)>,
 }
 
 /// The files of a process that may hold TLS, each once.
@@ -59,9 +61,14 @@ pub fn files(proc: &Path, pid: u32) -> io::Result<Vec<Mapped>> {
     for line in maps.split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
-        let Some((range, name)) = executed(&line) else {
+        let Some((range, offset, name)) = executed(&line) else {
             continue;
         };
+        let begin = range.split('-').next().and_then(hexadecimal);
+        let code = begin.zip(hexadecimal(offset));
+        if let Some(program) = found.iter_mut().find(|f| f.is_program && f.name == name) {
+            program.code = program.code.or(code);
+        }
         if name == last || !tls::may_hold_tls(name) {
             continue;
         }
@@ -73,6 +80,7 @@ pub fn files(proc: &Path, pid: u32) -> io::Result<Vec<Mapped>> {
         let Some(mapped) = file.ok().and_then(|file| Mapped::of(file, name)) else {
             continue;
         };
+        let mapped = Mapped { code, ..mapped };
         if found.iter().all(|known| known.identity != mapped.identity) {
             found.push(mapped);
         }
@@ -97,6 +105,7 @@ impl Mapped {
             name: name.to_owned(),
             file,
             is_program: false,
+            code: None,
         })
     }
 
@@ -115,8 +124,12 @@ fn is_overlay(file: &File) -> bool {
 /// include/uapi/linux/magic.h
 const OVERLAY: rustix::fs::FsWord = 0x794c_7630;
 
-/// The address range and the file of a line of maps, where code is run from a file.
-fn executed(line: &str) -> Option<(&str, &str)> {
+fn hexadecimal(word: &str) -> Option<u64> {
+    u64::from_str_radix(word, 16).ok()
+}
+
+/// The address range, the offset and the file of a line of maps, where code is run from a file.
+fn executed(line: &str) -> Option<(&str, &str, &str)> {
     let mut rest = line;
     let mut word = || {
         let (word, after) = rest.trim_start().split_once(' ')?;
@@ -124,10 +137,10 @@ fn executed(line: &str) -> Option<(&str, &str)> {
         Some(word)
     };
     let (range, rights) = (word()?, word()?);
-    let (_offset, _device, inode) = (word()?, word()?, word()?);
+    let (offset, _device, inode) = (word()?, word()?, word()?);
     let name = rest.trim_start();
     let runs = rights.as_bytes().get(2) == Some(&b'x');
-    (runs && inode != "0" && name.starts_with('/')).then_some((range, name))
+    (runs && inode != "0" && name.starts_with('/')).then_some((range, offset, name))
 }
 
 #[cfg(test)]
@@ -138,9 +151,15 @@ mod tests {
     fn lines_of_maps() {
         let check = |line, expected| assert_eq!(executed(line), expected, "{line}");
         let line = "7f01a000-7f02b000 r-xp 0001e000 fe:00 1234   /usr/lib/libssl.so.3";
-        check(line, Some(("7f01a000-7f02b000", "/usr/lib/libssl.so.3")));
+        check(
+            line,
+            Some(("7f01a000-7f02b000", "0001e000", "/usr/lib/libssl.so.3")),
+        );
         let spaces = "7f01a000-7f02b000 r-xp 0001e000 fe:00 1234   /tmp/a b.so (deleted)";
-        check(spaces, Some(("7f01a000-7f02b000", "/tmp/a b.so (deleted)")));
+        check(
+            spaces,
+            Some(("7f01a000-7f02b000", "0001e000", "/tmp/a b.so (deleted)")),
+        );
         check(
             "7f01a000-7f02b000 r--p 0001e000 fe:00 1234 /usr/lib/libssl.so.3",
             None,

@@ -34,6 +34,8 @@ pub mod pclntab;
 
 pub mod process;
 
+pub mod python;
+
 pub mod runtime;
 
 pub mod scan;

@@ -141,7 +141,7 @@ impl Linker {
     }
 
     fn outlived(&mut self, process: u32, site: u64) {
-        if self.lineage.lasts(process, site) {
+        if site != FOR_ONE && self.lineage.lasts(process, site) {
             self.stats.trace_lasting.add(1);
             self.epoch = self.epoch.wrapping_add(1);
         }
@@ -196,10 +196,13 @@ impl Runtime {
     pub(super) fn method(self) -> Method {
         match self {
             Runtime::Go => Method::Goroutine,
+            Runtime::Python => Method::Asyncio,
         }
     }
 }
 
+/// The place of what is started for one request, however long it goes on.
+const FOR_ONE: u64 = 0;
 /// Most births between a unit and what serves the request.
 const MOST_ABOVE: usize = 16;
 /// How long after a request's answer a unit that was started for it is watched, nanoseconds.

@@ -3,7 +3,7 @@
 
 use super::linker::Linker;
 use super::table::Handle;
-use super::units::{Item, OPEN, Task, Unit, Who};
+use super::units::{Item, OPEN, Runtime, Task, Unit, Who};
 use crate::connection::Mark;
 use crate::event::Role;
 
@@ -91,7 +91,9 @@ pub(super) fn another((process, unit): Who, mark: Mark) -> bool {
     let other = match unit {
         Unit::Thread(_) if execution.thread != 0 => Some(Unit::Thread(execution.thread)),
         Unit::Thread(_) => None,
-        Unit::Of(..) => Unit::of(execution),
+        // Who reads starts who answers.
+        Unit::Of(Runtime::Python, _) => None,
+        Unit::Of(Runtime::Go, _) => Unit::of(execution),
     };
     other.is_some_and(|other| (execution.process, other) != (process, unit))
 }

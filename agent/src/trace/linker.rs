@@ -481,6 +481,7 @@ fn count(stats: &Stats, method: Option<Method>) {
         Some(Method::Thread) => &stats.trace_by_thread,
         Some(Method::Goroutine) => &stats.trace_by_goroutine,
         Some(Method::Forwarded) => &stats.trace_by_forwarded,
+        Some(Method::Asyncio) => &stats.trace_by_asyncio,
     };
     counter.add(1);
 }

@@ -57,6 +57,8 @@ pub enum Method {
     Goroutine,
     /// A proxy hands on a request: the call says what exactly one that it served says.
     Forwarded,
+    /// The task of asyncio's that sent the request, or one that started it, was serving exactly one.
+    Asyncio,
 }
 
 impl Method {
@@ -69,6 +71,7 @@ impl Method {
             Method::Thread => "thread",
             Method::Goroutine => "goroutine",
             Method::Forwarded => "forwarded",
+            Method::Asyncio => "asyncio",
         }
     }
 }

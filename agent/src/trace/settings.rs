@@ -20,6 +20,8 @@ pub struct Settings {
     pub thread: bool,
     /// Whether the goroutine that serves is.
     pub goroutine: bool,
+    /// Whether the task of asyncio's that serves is.
+    pub asyncio: bool,
     /// Whether the spans of processes that export their own are left to them.
     pub leave_instrumented: bool,
     /// Whether what a proxy hands on is.
@@ -58,6 +60,7 @@ impl Settings {
             trusted: config.trusted.clone(),
             thread: config.thread,
             goroutine: config.goroutine,
+            asyncio: config.asyncio,
             leave_instrumented: true,
             forwarded: config.forwarded,
             settle: LATE.saturating_add(drain),
@@ -72,6 +75,7 @@ impl Settings {
     pub(super) fn believes(&self, runtime: Runtime) -> bool {
         match runtime {
             Runtime::Go => self.goroutine,
+            Runtime::Python => self.asyncio,
         }
     }
 

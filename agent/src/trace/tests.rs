@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_ebpf::abi::unit::{ASKED, GOROUTINE};
+use agent_ebpf::abi::unit::{ASKED, GOROUTINE, KIND};
 use proptest::prelude::*;
 
 use super::*;
@@ -81,10 +81,11 @@ fn server(id: u64, key: u64, who: (u32, u32), from: u64, to: u64) -> Side {
     side(id, Role::Server, key, who, from * MS, to * MS)
 }
 
-/// As in `abi::unit`.
+/// As in `abi::unit`: a goroutine's number, unless it says another kind.
 fn goroutine(number: u64) -> u64 {
     match number {
         0 => 0,
+        number if number & KIND != 0 => number,
         number => GOROUTINE | number,
     }
 }

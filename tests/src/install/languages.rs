@@ -21,7 +21,7 @@ pub fn python_of(place: &str, needs: &[(&str, &str)]) -> Result<PathBuf> {
     let python = tool("python3", &["python3", "python3-venv"])?;
     let name = match place {
         "python" => place.to_owned(),
-        place => format!("python-{place}"),
+        place => format!("python-{}", place.replace('/', "-")),
     };
     let folder = cached(&name, &requirements, |folder| {
         for (file, package) in needs {

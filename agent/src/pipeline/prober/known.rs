@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use agent_ebpf::abi::Goroutines;
+use agent_ebpf::abi::{Contexts, Goroutines};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::reaper::Set;
-use crate::pipeline::reader::Shared;
+use crate::pipeline::reader::{Orders, Shared};
 use crate::probe::lease::Lease;
 use crate::say;
 use crate::target::go;
 use crate::target::goroutine::{self, RoundTrip};
 use crate::target::image::Image;
 use crate::target::mapped::Mapped;
+use crate::target::python::{self, Python};
 use crate::target::tls::{self, Hook, Plan, Site};
 
 /// What is in a file.
@@ -22,6 +24,8 @@ pub(super) struct Known {
     pub unread: Option<Arc<str>>,
     /// How the goroutines of the program in it are told apart.
     pub goroutines: Option<Goroutines>,
+    /// How Python's contexts are told apart in it.
+    pub python: Option<Python>,
     /// Whether who runs it starts too many units of execution for them to be followed.
     pub teems: bool,
     /// Its probes, where they are everyone's.
@@ -35,9 +39,15 @@ pub(super) struct Known {
 }
 
 /// The plans that say what units of execution do: who asks for a request, who starts whom.
-pub(super) const UNITS: [&str; 2] = [NET_HTTP, STARTS];
+pub(super) const UNITS: [&str; 3] = [NET_HTTP, STARTS, CONTEXTS];
 const NET_HTTP: &str = "net/http";
-pub(super) const STARTS: &str = "runtime.newproc";
+const STARTS: &str = "runtime.newproc";
+const CONTEXTS: &str = "contextvars";
+
+/// Whether a plan says who starts whom.
+pub(super) fn is_start(library: &str) -> bool {
+    [STARTS, CONTEXTS].contains(&library)
+}
 
 impl Known {
     /// Reads what is wanted of a file. What cannot be made out is said once.
@@ -66,10 +76,30 @@ impl Known {
                 None
             })
         });
+        let asyncio = image.as_ref().filter(|_| shared.asyncio);
+        let python = asyncio.and_then(python::find).and_then(|found| {
+            let found = found.inspect_err(|why| {
+                stats.probe_unlinked.add(1);
+                told.say(format!(
+                    "calls of tasks of {} have no parent: {why}",
+                    file.name
+                ));
+            });
+            found.ok()
+        });
+        if let Some(python) = &python {
+            plans.push(Plan {
+                library: CONTEXTS,
+                version: None,
+                sites: python.sites.clone(),
+                left_out: Vec::new(),
+            });
+        }
         Self {
             plans: plans.into(),
             unread,
             goroutines,
+            python,
             teems: false,
             everyone: Vec::new(),
             lease: None,
@@ -78,10 +108,58 @@ impl Known {
         }
     }
 
+    /// Tells the kernel side what is known of who maps it, whose own probes in it these are.
+    pub fn tell(
+        &self,
+        process: u32,
+        file: &Mapped,
+        own: &[Set],
+        control: &dyn Orders,
+    ) -> anyhow::Result<()> {
+        if let Some(layout) = self.goroutines.filter(|_| file.is_program) {
+            control.goroutines(process, layout)?;
+        }
+        let sees = |set: &Set| set.of == CONTEXTS && set.is_attached();
+        // Where contexts are not seen to be made, they pass for others.
+        if let Some((python, code)) = self.python.as_ref().zip(file.code)
+            && !self.teems
+            && self.everyone.iter().chain(own).any(sees)
+        {
+            control.contexts(process, contexts(python, code))?;
+        }
+        Ok(())
+    }
+
     /// Whether there are probes for everyone who maps it.
     pub fn is_probed(&self) -> bool {
         !self.everyone.is_empty()
     }
+}
+
+/// How contexts are told apart in a process that has a CPython's code there: in memory, and in the file.
+fn contexts(python: &Python, (begin, offset): (u64, u64)) -> Contexts {
+    let base = begin.wrapping_sub(offset.wrapping_add(python.shift));
+    let offsets = python.offsets;
+    Contexts {
+        key: base.wrapping_add(python.key),
+        thread: offsets.thread_id,
+        context: offsets.context,
+        frame: offsets.frame,
+        inner: offsets.inner.unwrap_or(Contexts::DIRECT),
+        code: offsets.code,
+        previous: offsets.previous,
+        entered: offsets.entered,
+        pad: 0,
+        since: now(),
+    }
+}
+
+fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let [seconds, nanoseconds] = [now.tv_sec, now.tv_nsec].map(i64::cast_unsigned);
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds)
 }
 
 /// How goroutines are told apart, `None` where there are none; where net/http is there, with the plan

@@ -19,6 +19,11 @@ pub(super) struct Set {
 }
 
 impl Set {
+    /// Whether there is any.
+    pub(super) fn is_attached(&self) -> bool {
+        !self.probes.is_empty()
+    }
+
     pub(super) fn new(of: &'static str, probes: Vec<Uprobe>, lease: Arc<Lease>) -> Self {
         Self { of, probes, lease }
     }

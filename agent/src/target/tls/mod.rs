@@ -96,6 +96,16 @@ pub enum Hook {
     /// A goroutine (r14) asks for a request to be written to the connection in rax, as nobody else
     /// does until it has its answer. Passed again where the stack has to grow first.
     GoRoundTrip,
+    /// CPython has made a context: in rax, or 0. By the thread's current one, of which it may be a copy.
+    PythonContext,
+    /// The same, in rbx.
+    PythonContextRbx,
+    /// The same, in rbp.
+    PythonContextRbp,
+    /// The same, in r12.
+    PythonContextR12,
+    /// The same, in r13.
+    PythonContextR13,
     /// A goroutine (rbx) is started, and about to be put into a queue.
     GoStart,
     /// A goroutine (r14) was started to send one request, and begins. Passed again where the stack has to

@@ -1,5 +1,7 @@
 //! Calls of units that were started for a request.
 
+use agent_ebpf::abi::unit::CONTEXT;
+
 use super::*;
 use crate::event::Started;
 
@@ -137,4 +139,37 @@ fn a_lineage_without_end_ends() {
     let sides = [of(8, client(1, 0, (2, 3), 14, 30))];
     let births = [started(8, 9, 12, 2), started(9, 8, 12, 2)];
     assert_eq!(linked(&sides, &births), "1");
+}
+
+#[test]
+fn a_context_that_reads_starts_one_that_answers() {
+    let context = |number| CONTEXT | number;
+    // All on one thread; each answer is written by who was started for it, at the place of those that are
+    // started for one request.
+    let served = |id, from, to| Side {
+        answered_in: Some(context(id)),
+        ..of(context(7), server(id, 0, (2, 2), from, to))
+    };
+    let asked = |unit, id, from, to| Side {
+        asked: true,
+        answered_in: Some(context(99)),
+        ..of(context(unit), client(id, 0, (2, 2), from, to))
+    };
+    let sides = [
+        served(1, 10, 40),
+        served(2, 50, 90),
+        asked(1, 3, 14, 30),
+        // In the background, when the request is answered: the next one's calls are its own all the same.
+        asked(1, 4, 55, 58),
+        asked(2, 5, 56, 70),
+        // Started by it.
+        asked(8, 6, 57, 71),
+    ];
+    let births = [
+        started(context(1), context(7), 12, 0),
+        started(context(2), context(7), 52, 0),
+        started(context(8), context(2), 53, 5),
+    ];
+    let expected = "1, 2, 3 <- 1 asyncio, 4, 5 <- 2 asyncio, 6 <- 2 asyncio";
+    assert_eq!(linked(&sides, &births), expected);
 }

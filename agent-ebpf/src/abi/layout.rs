@@ -1,0 +1,59 @@
+//! Where programs keep what tells their units of execution apart: what user space finds in their files, and
+//! how often they may start one.
+
+/// How goroutines are told apart in a Go program, and those that ask for requests.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Goroutines {
+    /// Offset of the number in runtime.g, bytes.
+    pub goid: u32,
+    /// Offset of the number of who started it there, before where that was in the program; 0 where it
+    /// is not kept.
+    pub parent: u32,
+    /// Offset of `conn`, an interface, in net/http.persistConn, bytes.
+    pub conn: u32,
+    /// How far from the probe in roundTrip `net.(*TCPConn).Close` begins, bytes; 0 where there is none.
+    pub tcp_close: i32,
+    /// The same of `crypto/tls.(*Conn).Close`.
+    pub tls_close: i32,
+}
+const _: () = assert!(size_of::<Goroutines>() == 20);
+
+/// How Python's contexts are told apart in a process; offsets in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contexts {
+    /// Address of the pthread key of thread states, 32 bits.
+    pub key: u64,
+    /// Of the thread's id in a thread state, 64 bits.
+    pub thread: u32,
+    /// Of the context there.
+    pub context: u32,
+    /// Of the frame there, or of what leads to it.
+    pub frame: u32,
+    /// Of the frame in what leads to it; [`Self::DIRECT`] where it is the frame itself.
+    pub inner: u32,
+    /// Of the code in a frame.
+    pub code: u32,
+    /// Of the frame before it there.
+    pub previous: u32,
+    /// Of whether it was entered in a context, 32 bits.
+    pub entered: u32,
+    /// Unused.
+    pub pad: u32,
+    /// CLOCK_MONOTONIC when this was told, nanoseconds: what was noted before was noted of another program.
+    pub since: u64,
+}
+const _: () = assert!(size_of::<Contexts>() == 48);
+
+impl Contexts {
+    /// See [`Self::inner`].
+    pub const DIRECT: u32 = u32::MAX;
+}
+
+/// Units of execution that a process may start in a second before it teems. At a microsecond each that is
+/// a fiftieth of a CPU.
+pub const TEEMING: u64 = 20_000;
+/// The same of Python's contexts, of which a request takes some ten: its threads take turns, so that no
+/// more than a tenth of a CPU goes that way.
+pub const TEEMING_CONTEXTS: u64 = 50_000;

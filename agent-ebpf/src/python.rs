@@ -1,0 +1,300 @@
+//! Python's contexts (contextvars): each of asyncio's tasks and callbacks runs in one, which is a copy
+//! of the one that made it.
+//!
+//! A context is a unit of execution while a thread is in it. A connection that asyncio serves has several,
+//! made when it is accepted: one reads, and a task that was made then may hand what was read to others, one
+//! for each request (aiohttp). So what was made after the connection was, and before its first byte was
+//! read, stands for who reads it. A connection's age TCP knows in jiffies: when it last sent anything,
+//! which before its first byte is when it came to be (`tcp_create_openreq_child`, net/ipv4/tcp_minisocks.c).
+//!
+//! Where the interpreter's memory says something else than it should, there is no unit. Addresses come
+//! again, so what makes a context has a probe, and a context is known by its serial number, which is when
+//! it was made; only one that is older than the probe by its address.
+
+use agent_ebpf::abi::unit::{ASKED, CONTEXT, KIND};
+use agent_ebpf::abi::{Contexts, Field, TEEMING_CONTEXTS, habit};
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_jiffies64, bpf_ktime_get_ns};
+use aya_ebpf::macros::uprobe;
+use aya_ebpf::programs::ProbeContext;
+
+use crate::arch;
+use crate::connection::Connection;
+use crate::goroutine;
+use crate::kernel::{Pointer, Untyped, read_user};
+use crate::lineage::{self, Member};
+use crate::maps::{CONTEXTS, FAMILIES, MADE};
+use crate::tls::{register, wanted};
+
+/// How a context came to be: it first, then those above it, the nearest first; 0 behind the last.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Made {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    serial: [u64; ABOVE],
+    /// The same in jiffies, their low halves.
+    jiffies: [u32; ABOVE],
+}
+
+/// More than lie between a connection's reader and what was made when it was accepted.
+const ABOVE: usize = 6;
+
+/// A context by when it was made, and its process.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Serial {
+    time: u64,
+    tgid: u32,
+    pad: u32,
+}
+
+/// What belongs to a connection.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Family {
+    /// The context that reads it, as in `abi::unit`.
+    reader: u64,
+    /// When it first did, nanoseconds.
+    time: u64,
+}
+
+impl Serial {
+    #[inline(always)]
+    const fn new(time: u64, pid_tgid: u64) -> Self {
+        Self {
+            time,
+            tgid: (pid_tgid >> 32) as u32,
+            pad: 0,
+        }
+    }
+}
+
+/// Notes in which context plaintext is moved that way.
+#[inline(always)]
+pub fn note(connection: &mut Connection, way: u8, pid_tgid: u64) {
+    let unit = unit(pid_tgid);
+    goroutine::moves(connection, (way & 1) as usize, unit, pid_tgid);
+}
+
+/// The context that this thread is in, as in `abi::unit`, or the reader that it stands for; 0 where there
+/// is none. It asks for what it sends: whoever writes for others is of a family of its own.
+#[inline(always)]
+pub fn unit(pid_tgid: u64) -> u64 {
+    // SAFETY: written once by user space, read as plain numbers.
+    let Some(layout) = (unsafe { CONTEXTS.get((pid_tgid >> 32) as u32) }) else {
+        return 0;
+    };
+    match current(state(layout), layout) {
+        0 => 0,
+        address => known_as(address, layout, pid_tgid).0 | ASKED,
+    }
+}
+
+/// The thread's state in the interpreter, 0 where it has none: in the first block of what pthread keeps of
+/// keys (`specific_1stblock`, nptl/descr.h), if there is a pointer to a state that says it is this
+/// thread's.
+#[inline(always)]
+fn state(layout: &Contexts) -> u64 {
+    // SAFETY: no arguments.
+    let task = Untyped(unsafe { bpf_get_current_task() } as *const _);
+    let area: u64 = task.field(Field::ThreadArea);
+    let key: u32 = read_user(layout.key);
+    if key >= KEYS {
+        return 0;
+    }
+    let slot = area.wrapping_add(SLOTS + u64::from(key) * 16 + 8);
+    let state: u64 = read_user(slot);
+    let thread: u64 = read_user(state.wrapping_add(layout.thread.into()));
+    if area == 0 || thread != area {
+        return 0;
+    }
+    state
+}
+
+/// Of those, and where they begin in a thread's control block: a number of the key's use, then the value.
+const KEYS: u32 = 32;
+const SLOTS: u64 = 0x310;
+
+/// The context of a thread's state, if it was entered.
+#[inline(always)]
+fn current(state: u64, layout: &Contexts) -> u64 {
+    if state == 0 {
+        return 0;
+    }
+    let context: u64 = read_user(state.wrapping_add(layout.context.into()));
+    let entered: u32 = read_user(context.wrapping_add(layout.entered.into()));
+    if context == 0 || entered != 1 {
+        return 0;
+    }
+    context
+}
+
+/// A context as in `abi::unit`, by its serial number.
+#[inline(always)]
+const fn named(serial: u64) -> u64 {
+    CONTEXT | (serial & !(KIND | ASKED | BY_ADDRESS))
+}
+
+/// Of a context that is named by its address.
+const BY_ADDRESS: u64 = 1 << 58;
+
+/// How the context at an address came to be.
+#[inline(always)]
+fn made(address: u64, layout: &Contexts, pid_tgid: u64) -> Option<&'static Made> {
+    // SAFETY: plain numbers; who changes them meanwhile makes another context at this address.
+    let made = unsafe { MADE.get(Member::new(address, pid_tgid)) };
+    made.filter(|made| made.serial[0] > layout.since)
+}
+
+/// The context at an address as in `abi::unit`; the reader of the connection that it was made for, and
+/// true, if it was.
+#[inline(always)]
+fn known_as(address: u64, layout: &Contexts, pid_tgid: u64) -> (u64, bool) {
+    let Some(made) = made(address, layout, pid_tgid) else {
+        return (named(address) | BY_ADDRESS, false);
+    };
+    let unit = named(made.serial[0]);
+    for serial in made.serial {
+        // SAFETY: as above.
+        if let Some(family) = unsafe { FAMILIES.get(Serial::new(serial, pid_tgid)) } {
+            return match made.serial[0] < family.time {
+                true => (family.reader, true),
+                false => (unit, false),
+            };
+        }
+    }
+    (unit, false)
+}
+
+/// The first bytes of a connection are read that came to be then, in jiffies: what was made since above
+/// the context that reads them was made for it.
+#[inline(always)]
+pub fn reads(habits: u8, since: u32, pid_tgid: u64) {
+    if u32::from(habits) & habit::CONTEXTS == 0 {
+        return;
+    }
+    // SAFETY: written once by user space, read as plain numbers.
+    let Some(layout) = (unsafe { CONTEXTS.get((pid_tgid >> 32) as u32) }) else {
+        return;
+    };
+    let reader = current(state(layout), layout);
+    let Some(made) = made(reader, layout, pid_tgid) else {
+        return;
+    };
+    let mut first = 0;
+    for (serial, jiffies) in made.serial.into_iter().zip(made.jiffies) {
+        if serial == 0 || (jiffies.wrapping_sub(since) as i32) < 0 {
+            break;
+        }
+        first = serial;
+    }
+    if first == 0 {
+        return;
+    }
+    // SAFETY: no arguments.
+    let time = unsafe { bpf_ktime_get_ns() };
+    let family = Family {
+        reader: named(made.serial[0]),
+        time,
+    };
+    let _ = FAMILIES.insert(Serial::new(first, pid_tgid), family, 0);
+}
+
+/// A context was made, by the current one; it is in rax.
+#[uprobe]
+pub fn python_context(context: ProbeContext) -> u32 {
+    is_made(register(&context, arch::RESULT))
+}
+
+/// The same, in rbx.
+#[uprobe]
+pub fn python_context_rbx(context: ProbeContext) -> u32 {
+    is_made(register(&context, arch::KEPT[0]))
+}
+
+/// The same, in rbp.
+#[uprobe]
+pub fn python_context_rbp(context: ProbeContext) -> u32 {
+    is_made(register(&context, arch::KEPT[1]))
+}
+
+/// The same, in r12.
+#[uprobe]
+pub fn python_context_r12(context: ProbeContext) -> u32 {
+    is_made(register(&context, arch::KEPT[2]))
+}
+
+/// The same, in r13.
+#[uprobe]
+pub fn python_context_r13(context: ProbeContext) -> u32 {
+    is_made(register(&context, arch::KEPT[3]))
+}
+
+/// 0 where it was not, after all.
+#[inline(always)]
+fn is_made(address: u64) -> u32 {
+    let Some(pid_tgid) = wanted() else { return 0 };
+    // SAFETY: written once by user space, read as plain numbers.
+    let Some(layout) = (unsafe { CONTEXTS.get((pid_tgid >> 32) as u32) }) else {
+        return 0;
+    };
+    if address == 0 {
+        return 0;
+    }
+    if lineage::keeps_pace(pid_tgid, TEEMING_CONTEXTS) {
+        make(address, state(layout), layout, pid_tgid);
+    } else {
+        // What is not seen to be made would pass for what was there before.
+        let _ = CONTEXTS.remove((pid_tgid >> 32) as u32);
+    }
+    0
+}
+
+#[inline(always)]
+fn make(address: u64, state: u64, layout: &Contexts, pid_tgid: u64) {
+    // SAFETY: no arguments.
+    let (time, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64() as u32) };
+    let mut made = Made {
+        serial: [0; ABOVE],
+        jiffies: [0; ABOVE],
+    };
+    made.serial[0] = time;
+    made.jiffies[0] = jiffies;
+    let current = current(state, layout);
+    if current != 0
+        && let Some(above) = self::made(current, layout, pid_tgid)
+    {
+        for n in 1..ABOVE {
+            made.serial[n] = above.serial[n - 1];
+            made.jiffies[n] = above.jiffies[n - 1];
+        }
+    }
+    let _ = MADE.insert(Member::new(address, pid_tgid), made, 0);
+    let (parent, reads) = match current {
+        0 => (0, false),
+        current => known_as(current, layout, pid_tgid),
+    };
+    // Whom a connection's reader starts, it starts for one request.
+    let site = if reads { 0 } else { site(state, layout) };
+    lineage::started(named(time), parent, site, pid_tgid);
+}
+
+/// Where in the program this is: a sum of the codes of the innermost frames.
+#[inline(always)]
+fn site(state: u64, layout: &Contexts) -> u64 {
+    let mut frame: u64 = read_user(state.wrapping_add(layout.frame.into()));
+    if layout.inner != Contexts::DIRECT {
+        frame = read_user(frame.wrapping_add(layout.inner.into()));
+    }
+    let mut sum = 1u64;
+    for _ in 0..FRAMES {
+        let code: u64 = read_user(frame.wrapping_add(layout.code.into()));
+        sum = sum.rotate_left(5).wrapping_add(code);
+        frame = read_user(frame.wrapping_add(layout.previous.into()));
+    }
+    sum
+}
+
+/// `create_task` of asyncio and of its loop are the innermost two.
+const FRAMES: usize = 4;
+
+const _: () = assert!(habit::CONTEXTS < 256);

@@ -1,0 +1,207 @@
+"""asynced.py LOOP PORT LEAF REDIS POSTGRES: a front on aiohttp, server and client; LOOP is asyncio or uvloop.
+
+A request's path is /SHAPE/NUMBER, and each call made for it says call-NUMBER-WHICH (../main.go)."""
+import asyncio
+import contextlib
+import random
+import ssl
+import sys
+
+import aiohttp
+import asyncpg
+import redis.asyncio
+from aiohttp import web
+
+from words import POOL, call, leaf, words
+
+loop, port, behind, cache, database = words()
+base, secret = leaf(behind)
+trusting = ssl.create_default_context()
+trusting.check_hostname = False
+trusting.verify_mode = ssl.CERT_NONE
+
+
+async def ask(session, url):
+    async with session.get(url) as answer:
+        await answer.read()
+
+
+async def direct(number):
+    await ask(sessions['wide'], base + call(number))
+
+
+async def sleep(number):
+    for which in range(2):
+        await asyncio.sleep(random.uniform(0.001, 0.02))
+        await ask(sessions['wide'], base + call(number, which))
+
+
+async def small_pool(number):
+    await ask(sessions['small'], base + call(number))
+
+
+async def fan_out(number):
+    await asyncio.gather(*(ask(sessions['wide'], base + call(number, which)) for which in range(5)))
+
+
+async def keys(number):
+    for which in range(2):
+        await stores['redis'].get(call(number, which))
+
+
+async def query(number):
+    await stores['sql'].fetchval(f"SELECT '{call(number)}'")
+
+
+async def https(number):
+    await ask(sessions['wide'], secret + call(number))
+
+
+async def dns(number):
+    await ask(sessions['closing'], base.replace('127.0.0.1', 'localhost') + call(number))
+
+
+async def to_thread(number):
+    await asyncio.to_thread(threaded, number)
+
+
+async def executor(number):
+    await asyncio.get_running_loop().run_in_executor(None, threaded, number)
+
+
+async def tasks(number):
+    """A task starts another, which calls when it has slept."""
+    async def inner():
+        await asyncio.sleep(0.005)
+        await direct(number)
+
+    async def outer():
+        await asyncio.create_task(inner())
+
+    await asyncio.create_task(outer())
+
+
+async def worker(number):
+    """One of some tasks that live as long as the program does the call."""
+    done = asyncio.get_running_loop().create_future()
+    await jobs.put((number, done))
+    await done
+
+
+idle = []
+
+
+async def grown(number):
+    """One of some tasks does the call; who finds none that is idle starts another."""
+    async def last(job):
+        while True:
+            number, done = job
+            await direct(number)
+            mine = asyncio.get_running_loop().create_future()
+            idle.append(mine)
+            done.set_result(None)
+            job = await mine
+
+    done = asyncio.get_running_loop().create_future()
+    if idle:
+        idle.pop().set_result((number, done))
+    else:
+        task = asyncio.create_task(last((number, done)))
+        late_ones.add(task)
+        task.add_done_callback(late_ones.discard)
+    await done
+
+
+late_ones = set()
+
+
+async def late(number):
+    """Answers at once, and calls when that is over."""
+    async def behind_it():
+        await asyncio.sleep(0.02)
+        await direct(number)
+
+    task = asyncio.create_task(behind_it())
+    late_ones.add(task)
+    task.add_done_callback(late_ones.discard)
+
+
+def threaded(number):
+    import urllib.request
+    with urllib.request.urlopen(base + call(number)) as answer:
+        answer.read()
+
+
+async def work():
+    while True:
+        number, done = await jobs.get()
+        await direct(number)
+        done.set_result(None)
+
+
+shapes = {
+    'direct': direct, 'sleep': sleep, 'small-pool': small_pool, 'fan-out': fan_out, 'redis': keys,
+    'sql': query, 'https': https, 'dns': dns, 'to-thread': to_thread, 'executor': executor, 'tasks': tasks,
+    'worker': worker, 'late': late, 'grown': grown,
+}
+sessions = {}
+stores = {}
+
+
+async def flushed(request):
+    """Calls before it answers, and again when all of the answer is sent."""
+    number = request.match_info['number']
+    await direct(number)
+    response = web.StreamResponse(headers={'Content-Length': '6'})
+    await response.prepare(request)
+    await response.write(b'front\n')
+    await ask(sessions['wide'], base + call(number, 1))
+    await response.write_eof()
+    return response
+
+
+async def answer(request):
+    await shapes[request.match_info['shape']](request.match_info['number'])
+    return web.Response(text='front\n')
+
+
+async def post(request):
+    body = await request.read()
+    async with sessions['wide'].post(base + call(request.match_info['number']), data=body) as came:
+        return web.Response(body=await came.read())
+
+
+async def living(app):
+    global jobs
+    jobs = asyncio.Queue()
+    async with contextlib.AsyncExitStack() as stack:
+        for name, connector in {
+            'wide': aiohttp.TCPConnector(limit=0, ssl=trusting),
+            'small': aiohttp.TCPConnector(limit=POOL),
+            'closing': aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False),
+        }.items():
+            sessions[name] = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        if cache:
+            stores['redis'] = redis.asyncio.Redis(
+                connection_pool=redis.asyncio.BlockingConnectionPool(port=cache, max_connections=POOL)
+            )
+        if database:
+            stores['sql'] = await asyncpg.create_pool(
+                host='127.0.0.1', port=database, user='app', database='shop', ssl=False,
+                min_size=POOL, max_size=POOL, statement_cache_size=0,
+            )
+        workers = [asyncio.create_task(work()) for _ in range(8)]
+        yield
+        for one in workers:
+            one.cancel()
+
+
+app = web.Application(client_max_size=1 << 26)
+app.router.add_get('/flushed/{number}', flushed)
+app.router.add_post('/post/{number}', post)
+app.router.add_get('/{shape}/{number}', answer)
+app.cleanup_ctx.append(living)
+if loop == 'uvloop':
+    import uvloop
+    uvloop.install()
+web.run_app(app, host='127.0.0.1', port=port, print=None, access_log=None)
