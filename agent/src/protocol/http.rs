@@ -98,11 +98,9 @@ pub fn request<'a>(
         let agent = text(agent, keep, stats);
         attributes.push(Attribute::text("user_agent.original", agent));
     }
-    let likeness = line.method.zip(target.path);
-    let likeness = likeness.and_then(|(method, path)| handed_on.of(method, path, target.query));
     Request {
         carrier: found.carrier,
-        likeness,
+        likeness: handed_on.of(line.method, target.path, target.query),
         ..Request::call(protocol, operation, attributes)
     }
 }
