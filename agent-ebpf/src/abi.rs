@@ -156,7 +156,7 @@ pub struct Segment {
     pub lost: u32,
     /// Unused.
     pub pad: u32,
-    /// Who moved them, or for whom they were sent, as in [`unit`]; 0 where that is not known.
+    /// Who moved them, or for whom they were sent, as in [`mod@unit`]; 0 where that is not known.
     pub unit: u64,
 }
 const _: () = assert!(size_of::<Segment>() == 64);
@@ -217,7 +217,7 @@ pub struct Started {
     pub kind: u32,
     /// Process.
     pub tgid: u32,
-    /// The unit, as in [`Segment`]; with [`unit::ASKED`] where a probe saw it ask, so that what it sends is
+    /// The unit, as in [`Segment`]; with [`mod@unit`]'s `ASKED` where a probe saw it ask, so that what it sends is
     /// its own.
     pub unit: u64,
     /// The unit that started it, or the nearest above that one which may have moved bytes.

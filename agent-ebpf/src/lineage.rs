@@ -135,7 +135,7 @@ pub fn moves(unit: u64, connection: u64, pid_tgid: u64) {
     let record = Started {
         kind: Kind::Started as u32,
         tgid: (pid_tgid >> 32) as u32,
-        unit: unit | u64::from(birth.own) * ASKED,
+        unit: unit | (u64::from(birth.own) * ASKED),
         parent: birth.parent,
         time: birth.time,
         site: birth.site,

@@ -113,6 +113,10 @@ counters! {
     trace_roots = "trace.roots",
     /// Parents found in a header.
     trace_by_header = "trace.by_header",
+    /// Spans left out as their process exports its own.
+    trace_instrumented = "trace.instrumented",
+    /// What other processes send to the receiver of spans, of which none is made.
+    trace_exports = "trace.exports",
     /// Contexts from callers that are not trusted: linked to, not carried on.
     trace_untrusted = "trace.untrusted",
     /// Parents found by the message's name on both ends.

@@ -258,7 +258,8 @@ impl Server {
     }
 }
 
-fn leaf(stage: &Stage, port: u16) -> Result<Setup> {
+/// What answers everything with a word.
+pub fn leaf(stage: &Stage, port: u16) -> Result<Setup> {
     let leaf = Setup::new("leaf", &stage.folder, app()?);
     Ok(leaf.args(["leaf", &port.to_string()]).port(port))
 }
@@ -295,15 +296,7 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
         _ => agent,
     };
     let agent = agent.start()?;
-    let load = Setup::new("load", &stage.folder, app()?).env("OTEL_SERVICE_NAME", "load");
-    let words = [
-        port.to_string(),
-        shape.name.into(),
-        at_once.to_string(),
-        MANY.to_string(),
-    ];
-    let ran = load.arg("load").args(words).run(Duration::from_secs(60))?;
-    ensure!(ran.code == Some(0), "the load: {ran:?}");
+    load(stage, port, shape.name, at_once, MANY)?;
     let pids = serving.pids();
     // Both sides of what the load asks, and of each call.
     let log = agent.log_path().to_owned();
@@ -325,6 +318,20 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
         score.problems.push(problem);
     }
     stage.add(score);
+    Ok(())
+}
+
+/// Makes requests, some at once, whose paths begin with this.
+pub fn load(stage: &Stage, port: u16, shape: &str, at_once: usize, many: usize) -> Result<()> {
+    let load = Setup::new("load", &stage.folder, app()?).env("OTEL_SERVICE_NAME", "load");
+    let words = [
+        port.to_string(),
+        shape.into(),
+        at_once.to_string(),
+        many.to_string(),
+    ];
+    let ran = load.arg("load").args(words).run(Duration::from_secs(60))?;
+    ensure!(ran.code == Some(0), "the load: {ran:?}");
     Ok(())
 }
 

@@ -62,6 +62,11 @@ settings! {
     /// addresses of its endpoint, and requests that carry spantap's own spans. Each of its spans
     /// would make another export.
     "selection.exclude_collector" = config.selection.exclude_collector as Switch, "exclude-collector" "BOOL" [] rare;
+    /// Whether a process that exports spans of its own by OTLP, as its OpenTelemetry SDK does, is left to
+    /// tell of itself: from its first export on none are made for it, and whoever it calls becomes the
+    /// child of what it says. Otherwise each of its calls is told twice. Exports that cannot be read (over
+    /// TLS that is unread, to a port that is not selected) do not show.
+    "selection.exclude_instrumented" = config.selection.exclude_instrumented as Switch, "exclude-instrumented" "BOOL" [] rare;
 
     /// Where spans go; repeatable. `otlp` sends them to `export.otlp.endpoint`, and to this machine
     /// where that is unset; `stdout` prints a line per span for people, `json` an object per span,

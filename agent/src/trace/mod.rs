@@ -12,6 +12,8 @@ mod descent;
 mod detach;
 mod forward;
 pub mod ids;
+mod instrumented;
+mod lanes;
 mod lineage;
 pub mod linker;
 mod links;

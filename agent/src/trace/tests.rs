@@ -133,6 +133,7 @@ impl Side {
             shares_offsets: true,
             carrier: None,
             datagrams: false,
+            receiver: false,
         })
     }
 
@@ -1014,4 +1015,22 @@ fn what_is_detached_keeps_its_place_and_leaves_its_thread() {
     linker.poll(1 << 50, &mut out);
     let links = by_id(out);
     assert_eq!(told(&links), "1, 2 <- 1 thread, 3 <- 2 stream_key, 4");
+}
+
+#[test]
+fn what_exports_its_own_spans_is_told_of_by_itself() {
+    let sides = [
+        server(1, 0, (1, 1), 0, 20),
+        with(client(2, 7, (1, 1), 1, 9), CONTEXT),
+        server(3, 7, (2, 2), 2, 8),
+        // It said nothing of this.
+        client(4, 8, (1, 1), 10, 19),
+        server(5, 8, (3, 3), 11, 18),
+    ];
+    let mut linker = linker();
+    linker.instrumented.insert(1);
+    let links = run(&mut linker, &sides);
+    assert_eq!(told(&links), "3 <- ? traceparent, 5");
+    assert_eq!(links[&3].parent.unwrap().span.to_string(), &CONTEXT[36..52]);
+    assert_eq!(linker.stats.trace_instrumented.get(), 3);
 }
