@@ -98,6 +98,7 @@ fn facts_of(side: &Side, peer: &Arc<Peer>, carrier: bool) -> [(u64, Fact); 2] {
         head: mark(side, side.from),
         key,
         carrier: carrier.clone(),
+        likeness: None,
         gathered: false,
     };
     let mut request = request(side.id);
