@@ -207,6 +207,8 @@ pub mod unit {
     pub const CONTEXT: u64 = 2 << 60;
     /// An asynchronous resource of Node.js's, by its id.
     pub const RESOURCE: u64 = 3 << 60;
+    /// A virtual thread of a JVM's, which is not known by more: its carrier has others, too.
+    pub const VIRTUAL: u64 = 4 << 60;
     /// The bytes are for this unit, which a probe saw ask for them: not for who merely sends them.
     pub const ASKED: u64 = 1 << 59;
 }

@@ -10,8 +10,9 @@
 //! passes before it was, as those may who hold on to a connection (http.ClientConn, Go 1.26), it is
 //! nobody's.
 
-use agent_ebpf::abi::unit::{ASKED, GOROUTINE, KIND};
+use agent_ebpf::abi::unit::{ASKED, GOROUTINE, KIND, VIRTUAL};
 use agent_ebpf::abi::{EGRESS, Goroutines, TEEMING, habit};
+use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
@@ -127,11 +128,22 @@ pub fn note(connection: &mut Connection, at: Registers, (way, socket): (u8, u64)
         return;
     }
     if u32::from(connection.habits) & habit::GOROUTINES == 0 {
-        connection.unit[slot] = 0;
+        connection.unit[slot] = if is_carrier() { VIRTUAL } else { 0 };
         return;
     }
     let to = (way == EGRESS).then(|| Written::socket(socket));
     moves(connection, slot, of(at, to, pid_tgid), pid_tgid);
+}
+
+/// Whether this thread carries a JVM's virtual threads, by its name: the scheduler's, which is a pool like
+/// those that programs make, and no better evidence in these.
+#[inline(always)]
+fn is_carrier() -> bool {
+    let mut name = [0u64; 2];
+    // SAFETY: as many bytes as it is told.
+    unsafe { bpf_get_current_comm(name.as_mut_ptr().cast(), 16) };
+    let [first, then] = [*b"ForkJoin", *b"Pool-\0\0\0"].map(u64::from_ne_bytes);
+    name[0] == first && name[1] << 24 == then << 24
 }
 
 /// Notes for which goroutine a connection's next bytes are.

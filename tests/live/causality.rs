@@ -491,6 +491,7 @@ fn lacking(name: &str, score: &Score) -> Option<String> {
     let right = right.map(|(_, percent)| ("right", *percent));
     let none = NONE
         .iter()
+        .chain(java::NONE)
         .chain(proxies::NONE)
         .find(|begins| name.starts_with(*begins));
     let (verdict, percent) = right.or(none.map(|_| ("none", 100.0)))?;

@@ -35,15 +35,11 @@ const METHOD: &str = "spantap.link.method";
 pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
     let mut score = Score::default();
     let of_front = |span: &&Span| span.pid().is_some_and(|pid| done.front.contains(&pid));
+    let requests = spans.iter().filter(of_front);
+    let requests = requests.filter(|span| span.kind == Kind::Server);
     // What one process of the front asks another it serves there.
-    let served: BTreeMap<(Option<u32>, String), &Span> = spans
-        .iter()
-        .filter(of_front)
-        .filter(|span| span.kind == Kind::Server)
-        .filter_map(|span| {
-            let number = header(span).or_else(|| request(&span.target(), done.shape))?;
-            Some(((span.pid(), number), span))
-        })
+    let served: BTreeMap<(Option<u32>, String), &Span> = requests
+        .filter_map(|span| Some(((span.pid(), number(span, done.shape)?), span)))
         .collect();
     let mut seen = BTreeMap::new();
     let asks = spans.iter().filter(of_front);
@@ -103,6 +99,11 @@ fn astray(answer: &Span, seen: &BTreeMap<(String, String), &Span>) -> Option<Str
     let asked = seen.get(&call(&target)?).map(|ask| (&ask.trace, &ask.id));
     let fine = asked == answer.parent.as_ref().map(|id| (&answer.trace, id));
     (!fine).then(|| format!("{target} is answered for another or for nobody"))
+}
+
+/// The number of a request.
+fn number(served: &Span, shape: &str) -> Option<String> {
+    header(served).or_else(|| request(&served.target(), shape))
 }
 
 /// The number of a request that is handed on.

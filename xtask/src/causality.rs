@@ -230,7 +230,7 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `go-stripped`, `go-pie`, `go-cgo` | built without symbols and DWARF, to be put anywhere in memory, by C's linker |
 | `go-off` | traced by `--link-goroutines=false`: none may have a parent |
 | `java`, `tomcat`, `jetty` | the JDK's HttpServer, Tomcat and Jetty: a thread for each request that is at work |
-| `java-virtual` | the JDK's HttpServer with a virtual thread for each |
+| `java-virtual` | the JDK's HttpServer with a virtual thread for each, which its carrier says nothing of: none may have a parent |
 | `nginx`, `nginx-close`, `haproxy` | proxies, that keep connections to the leaf or do not: the call is the request that is handed on |
 | `nginx-off` | traced by `--link-forwarded=false`: none may have a parent |
 | `php-fpm` | PHP behind nginx: eight processes that serve one request at a time; of `own` the call is nginx's |

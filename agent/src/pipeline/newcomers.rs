@@ -123,6 +123,7 @@ mod tests {
             proc.process(10, 1, 5, "/usr/bin/shop", &[b"shop"]);
             proc.process(11, 1, 5, "/usr/bin/python3", &[b"python3"]);
             proc.process(12, 1, 5, "/usr/bin/node", &[b"node"]);
+            proc.process(13, 1, 5, "/usr/sbin/nginx", &[b"nginx"]);
             let stats = Arc::new(Stats::default());
             let processes = Arc::new(Processes::new(proc.root.clone(), Arc::clone(&stats)));
             let resources = Resources::new(processes, &Config::default(), stats);
@@ -154,7 +155,7 @@ mod tests {
         }
     }
 
-    use Word::{Forget, NoThreads};
+    use Word::{Forget, NoThreads, Proxy};
 
     #[test]
     fn nothing_is_linked_before_it_is_known() {
@@ -169,6 +170,12 @@ mod tests {
             all,
             (400, vec![(Forget, 11), (Forget, 12), (NoThreads, 12)])
         );
+    }
+
+    #[test]
+    fn a_proxy_is_told() {
+        let told = vec![(Forget, 13), (NoThreads, 13), (Proxy, 13)];
+        assert_eq!(Bench::new().greet(&[13], 100, false), (100, told));
     }
 
     #[test]

@@ -94,12 +94,13 @@ pub fn request<'a>(
     let client = found.client();
     end(["client.address", "client.port"], client, &mut attributes);
     attributes.push(Attribute::fixed("network.protocol.version", line.version));
-    let agent = found.user_agent.map(|agent| text(agent, keep, stats));
-    attributes.extend(agent.map(|agent| Attribute::text("user_agent.original", agent)));
-    let asked = line.method.zip(target.path);
+    if let Some(agent) = found.user_agent {
+        let agent = text(agent, keep, stats);
+        attributes.push(Attribute::text("user_agent.original", agent));
+    }
     Request {
         carrier: found.carrier,
-        likeness: asked.and_then(|(method, path)| handed_on.of(method, path, target.query)),
+        likeness: handed_on.of(line.method, target.path, target.query),
         ..Request::call(protocol, operation, attributes)
     }
 }

@@ -42,8 +42,14 @@ impl Likeness {
         self.headers = self.headers.wrapping_add(KEY.hash_one((name, value)));
     }
 
-    /// That of a request with this method, path and query.
-    pub fn of(self, method: &str, path: &str, query: Option<&str>) -> Option<NonZeroU64> {
+    /// That of a request with this method, path and query, if the first two are known.
+    pub fn of(
+        self,
+        method: Option<&str>,
+        path: Option<&str>,
+        query: Option<&str>,
+    ) -> Option<NonZeroU64> {
+        let (method, path) = method.zip(path)?;
         NonZeroU64::new(KEY.hash_one((method, path, query, self.headers)))
     }
 }
@@ -70,7 +76,7 @@ mod tests {
         for (name, value) in headers {
             likeness.take(name, value.as_bytes());
         }
-        likeness.of("GET", path, Some("a=1"))
+        likeness.of(Some("GET"), Some(path), Some("a=1"))
     }
 
     #[test]

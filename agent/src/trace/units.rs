@@ -52,7 +52,7 @@ impl Unit {
         }
     }
 
-    /// The one that `abi::unit` names so.
+    /// The one that `abi::unit` names so; none for what has no name, as virtual threads.
     pub fn named(unit: u64) -> Option<Self> {
         let runtime = match unit & KIND {
             GOROUTINE => Runtime::Go,
@@ -399,6 +399,17 @@ mod tests {
     use crate::trace::table::Table;
 
     const MS: Nanos = 1_000_000;
+
+    #[test]
+    fn the_thread_that_carries_a_virtual_one_is_no_evidence() {
+        let at = |unit| Execution {
+            process: 1,
+            thread: 2,
+            unit,
+        };
+        assert_eq!(Unit::of(at(0)), Some(Unit::Thread(2)));
+        assert_eq!(Unit::of(at(agent_ebpf::abi::unit::VIRTUAL)), None);
+    }
 
     #[test]
     fn a_late_shard_hides_nothing() {

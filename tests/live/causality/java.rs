@@ -77,3 +77,6 @@ pub(super) const RIGHT: &[(&str, f64)] = &[
     ("tomcat", 99.0),
     ("jetty", 99.0),
 ];
+
+/// A virtual thread's carrier has others, too.
+pub(super) const NONE: &[&str] = &["java-virtual"];
