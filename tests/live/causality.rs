@@ -171,6 +171,40 @@ const FRONTS: &[Front] = &[
         ..GO
     },
     Front {
+        shapes: &[
+            DIRECT,
+            shape("fetch", 1, Behind::Leaf),
+            shape("callbacks", 1, Behind::Leaf),
+            shape("twice", 2, Behind::Leaf),
+            shape("sleep", 2, Behind::Leaf),
+            shape("small-pool", 1, Behind::Leaf),
+            shape("turns", 1, Behind::Leaf),
+            shape("fan-out", 5, Behind::Leaf),
+            REDIS,
+            shape("sql", 1, Behind::PostgreSql),
+            shape("file", 1, Behind::Leaf),
+            shape("worker", 1, Behind::Leaf),
+            shape("timer", 1, Behind::Leaf),
+            shape("late", 1, Behind::Leaf),
+        ],
+        at_once: &[1, 8, 32, 64],
+        ..NODE
+    },
+    Front {
+        shapes: &[
+            shape("https", 1, Behind::Secret),
+            shape("dns", 1, Behind::Leaf),
+            shape("immediate", 1, Behind::Leaf),
+            shape("tick", 1, Behind::Leaf),
+            Shape {
+                requests: 2,
+                ..shape("nested", 2, Behind::Leaf)
+            },
+        ],
+        at_once: &[8, 32],
+        ..NODE
+    },
+    Front {
         runtime: "go-off",
         agent: |agent| agent.args(["--link-goroutines=false"]),
         ..GO
@@ -187,6 +221,21 @@ const GO: Front = Front {
     shapes: &[DIRECT],
     at_once: &[32],
 };
+
+const NODE: Front = Front {
+    runtime: "node",
+    program: node,
+    agent: |agent| agent,
+    shapes: &[DIRECT],
+    at_once: &[32],
+};
+
+/// Node's front.
+fn node(folder: &Path) -> Result<Setup> {
+    let scripts = install::modules("node-causality", "causality/node", &["front.js"])?;
+    let node = std::env::var("NODE").unwrap_or_else(|_| "node".into());
+    Ok(Setup::new("front", folder, node).arg(scripts.join("front.js")))
+}
 
 /// Go's front, built with these flags.
 fn go(folder: &Path, name: &str, flags: &[&str]) -> Result<Setup> {
