@@ -18,6 +18,8 @@ pub enum Kind {
     Exec = 4,
     /// [`Process`]: a process ended.
     Exit = 5,
+    /// [`Started`]: who started a unit of execution, before the first bytes that it moves.
+    Started = 6,
 }
 
 /// Bit of a connection's name that only a TLS session has: plaintext, carried by a connection.
@@ -152,8 +154,7 @@ pub struct Segment {
     pub lost: u32,
     /// Unused.
     pub pad: u32,
-    /// Number of the goroutine that moved them, or for which they were sent; 0 where there is none, or
-    /// it is not known.
+    /// Who moved them, or for whom they were sent, as in [`unit`]; 0 where that is not known.
     pub unit: u64,
 }
 const _: () = assert!(size_of::<Segment>() == 64);
@@ -189,6 +190,40 @@ pub mod hole {
     /// Moved by a call that nobody saw, or by another thread's that is yet to be told.
     pub const SUPPOSED: u8 = 6;
 }
+
+/// Units of execution that are finer than threads: a kind, and a number of the process's own.
+pub mod unit {
+    /// Bits of the kind.
+    pub const KIND: u64 = 0xf << 60;
+    /// A goroutine, by its number.
+    pub const GOROUTINE: u64 = 1 << 60;
+    /// A context of Python's, by its address.
+    pub const CONTEXT: u64 = 2 << 60;
+    /// An asynchronous resource of Node.js's, by its id.
+    pub const RESOURCE: u64 = 3 << 60;
+    /// The bytes are for this unit, which a probe saw ask for them: not for who merely sends them.
+    pub const ASKED: u64 = 1 << 59;
+}
+
+/// Who started a unit of execution; told once, before the first bytes that the unit moves.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Started {
+    /// [`Kind::Started`].
+    pub kind: u32,
+    /// Process.
+    pub tgid: u32,
+    /// The unit, as in [`Segment`].
+    pub unit: u64,
+    /// The unit that started it, or the nearest above that one which may have moved bytes.
+    pub parent: u64,
+    /// CLOCK_MONOTONIC when `parent` started it or the first between them, nanoseconds.
+    pub time: u64,
+    /// Where in the program, so that units which are started alike are known; a sum of all places
+    /// between `parent` and `unit`.
+    pub site: u64,
+}
+const _: () = assert!(size_of::<Started>() == 40);
 
 /// A direction ended, or the connection did.
 #[derive(Clone, Copy, Debug)]
@@ -301,6 +336,9 @@ pub mod habit {
 pub struct Goroutines {
     /// Offset of the number in runtime.g, bytes.
     pub goid: u32,
+    /// Offset of the number of who started it there, before where that was in the program; 0 where it
+    /// is not kept.
+    pub parent: u32,
     /// Offset of `conn`, an interface, in net/http.persistConn, bytes.
     pub conn: u32,
     /// How far from the probe in roundTrip `net.(*TCPConn).Close` begins, bytes; 0 where there is none.
@@ -308,7 +346,7 @@ pub struct Goroutines {
     /// The same of `crypto/tls.(*Conn).Close`.
     pub tls_close: i32,
 }
-const _: () = assert!(size_of::<Goroutines>() == 16);
+const _: () = assert!(size_of::<Goroutines>() == 20);
 
 /// Verdicts of the map from process to selection; no entry means not judged yet: traced meanwhile.
 pub mod verdict {
@@ -415,7 +453,7 @@ macro_rules! records {
     )+ };
 }
 
-records!(Open, Segment, End, Process);
+records!(Open, Segment, End, Process, Started);
 
 /// What the first four bytes of a record say it is.
 pub fn kind(bytes: &[u8]) -> Option<Kind> {
@@ -426,6 +464,7 @@ pub fn kind(bytes: &[u8]) -> Option<Kind> {
         3 => Kind::End,
         4 => Kind::Exec,
         5 => Kind::Exit,
+        6 => Kind::Started,
         _ => return None,
     })
 }

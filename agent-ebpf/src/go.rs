@@ -148,7 +148,8 @@ fn tell(
             way,
             length: count as u32,
         };
-        session.plain.unit[(way & 1) as usize] = goroutine::of(at, to, pid_tgid);
+        let unit = goroutine::of(at, to, pid_tgid);
+        goroutine::moves(&mut session.plain, way.into(), unit, pid_tgid);
         session::tell(session, buffer, call);
     }
 }

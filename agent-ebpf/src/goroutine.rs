@@ -10,6 +10,7 @@
 //! passes before it was, as those may who hold on to a connection (http.ClientConn, Go 1.26), it is
 //! nobody's.
 
+use agent_ebpf::abi::unit::{ASKED, GOROUTINE, KIND};
 use agent_ebpf::abi::{EGRESS, Goroutines, habit};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
@@ -17,6 +18,7 @@ use aya_ebpf::programs::ProbeContext;
 use crate::arch::{self, Arguments};
 use crate::connection::Connection;
 use crate::kernel::{Pointer, read_user};
+use crate::lineage;
 use crate::maps::{ASKERS, GOROUTINES};
 use crate::tls::{register, wanted};
 use crate::transfer::socket_of;
@@ -97,6 +99,12 @@ impl Registers {
         }
         read_user(self.g.wrapping_add(layout.goid.into()))
     }
+
+    /// The same, as in `abi::unit`.
+    #[inline(always)]
+    fn unit(self, layout: &Goroutines) -> u64 {
+        named(self.number(layout))
+    }
 }
 
 /// Those of a system call.
@@ -118,11 +126,20 @@ pub fn note(connection: &mut Connection, at: Registers, (way, socket): (u8, u64)
         return;
     }
     let to = (way == EGRESS).then(|| Written::socket(socket));
-    connection.unit[slot] = of(at, to, pid_tgid);
+    moves(connection, slot, of(at, to, pid_tgid), pid_tgid);
 }
 
-/// The goroutine for which bytes are moved, 0 where that is not known. `to`: what they are sent to. Who
-/// asked is told once: of a request's first bytes.
+/// Notes for which goroutine a connection's next bytes are.
+#[inline(always)]
+pub fn moves(connection: &mut Connection, slot: usize, unit: u64, pid_tgid: u64) {
+    if connection.unit[slot & 1] != unit {
+        connection.unit[slot & 1] = unit;
+        lineage::moves(unit & !ASKED, connection.id, pid_tgid);
+    }
+}
+
+/// The goroutine for which bytes are moved, as in `abi::unit`; 0 where that is not known. `to`: what they
+/// are sent to. Who asked is told once: of a request's first bytes.
 #[inline(always)]
 pub fn of(at: Registers, to: Option<Written>, pid_tgid: u64) -> u64 {
     let Some(layout) = layout(pid_tgid) else {
@@ -134,15 +151,13 @@ pub fn of(at: Registers, to: Option<Written>, pid_tgid: u64) -> u64 {
     {
         let asker = *asker;
         let _ = ASKERS.remove(to);
-        if asker != SEVERAL {
-            return asker;
-        }
+        return asker;
     }
-    at.number(layout)
+    at.unit(layout)
 }
 
 /// In [`ASKERS`]: more than one goroutine waits to write, and who is first is not known.
-const SEVERAL: u64 = 0;
+const SEVERAL: u64 = ASKED;
 
 /// Entry of net/http's (\*persistConn).roundTrip: this goroutine's request comes next.
 #[uprobe]
@@ -151,7 +166,7 @@ pub fn go_round_trip(context: ProbeContext) -> u32 {
     let Some(layout) = layout(pid_tgid) else {
         return 0;
     };
-    let asker = Registers::of(&context).number(layout);
+    let asker = Registers::of(&context).unit(layout) | ASKED;
     let conn = register(&context, arch::GO[0]).wrapping_add(layout.conn.into());
     let object: u64 = read_user(conn.wrapping_add(8));
     // What an interface is of, the first of its methods says; a program may dial by its own means.
@@ -179,6 +194,33 @@ pub fn go_round_trip(context: ProbeContext) -> u32 {
     };
     let _ = ASKERS.insert(to, asker, 0);
     0
+}
+
+/// A call of runtime.runqput in runtime.newproc's part that runs on the thread's own stack: a goroutine
+/// (rbx) is about to run for the first time.
+#[uprobe]
+pub fn go_start(context: ProbeContext) -> u32 {
+    let Some(pid_tgid) = wanted() else { return 0 };
+    let Some(layout) = layout(pid_tgid) else {
+        return 0;
+    };
+    let g = register(&context, arch::GO[1]);
+    let child: u64 = read_user(g.wrapping_add(layout.goid.into()));
+    // Who started it, and behind that where (runtime2.go).
+    let [parent, site]: [u64; 2] = read_user(g.wrapping_add(layout.parent.into()));
+    if child != 0 && parent != 0 {
+        lineage::started(named(child), named(parent), site, pid_tgid);
+    }
+    0
+}
+
+/// A goroutine's number as in `abi::unit`; 0 for none.
+#[inline(always)]
+const fn named(number: u64) -> u64 {
+    if number == 0 {
+        return 0;
+    }
+    GOROUTINE | (number & !(KIND | ASKED))
 }
 
 /// Of an itab (internal/abi/iface.go).

@@ -13,6 +13,7 @@ use crate::frames::Frames;
 use crate::framing::Look;
 use crate::goroutine::Written;
 use crate::iovec::{Slices, Walk};
+use crate::lineage::{Birth, Member};
 use crate::record::Ciphertext;
 use crate::rustls;
 use crate::session::{Inside, Key, PLACES, Session, Unit};
@@ -66,6 +67,9 @@ pub static GOROUTINES: LruHashMap<u32, Goroutines> = LruHashMap::with_max_entrie
 /// What a request is written to → the goroutine that asks.
 #[map]
 pub static ASKERS: LruHashMap<Written, u64> = LruHashMap::with_max_entries(16_384, 0);
+/// Units of execution → who started them.
+#[map]
+pub static LINEAGE: LruHashMap<Member, Birth> = LruHashMap::with_max_entries(65_536, 0);
 /// TLS sessions; size set at load.
 #[map]
 pub static SESSIONS: LruHashMap<Key, Session> = LruHashMap::with_max_entries(1, 0);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::connection::Mark;
-use crate::event::{Address, ConnectionId, Ending, Nanos, Role, StreamKey};
+use crate::event::{Address, ConnectionId, Ending, Nanos, Role, Started, StreamKey};
 use crate::protocol::{
     Carrier, Fault, Finish, Flow, GATHERED, MAX_LINKS, Message, Pairing, Part, Request, Response,
     replace,
@@ -164,6 +164,8 @@ pub enum Fact {
     Detached(ExchangeId, Mark),
     /// It ended.
     Closed(Box<Exchange>),
+    /// A unit of execution was started by another.
+    Started(Started),
 }
 
 /// The open exchanges of one connection, oldest first.

@@ -119,6 +119,9 @@ counters! {
     trace_by_thread = "trace.by_thread",
     /// Parents found by the serving goroutine.
     trace_by_goroutine = "trace.by_goroutine",
+    /// Places in programs where units of execution are started that outlive the request they are started
+    /// for, as a pool's do: what they call for has no parent.
+    trace_lasting = "trace.lasting",
     /// Thread links taken back before they were given out.
     trace_links_dropped = "trace.links_dropped",
     /// Processes found to share their threads between requests.

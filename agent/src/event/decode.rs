@@ -17,7 +17,7 @@ use agent_ebpf::abi::{
 
 use super::{
     Address, ConnectionId, Direction, End, Ending, Ends, Event, Execution, Hole, Open, Process,
-    Role, Segment, Session,
+    Role, Segment, Session, Started,
 };
 
 /// Decodes one record; `None` for what is not one.
@@ -28,6 +28,7 @@ pub fn decode(record: &[u8]) -> Option<Event<'_>> {
         Kind::End => Event::End(ended(&abi::End::read(record)?.0)?),
         Kind::Exec => Event::Exec(process(&abi::Process::read(record)?.0)),
         Kind::Exit => Event::Exit(process(&abi::Process::read(record)?.0)),
+        Kind::Started => Event::Started(started(&abi::Started::read(record)?.0)),
     })
 }
 
@@ -93,6 +94,16 @@ fn process(raw: &abi::Process) -> Process {
         parent: raw.parent,
         time: raw.time,
         comm: comm(&raw.comm),
+    }
+}
+
+fn started(raw: &abi::Started) -> Started {
+    Started {
+        process: raw.tgid,
+        unit: raw.unit,
+        parent: raw.parent,
+        time: raw.time,
+        site: raw.site,
     }
 }
 

@@ -54,8 +54,8 @@ pub struct Execution {
     pub process: u32,
     /// Thread id.
     pub thread: u32,
-    /// Number of the goroutine that moved them, or for which they were sent; 0 where there is none or
-    /// it is not known.
+    /// Unit of execution, finer than a thread, that moved them or for which they were sent, as in
+    /// `abi::unit`; 0 where there is none or it is not known.
     pub unit: u64,
 }
 
@@ -261,6 +261,21 @@ pub struct Process {
     pub comm: String,
 }
 
+/// A unit of execution that another started; told before the first bytes that it moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Process of both.
+    pub process: u32,
+    /// Which unit, as in [`Execution`].
+    pub unit: u64,
+    /// The one that started it, or the nearest above that one which may have moved bytes.
+    pub parent: u64,
+    /// When work went from that one's hands.
+    pub time: Nanos,
+    /// Where in the program: the same for units that are started alike.
+    pub site: u64,
+}
+
 /// One decoded record.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
@@ -274,16 +289,19 @@ pub enum Event<'a> {
     Exec(Process),
     /// exit.
     Exit(Process),
+    /// Who started a unit of execution.
+    Started(Started),
 }
 
 impl Event<'_> {
-    /// When it happened.
-    pub fn time(&self) -> Nanos {
+    /// When it happened; `None` of what is told later than it happened.
+    pub fn time(&self) -> Option<Nanos> {
         match self {
-            Event::Open(open) => open.time,
-            Event::Segment(segment) => segment.time,
-            Event::End(end) => end.time,
-            Event::Exec(process) | Event::Exit(process) => process.time,
+            Event::Open(open) => Some(open.time),
+            Event::Segment(segment) => Some(segment.time),
+            Event::End(end) => Some(end.time),
+            Event::Exec(process) | Event::Exit(process) => Some(process.time),
+            Event::Started(_) => None,
         }
     }
 }

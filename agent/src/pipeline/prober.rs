@@ -24,7 +24,7 @@ mod queue;
 mod reaper;
 mod system;
 
-use known::{Known, NET_HTTP};
+use known::{Known, UNITS};
 pub use queue::Queue;
 use reaper::{Reaper, Set, drop_all};
 pub use system::descriptors;
@@ -372,7 +372,7 @@ impl Prober<'_> {
             };
             let scope = NonZeroU32::new(process).filter(|_| !everyone);
             let probes = self.attach(file, plan, scope);
-            if probes.is_empty() && plan.library != NET_HTTP {
+            if probes.is_empty() && !UNITS.contains(&plan.library) {
                 self.reasons
                     .set(process, Some(&"its probes were refused".into()));
             }

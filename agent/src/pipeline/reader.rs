@@ -285,7 +285,7 @@ impl Reader<'_> {
             self.shared.stats.event_malformed.add(1);
             return;
         };
-        self.reached = event.time();
+        self.reached = event.time().unwrap_or(self.reached);
         match &event {
             Event::Open(open) => {
                 self.shared.targets.sighted(open.process, &open.comm);
@@ -296,7 +296,7 @@ impl Reader<'_> {
                 resources.observe(open.process, &open.comm, open.time);
             }
             Event::Segment(segment) if !self.wanted(segment.execution.process) => return,
-            Event::Segment(_) | Event::End(_) => {}
+            Event::Segment(_) | Event::End(_) | Event::Started(_) => {}
             Event::Exec(process) => {
                 let (pid, time) = (process.process, process.time);
                 match self.shared.targets.execed(process).is_traced() {

@@ -169,6 +169,7 @@ impl Shard {
                 self.release(end.connection, out);
                 self.end(end, out);
             }
+            Event::Started(started) => out.facts.push(Fact::Started(*started)),
             Event::Exec(_) | Event::Exit(_) => {}
         }
     }

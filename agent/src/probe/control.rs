@@ -14,7 +14,7 @@ use crate::event::ConnectionId;
 pub struct Control {
     pub(super) shards: u32,
     processes: Mutex<HashMap<MapData, u32, u32>>,
-    goroutines: Mutex<HashMap<MapData, u32, [i32; 4]>>,
+    goroutines: Mutex<HashMap<MapData, u32, [i32; 5]>>,
     wishes: Mutex<HashMap<MapData, u64, u32>>,
     /// Number of the last wish that was no mute.
     wished: AtomicU32,
@@ -83,13 +83,14 @@ impl Control {
     pub fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()> {
         let Goroutines {
             goid,
+            parent,
             conn,
             tcp_close,
             tls_close,
         } = layout;
-        let [goid, conn] = [goid, conn].map(u32::cast_signed);
+        let [goid, parent, conn] = [goid, parent, conn].map(u32::cast_signed);
         lock(&self.goroutines)
-            .insert(process, [goid, conn, tcp_close, tls_close], 0)
+            .insert(process, [goid, parent, conn, tcp_close, tls_close], 0)
             .with_context(|| format!("tell the kernel side of the goroutines of {process}"))?;
         self.raise_epoch()
     }

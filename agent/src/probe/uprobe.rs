@@ -32,7 +32,7 @@ pub enum Uprobe {
 }
 
 /// Every hook, and its program: on kernels with bpf_loop (5.17), and on older ones.
-const HOOKS: [(Hook, &str, Option<&str>); 21] = [
+const HOOKS: [(Hook, &str, Option<&str>); 22] = [
     (Hook::Read, "tls_read", Some("tls_read")),
     (Hook::Write, "tls_write", Some("tls_write")),
     (Hook::WriteEx2, "tls_write_ex2", Some("tls_write_ex2")),
@@ -47,6 +47,7 @@ const HOOKS: [(Hook, &str, Option<&str>); 21] = [
     (Hook::GoWrite, "go_write", Some("go_write_old")),
     (Hook::GoBegin, "go_begin", Some("go_begin")),
     (Hook::GoRoundTrip, "go_round_trip", Some("go_round_trip")),
+    (Hook::GoStart, "go_start", Some("go_start")),
     (Hook::RustlsWrite, "rustls_write", None),
     (Hook::RustlsWriteDone, "rustls_write_done", None),
     (Hook::RustlsRead, "rustls_read", None),

@@ -93,6 +93,25 @@ pub fn round_trip(image: &Image) -> Option<Result<RoundTrip, &'static str>> {
     Some(Code::of(image, function).and_then(place))
 }
 
+/// Where a goroutine has been made and is about to be queued, by its offset in the file in bytes: the call
+/// of `runtime.runqput` in `runtime.newproc`, on the thread's own stack; the new one's `g` in rbx. The
+/// kernel emulates calls.
+pub fn start(image: &Image) -> Result<u64, &'static str> {
+    let found = Table::find(image).ok_or("a program without a table of functions")?;
+    let found = found.and_then(|table| table.functions(&START))?;
+    let &[Some(function), Some(queue)] = found.as_slice() else {
+        return Err("no runtime.newproc, or no runtime.runqput");
+    };
+    let code = Code::of(image, function)?;
+    let mut calls = code
+        .instructions()
+        .filter(|i| i.is_call_near() && i.near_branch_target() == queue.address);
+    match (calls.next(), calls.next()) {
+        (Some(call), None) => code.offset(call.ip()),
+        _ => Err("runtime.newproc does not queue in one place"),
+    }
+}
+
 fn by_version(version: &str) -> Result<Offsets, &'static str> {
     if version == "devel" {
         return Err("Go between versions");
@@ -138,6 +157,8 @@ const MEMBERS: [(&str, &str); 3] = [
     ("runtime.g", "parentGoid"),
     ("net/http.persistConn", "conn"),
 ];
+/// What starts goroutines, and what it does that with.
+const START: [&str; 2] = ["runtime.newproc.func1", "runtime.runqput"];
 /// What an HTTP client is found by.
 const CLIENT: [&str; 3] = [
     "net/http.(*persistConn).roundTrip",
@@ -220,6 +241,7 @@ mod tests {
             let found = dwarf::members(&image, &others).unwrap();
             assert_eq!(found, [Some(48), Some(16), Some(0), None], "{name}");
         }
+        assert!(start(&image).is_ok(), "{name}: {:?}", start(&image));
         let begin = Instant::now();
         let place = round_trip(&image).unwrap().unwrap();
         println!(

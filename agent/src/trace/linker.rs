@@ -10,8 +10,11 @@ use std::collections::VecDeque;
 use std::mem::take;
 use std::sync::Arc;
 
+use agent_ebpf::abi::unit::ASKED;
+
 use super::context::{Carried, extract, traces};
 use super::ids::{Ids, client_span};
+use super::lineage::Lineage;
 use super::table::{Entry, Handle, Table};
 use super::units::{Item, OPEN, Task, Unit, Units, Who};
 use super::{Linked, Method, Settings, links};
@@ -29,13 +32,18 @@ pub struct Linker {
     pub(super) ids: Ids,
     pub(super) table: Table,
     pub(super) units: Units,
+    pub(super) lineage: Lineage,
     /// Grows whenever evidence is taken back.
     pub(super) epoch: u64,
-    watermark: Nanos,
+    pub(super) watermark: Nanos,
     /// Closed, with the time they are settled; about in that order.
     pub(super) settling: VecDeque<(Nanos, Handle)>,
     /// Settled, with the time patience ends; some were given out meanwhile.
     pub(super) waiting: VecDeque<(Nanos, Handle)>,
+    /// Begun, with the time from when on it is known what their unit was serving.
+    pub(super) begun: VecDeque<(Nanos, Handle)>,
+    /// Waited for, with the time to look again whether their place is certain.
+    lingering: VecDeque<(Nanos, Handle)>,
     /// Given out, oldest first, until they are forgotten.
     retired: VecDeque<(Nanos, Handle)>,
     /// Those of them that were served in a context, when the others have gone.
@@ -49,6 +57,7 @@ impl Linker {
     pub fn new(settings: Settings, ids: Ids, stats: Arc<Stats>) -> Self {
         Self {
             units: Units::new(settings.capacity),
+            lineage: Lineage::new(settings.capacity),
             settings,
             stats,
             ids,
@@ -57,6 +66,8 @@ impl Linker {
             watermark: 0,
             settling: Default::default(),
             waiting: Default::default(),
+            begun: Default::default(),
+            lingering: Default::default(),
             retired: Default::default(),
             served: Default::default(),
             ready: Vec::new(),
@@ -69,6 +80,7 @@ impl Linker {
             Fact::Opened(opened) => self.open(&opened),
             Fact::Closed(exchange) => self.close(exchange),
             Fact::Detached(id, at) => self.detach(id, at),
+            Fact::Started(started) => self.lineage.started(&started),
         }
     }
 
@@ -77,20 +89,27 @@ impl Linker {
     pub fn poll(&mut self, watermark: Nanos, out: &mut Vec<Linked>) {
         self.watermark = self.watermark.max(watermark);
         out.append(&mut self.ready);
+        self.look_back();
         while let Some((ready, handle)) = self.settling.front().copied()
             && ready <= self.watermark
         {
             self.settling.pop_front();
             match self.wait(handle) {
                 Some(last) => self.waiting.push_back((last, handle)),
-                None => self.emit(handle, out),
+                None => self.give(handle, out),
             }
         }
         while let Some((last, handle)) = self.waiting.front().copied()
             && last <= self.watermark
         {
             self.waiting.pop_front();
-            self.emit(handle, out);
+            self.give(handle, out);
+        }
+        while let Some((last, handle)) = self.lingering.front().copied()
+            && last <= self.watermark
+        {
+            self.lingering.pop_front();
+            self.give(handle, out);
         }
         while let Some((end, handle)) = self.retired.front().copied()
             && end.saturating_add(self.settings.retain) <= self.watermark
@@ -118,7 +137,8 @@ impl Linker {
     pub fn flush(&mut self, out: &mut Vec<Linked>) {
         out.append(&mut self.ready);
         let (settling, waiting) = (take(&mut self.settling), take(&mut self.waiting));
-        for (_, handle) in settling.into_iter().chain(waiting) {
+        let lingering = take(&mut self.lingering);
+        for (_, handle) in settling.into_iter().chain(waiting).chain(lingering) {
             self.emit(handle, out);
         }
     }
@@ -164,6 +184,7 @@ impl Linker {
         });
         let handle = self.insert(entry);
         self.enter_lane(handle, opened.start.offset);
+        self.begin(handle);
     }
 
     /// The head comes after the end: the thread's record is made up for.
@@ -251,12 +272,14 @@ impl Linker {
             connection: seen.peer.connection,
             process: who.process,
             unit: Unit::of(who).filter(|_| known && !seen.gathered),
+            asked: who.unit & ASKED != 0,
             handed_on: false,
             start: seen.start.time,
             from,
             answered: OPEN,
             end: OPEN,
             laned: false,
+            alone: false,
             detached: false,
             opened: seen.head.is_some(),
             key: seen.key,
@@ -327,7 +350,7 @@ impl Linker {
         let believed = match unit {
             Unit::Thread(_) => self.settings.thread && !self.units.is_off(process),
             // What it asks for says nothing of what it serves.
-            Unit::Goroutine(_) => self.settings.goroutine && entry.role == Role::Server,
+            Unit::Of(runtime, _) => self.settings.believes(runtime) && entry.role == Role::Server,
         };
         if !believed || process == 0 {
             return;
@@ -408,6 +431,14 @@ impl Linker {
         missing.then_some(last)
     }
 
+    /// Gives one out, unless its place may yet turn out to be another.
+    fn give(&mut self, handle: Handle, out: &mut Vec<Linked>) {
+        match self.lingers(handle) {
+            Some(until) => self.lingering.push_back((until, handle)),
+            None => self.emit(handle, out),
+        }
+    }
+
     fn emit(&mut self, handle: Handle, out: &mut Vec<Linked>) {
         if self.table.get(handle).is_none_or(|e| e.exchange.is_none()) {
             return self.stay(handle);
@@ -459,7 +490,7 @@ pub(super) fn another((process, unit): Who, mark: Mark) -> bool {
     let other = match unit {
         Unit::Thread(_) if execution.thread != 0 => Some(Unit::Thread(execution.thread)),
         Unit::Thread(_) => None,
-        Unit::Goroutine(_) => Unit::of(execution),
+        Unit::Of(..) => Unit::of(execution),
     };
     other.is_some_and(|other| (execution.process, other) != (process, unit))
 }

@@ -7,8 +7,10 @@
 
 mod b3;
 pub mod context;
+mod descent;
 mod detach;
 pub mod ids;
+mod lineage;
 pub mod linker;
 mod links;
 mod place;

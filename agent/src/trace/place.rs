@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::context::{Carried, Context, SAMPLED};
+use super::descent::Cause;
 use super::linker::Linker;
 use super::table::{Entry, Handle, Place};
-use super::units::{OPEN, Unit};
 use super::{Link, Method, Parent, UNTRUSTED};
 use crate::event::Role;
 
@@ -83,7 +83,7 @@ impl Linker {
                     break;
                 }
                 let mut reference = self.reference(handle);
-                if let Reference::Local(above, _) = &reference {
+                if let Reference::Local(above, ..) = &reference {
                     if chain.len() >= MAX_DEPTH || chain.iter().any(|(h, _)| h == above) {
                         self.stats.trace_cycles.add(1);
                         reference = self.cut(handle);
@@ -122,7 +122,7 @@ impl Linker {
             .as_ref()
             .or_else(|| pair.and_then(|(_, pair)| pair.carried.as_ref()));
         if let (Role::Server, Some((pair, _))) = (entry.role, pair) {
-            return Reference::Local(pair, Method::StreamKey);
+            return Reference::Local(pair, Method::StreamKey, false);
         }
         let decision = match carried {
             Some(Carried::Context(context, method)) => {
@@ -137,9 +137,13 @@ impl Linker {
             _ => None,
         };
         if entry.role == Role::Client
-            && let Some((serving, method)) = self.by_unit(handle)
+            && let Some(Cause {
+                serving,
+                method,
+                descended,
+            }) = self.by_unit(handle)
         {
-            return Reference::Local(serving, method);
+            return Reference::Local(serving, method, descended);
         }
         Reference::Root(decision)
     }
@@ -158,7 +162,7 @@ impl Linker {
                     && matches!(&s.carried, Some(Carried::Context(c, _)) if c.trace == context.trace)
             };
             if let Some(served) = self.table.carrying(entry.process, context.span, covers) {
-                return Some(Reference::Local(served, method));
+                return Some(Reference::Local(served, method, false));
             }
         }
         let remote = entry.role == Role::Server;
@@ -195,37 +199,6 @@ impl Linker {
         }
     }
 
-    /// What the goroutine or the thread was serving that made a call.
-    fn by_unit(&mut self, handle: Handle) -> Option<(Handle, Method)> {
-        let entry = self.table.get(handle)?;
-        let (process, unit) = (entry.process, entry.unit?);
-        let believed = match unit {
-            Unit::Thread(_) => entry.laned && !self.units.is_off(process),
-            Unit::Goroutine(_) => self.settings.goroutine,
-        };
-        if !believed {
-            return None;
-        }
-        let (serving, until) = self.units.serving((process, unit), entry.start)?;
-        match unit {
-            // What it asks for while it serves, it asks for that; whether or not it waits.
-            Unit::Goroutine(_) => {
-                let handed_on = self.table.get(serving).is_none_or(|above| above.handed_on);
-                return (!handed_on).then_some((serving, Method::Goroutine));
-            }
-            Unit::Thread(_) if until == OPEN || entry.answered <= until => {
-                return Some((serving, Method::Thread));
-            }
-            Unit::Thread(_) => {}
-        }
-        // The request was answered before the call it was waiting for: the thread did not wait.
-        let answer = entry.exchange.as_ref().and_then(|e| e.response_start);
-        if answer.is_some() {
-            self.shares_threads(process);
-        }
-        None
-    }
-
     fn settle_at(&mut self, handle: Handle, reference: Reference) {
         let Some(entry) = self.table.get(handle) else {
             return;
@@ -244,11 +217,12 @@ impl Linker {
                     confidence: 1.0,
                 }),
                 above: None,
+                descended: false,
                 not_before: None,
                 begin: start,
                 first: start,
             },
-            Reference::Local(above, method) => match self.table.get(above) {
+            Reference::Local(above, method, descended) => match self.table.get(above) {
                 Some(Entry {
                     place: Some(place), ..
                 }) => Place {
@@ -257,6 +231,7 @@ impl Linker {
                     not_before: Some(place.begin),
                     begin: start.max(place.begin),
                     epoch,
+                    descended,
                     ..place.clone()
                 },
                 _ => self.root(handle, None),
@@ -289,6 +264,7 @@ impl Linker {
             state: None,
             parent: None,
             above: None,
+            descended: false,
             not_before: None,
             begin: start,
             first: start,
@@ -302,8 +278,8 @@ enum Reference {
     Root(Option<u8>),
     /// A header's context, and whether it came over the wire.
     Header(Context, Method, bool),
-    /// Another exchange on this host.
-    Local(Handle, Method),
+    /// Another exchange on this host, and whether an ancestor of its unit was serving that.
+    Local(Handle, Method, bool),
 }
 
 fn parent(above: &Entry, method: Method) -> Parent {

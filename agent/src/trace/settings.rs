@@ -5,6 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::context::Format;
+use super::units::Runtime;
 use crate::config::Propagation;
 use crate::event::{Address, Nanos};
 
@@ -49,6 +50,13 @@ impl Settings {
             retain: RETAIN.saturating_add(drain),
             retain_served: 2_000_000_000,
             capacity: 65_536,
+        }
+    }
+
+    /// Whether the units of this runtime are evidence.
+    pub(super) fn believes(&self, runtime: Runtime) -> bool {
+        match runtime {
+            Runtime::Go => self.goroutine,
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Place {
     pub parent: Option<Parent>,
     /// The parent's entry, where it is on this host.
     pub above: Option<Handle>,
+    /// Whether the parent is what an ancestor of its unit was serving.
+    pub descended: bool,
     /// The parent's start, where it is on this host.
     pub not_before: Option<Nanos>,
     /// The span's own start: its first byte, or its parent's if that is later.
@@ -53,6 +55,8 @@ pub(super) struct Entry {
     pub process: u32,
     /// Client: who sent the request's first byte. Server: who read its head.
     pub unit: Option<Unit>,
+    /// Whether a probe saw that unit ask for it.
+    pub asked: bool,
     /// First byte of the request.
     pub start: Nanos,
     /// Client: the same. Server: when the head was read, where known.
@@ -65,6 +69,8 @@ pub(super) struct Entry {
     pub laned: bool,
     /// Whether another than its unit wrote the answer.
     pub handed_on: bool,
+    /// Whether what an ancestor of its unit serves is not to be its parent: that went on for too long.
+    pub alone: bool,
     /// Whether it goes on without its thread.
     pub detached: bool,
     /// Whether its head was read (its Opened came).

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_ebpf::abi::unit::GOROUTINE;
 use proptest::prelude::*;
 
 use super::*;
@@ -68,12 +69,20 @@ fn server(id: u64, key: u64, who: (u32, u32), from: u64, to: u64) -> Side {
     side(id, Role::Server, key, who, from * MS, to * MS)
 }
 
+/// As in `abi::unit`.
+fn goroutine(number: u64) -> u64 {
+    match number {
+        0 => 0,
+        number => GOROUTINE | number,
+    }
+}
+
 impl Side {
     fn mark(&self, time: u64, who: (u32, u32)) -> Mark {
         let execution = Execution {
             process: who.0,
             thread: who.1,
-            unit: self.unit,
+            unit: goroutine(self.unit),
         };
         Mark {
             time,
@@ -84,7 +93,7 @@ impl Side {
 
     fn answer(&self, time: u64) -> Mark {
         let mut mark = self.mark(time, self.answered_by);
-        mark.execution.unit = self.answered_in.unwrap_or(self.unit);
+        mark.execution.unit = goroutine(self.answered_in.unwrap_or(self.unit));
         mark
     }
 

@@ -17,6 +17,7 @@
 
 use std::collections::VecDeque;
 
+use agent_ebpf::abi::unit::{ASKED, GOROUTINE, KIND};
 use foldhash::{HashMap, HashMapExt as _};
 use smallvec::SmallVec;
 
@@ -28,18 +29,34 @@ use crate::event::{ConnectionId, Execution, Nanos};
 pub(super) enum Unit {
     /// A thread, by its id.
     Thread(u32),
-    /// A goroutine, by its number.
-    Goroutine(u64),
+    /// What a runtime tells apart on its threads, by its number.
+    Of(Runtime, u64),
+}
+
+/// Whose units are finer than threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Runtime {
+    /// Goroutines.
+    Go,
 }
 
 impl Unit {
     /// The finest that is known of who moved bytes.
     pub fn of(execution: Execution) -> Option<Self> {
-        match execution {
-            Execution { unit: 1.., .. } => Some(Self::Goroutine(execution.unit)),
-            Execution { thread: 1.., .. } => Some(Self::Thread(execution.thread)),
-            _ => None,
+        match (execution.unit, execution.thread) {
+            (0, 0) => None,
+            (0, thread) => Some(Self::Thread(thread)),
+            (unit, _) => Self::named(unit),
         }
+    }
+
+    /// The one that `abi::unit` names so.
+    pub fn named(unit: u64) -> Option<Self> {
+        let runtime = match unit & KIND {
+            GOROUTINE => Runtime::Go,
+            _ => return None,
+        };
+        Some(Self::Of(runtime, unit & !(KIND | ASKED)))
     }
 }
 
@@ -80,6 +97,17 @@ impl Item {
     fn proves_sharing(&self) -> bool {
         self.seen && self.crossed < self.until
     }
+}
+
+/// What a unit serves at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Serving {
+    /// Nothing that is known of.
+    Nothing,
+    /// This, which is answered then.
+    One(Handle, Nanos),
+    /// More than one, or it is not known how many.
+    Unclear,
 }
 
 /// The end of what has not ended.
@@ -290,14 +318,18 @@ impl Units {
         }
     }
 
-    /// The one exchange `who` was serving at `at`: its handle, and when it was answered.
-    pub fn serving(&self, who: Who, at: Nanos) -> Option<(Handle, Nanos)> {
-        let lane = self.lanes.get(&who).filter(|lane| !lane.beyond)?;
+    /// What `who` was serving at `at`.
+    pub fn serving(&self, who: Who, at: Nanos) -> Serving {
+        let lane = match self.lanes.get(&who) {
+            Some(lane) if lane.beyond => return Serving::Unclear,
+            Some(lane) => lane,
+            None => return Serving::Nothing,
+        };
         let is_thread = matches!(who.1, Unit::Thread(_));
         let mut found: Option<&Item> = None;
         for (looked, item) in lane.open.iter().chain(lane.served.around(at)).enumerate() {
             if looked > LOOK_BACK {
-                return None;
+                return Serving::Unclear;
             }
             if item.task != Task::Serve || item.from > at || item.until < at {
                 continue;
@@ -313,10 +345,12 @@ impl Units {
                         other
                     })
                 }
-                Some(_) => return None,
+                Some(_) => return Serving::Unclear,
             };
         }
-        found.map(|item| (item.handle, item.until))
+        found.map_or(Serving::Nothing, |item| {
+            Serving::One(item.handle, item.until)
+        })
     }
 
     /// Drops what is over: once a second of event time, units without anything recent.
@@ -385,7 +419,8 @@ mod tests {
         serve(one, 400 * MS, 900 * MS);
         // Its ring was read 900 ms later.
         serve(two, 10 * MS, 20 * MS);
-        assert_eq!(threads.serving(who, 500 * MS), Some((one, 900 * MS)));
+        let serving = Serving::One(one, 900 * MS);
+        assert_eq!(threads.serving(who, 500 * MS), serving);
     }
 
     #[test]
@@ -407,10 +442,11 @@ mod tests {
         for _ in 1..MAX_OPEN {
             assert_eq!(threads.begin((1, Unit::Thread(1)), item), Some(false));
         }
-        assert!(threads.serving((1, Unit::Thread(1)), 2).is_some());
+        let unclear = Serving::Unclear;
+        assert_eq!(threads.serving((1, Unit::Thread(2)), 2), Serving::Nothing);
         // One more may be on any connection: nothing is said of the thread from now on.
         assert_eq!(threads.begin((1, Unit::Thread(1)), item), None);
-        assert_eq!(threads.serving((1, Unit::Thread(1)), 2), None);
+        assert_eq!(threads.serving((1, Unit::Thread(1)), 2), unclear);
     }
 
     #[test]

@@ -32,8 +32,10 @@ pub(super) struct Known {
     pub left: Instant,
 }
 
-/// The plan that says who asks for a request.
-pub(super) const NET_HTTP: &str = "net/http";
+/// The plans that say what units of execution do: who asks for a request, who starts whom.
+pub(super) const UNITS: [&str; 2] = [NET_HTTP, STARTS];
+const NET_HTTP: &str = "net/http";
+const STARTS: &str = "runtime.newproc";
 
 impl Known {
     /// Reads what is wanted of a file. What cannot be made out is said once.
@@ -95,16 +97,24 @@ fn layout(image: &Image, plans: &mut Vec<Plan>) -> Result<Option<Goroutines>, &'
         layout.conn = conn;
         layout.tcp_close = tcp.unwrap_or_default();
         layout.tls_close = tls.unwrap_or_default();
-        plans.push(Plan {
-            library: NET_HTTP,
-            version: None,
-            sites: vec![Site {
-                offset,
-                hook: Hook::GoRoundTrip,
-                stepped: false,
-            }],
-            left_out: Vec::new(),
-        });
+        plans.push(plan(NET_HTTP, offset, Hook::GoRoundTrip));
+    }
+    if let Some(parent) = offsets.parent_goid {
+        layout.parent = parent;
+        plans.push(plan(STARTS, goroutine::start(image)?, Hook::GoStart));
     }
     Ok(Some(layout))
+}
+
+fn plan(library: &'static str, offset: u64, hook: Hook) -> Plan {
+    Plan {
+        library,
+        version: None,
+        sites: vec![Site {
+            offset,
+            hook,
+            stepped: false,
+        }],
+        left_out: Vec::new(),
+    }
 }

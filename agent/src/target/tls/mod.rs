@@ -96,6 +96,8 @@ pub enum Hook {
     /// A goroutine (r14) asks for a request to be written to the connection in rax, as nobody else
     /// does until it has its answer. Passed again where the stack has to grow first.
     GoRoundTrip,
+    /// A goroutine (rbx) is started, and about to be put into a queue.
+    GoStart,
     /// Data are given to rustls: session in rdi, data told at rsi, as 64-bit numbers. If the first
     /// is 0, address and length follow. Else they are the address of a list, how many it has (each
     /// an address and a length), and from which byte to which of all of them.
