@@ -328,6 +328,8 @@ pub mod habit {
     pub const RUSTLS: u32 = 8;
     /// Has goroutines that can be told apart.
     pub const GOROUTINES: u32 = 16;
+    /// Is Node.js, whose turns can be told apart.
+    pub const ASYNC_IDS: u32 = 64;
 }
 
 /// How goroutines are told apart in a Go program, and those that ask for requests.
@@ -347,6 +349,23 @@ pub struct Goroutines {
     pub tls_close: i32,
 }
 const _: () = assert!(size_of::<Goroutines>() == 20);
+
+/// Where Node.js keeps the ids of asynchronous resources.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AsyncIds {
+    /// Offset in node::Environment of how many callbacks native code is in, bytes.
+    pub depth: u32,
+    /// Offset there of the address of the ids: four doubles, of whose callback runs, of who made that, the
+    /// last given out.
+    pub ids: u32,
+    /// Offset of the id in node::AsyncWrap, bytes.
+    pub wrap: u32,
+    /// Which argument of node::InternalCallbackScope's constructor is the address of the id, from 0 on: 3
+    /// or 4.
+    pub context: u32,
+}
+const _: () = assert!(size_of::<AsyncIds>() == 16);
 
 /// Verdicts of the map from process to selection; no entry means not judged yet: traced meanwhile.
 pub mod verdict {

@@ -20,6 +20,7 @@ use crate::connection::Connection;
 use crate::kernel::{Pointer, read_user};
 use crate::lineage;
 use crate::maps::{ASKERS, GOROUTINES};
+use crate::node;
 use crate::tls::{register, wanted};
 use crate::transfer::socket_of;
 
@@ -121,6 +122,9 @@ pub fn registers(arguments: &Arguments) -> Registers {
 #[inline(always)]
 pub fn note(connection: &mut Connection, at: Registers, (way, socket): (u8, u64), pid_tgid: u64) {
     let slot = (way & 1) as usize;
+    if u32::from(connection.habits) & habit::ASYNC_IDS != 0 {
+        return node::note(connection, way, pid_tgid);
+    }
     if u32::from(connection.habits) & habit::GOROUTINES == 0 {
         connection.unit[slot] = 0;
         return;

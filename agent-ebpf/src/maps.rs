@@ -1,7 +1,7 @@
 //! Every map and global, with its size and why. Sizes marked "set at load" are placeholders that
 //! the loader replaces (agent/src/probe/object.rs).
 
-use agent_ebpf::abi::{CHUNK, COUNTERS, FIELD_COUNT, Goroutines, Open, Segment, TAIL};
+use agent_ebpf::abi::{AsyncIds, CHUNK, COUNTERS, FIELD_COUNT, Goroutines, Open, Segment, TAIL};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
@@ -14,6 +14,7 @@ use crate::framing::Look;
 use crate::goroutine::Written;
 use crate::iovec::{Slices, Walk};
 use crate::lineage::{Birth, Member};
+use crate::node::{Loop, OWNED, Owner};
 use crate::record::Ciphertext;
 use crate::rustls;
 use crate::session::{Inside, Key, PLACES, Session, Unit};
@@ -70,6 +71,15 @@ pub static ASKERS: LruHashMap<Written, u64> = LruHashMap::with_max_entries(16_38
 /// Units of execution → who started them.
 #[map]
 pub static LINEAGE: LruHashMap<Member, Birth> = LruHashMap::with_max_entries(65_536, 0);
+/// Process → where Node.js keeps ids; written by user space.
+#[map]
+pub static ASYNC_IDS: LruHashMap<u32, AsyncIds> = LruHashMap::with_max_entries(4096, 0);
+/// Thread → its event loop.
+#[map]
+pub static LOOPS: LruHashMap<u64, Loop> = LruHashMap::with_max_entries(4096, 0);
+/// For whom Node's resources were made, each where its id says.
+#[map]
+pub static OWNERS: Array<Owner> = Array::with_max_entries(OWNED, 0);
 /// TLS sessions; size set at load.
 #[map]
 pub static SESSIONS: LruHashMap<Key, Session> = LruHashMap::with_max_entries(1, 0);

@@ -17,7 +17,7 @@ use crate::introduction::Name;
 use crate::iovec::{Slices, Walker};
 use crate::kernel::add;
 use crate::maps::{
-    CIPHERTEXTS, GOROUTINES, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch, global,
+    ASYNC_IDS, CIPHERTEXTS, GOROUTINES, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch, global,
 };
 use crate::payload::{self, Buffer};
 use crate::process;
@@ -307,14 +307,17 @@ fn scratch() -> Option<&'static mut Scratch> {
 /// Scratches of a CPU.
 pub const PLACES: u32 = 4;
 
-/// What a process is known to do, and whether it has goroutines.
+/// What a process is known to do, and whether its units of execution are.
 #[inline(always)]
 pub fn habits(tgid: u32) -> u32 {
     // SAFETY: a u32 read once.
     let calls = unsafe { HABITS.get(tgid) }.copied().unwrap_or(0);
-    match GOROUTINES.get_ptr(tgid) {
-        Some(_) => calls | habit::GOROUTINES,
-        None => calls,
+    if GOROUTINES.get_ptr(tgid).is_some() {
+        calls | habit::GOROUTINES
+    } else if ASYNC_IDS.get_ptr(tgid).is_some() {
+        calls | habit::ASYNC_IDS
+    } else {
+        calls
     }
 }
 

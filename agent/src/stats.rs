@@ -64,7 +64,8 @@ counters! {
     probe_attached = "probe.attached",
     /// TLS libraries found that cannot be probed, as their code cannot be made out.
     probe_unreadable = "probe.unreadable",
-    /// Go programs whose goroutines are not told apart, or not those that ask for requests.
+    /// Programs whose units of execution are not told apart: Go's goroutines, or those that ask for
+    /// requests, and Node.js's turns.
     probe_unlinked = "probe.unlinked",
     /// Functions of such libraries that few programs call and that cannot be probed.
     probe_left_out = "probe.left_out",
@@ -119,6 +120,8 @@ counters! {
     trace_by_thread = "trace.by_thread",
     /// Parents found by the serving goroutine.
     trace_by_goroutine = "trace.by_goroutine",
+    /// Parents found by Node.js's async ids.
+    trace_by_async_id = "trace.by_async_id",
     /// Places in programs where units of execution are started that outlive the request they are started
     /// for, as a pool's do: what they call for has no parent.
     trace_lasting = "trace.lasting",

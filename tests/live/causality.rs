@@ -230,7 +230,7 @@ const GO: Front = Front {
 const NODE: Front = Front {
     runtime: "node",
     program: node,
-    agent: |agent| agent,
+    agent: agent::Setup::node,
     shapes: &[DIRECT],
     at_once: &[32],
 };

@@ -65,7 +65,8 @@ impl Setup {
             .env("OTEL_BSP_SCHEDULE_DELAY", "200")
             // Probes take time to go; who wants them says so.
             .env("SPANTAP_TLS", "false")
-            .env("SPANTAP_LINK_GOROUTINES", "false");
+            .env("SPANTAP_LINK_GOROUTINES", "false")
+            .env("SPANTAP_LINK_NODE", "false");
         Ok(Self {
             setup,
             log: folder.join(format!("{name}.log")),
@@ -79,7 +80,8 @@ impl Setup {
             .env("OTEL_BSP_SCHEDULE_DELAY", "200")
             // Probes take time to go; who wants them says so.
             .env("SPANTAP_TLS", "false")
-            .env("SPANTAP_LINK_GOROUTINES", "false");
+            .env("SPANTAP_LINK_GOROUTINES", "false")
+            .env("SPANTAP_LINK_NODE", "false");
         Ok(Self {
             setup,
             log: folder.join(format!("{name}.log")),
@@ -126,6 +128,12 @@ impl Setup {
     #[must_use]
     pub fn goroutines(self) -> Self {
         self.env("SPANTAP_LINK_GOROUTINES", "true")
+    }
+
+    /// Tells the turns of Node.js apart.
+    #[must_use]
+    pub fn node(self) -> Self {
+        self.env("SPANTAP_LINK_NODE", "true")
     }
 
     /// Chooses the kernel hooks.

@@ -240,6 +240,8 @@ pub struct Propagation {
     pub thread: bool,
     /// Whether the goroutine that serves an exchange is.
     pub goroutine: bool,
+    /// Whether the turn of Node.js's event loop is that an exchange began.
+    pub node: bool,
 }
 
 impl Default for Propagation {
@@ -249,6 +251,7 @@ impl Default for Propagation {
             trusted: networks::private(),
             thread: true,
             goroutine: true,
+            node: true,
         }
     }
 }

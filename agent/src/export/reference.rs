@@ -65,6 +65,7 @@ fn the_page_has_all_that_can_come_out() {
         Method::StreamKey,
         Method::Thread,
         Method::Goroutine,
+        Method::AsyncId,
     ];
     names.extend(methods.map(|method| method.name().to_owned()));
     let line: serde_json::Value =

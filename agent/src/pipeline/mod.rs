@@ -137,11 +137,11 @@ pub fn run(mut start: Start) -> Result<Summary> {
         .build()
         .context("start the exporters' runtime")?;
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
-    let uprobes = config.capture.tls || config.propagation.goroutine;
+    let uprobes = config.capture.tls || config.propagation.goroutine || config.propagation.node;
     let mut probe = apart(|| Probe::load(&config.capture, &kernel, uprobes))??;
     if let Some(why) = probe.no_uprobes().filter(|_| uprobes) {
         say(format_args!(
-            "TLS stays unread, and Go's calls have no parent: {why}"
+            "TLS stays unread, and calls of Go and Node.js have no parent: {why}"
         ));
     }
     let control = probe.control();
@@ -214,6 +214,7 @@ fn shared(
         probing: prober::Queue::default(),
         tls: config.capture.tls,
         goroutines: config.propagation.goroutine,
+        node: config.propagation.node,
         collector,
         encrypted: Arc::new(Encrypted::default()),
         unknown: Arc::default(),

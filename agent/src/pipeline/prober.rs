@@ -393,6 +393,11 @@ impl Prober<'_> {
             {
                 self.stats.pipeline_control_failed.add(1);
             }
+            if let Some(layout) = known.async_ids
+                && self.shared.control.async_ids(process, layout).is_err()
+            {
+                self.stats.pipeline_control_failed.add(1);
+            }
         }
         if let Some(known) = self.processes.get_mut(&process) {
             known.files.insert(file.identity, own);

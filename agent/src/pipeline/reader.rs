@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use agent_ebpf::abi::Goroutines;
+use agent_ebpf::abi::{AsyncIds, Goroutines};
 use anyhow::Result;
 use tokio::sync::Notify;
 
@@ -77,6 +77,12 @@ pub trait Orders: Send + Sync {
     /// Where the kernel refuses.
     fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()>;
 
+    /// Where Node.js keeps ids in a process.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()>;
+
     /// No more bytes of this connection.
     ///
     /// # Errors
@@ -107,6 +113,10 @@ impl Orders for Control {
 
     fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()> {
         Control::goroutines(self, process, layout)
+    }
+
+    fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()> {
+        Control::async_ids(self, process, layout)
     }
 
     fn mute(&self, connection: ConnectionId) -> Result<()> {
@@ -160,6 +170,8 @@ pub struct Shared {
     pub tls: bool,
     /// Whether goroutines are told apart.
     pub goroutines: bool,
+    /// Whether the turns of Node.js are.
+    pub node: bool,
 }
 
 impl Shared {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use agent_ebpf::abi::{COUNTERS, Counter, Goroutines, verdict, wish};
+use agent_ebpf::abi::{AsyncIds, COUNTERS, Counter, Goroutines, verdict, wish};
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
@@ -15,6 +15,7 @@ pub struct Control {
     pub(super) shards: u32,
     processes: Mutex<HashMap<MapData, u32, u32>>,
     goroutines: Mutex<HashMap<MapData, u32, [i32; 5]>>,
+    async_ids: Mutex<HashMap<MapData, u32, [u32; 4]>>,
     wishes: Mutex<HashMap<MapData, u64, u32>>,
     /// Number of the last wish that was no mute.
     wished: AtomicU32,
@@ -33,6 +34,7 @@ impl Control {
             shards,
             processes: Mutex::new(HashMap::try_from(map("PROCESSES")?)?),
             goroutines: Mutex::new(HashMap::try_from(map("GOROUTINES")?)?),
+            async_ids: Mutex::new(HashMap::try_from(map("ASYNC_IDS")?)?),
             wishes: Mutex::new(HashMap::try_from(map("WISHES")?)?),
             wished: AtomicU32::new(wish::MUTE),
             epoch: Mutex::new(Array::try_from(map("EPOCH")?)?),
@@ -92,6 +94,23 @@ impl Control {
         lock(&self.goroutines)
             .insert(process, [goid, parent, conn, tcp_close, tls_close], 0)
             .with_context(|| format!("tell the kernel side of the goroutines of {process}"))?;
+        self.raise_epoch()
+    }
+
+    /// Tells the kernel side where Node.js keeps ids in a process. It forgets that as it does the above.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()> {
+        let AsyncIds {
+            depth,
+            ids,
+            wrap,
+            context,
+        } = layout;
+        lock(&self.async_ids)
+            .insert(process, [depth, ids, wrap, context], 0)
+            .with_context(|| format!("tell the kernel side of Node.js in {process}"))?;
         self.raise_epoch()
     }
 

@@ -32,7 +32,7 @@ pub enum Uprobe {
 }
 
 /// Every hook, and its program: on kernels with bpf_loop (5.17), and on older ones.
-const HOOKS: [(Hook, &str, Option<&str>); 22] = [
+const HOOKS: [(Hook, &str, Option<&str>); 24] = [
     (Hook::Read, "tls_read", Some("tls_read")),
     (Hook::Write, "tls_write", Some("tls_write")),
     (Hook::WriteEx2, "tls_write_ex2", Some("tls_write_ex2")),
@@ -48,6 +48,12 @@ const HOOKS: [(Hook, &str, Option<&str>); 22] = [
     (Hook::GoBegin, "go_begin", Some("go_begin")),
     (Hook::GoRoundTrip, "go_round_trip", Some("go_round_trip")),
     (Hook::GoStart, "go_start", Some("go_start")),
+    (Hook::NodeCallback, "node_callback", Some("node_callback")),
+    (
+        Hook::NodeCallbackOf,
+        "node_callback_of",
+        Some("node_callback_of"),
+    ),
     (Hook::RustlsWrite, "rustls_write", None),
     (Hook::RustlsWriteDone, "rustls_write_done", None),
     (Hook::RustlsRead, "rustls_read", None),

@@ -192,6 +192,7 @@ impl Runtime {
     pub(super) fn method(self) -> Method {
         match self {
             Runtime::Go => Method::Goroutine,
+            Runtime::Node => Method::AsyncId,
         }
     }
 }

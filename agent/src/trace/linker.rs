@@ -16,7 +16,7 @@ use super::context::{Carried, extract, traces};
 use super::ids::{Ids, client_span};
 use super::lineage::Lineage;
 use super::table::{Entry, Handle, Table};
-use super::units::{Item, OPEN, Task, Unit, Units, Who};
+use super::units::{Item, OPEN, Runtime, Task, Unit, Units, Who};
 use super::{Linked, Method, Settings, links};
 use crate::connection::Mark;
 use crate::event::{Address, Nanos, Role};
@@ -490,6 +490,8 @@ pub(super) fn another((process, unit): Who, mark: Mark) -> bool {
     let other = match unit {
         Unit::Thread(_) if execution.thread != 0 => Some(Unit::Thread(execution.thread)),
         Unit::Thread(_) => None,
+        // Each turn is another; who answers in a later one works for the same request.
+        Unit::Of(Runtime::Node, _) => None,
         Unit::Of(..) => Unit::of(execution),
     };
     other.is_some_and(|other| (execution.process, other) != (process, unit))
@@ -515,6 +517,7 @@ fn count(stats: &Stats, method: Option<Method>) {
         Some(Method::StreamKey) => &stats.trace_by_stream_key,
         Some(Method::Thread) => &stats.trace_by_thread,
         Some(Method::Goroutine) => &stats.trace_by_goroutine,
+        Some(Method::AsyncId) => &stats.trace_by_async_id,
     };
     counter.add(1);
 }

@@ -51,6 +51,9 @@ pub enum Method {
     Thread,
     /// The goroutine that asked for the request was serving exactly one exchange.
     Goroutine,
+    /// What Node.js did when it sent the request goes back, by async ids, to the turn that exactly one
+    /// exchange began.
+    AsyncId,
 }
 
 impl Method {
@@ -62,6 +65,7 @@ impl Method {
             Method::StreamKey => "stream_key",
             Method::Thread => "thread",
             Method::Goroutine => "goroutine",
+            Method::AsyncId => "async_id",
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Settings {
     pub thread: bool,
     /// Whether the goroutine that serves is.
     pub goroutine: bool,
+    /// Whether the turn of Node.js that a request began is.
+    pub node: bool,
     /// How long after its end an exchange waits for facts that come late, nanoseconds.
     pub settle: Nanos,
     /// How long it waits where another side is surely on this host and not seen yet.
@@ -45,6 +47,7 @@ impl Settings {
             trusted: config.trusted.clone(),
             thread: config.thread,
             goroutine: config.goroutine,
+            node: config.node,
             settle: LATE.saturating_add(drain),
             patience: 200_000_000,
             retain: RETAIN.saturating_add(drain),
@@ -57,6 +60,7 @@ impl Settings {
     pub(super) fn believes(&self, runtime: Runtime) -> bool {
         match runtime {
             Runtime::Go => self.goroutine,
+            Runtime::Node => self.node,
         }
     }
 

@@ -17,7 +17,7 @@
 
 use std::collections::VecDeque;
 
-use agent_ebpf::abi::unit::{ASKED, GOROUTINE, KIND};
+use agent_ebpf::abi::unit::{ASKED, GOROUTINE, KIND, RESOURCE};
 use foldhash::{HashMap, HashMapExt as _};
 use smallvec::SmallVec;
 
@@ -38,6 +38,8 @@ pub(super) enum Unit {
 pub(super) enum Runtime {
     /// Goroutines.
     Go,
+    /// Turns of Node.js's event loops.
+    Node,
 }
 
 impl Unit {
@@ -54,6 +56,7 @@ impl Unit {
     pub fn named(unit: u64) -> Option<Self> {
         let runtime = match unit & KIND {
             GOROUTINE => Runtime::Go,
+            RESOURCE => Runtime::Node,
             _ => return None,
         };
         Some(Self::Of(runtime, unit & !(KIND | ASKED)))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use agent_ebpf::abi::Goroutines;
+use agent_ebpf::abi::{AsyncIds, Goroutines};
 
 use super::reaper::Set;
 use crate::pipeline::reader::Shared;
@@ -13,6 +13,7 @@ use crate::target::go;
 use crate::target::goroutine::{self, RoundTrip};
 use crate::target::image::Image;
 use crate::target::mapped::Mapped;
+use crate::target::node;
 use crate::target::tls::{self, Hook, Plan, Site};
 
 /// What is in a file.
@@ -22,6 +23,8 @@ pub(super) struct Known {
     pub unread: Option<Arc<str>>,
     /// How the goroutines of the program in it are told apart.
     pub goroutines: Option<Goroutines>,
+    /// Where Node.js keeps ids.
+    pub async_ids: Option<AsyncIds>,
     /// Its probes, where they are everyone's.
     pub everyone: Vec<Set>,
     /// Under which it is probed.
@@ -33,9 +36,10 @@ pub(super) struct Known {
 }
 
 /// The plans that say what units of execution do: who asks for a request, who starts whom.
-pub(super) const UNITS: [&str; 2] = [NET_HTTP, STARTS];
+pub(super) const UNITS: [&str; 3] = [NET_HTTP, STARTS, NODE];
 const NET_HTTP: &str = "net/http";
 const STARTS: &str = "runtime.newproc";
+const NODE: &str = "Node.js";
 
 impl Known {
     /// Reads what is wanted of a file. What cannot be made out is said once.
@@ -55,19 +59,31 @@ impl Known {
                 }
             }
         }
+        let mut unlinked = |why: &str| {
+            stats.probe_unlinked.add(1);
+            told.say(format!("calls of {} have no parent: {why}", file.name));
+        };
         let go = image.as_ref().filter(|_| shared.goroutines);
         let goroutines = go.and_then(|image| {
             let found = layout(image, &mut plans);
-            found.unwrap_or_else(|why| {
-                stats.probe_unlinked.add(1);
-                told.say(format!("calls of {} have no parent: {why}", file.name));
+            found.inspect_err(|why| unlinked(why)).ok().flatten()
+        });
+        let node = image.as_ref().filter(|_| shared.node);
+        let async_ids = node.and_then(|image| match node::find(image)? {
+            Ok(node::Found { layout, sites }) => {
+                plans.push(plan(NODE, sites));
+                Some(layout)
+            }
+            Err(why) => {
+                unlinked(why);
                 None
-            })
+            }
         });
         Self {
             plans: plans.into(),
             unread,
             goroutines,
+            async_ids,
             everyone: Vec::new(),
             lease: None,
             users: 0,
@@ -97,24 +113,31 @@ fn layout(image: &Image, plans: &mut Vec<Plan>) -> Result<Option<Goroutines>, &'
         layout.conn = conn;
         layout.tcp_close = tcp.unwrap_or_default();
         layout.tls_close = tls.unwrap_or_default();
-        plans.push(plan(NET_HTTP, offset, Hook::GoRoundTrip));
+        plans.push(plan(NET_HTTP, vec![site(offset, Hook::GoRoundTrip)]));
     }
     if let Some(parent) = offsets.parent_goid {
         layout.parent = parent;
-        plans.push(plan(STARTS, goroutine::start(image)?, Hook::GoStart));
+        plans.push(plan(
+            STARTS,
+            vec![site(goroutine::start(image)?, Hook::GoStart)],
+        ));
     }
     Ok(Some(layout))
 }
 
-fn plan(library: &'static str, offset: u64, hook: Hook) -> Plan {
+fn plan(library: &'static str, sites: Vec<Site>) -> Plan {
     Plan {
         library,
         version: None,
-        sites: vec![Site {
-            offset,
-            hook,
-            stepped: false,
-        }],
+        sites,
         left_out: Vec::new(),
+    }
+}
+
+fn site(offset: u64, hook: Hook) -> Site {
+    Site {
+        offset,
+        hook,
+        stepped: false,
     }
 }

@@ -59,6 +59,10 @@ impl Orders for Told {
         self.push(format!("{process} {layout:?}"))
     }
 
+    fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()> {
+        self.push(format!("{process} {layout:?}"))
+    }
+
     fn mute(&self, connection: ConnectionId) -> Result<()> {
         self.push(format!("mute {}", connection.0))
     }
@@ -103,6 +107,7 @@ impl Bench {
                 probing: Queue::default(),
                 tls: true,
                 goroutines: true,
+                node: true,
                 collector: Collector::default(),
                 encrypted: Arc::default(),
                 unknown: Arc::default(),
