@@ -125,6 +125,8 @@ counters! {
     /// Places in programs where units of execution are started that outlive the request they are started
     /// for, as a pool's do: what they call for has no parent.
     trace_lasting = "trace.lasting",
+    /// Node.js processes in which one request was seen to let another go on.
+    trace_turns_crossed = "trace.turns_crossed",
     /// Thread links taken back before they were given out.
     trace_links_dropped = "trace.links_dropped",
     /// Processes found to share their threads between requests.

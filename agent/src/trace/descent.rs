@@ -36,6 +36,11 @@ impl Linker {
         let entry = self.table.get(handle)?;
         match entry.unit? {
             Unit::Thread(_) => self.by_thread(handle),
+            Unit::Of(Runtime::Node, _) if self.settings.node => Some(Cause {
+                serving: self.by_turn(handle)?,
+                method: Method::AsyncId,
+                descended: false,
+            }),
             Unit::Of(runtime, _) if self.settings.believes(runtime) => {
                 let (process, start) = (entry.process, entry.start);
                 let Above::Serving(serving, until, site) = self.above(entry) else {

@@ -16,6 +16,7 @@ use super::context::{Carried, extract, traces};
 use super::ids::{Ids, client_span};
 use super::lineage::Lineage;
 use super::table::{Entry, Handle, Table};
+use super::turns::Turns;
 use super::units::{Item, OPEN, Runtime, Task, Unit, Units, Who};
 use super::{Linked, Method, Settings, links};
 use crate::connection::Mark;
@@ -33,6 +34,7 @@ pub struct Linker {
     pub(super) table: Table,
     pub(super) units: Units,
     pub(super) lineage: Lineage,
+    pub(super) turns: Turns,
     /// Grows whenever evidence is taken back.
     pub(super) epoch: u64,
     pub(super) watermark: Nanos,
@@ -58,6 +60,7 @@ impl Linker {
         Self {
             units: Units::new(settings.capacity),
             lineage: Lineage::new(settings.capacity),
+            turns: Turns::new(settings.capacity),
             settings,
             stats,
             ids,
@@ -241,6 +244,7 @@ impl Linker {
         if let Some(pair) = entry.pair.filter(|_| entry.role == Role::Client) {
             self.settling.push_back((ready, pair));
         }
+        self.note_turn(handle);
         self.leave_lane(handle);
     }
 

@@ -18,6 +18,7 @@ mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod units;
 
 use std::borrow::Cow;

@@ -95,12 +95,33 @@ const shapes = {
   nested: (id) => ask(kept, `http://127.0.0.1:${port}/nested/${id}again`, id),
   // One at a time: who is answered lets the next begin.
   turns: (id) => turn(() => direct(id)),
+  // The same of who has read a file, each with one call or two behind that.
+  lock: (id) => turn(() => fs.readFile(__filename)).then(() => direct(id)),
+  "lock-twice": async (id) => {
+    await turn(() => fs.readFile(__filename));
+    for (const which of [0, 1]) await direct(id, which);
+  },
+  // At most so many at once, two calls each.
+  limit: async (id) => {
+    for (const which of [0, 1]) await limited(() => direct(id, which));
+  },
 };
 
 let last = Promise.resolve();
 function turn(made) {
   last = last.then(made);
   return last;
+}
+
+let free = pool;
+const waiting = [];
+async function limited(made) {
+  if (free === 0) await new Promise((go) => waiting.push(go));
+  else free -= 1;
+  await made();
+  const next = waiting.shift();
+  if (next) next();
+  else free += 1;
 }
 
 http.createServer({ keepAliveTimeout: 60000 }, (request, response) => {
