@@ -34,6 +34,8 @@ pub struct Loop {
     unit: u64,
     /// The last id that was given out before this turn.
     before: u64,
+    /// 1 where `unit` is only of what goes on now.
+    mixed: u64,
     /// Ids of the callbacks that native code made in it: the first of all, and the last ones.
     callbacks: [u64; 4],
 }
@@ -43,6 +45,7 @@ const BLANK: Loop = Loop {
     fresh: 0,
     unit: 0,
     before: 0,
+    mixed: 0,
     callbacks: [0; 4],
 };
 
@@ -52,6 +55,42 @@ impl Loop {
         let [a, b, c, d] = self.callbacks;
         id == a || id == b || id == c || id == d
     }
+
+    /// Whether the turn is of all timers or immediates that are due.
+    #[inline(always)]
+    fn is_of_many(&self) -> bool {
+        self.callbacks[0] == 0
+    }
+
+    /// Why what runs now does.
+    #[inline(always)]
+    fn cause(&self, ids: &Ids) -> Cause {
+        // A tick is made in the turn it runs in, by what its trigger says.
+        let id = if ids.execution > self.before && !self.began(ids.execution) {
+            ids.trigger
+        } else {
+            ids.execution
+        };
+        if id == 0 || self.began(id) {
+            Cause::Turn
+        } else if id <= self.before {
+            Cause::Resource(id)
+        } else if self.is_of_many() {
+            Cause::Unknown
+        } else {
+            Cause::Turn
+        }
+    }
+}
+
+/// Why something runs.
+enum Cause {
+    /// As the turn does.
+    Turn,
+    /// By a resource that was made before.
+    Resource(u64),
+    /// By what was made in this turn for one of many.
+    Unknown,
 }
 
 /// For whom a resource was made.
@@ -198,6 +237,35 @@ pub fn node_callback_of(context: ProbeContext) -> u32 {
     0
 }
 
+/// V8's built-in `resolve` function of a promise is called: what awaits that goes on when the timer or
+/// immediate is over that calls it, and before the next one begins (lib/internal/timers.js). They have one
+/// callback for all, and who went on does not say which it was.
+#[uprobe]
+pub fn node_resolve(context: ProbeContext) -> u32 {
+    let _ = context;
+    let Some(pid_tgid) = wanted() else { return 0 };
+    let Some(layout) = layout(pid_tgid) else {
+        return 0;
+    };
+    let Some(found) = LOOPS.get_ptr_mut(pid_tgid) else {
+        return 0;
+    };
+    // SAFETY: a map value, valid for the program's run; its thread is here.
+    let found = unsafe { &mut *found };
+    if found.environment == 0 || !found.is_of_many() {
+        return 0;
+    }
+    match found.cause(&ids(layout, found.environment)) {
+        Cause::Resource(id) => {
+            found.unit = owner(pid_tgid & 0xffff_ffff, id);
+            found.mixed = 1;
+        }
+        Cause::Unknown => found.unit = 0,
+        Cause::Turn => {}
+    }
+    0
+}
+
 /// A callback begins, of the resource with that id; 0 for none's, as of timers.
 #[inline(always)]
 fn called_back(found: &mut Loop, layout: &AsyncIds, id: u64, pid_tgid: u64) {
@@ -210,8 +278,11 @@ fn called_back(found: &mut Loop, layout: &AsyncIds, id: u64, pid_tgid: u64) {
         return;
     }
     let last = ids(layout, found.environment).last;
-    own(thread, found.before, last, found.unit);
+    if found.mixed == 0 {
+        own(thread, found.before, last, found.unit);
+    }
     found.before = last;
+    found.mixed = 0;
     let fresh = found.fresh;
     found.fresh = 0;
     if fresh != 0 {
@@ -278,16 +349,11 @@ fn work(pid_tgid: u64) -> u64 {
         return 0;
     }
     let ids = ids(layout, found.environment);
-    // A tick is made in the turn it runs in, by what its trigger says.
-    let who = if ids.execution > found.before && !found.began(ids.execution) {
-        ids.trigger
-    } else {
-        ids.execution
-    };
-    if who == 0 || who > found.before || found.began(who) {
-        return found.unit;
+    match found.cause(&ids) {
+        Cause::Turn => found.unit,
+        Cause::Resource(id) => owner(pid_tgid & 0xffff_ffff, id),
+        Cause::Unknown => 0,
     }
-    owner(pid_tgid & 0xffff_ffff, who)
 }
 
 /// The same of plaintext: what was read came with the bytes that were read last.

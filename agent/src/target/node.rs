@@ -66,6 +66,14 @@ fn read(
         layout.wrap = member(&of_wrap).ok_or("a resource's id is not found")?;
         sites.push(site(&of_wrap, Hook::NodeCallbackOf)?);
     }
+    // Where this cannot be seen, promises that timers resolve are nobody's.
+    if let Some(resolve) = image.function(RESOLVE)
+        && let Some(body) = image.body_of(resolve)
+        && let Ok(site) = site(&body, Hook::NodeResolve)
+        && !site.stepped
+    {
+        sites.push(site);
+    }
     Ok(Found { layout, sites })
 }
 
@@ -145,6 +153,8 @@ fn member(body: &Body) -> Option<u32> {
 
 const OF_WRAP: &str = "_ZN4node21InternalCallbackScopeC1EPNS_9AsyncWrapEi";
 const EXECUTION: &str = "_ZN4node29AsyncHooksGetExecutionAsyncIdEPN2v87IsolateE";
+/// Of `.symtab` alone: stripped programs do not say it.
+const RESOLVE: &str = "Builtins_PromiseCapabilityDefaultResolve";
 /// What follows are an object, an `async_context` and flags, in forms that change.
 const SCOPE: &str = "_ZN4node21InternalCallbackScopeC1EPNS_11EnvironmentE";
 /// Arguments that are read where it begins.

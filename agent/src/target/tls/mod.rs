@@ -102,6 +102,8 @@ pub enum Hook {
     NodeCallback,
     /// The same for a node::AsyncWrap in rsi.
     NodeCallbackOf,
+    /// JavaScript calls a promise's resolve function.
+    NodeResolve,
     /// Data are given to rustls: session in rdi, data told at rsi, as 64-bit numbers. If the first
     /// is 0, address and length follow. Else they are the address of a list, how many it has (each
     /// an address and a length), and from which byte to which of all of them.
