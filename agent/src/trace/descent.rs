@@ -131,6 +131,7 @@ impl Linker {
         if entry.role == Role::Client && matches!(entry.unit, Some(Unit::Of(..))) {
             let known = entry.start.saturating_add(self.settings.settle);
             self.begun.push_back((known, handle));
+            self.make_in_turn(handle);
         }
     }
 

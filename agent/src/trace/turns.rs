@@ -29,6 +29,9 @@ pub(super) struct Turns {
 
 #[derive(Debug, Default)]
 struct Turn {
+    /// Calls that were made in it, and the last.
+    made: usize,
+    call: Option<Handle>,
     /// Calls whose answers began it.
     calls: usize,
     /// Requests that were answered in it, and the last.
@@ -60,11 +63,9 @@ impl Turns {
         self.turns.entry(who).or_default()
     }
 
-    /// The one request that was answered in a turn that the answer to one call began.
-    fn request(&self, who: Who) -> Option<Handle> {
-        let turn = self.turns.get(&who)?;
-        turn.request
-            .filter(|_| turn.calls == 1 && turn.requests == 1)
+    /// A turn that the answer to one call began.
+    fn begun(&self, who: Who) -> Option<&Turn> {
+        self.turns.get(&who).filter(|turn| turn.calls == 1)
     }
 
     fn cross(&mut self, process: u32) -> bool {
@@ -103,6 +104,42 @@ impl Linker {
         }
     }
 
+    /// Takes in that a call is made, in its unit's turn.
+    pub(super) fn make_in_turn(&mut self, handle: Handle) {
+        let entry = self.table.get(handle);
+        let Some((process, unit)) = entry.and_then(|entry| Some((entry.process, entry.unit?)))
+        else {
+            return;
+        };
+        if self.settings.node && matches!(unit, Unit::Of(Runtime::Node, 1..)) {
+            let turn = self.turns.turn((process, unit));
+            turn.made = turn.made.saturating_add(1);
+            turn.call = Some(handle);
+        }
+    }
+
+    /// The one request that was answered in the turn that a call's answer began.
+    fn answered_by_turn(&self, call: &Entry) -> Option<Handle> {
+        let turn = self.turns.begun(turn_of(call)?)?;
+        let request = turn.request.filter(|_| turn.requests == 1)?;
+        let known = self.table.get(request)?;
+        (known.from <= call.start && call.start <= known.answered).then_some(request)
+    }
+
+    /// The same, or else of the one call that was made in that turn, and so on. That others let each other
+    /// go on is not excluded.
+    fn answered_at_last(&self, call: &Entry) -> Option<Handle> {
+        let mut call = call;
+        for _ in 0..MOST_CALLS {
+            let turn = self.turns.begun(turn_of(call)?)?;
+            if turn.requests != 0 {
+                return self.answered_by_turn(call);
+            }
+            call = self.table.get(turn.call.filter(|_| turn.made == 1)?)?;
+        }
+        None
+    }
+
     /// What a call was made for, by the turn in which it was made and the one that its answer began.
     pub(super) fn by_turn(&mut self, handle: Handle) -> Option<Handle> {
         let entry = self.table.get(handle)?;
@@ -112,14 +149,10 @@ impl Linker {
             Serving::Nothing => None,
             Serving::Unclear => return None,
         };
-        let open = |request: &Handle| {
-            let start = entry.start;
-            let request = self.table.get(*request);
-            request.is_some_and(|r| r.from <= start && start <= r.answered)
-        };
-        let answered = turn_of(entry).and_then(|who| self.turns.request(who));
-        match (made, answered.filter(open)) {
-            (Some(made), Some(answered)) if made != answered => {
+        let answered = self.answered_by_turn(entry);
+        let last = self.answered_at_last(entry);
+        match (made, last) {
+            (Some(made), Some(last)) if made != last => {
                 if self.turns.cross(process) {
                     self.stats.trace_turns_crossed.add(1);
                     self.epoch = self.epoch.wrapping_add(1);
@@ -127,7 +160,8 @@ impl Linker {
                 None
             }
             (Some(made), None) => (!self.turns.crossed.contains(&process)).then_some(made),
-            (_, answered) => answered,
+            (Some(made), Some(_)) => Some(made),
+            (None, _) => answered,
         }
     }
 }
@@ -140,3 +174,6 @@ fn turn_of(entry: &Entry) -> Option<Who> {
         _ => None,
     }
 }
+
+/// Most calls one after the other that are looked through.
+const MOST_CALLS: usize = 8;
