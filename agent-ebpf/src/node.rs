@@ -285,9 +285,12 @@ fn called_back(found: &mut Loop, layout: &AsyncIds, id: u64, pid_tgid: u64) {
     found.mixed = 0;
     let fresh = found.fresh;
     found.fresh = 0;
-    if fresh != 0 {
+    if id == 0 {
+        // Of timers or immediates: what was read had no callback.
+        found.unit = 0;
+    } else if fresh != 0 {
         found.unit = fresh;
-    } else if id != 0 && id == found.callbacks[0] {
+    } else if id == found.callbacks[0] {
         // The same goes on: what is read is told in several callbacks.
         return;
     } else {

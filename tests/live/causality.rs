@@ -42,10 +42,27 @@ const RIGHT: &[(&str, f64)] = &[
     ("go-stripped", 99.0),
     ("go-pie", 99.0),
     ("go-cgo", 99.0),
+    ("node::direct", 99.0),
+    ("node::fetch", 95.0),
+    ("node::callbacks", 99.0),
+    ("node::twice", 99.0),
+    ("node::sleep", 90.0),
+    ("node::small-pool", 99.0),
+    ("node::turns", 99.0),
+    ("node::fan-out", 99.0),
+    ("node::sql", 99.0),
+    ("node::file", 99.0),
+    ("node::worker", 99.0),
+    ("node::timer", 95.0),
+    ("node::https", 85.0),
+    ("node::dns", 99.0),
+    ("node::immediate", 95.0),
+    ("node::tick", 99.0),
+    ("node::nested", 99.0),
 ];
 
 /// Cases of which no call may have a parent.
-const NONE: &[&str] = &["go-off"];
+const NONE: &[&str] = &["go-off", "node::late", "node-off"];
 
 /// All of them: `causality::RUNTIME::SHAPE::AT-ONCE`.
 pub fn cases() -> Vec<Case> {
@@ -210,6 +227,17 @@ const FRONTS: &[Front] = &[
             },
         ],
         at_once: &[8, 32],
+        ..NODE
+    },
+    Front {
+        runtime: "node-syscall",
+        agent: |agent| agent.node().capture(Capture::Syscall),
+        shapes: &[DIRECT, shape("sleep", 2, Behind::Leaf)],
+        ..NODE
+    },
+    Front {
+        runtime: "node-off",
+        agent: |agent| agent.args(["--link-node=false"]),
         ..NODE
     },
     Front {

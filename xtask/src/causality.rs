@@ -212,13 +212,24 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `timeout` | one; half are given up before there is an answer |
 | `flushed` | one before the request is answered, one after that and before the handler returns |
 | `hijack` | the same, where the handler has taken the connection from the server and goes on with bytes of no protocol |
+| `fetch` | one, by fetch instead of node:http |
+| `callbacks` | one, without promises |
+| `twice` | two, one after the other |
+| `turns` | one, and only one at once: who is answered lets the next begin |
+| `lock`, `lock-twice` | one or two, behind a file that only one reads at once |
+| `limit` | two, at most 4 at once, by a queue of the program's own |
+| `file` | one, when a file was read |
+| `timer`, `immediate`, `tick` | one, in a callback of each of the loop's queues |
+| `dns` | one, by the host's name |
 
 | runtime | what is special |
 |---------|-----------------|
 | `go` | nothing |
 | `go-syscall` | traced by `--capture-path=syscall` |
 | `go-stripped`, `go-pie`, `go-cgo` | built without symbols and DWARF, to be put anywhere in memory, by C's linker |
-| `go-off` | traced by `--link-goroutines=false`: none may have a parent |
+| `node` | in Node.js's front connections are kept as its libraries do: `worker` has the thread pool compute before the call, `redis` has one connection for all |
+| `go-off`, `node-off` | traced by `--link-goroutines=false`, `--link-node=false`: none may have a parent |
+| `node-syscall` | as `go-syscall` |
 ";
 
 #[cfg(test)]
