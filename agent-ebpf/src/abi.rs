@@ -20,6 +20,8 @@ pub enum Kind {
     Exit = 5,
     /// [`Started`]: who started a unit of execution, before the first bytes that it moves.
     Started = 6,
+    /// [`Process`]: a process starts units of execution faster than it may cost.
+    Teems = 7,
 }
 
 /// Bit of a connection's name that only a TLS session has: plaintext, carried by a connection.
@@ -154,7 +156,7 @@ pub struct Segment {
     pub lost: u32,
     /// Unused.
     pub pad: u32,
-    /// Who moved them, or for whom they were sent, as in [`unit`]; 0 where that is not known.
+    /// Who moved them, or for whom they were sent, as in [`mod@unit`]; 0 where that is not known.
     pub unit: u64,
 }
 const _: () = assert!(size_of::<Segment>() == 64);
@@ -213,7 +215,8 @@ pub struct Started {
     pub kind: u32,
     /// Process.
     pub tgid: u32,
-    /// The unit, as in [`Segment`].
+    /// The unit, as in [`Segment`]; with [`mod@unit`]'s `ASKED` where a probe saw it ask, so that what it sends is
+    /// its own.
     pub unit: u64,
     /// The unit that started it, or the nearest above that one which may have moved bytes.
     pub parent: u64,
@@ -260,11 +263,11 @@ pub mod end {
     pub const GONE: u32 = 4;
 }
 
-/// A process called exec or ended.
+/// A process called exec, ended, or teems.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Process {
-    /// [`Kind::Exec`] or [`Kind::Exit`].
+    /// [`Kind::Exec`], [`Kind::Exit`] or [`Kind::Teems`].
     pub kind: u32,
     /// Process.
     pub tgid: u32,
@@ -366,6 +369,9 @@ pub struct AsyncIds {
     pub context: u32,
 }
 const _: () = assert!(size_of::<AsyncIds>() == 16);
+/// Units of execution that a process may start in a second before it teems. At a microsecond each that is
+/// a fiftieth of a CPU.
+pub const TEEMING: u64 = 20_000;
 
 /// Verdicts of the map from process to selection; no entry means not judged yet: traced meanwhile.
 pub mod verdict {
@@ -484,6 +490,7 @@ pub fn kind(bytes: &[u8]) -> Option<Kind> {
         4 => Kind::Exec,
         5 => Kind::Exit,
         6 => Kind::Started,
+        7 => Kind::Teems,
         _ => return None,
     })
 }

@@ -208,12 +208,26 @@ pub fn go_start(context: ProbeContext) -> u32 {
     let Some(layout) = layout(pid_tgid) else {
         return 0;
     };
+    if !lineage::keeps_pace(pid_tgid) {
+        return 0;
+    }
     let g = register(&context, arch::GO[1]);
     let child: u64 = read_user(g.wrapping_add(layout.goid.into()));
     // Who started it, and behind that where (runtime2.go).
     let [parent, site]: [u64; 2] = read_user(g.wrapping_add(layout.parent.into()));
     if child != 0 && parent != 0 {
         lineage::started(named(child), named(parent), site, pid_tgid);
+    }
+    0
+}
+
+/// Entry of HTTP/2's (\*clientStream).doRequest: this goroutine was started to send one request.
+#[uprobe]
+pub fn go_do_request(context: ProbeContext) -> u32 {
+    if let Some(pid_tgid) = wanted()
+        && let Some(layout) = layout(pid_tgid)
+    {
+        lineage::asks(Registers::of(&context).unit(layout), pid_tgid);
     }
     0
 }

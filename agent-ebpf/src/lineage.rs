@@ -3,11 +3,13 @@
 //! A unit that moved no bytes served nothing: who it starts was started by whoever started it. So one
 //! look tells the nearest that may have served, however many lie between.
 
-use agent_ebpf::abi::{Kind, Started};
+use agent_ebpf::abi::unit::ASKED;
+use agent_ebpf::abi::{Kind, Started, TEEMING};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 
 use crate::emit;
-use crate::maps::LINEAGE;
+use crate::maps::{LINEAGE, PACES};
+use crate::process;
 
 /// A unit, as in `abi::unit`, and its process.
 #[derive(Clone, Copy)]
@@ -37,8 +39,50 @@ pub struct Birth {
     time: u64,
     site: u64,
     /// 1 once the unit has moved bytes.
-    moved: u64,
+    moved: u32,
+    /// 1 where what it sends is its own.
+    own: u32,
 }
+
+/// How fast a process starts units.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Pace {
+    /// When the second began that is counted in, nanoseconds.
+    since: u64,
+    /// Units since then.
+    started: u64,
+}
+
+/// Whether a process starts units at a pace that it may; user space is told once a second where not, and
+/// takes the probe away.
+#[inline(always)]
+pub fn keeps_pace(pid_tgid: u64) -> bool {
+    let tgid = (pid_tgid >> 32) as u32;
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let Some(pace) = PACES.get_ptr_mut(tgid) else {
+        let first = Pace {
+            since: now,
+            started: 1,
+        };
+        let _ = PACES.insert(tgid, first, 0);
+        return true;
+    };
+    // SAFETY: a map value, valid for the program's run; threads that count at once may lose a count.
+    let pace = unsafe { &mut *pace };
+    if now.wrapping_sub(pace.since) > SECOND {
+        pace.since = now;
+        pace.started = 0;
+    }
+    pace.started += 1;
+    if pace.started == TEEMING {
+        process::tell(Kind::Teems);
+    }
+    pace.started < TEEMING
+}
+
+const SECOND: u64 = 1_000_000_000;
 
 /// One unit starts another, here in the program. `parent`: 0 where nobody does.
 #[inline(always)]
@@ -54,6 +98,7 @@ pub fn started(unit: u64, parent: u64, site: u64, pid_tgid: u64) {
         time: unsafe { bpf_ktime_get_ns() },
         site,
         moved: 0,
+        own: 0,
     };
     // SAFETY: plain numbers, read once.
     if let Some(above) = unsafe { LINEAGE.get(Member::new(parent, pid_tgid)) }
@@ -64,6 +109,15 @@ pub fn started(unit: u64, parent: u64, site: u64, pid_tgid: u64) {
         birth.site = above.site.rotate_left(1).wrapping_add(site);
     }
     let _ = LINEAGE.insert(child, birth, 0);
+}
+
+/// What a unit sends is its own.
+#[inline(always)]
+pub fn asks(unit: u64, pid_tgid: u64) {
+    if let Some(birth) = LINEAGE.get_ptr_mut(Member::new(unit, pid_tgid)) {
+        // SAFETY: a map value, valid for the program's run.
+        unsafe { (*birth).own = 1 };
+    }
 }
 
 /// A unit is about to move its first bytes over a connection: who started it is told, once.
@@ -81,7 +135,7 @@ pub fn moves(unit: u64, connection: u64, pid_tgid: u64) {
     let record = Started {
         kind: Kind::Started as u32,
         tgid: (pid_tgid >> 32) as u32,
-        unit,
+        unit: unit | (u64::from(birth.own) * ASKED),
         parent: birth.parent,
         time: birth.time,
         site: birth.site,

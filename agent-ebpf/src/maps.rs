@@ -13,7 +13,7 @@ use crate::frames::Frames;
 use crate::framing::Look;
 use crate::goroutine::Written;
 use crate::iovec::{Slices, Walk};
-use crate::lineage::{Birth, Member};
+use crate::lineage::{Birth, Member, Pace};
 use crate::node::{Loop, OWNED, Owner};
 use crate::record::Ciphertext;
 use crate::rustls;
@@ -80,6 +80,9 @@ pub static LOOPS: LruHashMap<u64, Loop> = LruHashMap::with_max_entries(4096, 0);
 /// For whom Node's resources were made, each where its id says.
 #[map]
 pub static OWNERS: Array<Owner> = Array::with_max_entries(OWNED, 0);
+/// Process → how fast it starts them.
+#[map]
+pub static PACES: LruHashMap<u32, Pace> = LruHashMap::with_max_entries(4096, 0);
 /// TLS sessions; size set at load.
 #[map]
 pub static SESSIONS: LruHashMap<Key, Session> = LruHashMap::with_max_entries(1, 0);

@@ -83,14 +83,16 @@ pub fn raise_epoch() {
 
 /// False where the ring was full.
 #[inline(always)]
-fn tell(kind: Kind) -> bool {
+pub fn tell(kind: Kind) -> bool {
     // SAFETY: no arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let tgid = (pid_tgid >> 32) as u32;
     if tgid == global!(OWN) || (kind == Kind::Exit && tgid != pid_tgid as u32) {
         return true;
     }
-    forget(tgid);
+    if kind != Kind::Teems {
+        forget(tgid);
+    }
     // SAFETY: no arguments.
     let task = Untyped(unsafe { bpf_get_current_task() } as *const _);
     let parent = Untyped(task.field::<u64>(Field::TaskParent) as *const _);

@@ -139,6 +139,7 @@ fn facts(headers: bool) -> Vec<(u64, Fact)> {
             shares_offsets: true,
             carrier: None,
             datagrams: false,
+            receiver: false,
         })
     };
     let (client, server) = (peer(Role::Client), peer(Role::Server));

@@ -45,6 +45,8 @@ pub struct Peer {
     pub carrier: Option<ConnectionId>,
     /// Whether it is of UDP.
     pub datagrams: bool,
+    /// Whether the other end is the receiver that spans are exported to: what it is sent makes none.
+    pub receiver: bool,
 }
 
 impl Peer {

@@ -67,6 +67,8 @@ counters! {
     /// Programs whose units of execution are not told apart: Go's goroutines, or those that ask for
     /// requests, and Node.js's turns.
     probe_unlinked = "probe.unlinked",
+    /// Go programs that start so many goroutines that it is not followed which starts which.
+    probe_teeming = "probe.teeming",
     /// Functions of such libraries that few programs call and that cannot be probed.
     probe_left_out = "probe.left_out",
     /// Times that probes were refused: by the kernel, or for lack of room.
@@ -112,6 +114,10 @@ counters! {
     trace_roots = "trace.roots",
     /// Parents found in a header.
     trace_by_header = "trace.by_header",
+    /// Spans left out as their process exports its own.
+    trace_instrumented = "trace.instrumented",
+    /// What other processes send to the receiver of spans, of which none is made.
+    trace_exports = "trace.exports",
     /// Contexts from callers that are not trusted: linked to, not carried on.
     trace_untrusted = "trace.untrusted",
     /// Parents found by the message's name on both ends.

@@ -289,6 +289,7 @@ impl Play {
                     );
                     assert!(exchange.start.time <= exchange.end);
                 }
+                Fact::Started(_) => {}
                 Fact::Detached(id, _) => {
                     assert!(self.open.contains(&id.0), "detached without being open");
                 }

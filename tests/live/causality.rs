@@ -29,8 +29,11 @@ const RIGHT: &[(&str, f64)] = &[
     ("go::small-pool", 99.0),
     ("go::fan-out", 99.0),
     ("go::tree", 99.0),
+    ("go::teeming", 99.0),
     ("go::redis", 99.0),
     ("go::sql", 99.0),
+    ("go::h2", 99.0),
+    ("go::h2-tls", 99.0),
     ("go::https", 99.0),
     ("go::reused", 99.0),
     ("go::tls-reused", 99.0),
@@ -145,6 +148,7 @@ const FRONTS: &[Front] = &[
     Front {
         shapes: &[
             shape("https", 1, Behind::Secret),
+            shape("h2-tls", 1, Behind::Secret),
             shape("reused", 1, Behind::Leaf),
             shape("tls-reused", 1, Behind::Secret),
             shape("wrapped", 1, Behind::Leaf),
@@ -159,6 +163,7 @@ const FRONTS: &[Front] = &[
             shape("grown", 1, Behind::Leaf),
             shape("written", 1, Behind::Leaf),
             shape("tree", 3, Behind::Leaf),
+            shape("teeming", 1, Behind::Leaf),
             shape("flushed", 2, Behind::Leaf),
             shape("hijack", 2, Behind::Leaf),
         ],
@@ -327,7 +332,8 @@ impl Server {
     }
 }
 
-fn leaf(stage: &Stage, port: u16) -> Result<Setup> {
+/// What answers everything with a word.
+pub fn leaf(stage: &Stage, port: u16) -> Result<Setup> {
     let leaf = Setup::new("leaf", &stage.folder, app()?);
     Ok(leaf.args(["leaf", &port.to_string()]).port(port))
 }
@@ -363,17 +369,10 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
         _ => agent,
     };
     let agent = agent.start()?;
-    let load = Setup::new("load", &stage.folder, app()?).env("OTEL_SERVICE_NAME", "load");
-    let words = [
-        port.to_string(),
-        shape.name.into(),
-        at_once.to_string(),
-        MANY.to_string(),
-    ];
-    let ran = load.arg("load").args(words).run(Duration::from_secs(60))?;
-    ensure!(ran.code == Some(0), "the load: {ran:?}");
+    load(stage, port, shape.name, at_once, MANY)?;
     let pids = serving.pids();
     // Both sides of what the load asks, and of each call.
+    let log = agent.log_path().to_owned();
     let spans = stage.receive(agent, 2 * MANY * (1 + shape.calls))?;
     if agent::dry() {
         return Ok(());
@@ -386,7 +385,26 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
     };
     let mut score = cause::judge(&done, &spans);
     score.problems.extend(lacking(name, &score));
+    let teems = fs::read_to_string(log)?.contains("it starts more than");
+    if teems != (shape.name == "teeming") {
+        let problem = format!("that it starts too many goroutines was told: {teems}");
+        score.problems.push(problem);
+    }
     stage.add(score);
+    Ok(())
+}
+
+/// Makes requests, some at once, whose paths begin with this.
+pub fn load(stage: &Stage, port: u16, shape: &str, at_once: usize, many: usize) -> Result<()> {
+    let load = Setup::new("load", &stage.folder, app()?).env("OTEL_SERVICE_NAME", "load");
+    let words = [
+        port.to_string(),
+        shape.into(),
+        at_once.to_string(),
+        many.to_string(),
+    ];
+    let ran = load.arg("load").args(words).run(Duration::from_secs(60))?;
+    ensure!(ran.code == Some(0), "the load: {ran:?}");
     Ok(())
 }
 

@@ -34,6 +34,7 @@ mod programs;
 mod redis;
 mod robust;
 mod s3;
+mod sdk;
 mod servers;
 mod shapes;
 mod tls;
@@ -58,6 +59,7 @@ fn main() -> std::process::ExitCode {
         collector::cases(),
         cassandra::cases(),
         causality::cases(),
+        sdk::cases(),
     ];
     let beside = [
         amqp::cases(),

@@ -124,6 +124,8 @@ pub struct Selection {
     pub exclude_ports: Vec<u16>,
     /// Whether the receiver that spans are exported to is left out.
     pub exclude_collector: bool,
+    /// Whether the spans of processes that export their own are left to them.
+    pub exclude_instrumented: bool,
 }
 
 impl Selection {
@@ -145,6 +147,7 @@ impl Default for Selection {
             exclude_commands: Vec::new(),
             exclude_ports: Vec::new(),
             exclude_collector: true,
+            exclude_instrumented: true,
         }
     }
 }

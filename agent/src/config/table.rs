@@ -62,6 +62,11 @@ settings! {
     /// addresses of its endpoint, and requests that carry spantap's own spans. Each of its spans
     /// would make another export.
     "selection.exclude_collector" = config.selection.exclude_collector as Switch, "exclude-collector" "BOOL" [] rare;
+    /// Whether a process that exports spans of its own by OTLP, as its OpenTelemetry SDK does, is left to
+    /// tell of itself: from its first export on none are made for it, and whoever it calls becomes the
+    /// child of what it says. Otherwise each of its calls is told twice. Exports that cannot be read (over
+    /// TLS that is unread, to a port that is not selected) do not show.
+    "selection.exclude_instrumented" = config.selection.exclude_instrumented as Switch, "exclude-instrumented" "BOOL" [] rare;
 
     /// Where spans go; repeatable. `otlp` sends them to `export.otlp.endpoint`, and to this machine
     /// where that is unset; `stdout` prints a line per span for people, `json` an object per span,
@@ -183,8 +188,9 @@ settings! {
     /// Whether a call made by the thread that serves a request becomes that request's child, where
     /// the thread serves one at a time.
     "propagation.thread" = config.propagation.thread as Switch, "link-threads" "BOOL" [] rare;
-    /// Whether a call that a goroutine asks for becomes the child of the request that it serves. For
-    /// net/http, whose connections write for the goroutines, that takes a probe in each Go program.
+    /// Whether a call that a goroutine asks for becomes the child of the request that it serves, or for
+    /// which it was started. For net/http, whose connections write for the goroutines, and for who starts
+    /// whom that takes two probes in each Go program.
     "propagation.goroutine" = config.propagation.goroutine as Switch, "link-goroutines" "BOOL" [] rare;
     /// Whether a call that Node.js makes becomes the child of the request that began the turn of its event
     /// loop, or an earlier one in which was asked for what this one is about. That takes a probe where

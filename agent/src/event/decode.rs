@@ -11,6 +11,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use agent_ebpf::abi::unit::ASKED;
 use agent_ebpf::abi::{
     self, AF_INET, AF_INET6, AF_UNIX, EGRESS, INGRESS, Kind, Record, end, flag, hole,
 };
@@ -28,6 +29,7 @@ pub fn decode(record: &[u8]) -> Option<Event<'_>> {
         Kind::End => Event::End(ended(&abi::End::read(record)?.0)?),
         Kind::Exec => Event::Exec(process(&abi::Process::read(record)?.0)),
         Kind::Exit => Event::Exit(process(&abi::Process::read(record)?.0)),
+        Kind::Teems => Event::Teems(process(&abi::Process::read(record)?.0)),
         Kind::Started => Event::Started(started(&abi::Started::read(record)?.0)),
     })
 }
@@ -100,10 +102,11 @@ fn process(raw: &abi::Process) -> Process {
 fn started(raw: &abi::Started) -> Started {
     Started {
         process: raw.tgid,
-        unit: raw.unit,
+        unit: raw.unit & !ASKED,
         parent: raw.parent,
         time: raw.time,
         site: raw.site,
+        own: raw.unit & ASKED != 0,
     }
 }
 

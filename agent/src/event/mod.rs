@@ -248,7 +248,7 @@ pub struct End {
     pub lost: u32,
 }
 
-/// A process that called exec or ended.
+/// A process that called exec, ended, or teems.
 #[derive(Clone, Debug)]
 pub struct Process {
     /// Process id.
@@ -274,6 +274,8 @@ pub struct Started {
     pub time: Nanos,
     /// Where in the program: the same for units that are started alike.
     pub site: u64,
+    /// Whether what the unit sends is its own, as a probe saw it ask.
+    pub own: bool,
 }
 
 /// One decoded record.
@@ -291,6 +293,8 @@ pub enum Event<'a> {
     Exit(Process),
     /// Who started a unit of execution.
     Started(Started),
+    /// A process starts units of execution faster than they are followed.
+    Teems(Process),
 }
 
 impl Event<'_> {
@@ -300,7 +304,9 @@ impl Event<'_> {
             Event::Open(open) => Some(open.time),
             Event::Segment(segment) => Some(segment.time),
             Event::End(end) => Some(end.time),
-            Event::Exec(process) | Event::Exit(process) => Some(process.time),
+            Event::Exec(process) | Event::Exit(process) | Event::Teems(process) => {
+                Some(process.time)
+            }
             Event::Started(_) => None,
         }
     }

@@ -16,6 +16,7 @@ fn peer() -> Arc<Peer> {
         shares_offsets: true,
         carrier: None,
         datagrams: false,
+        receiver: false,
     })
 }
 

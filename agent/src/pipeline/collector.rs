@@ -61,6 +61,11 @@ impl Collector {
                 })
     }
 
+    /// Whether the other end of a connection is.
+    pub fn is_sent(&self, open: &Open) -> bool {
+        matches!(&open.remote, Address::Inet(end) if self.is(canonical(*end), open.netns))
+    }
+
     fn is(&self, end: SocketAddr, netns: u32) -> bool {
         let here = !end.ip().is_loopback() || netns == 0 || self.netns == 0 || netns == self.netns;
         here && self.addresses.contains(&end)
@@ -186,6 +191,8 @@ mod tests {
         assert!(here.has(&open("127.0.0.1:8080", "127.0.0.1:40000", 7)));
         assert!(here.has(&open("127.0.0.1:40000", "[::ffff:127.0.0.1]:8080", 7)));
         assert!(here.has(&open("127.0.0.1:8080", "127.0.0.1:40000", 0)));
+        assert!(here.is_sent(&open("127.0.0.1:40000", "127.0.0.1:8080", 7)));
+        assert!(!here.is_sent(&open("127.0.0.1:8080", "127.0.0.1:40000", 7)));
         // The same port elsewhere is somebody else's.
         assert!(!here.has(&open("127.0.0.1:8080", "127.0.0.1:40000", 8)));
         assert!(!here.has(&open("10.0.0.2:8080", "10.0.0.3:40000", 7)));

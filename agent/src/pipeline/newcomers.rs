@@ -41,7 +41,9 @@ impl Newcomers {
         mut tell: impl FnMut(Word, u32),
     ) -> Nanos {
         for arrival in arrivals {
-            let (Arrival::Process(process) | Arrival::Gone(process)) = arrival;
+            let (Arrival::Process(process) | Arrival::Gone(process)) = arrival else {
+                continue;
+            };
             tell(Word::Forget, process);
             self.waited_for.remove(&process);
             self.doubted.remove(&process);

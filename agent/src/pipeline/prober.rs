@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use agent_ebpf::abi::TEEMING;
 use anyhow::{Context as _, Result};
 
 mod known;
@@ -24,7 +25,7 @@ mod queue;
 mod reaper;
 mod system;
 
-use known::{Known, UNITS};
+use known::{Known, STARTS, UNITS};
 pub use queue::Queue;
 use reaper::{Reaper, Set, drop_all};
 pub use system::descriptors;
@@ -153,6 +154,7 @@ fn run(
             match arrival {
                 Arrival::Process(process) => prober.came(process),
                 Arrival::Gone(process) => prober.gone(process),
+                Arrival::Teems(process) => prober.teems(process),
             }
         }
         prober.look();
@@ -288,6 +290,33 @@ impl Prober<'_> {
         }
     }
 
+    /// A process starts more units of execution than it may cost to follow: that is given up, for all who
+    /// run the same file.
+    fn teems(&mut self, process: u32) {
+        let Some(known) = self.processes.get_mut(&process) else {
+            return;
+        };
+        for (identity, own) in &mut known.files {
+            let Some(file) = self.files.get_mut(identity) else {
+                continue;
+            };
+            let everyone = file.everyone.extract_if(.., |set| set.of == STARTS);
+            let sets: Vec<_> = everyone
+                .chain(own.extract_if(.., |set| set.of == STARTS))
+                .collect();
+            if sets.is_empty() {
+                continue;
+            }
+            file.teems = true;
+            self.stats.probe_teeming.add(1);
+            self.told.say(format!(
+                "calls that process {process} makes in goroutines it starts for them have no parent: it \
+                 starts more than {TEEMING} a second"
+            ));
+            self.reaper.take(sets);
+        }
+    }
+
     /// Looks at those whose time has come, and lets go of what nobody maps.
     fn look(&mut self) {
         let now = Instant::now();
@@ -353,7 +382,9 @@ impl Prober<'_> {
                 None => return,
             },
         };
-        let probed = self.files.get(&file.identity).is_some_and(Known::is_probed);
+        let known = self.files.get(&file.identity);
+        let probed = known.is_some_and(Known::is_probed);
+        let teems = known.is_some_and(|known| known.teems);
         let mut own = Vec::new();
         for plan in &*plans {
             self.stats.probe_left_out.add(plan.left_out.len() as u64);
@@ -362,7 +393,7 @@ impl Prober<'_> {
                 continue;
             }
             let everyone = self.everyone && !alone;
-            if everyone && probed {
+            if everyone && probed || plan.library == STARTS && teems {
                 continue;
             }
             let Some(lease) = self.lease(file) else {
@@ -377,7 +408,7 @@ impl Prober<'_> {
                     .set(process, Some(&"its probes were refused".into()));
             }
             self.held.fetch_add(probes.len(), Ordering::Relaxed);
-            let set = Set::new(probes, lease);
+            let set = Set::new(plan.library, probes, lease);
             match self.files.get_mut(&file.identity) {
                 Some(known) if everyone => known.everyone.push(set),
                 _ => own.push(set),

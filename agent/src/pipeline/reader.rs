@@ -183,13 +183,15 @@ impl Shared {
     }
 }
 
-/// A process event that the weaver acts upon.
+/// A process event that others act upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// Seen for the first time, or after exec.
     Process(u32),
     /// Ended.
     Gone(u32),
+    /// Starts units of execution faster than they are followed.
+    Teems(u32),
 }
 
 /// A reader's loop; returns when told to stop, after a last drain.
@@ -316,6 +318,10 @@ impl Reader<'_> {
                     false => self.shared.resources.exited(pid, time),
                 }
                 self.shared.generation.fetch_add(1, Ordering::AcqRel);
+                return;
+            }
+            Event::Teems(process) => {
+                self.shared.probing.push(Arrival::Teems(process.process));
                 return;
             }
             Event::Exit(process) => {

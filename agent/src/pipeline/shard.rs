@@ -170,7 +170,7 @@ impl Shard {
                 self.end(end, out);
             }
             Event::Started(started) => out.facts.push(Fact::Started(*started)),
-            Event::Exec(_) | Event::Exit(_) => {}
+            Event::Exec(_) | Event::Exit(_) | Event::Teems(_) => {}
         }
     }
 
@@ -183,7 +183,10 @@ impl Shard {
         {
             return known.begins_earlier(open.start);
         }
-        if !self.config.selection.has_port(open.ports()) || self.collector.has(open) {
+        // Who exports spans by itself shows there.
+        let receiver = self.config.selection.exclude_instrumented && self.collector.is_sent(open);
+        let selected = self.config.selection.has_port(open.ports()) && !self.collector.has(open);
+        if !selected && !receiver {
             self.stats.connection_unselected.add(1);
             return self.leave(id, open.time, out);
         }
@@ -212,6 +215,7 @@ impl Shard {
             })),
             exchanges: Exchanges::default(),
             peer: None,
+            receiver,
             held: 0,
             holds: 0,
             listed: 0,

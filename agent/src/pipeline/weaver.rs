@@ -46,7 +46,8 @@ impl Weaver {
     pub fn new(start: &mut Start, shared: &Shared, clock: Arc<Clock>, sender: Sender) -> Self {
         let config = &start.config;
         let stats = Arc::clone(&shared.stats);
-        let settings = Settings::new(&config.propagation, config.capture.drain);
+        let settings = Settings::new(&config.propagation, config.capture.drain)
+            .leaving_instrumented(config.selection.exclude_instrumented);
         Self {
             linker: Linker::new(settings, Ids::random(), Arc::clone(&stats)),
             sampler: Sampler::new(config.sampling.sampler),
@@ -87,6 +88,9 @@ impl Weaver {
                 self.linker.flush(&mut self.linked);
             } else {
                 self.linker.poll(known, &mut self.linked);
+            }
+            for process in self.linker.exporters() {
+                say_exporter(shared, process, now);
             }
             self.finish(shared, now, last, &mut courtesy);
             if last {
@@ -171,6 +175,15 @@ impl Weaver {
             self.sender.push(std::mem::take(&mut self.spans));
         }
     }
+}
+
+/// A process tells of itself.
+fn say_exporter(shared: &Shared, process: u32, now: Nanos) {
+    let (name, _) = shared.resources.who(process, now);
+    say(format_args!(
+        "{name}[{process}] exports spans of its own: none are made for it (trace.instrumented counts them; \
+         --exclude-instrumented=false makes them too)"
+    ));
 }
 
 /// A context was refused for where it came from.

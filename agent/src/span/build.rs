@@ -428,6 +428,7 @@ mod tests {
                     shares_offsets: true,
                     carrier: None,
                     datagrams: false,
+                    receiver: false,
                 }),
                 role: case.role,
                 key: None,

@@ -112,6 +112,15 @@ pub fn start(image: &Image) -> Result<u64, &'static str> {
     }
 }
 
+/// Where goroutines begin that are started to send one request each by HTTP/2, by their offsets in the file
+/// in bytes, each at the jump of its stack check.
+pub fn requests(image: &Image) -> Result<Vec<u64>, &'static str> {
+    let found = Table::find(image).ok_or("a program without a table of functions")?;
+    let found = found.and_then(|table| table.functions(&REQUESTS))?;
+    let entry = |function| Code::of(image, function).and_then(|code| code.entry());
+    found.into_iter().flatten().map(entry).collect()
+}
+
 fn by_version(version: &str) -> Result<Offsets, &'static str> {
     if version == "devel" {
         return Err("Go between versions");
@@ -159,6 +168,12 @@ const MEMBERS: [(&str, &str); 3] = [
 ];
 /// What starts goroutines, and what it does that with.
 const START: [&str; 2] = ["runtime.newproc.func1", "runtime.runqput"];
+/// HTTP/2's client, of the module, in the standard library, and there as a package of its own.
+const REQUESTS: [&str; 3] = [
+    "golang.org/x/net/http2.(*clientStream).doRequest",
+    "net/http.(*http2clientStream).doRequest",
+    "net/http/internal/http2.(*clientStream).doRequest",
+];
 /// What an HTTP client is found by.
 const CLIENT: [&str; 3] = [
     "net/http.(*persistConn).roundTrip",
@@ -242,6 +257,8 @@ mod tests {
             assert_eq!(found, [Some(48), Some(16), Some(0), None], "{name}");
         }
         assert!(start(&image).is_ok(), "{name}: {:?}", start(&image));
+        let requests = requests(&image).unwrap();
+        assert_eq!(requests.len(), 1, "{name}");
         let begin = Instant::now();
         let place = round_trip(&image).unwrap().unwrap();
         println!(

@@ -82,6 +82,7 @@ impl Selector {
             ports: _,
             exclude_ports: _,
             exclude_collector: _,
+            exclude_instrumented: _,
         } = selection;
         let globs = |texts: &[String]| texts.iter().map(|text| Glob::new(text)).collect();
         Self {

@@ -24,8 +24,9 @@ pub(super) struct Cause {
 
 /// What is found above a unit.
 enum Above {
-    /// The request, when it was answered, and where the program began to work for it elsewhere.
-    Serving(Handle, Nanos, Option<u64>),
+    /// The request, when it was answered, and where the program began to work for it elsewhere, with
+    /// whether what the unit sends is known to be its own.
+    Serving(Handle, Nanos, Option<(u64, bool)>),
     /// Nothing, or what is no evidence.
     Nothing,
 }
@@ -47,7 +48,7 @@ impl Linker {
                     return None;
                 };
                 let method = runtime.method();
-                let Some(site) = site else {
+                let Some((site, own)) = site else {
                     // What it asks for while it serves, it asks for that; whether or not it waits.
                     return Some(Cause {
                         serving,
@@ -55,7 +56,7 @@ impl Linker {
                         descended: false,
                     });
                 };
-                let own = is_own(entry) && !entry.alone;
+                let own = (own || is_own(entry)) && !entry.alone;
                 if until < start {
                     self.outlived(process, site);
                     return None;
@@ -91,8 +92,8 @@ impl Linker {
             let Some(birth) = self.lineage.of(who, at) else {
                 return Above::Nothing;
             };
-            let places = site.unwrap_or(0u64);
-            site = Some(places.rotate_left(1).wrapping_add(birth.site));
+            let (places, own) = site.unwrap_or((0u64, birth.own));
+            site = Some((places.rotate_left(1).wrapping_add(birth.site), own));
             who.1 = birth.parent;
             at = birth.time;
         }

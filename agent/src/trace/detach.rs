@@ -4,7 +4,8 @@
 //! Never true here: that what a thread does is laid to such an exchange, or that it is given out
 //! before it is over.
 
-use super::linker::{Linker, another};
+use super::lanes::another;
+use super::linker::Linker;
 use super::table::Handle;
 use super::units::OPEN;
 use crate::connection::Mark;

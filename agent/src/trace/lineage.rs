@@ -20,6 +20,8 @@ pub(super) struct Birth {
     pub time: Nanos,
     /// Where in the program.
     pub site: u64,
+    /// Whether what the unit sends is its own.
+    pub own: bool,
 }
 
 /// Births that were told, and places in programs that are believed no more. Bounded: what was told first
@@ -61,6 +63,7 @@ impl Lineage {
                 parent,
                 time,
                 site: started.site,
+                own: started.own,
             },
         );
         self.order.push_back((who, time));
@@ -118,6 +121,7 @@ mod tests {
             parent: GOROUTINE | parent,
             time,
             site: unit,
+            own: false,
         }
     }
 

@@ -14,10 +14,11 @@ use agent_ebpf::abi::unit::ASKED;
 
 use super::context::{Carried, extract, traces};
 use super::ids::{Ids, client_span};
+use super::instrumented::{Instrumented, is_export};
 use super::lineage::Lineage;
 use super::table::{Entry, Handle, Table};
 use super::turns::Turns;
-use super::units::{Item, OPEN, Runtime, Task, Unit, Units, Who};
+use super::units::{OPEN, Unit, Units};
 use super::{Linked, Method, Settings, links};
 use crate::connection::Mark;
 use crate::event::{Address, Nanos, Role};
@@ -35,6 +36,9 @@ pub struct Linker {
     pub(super) units: Units,
     pub(super) lineage: Lineage,
     pub(super) turns: Turns,
+    pub(super) instrumented: Instrumented,
+    /// Those that turned out to be since it was asked.
+    exporters: Vec<u32>,
     /// Grows whenever evidence is taken back.
     pub(super) epoch: u64,
     pub(super) watermark: Nanos,
@@ -61,6 +65,8 @@ impl Linker {
             units: Units::new(settings.capacity),
             lineage: Lineage::new(settings.capacity),
             turns: Turns::new(settings.capacity),
+            instrumented: Instrumented::new(settings.capacity),
+            exporters: Vec::new(),
             settings,
             stats,
             ids,
@@ -134,6 +140,7 @@ impl Linker {
             self.drop_entry(handle);
         }
         self.units.sweep(self.watermark);
+        self.instrumented.sweep(self.watermark);
     }
 
     /// Gives out everything that is over: nothing more will be fed.
@@ -159,6 +166,12 @@ impl Linker {
     pub fn forget(&mut self, process: u32) {
         let when = self.watermark.saturating_add(self.settings.retain);
         self.units.forget(process, when);
+        self.instrumented.forget(process, when);
+    }
+
+    /// Processes that were first seen to export their own spans since this was last asked.
+    pub fn exporters(&mut self) -> Vec<u32> {
+        take(&mut self.exporters)
     }
 
     /// Exchanges known now.
@@ -235,6 +248,13 @@ impl Linker {
         };
         if entry.exchange.is_some() || entry.emitted {
             return;
+        }
+        if self.settings.leave_instrumented
+            && is_export(&exchange)
+            && self.instrumented.insert(entry.process)
+        {
+            self.exporters.push(entry.process);
+            self.epoch = self.epoch.wrapping_add(1);
         }
         entry.end = exchange.end;
         let ready = exchange.end.saturating_add(self.settings.settle);
@@ -344,81 +364,6 @@ impl Linker {
         }
     }
 
-    fn enter_lane(&mut self, handle: Handle, offset: u64) {
-        let Some(entry) = self.table.get_mut(handle) else {
-            return;
-        };
-        let (process, Some(unit)) = (entry.process, entry.unit) else {
-            return;
-        };
-        let believed = match unit {
-            Unit::Thread(_) => self.settings.thread && !self.units.is_off(process),
-            // What it asks for says nothing of what it serves.
-            Unit::Of(runtime, _) => self.settings.believes(runtime) && entry.role == Role::Server,
-        };
-        if !believed || process == 0 {
-            return;
-        }
-        entry.laned = true;
-        let item = Item {
-            handle,
-            connection: entry.connection,
-            offset,
-            task: match entry.role {
-                Role::Client => Task::Call,
-                Role::Server => Task::Serve,
-            },
-            from: entry.from,
-            until: OPEN,
-            seen: false,
-            crossed: OPEN,
-        };
-        match self.units.begin((process, unit), item) {
-            Some(shared) => self.shown((process, unit), shared),
-            None => self.stats.trace_threads_full.add(1),
-        }
-    }
-
-    /// The exchange is over: when was it answered, and by whom?
-    fn leave_lane(&mut self, handle: Handle) {
-        let Some(entry) = self.table.get_mut(handle) else {
-            return;
-        };
-        let Some(exchange) = entry.exchange.as_deref() else {
-            return;
-        };
-        let answer = match entry.role {
-            Role::Client => exchange.response_start,
-            Role::Server => exchange.response_end.map(|(mark, _)| mark),
-        };
-        entry.answered = answer.map_or(exchange.end, |mark| mark.time);
-        let until = entry.answered;
-        let Some(unit) = entry.unit.filter(|_| entry.laned) else {
-            return;
-        };
-        let who = (entry.process, unit);
-        let other = |mark: Mark| another(who, mark);
-        let handed_on = entry.role == Role::Server
-            && (exchange.response_start.is_some_and(other) || answer.is_some_and(other));
-        entry.handed_on = handed_on;
-        let crossed = self.units.end(who, handle, until, answer.is_some());
-        self.shown(who, handed_on || crossed);
-    }
-
-    /// A unit was seen to be `shared` or not: of a thread that says what to think of its process.
-    pub(super) fn shown(&mut self, (process, unit): Who, shared: bool) {
-        if shared && matches!(unit, Unit::Thread(_)) {
-            self.shares_threads(process);
-        }
-    }
-
-    pub(super) fn shares_threads(&mut self, process: u32) {
-        if self.units.switch_off(process) {
-            self.stats.trace_threads_off.add(1);
-            self.epoch = self.epoch.wrapping_add(1);
-        }
-    }
-
     /// Until when to wait for what may still come of one that is over.
     fn wait(&self, handle: Handle) -> Option<Nanos> {
         let entry = self.table.get(handle).filter(|e| e.end != OPEN)?;
@@ -458,6 +403,17 @@ impl Linker {
             return;
         };
         entry.emitted = true;
+        let left_out = if exchange.peer.receiver {
+            Some(&self.stats.trace_exports)
+        } else if self.instrumented.has(entry.process) {
+            Some(&self.stats.trace_instrumented)
+        } else {
+            None
+        };
+        if let Some(counter) = left_out {
+            counter.add(1);
+            return self.retired.push_back((entry.end, handle));
+        }
         let mut links = links::of(&exchange, &self.settings.extract, &self.stats);
         if let Some(link) = refused {
             self.stats.trace_untrusted.add(1);
@@ -486,19 +442,6 @@ impl Linker {
             self.publish(pair);
         }
     }
-}
-
-/// Whether another unit than this moved a byte.
-pub(super) fn another((process, unit): Who, mark: Mark) -> bool {
-    let Mark { execution, .. } = mark;
-    let other = match unit {
-        Unit::Thread(_) if execution.thread != 0 => Some(Unit::Thread(execution.thread)),
-        Unit::Thread(_) => None,
-        // Each turn is another; who answers in a later one works for the same request.
-        Unit::Of(Runtime::Node, _) => None,
-        Unit::Of(..) => Unit::of(execution),
-    };
-    other.is_some_and(|other| (execution.process, other) != (process, unit))
 }
 
 /// What is known of an exchange when it is first heard of.

@@ -10,6 +10,8 @@ pub mod context;
 mod descent;
 mod detach;
 pub mod ids;
+mod instrumented;
+mod lanes;
 mod lineage;
 pub mod linker;
 mod links;

@@ -121,7 +121,9 @@ impl Linker {
             .carried
             .as_ref()
             .or_else(|| pair.and_then(|(_, pair)| pair.carried.as_ref()));
-        if let (Role::Server, Some((pair, _))) = (entry.role, pair) {
+        // What a process says of itself has ids of its own: those that it sends on, if it does.
+        let told = |pair: &Entry| !self.instrumented.has(pair.process);
+        if let (Role::Server, Some((pair, _))) = (entry.role, pair.filter(|p| told(p.1))) {
             return Reference::Local(pair, Method::StreamKey, false);
         }
         let decision = match carried {

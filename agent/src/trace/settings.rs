@@ -22,6 +22,8 @@ pub struct Settings {
     pub goroutine: bool,
     /// Whether the turn of Node.js that a request began is.
     pub node: bool,
+    /// Whether the spans of processes that export their own are left to them.
+    pub leave_instrumented: bool,
     /// How long after its end an exchange waits for facts that come late, nanoseconds.
     pub settle: Nanos,
     /// How long it waits where another side is surely on this host and not seen yet.
@@ -35,6 +37,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The same, where processes that export their own spans are told of or not.
+    #[must_use]
+    pub fn leaving_instrumented(self, leave_instrumented: bool) -> Self {
+        Self {
+            leave_instrumented,
+            ..self
+        }
+    }
+
     /// From the configuration, where a record waits in its ring for `drain` at most.
     pub fn new(config: &Propagation, drain: Duration) -> Self {
         let drain = u64::try_from(drain.as_nanos()).unwrap_or(Nanos::MAX);
@@ -48,6 +59,7 @@ impl Settings {
             thread: config.thread,
             goroutine: config.goroutine,
             node: config.node,
+            leave_instrumented: true,
             settle: LATE.saturating_add(drain),
             patience: 200_000_000,
             retain: RETAIN.saturating_add(drain),

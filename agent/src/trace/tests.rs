@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_ebpf::abi::unit::{GOROUTINE, KIND, RESOURCE};
+use agent_ebpf::abi::unit::{ASKED, GOROUTINE, KIND, RESOURCE};
 use proptest::prelude::*;
 
 use super::*;
@@ -13,6 +13,8 @@ use crate::connection::Mark;
 use crate::event::{Address, ConnectionId, Ending, Execution, Role, StreamKey};
 use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
 use crate::protocol::{Carrier, Finish, Request};
+
+mod descent;
 
 const DRAIN: Duration = Duration::from_millis(4);
 const MS: u64 = 1_000_000;
@@ -29,6 +31,8 @@ struct Side {
     /// Its goroutine, or 0; another's that answered; whether others may have sent it.
     unit: u64,
     answered_in: Option<u64>,
+    /// Whether the unit was seen to ask.
+    asked: bool,
     gathered: bool,
     /// First byte of the request, head, first byte of the response, last byte.
     at: [u64; 4],
@@ -50,6 +54,7 @@ fn side(id: u64, role: Role, key: u64, who: (u32, u32), from: u64, to: u64) -> S
         who,
         unit: 0,
         answered_in: None,
+        asked: false,
         gathered: false,
         at: [from, from, to.saturating_sub(1), to],
         answered_by: who,
@@ -92,6 +97,12 @@ impl Side {
         }
     }
 
+    fn first(&self) -> Mark {
+        let mut mark = self.mark(self.at[0], self.who);
+        mark.execution.unit |= if self.asked { ASKED } else { 0 };
+        mark
+    }
+
     fn answer(&self, time: u64) -> Mark {
         let mut mark = self.mark(time, self.answered_by);
         mark.execution.unit = goroutine(self.answered_in.unwrap_or(self.unit));
@@ -116,6 +127,7 @@ impl Side {
             shares_offsets: true,
             carrier: None,
             datagrams: false,
+            receiver: false,
         })
     }
 
@@ -144,7 +156,7 @@ impl Side {
             id: ExchangeId(self.id),
             peer: self.peer(),
             role: self.role,
-            start: self.mark(self.at[0], self.who),
+            start: self.first(),
             head: self.mark(self.at[1], self.who),
             key: self.message_key(),
             carrier: self.carrier(),
@@ -169,7 +181,7 @@ impl Side {
                 ..Request::call("http1", "GET", Vec::new())
             }),
             response: answered.then(Box::default),
-            start: self.mark(self.at[0], self.who),
+            start: self.first(),
             request_end: Some((self.mark(self.at[1], self.who), finish)),
             response_start: answered.then(|| self.answer(self.at[2])),
             response_end: answered.then(|| (self.answer(self.at[3]), finish)),
@@ -1054,4 +1066,22 @@ fn what_is_detached_keeps_its_place_and_leaves_its_thread() {
     linker.poll(1 << 50, &mut out);
     let links = by_id(out);
     assert_eq!(told(&links), "1, 2 <- 1 thread, 3 <- 2 stream_key, 4");
+}
+
+#[test]
+fn what_exports_its_own_spans_is_told_of_by_itself() {
+    let sides = [
+        server(1, 0, (1, 1), 0, 20),
+        with(client(2, 7, (1, 1), 1, 9), CONTEXT),
+        server(3, 7, (2, 2), 2, 8),
+        // It said nothing of this.
+        client(4, 8, (1, 1), 10, 19),
+        server(5, 8, (3, 3), 11, 18),
+    ];
+    let mut linker = linker();
+    linker.instrumented.insert(1);
+    let links = run(&mut linker, &sides);
+    assert_eq!(told(&links), "3 <- ? traceparent, 5");
+    assert_eq!(links[&3].parent.unwrap().span.to_string(), &CONTEXT[36..52]);
+    assert_eq!(linker.stats.trace_instrumented.get(), 3);
 }

@@ -430,6 +430,7 @@ fn read(facts: &[Fact]) -> Vec<Seen> {
                 seen.push(Seen::of(exchange));
             }
             Fact::Detached(id, _) => assert!(open.contains(id), "detached while it is open"),
+            Fact::Started(_) => {}
         }
     }
     assert!(open.is_empty(), "every exchange is closed");

@@ -11,10 +11,11 @@ import (
 const slow = 400 * time.Millisecond
 
 // leaf answers everything with a word, or with the body it was sent; by HTTP/1.1 and by HTTP/2
-// without TLS, or, with a certificate and its key, by HTTP/1.1 over TLS.
+// without TLS, or, with a certificate and its key, by both over TLS.
 func leaf(port string, secret []string) error {
 	server := http.Server{Addr: "127.0.0.1:" + port, Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
 	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/slow/") {

@@ -84,6 +84,18 @@ func written(leaf string) caller {
 	}
 }
 
+// teeming starts more goroutines than can be followed, and asks itself.
+func teeming(made caller) caller {
+	return func(ctx context.Context, id string) error {
+		var all sync.WaitGroup
+		for range 1000 {
+			all.Go(func() {})
+		}
+		all.Wait()
+		return made(ctx, id)
+	}
+}
+
 // tree asks from goroutines that goroutines start, of which those between ask for nothing.
 func tree(base string) caller {
 	return func(_ context.Context, id string) error {

@@ -25,6 +25,8 @@ pub(super) struct Known {
     pub goroutines: Option<Goroutines>,
     /// Where Node.js keeps ids.
     pub async_ids: Option<AsyncIds>,
+    /// Whether who runs it starts too many units of execution for them to be followed.
+    pub teems: bool,
     /// Its probes, where they are everyone's.
     pub everyone: Vec<Set>,
     /// Under which it is probed.
@@ -38,7 +40,7 @@ pub(super) struct Known {
 /// The plans that say what units of execution do: who asks for a request, who starts whom.
 pub(super) const UNITS: [&str; 3] = [NET_HTTP, STARTS, NODE];
 const NET_HTTP: &str = "net/http";
-const STARTS: &str = "runtime.newproc";
+pub(super) const STARTS: &str = "runtime.newproc";
 const NODE: &str = "Node.js";
 
 impl Known {
@@ -84,6 +86,7 @@ impl Known {
             unread,
             goroutines,
             async_ids,
+            teems: false,
             everyone: Vec::new(),
             lease: None,
             users: 0,
@@ -113,14 +116,18 @@ fn layout(image: &Image, plans: &mut Vec<Plan>) -> Result<Option<Goroutines>, &'
         layout.conn = conn;
         layout.tcp_close = tcp.unwrap_or_default();
         layout.tls_close = tls.unwrap_or_default();
-        plans.push(plan(NET_HTTP, vec![site(offset, Hook::GoRoundTrip)]));
+        plans.push(plan(NET_HTTP, sites(Hook::GoRoundTrip, &[offset])));
     }
     if let Some(parent) = offsets.parent_goid {
         layout.parent = parent;
         plans.push(plan(
             STARTS,
-            vec![site(goroutine::start(image)?, Hook::GoStart)],
+            sites(Hook::GoStart, &[goroutine::start(image)?]),
         ));
+        let requests = goroutine::requests(image)?;
+        if !requests.is_empty() {
+            plans.push(plan(NET_HTTP, sites(Hook::GoDoRequest, &requests)));
+        }
     }
     Ok(Some(layout))
 }
@@ -134,10 +141,11 @@ fn plan(library: &'static str, sites: Vec<Site>) -> Plan {
     }
 }
 
-fn site(offset: u64, hook: Hook) -> Site {
-    Site {
+fn sites(hook: Hook, offsets: &[u64]) -> Vec<Site> {
+    let site = |&offset| Site {
         offset,
         hook,
         stepped: false,
-    }
+    };
+    offsets.iter().map(site).collect()
 }

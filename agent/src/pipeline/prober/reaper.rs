@@ -12,13 +12,15 @@ use crate::probe::uprobe::Uprobe;
 
 /// Probes in a file, and the lease that they are under, which outlives them.
 pub(super) struct Set {
+    /// The library of their plan.
+    pub of: &'static str,
     probes: Vec<Uprobe>,
     lease: Arc<Lease>,
 }
 
 impl Set {
-    pub(super) fn new(probes: Vec<Uprobe>, lease: Arc<Lease>) -> Self {
-        Self { probes, lease }
+    pub(super) fn new(of: &'static str, probes: Vec<Uprobe>, lease: Arc<Lease>) -> Self {
+        Self { of, probes, lease }
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Talk {
     pub conversation: Conversation,
     pub exchanges: Exchanges,
     pub peer: Option<Arc<Peer>>,
+    /// Whether the other end is the receiver of spans.
+    pub receiver: bool,
     /// Bytes held of it, as they are counted in the shard's.
     pub held: usize,
     /// Its number among those who hold some; old where it holds none.
@@ -136,6 +138,7 @@ impl Talk {
                     shares_offsets: open.counts_from_start(),
                     carrier: open.session.map(|session| session.carrier),
                     datagrams: open.datagrams,
+                    receiver: self.receiver,
                 })
             });
         }

@@ -98,12 +98,15 @@ pub enum Hook {
     GoRoundTrip,
     /// A goroutine (rbx) is started, and about to be put into a queue.
     GoStart,
-    /// Node.js calls back: its node::Environment in rsi, the id's address where `abi::Resources` says.
+    /// Node.js calls back: its node::Environment in rsi, the id's address where `abi::AsyncIds` says.
     NodeCallback,
     /// The same for a node::AsyncWrap in rsi.
     NodeCallbackOf,
     /// JavaScript calls a promise's resolve function.
     NodeResolve,
+    /// A goroutine (r14) was started to send one request, and begins. Passed again where the stack has to
+    /// grow first.
+    GoDoRequest,
     /// Data are given to rustls: session in rdi, data told at rsi, as 64-bit numbers. If the first
     /// is 0, address and length follow. Else they are the address of a list, how many it has (each
     /// an address and a length), and from which byte to which of all of them.

@@ -1,0 +1,99 @@
+//! What units of execution do: an exchange enters its unit's lane when it begins, and leaves it with its
+//! answer.
+
+use super::linker::Linker;
+use super::table::Handle;
+use super::units::{Item, OPEN, Runtime, Task, Unit, Who};
+use crate::connection::Mark;
+use crate::event::Role;
+
+impl Linker {
+    /// An exchange begins in its unit.
+    pub(super) fn enter_lane(&mut self, handle: Handle, offset: u64) {
+        let Some(entry) = self.table.get_mut(handle) else {
+            return;
+        };
+        let (process, Some(unit)) = (entry.process, entry.unit) else {
+            return;
+        };
+        let believed = match unit {
+            Unit::Thread(_) => self.settings.thread && !self.units.is_off(process),
+            // What it asks for says nothing of what it serves.
+            Unit::Of(runtime, _) => self.settings.believes(runtime) && entry.role == Role::Server,
+        };
+        if !believed || process == 0 {
+            return;
+        }
+        entry.laned = true;
+        let item = Item {
+            handle,
+            connection: entry.connection,
+            offset,
+            task: match entry.role {
+                Role::Client => Task::Call,
+                Role::Server => Task::Serve,
+            },
+            from: entry.from,
+            until: OPEN,
+            seen: false,
+            crossed: OPEN,
+        };
+        match self.units.begin((process, unit), item) {
+            Some(shared) => self.shown((process, unit), shared),
+            None => self.stats.trace_threads_full.add(1),
+        }
+    }
+
+    /// The exchange is over: when was it answered, and by whom?
+    pub(super) fn leave_lane(&mut self, handle: Handle) {
+        let Some(entry) = self.table.get_mut(handle) else {
+            return;
+        };
+        let Some(exchange) = entry.exchange.as_deref() else {
+            return;
+        };
+        let answer = match entry.role {
+            Role::Client => exchange.response_start,
+            Role::Server => exchange.response_end.map(|(mark, _)| mark),
+        };
+        entry.answered = answer.map_or(exchange.end, |mark| mark.time);
+        let until = entry.answered;
+        let Some(unit) = entry.unit.filter(|_| entry.laned) else {
+            return;
+        };
+        let who = (entry.process, unit);
+        let other = |mark: Mark| another(who, mark);
+        let handed_on = entry.role == Role::Server
+            && (exchange.response_start.is_some_and(other) || answer.is_some_and(other));
+        entry.handed_on = handed_on;
+        let crossed = self.units.end(who, handle, until, answer.is_some());
+        self.shown(who, handed_on || crossed);
+    }
+
+    /// A unit was seen to be `shared` or not: of a thread that says what to think of its process.
+    pub(super) fn shown(&mut self, (process, unit): Who, shared: bool) {
+        if shared && matches!(unit, Unit::Thread(_)) {
+            self.shares_threads(process);
+        }
+    }
+
+    pub(super) fn shares_threads(&mut self, process: u32) {
+        if self.units.switch_off(process) {
+            self.stats.trace_threads_off.add(1);
+            self.epoch = self.epoch.wrapping_add(1);
+        }
+    }
+}
+
+/// Whether another unit than this moved a byte.
+pub(super) fn another((process, unit): Who, mark: Mark) -> bool {
+    let Mark { execution, .. } = mark;
+    let other = match unit {
+        Unit::Thread(_) if execution.thread != 0 => Some(Unit::Thread(execution.thread)),
+        Unit::Thread(_) => None,
+        // Each turn is another; who answers in a later one works for the same request.
+        Unit::Of(Runtime::Node, _) => None,
+        Unit::Of(..) => Unit::of(execution),
+    };
+    other.is_some_and(|other| (execution.process, other) != (process, unit))
+}
