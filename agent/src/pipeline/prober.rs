@@ -419,16 +419,15 @@ impl Prober<'_> {
             if known.unread.is_some() {
                 self.reasons.set(process, known.unread.as_ref());
             }
-            if let Some(layout) = known.goroutines.filter(|_| file.is_program)
-                && self.shared.control.goroutines(process, layout).is_err()
-            {
-                self.stats.pipeline_control_failed.add(1);
-            }
-            if let Some(layout) = known.async_ids
-                && self.shared.control.async_ids(process, layout).is_err()
-            {
-                self.stats.pipeline_control_failed.add(1);
-            }
+            let control = &self.shared.control;
+            let go = known.goroutines.filter(|_| file.is_program);
+            let go = go.map(|layout| control.goroutines(process, layout));
+            let node = known.async_ids;
+            let node = node.map(|layout| control.async_ids(process, layout));
+            let failed = [go, node].into_iter().flatten().filter(Result::is_err);
+            self.stats
+                .pipeline_control_failed
+                .add(failed.count() as u64);
         }
         if let Some(known) = self.processes.get_mut(&process) {
             known.files.insert(file.identity, own);
