@@ -6,7 +6,7 @@
 
 mod layout;
 
-pub use layout::{Contexts, Goroutines, TEEMING, TEEMING_CONTEXTS};
+pub use layout::{AsyncIds, Contexts, Goroutines, TEEMING, TEEMING_CONTEXTS};
 
 /// Which record this is; the first four bytes of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,6 +339,8 @@ pub mod habit {
     pub const GOROUTINES: u32 = 16;
     /// Has contexts of Python's that can be told apart.
     pub const CONTEXTS: u32 = 32;
+    /// Is Node.js, whose turns can be told apart.
+    pub const ASYNC_IDS: u32 = 64;
 }
 
 /// Verdicts of the map from process to selection; no entry means not judged yet: traced meanwhile.

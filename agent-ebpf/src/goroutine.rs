@@ -21,6 +21,7 @@ use crate::connection::Connection;
 use crate::kernel::{Pointer, read_user};
 use crate::lineage;
 use crate::maps::{ASKERS, GOROUTINES};
+use crate::node;
 use crate::python;
 use crate::tls::{register, wanted};
 use crate::transfer::socket_of;
@@ -126,6 +127,9 @@ pub fn note(connection: &mut Connection, at: Registers, (way, socket): (u8, u64)
     if u32::from(connection.habits) & habit::CONTEXTS != 0 {
         moves(connection, slot, python::unit(pid_tgid), pid_tgid);
         return;
+    }
+    if u32::from(connection.habits) & habit::ASYNC_IDS != 0 {
+        return node::note(connection, way, pid_tgid);
     }
     if u32::from(connection.habits) & habit::GOROUTINES == 0 {
         connection.unit[slot] = if is_carrier() { VIRTUAL } else { 0 };

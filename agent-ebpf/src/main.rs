@@ -32,6 +32,8 @@ mod lineage;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod node;
+#[cfg(target_arch = "bpf")]
 mod payload;
 #[cfg(target_arch = "bpf")]
 mod process;

@@ -1,7 +1,9 @@
 //! Every map and global, with its size and why. Sizes marked "set at load" are placeholders that
 //! the loader replaces (agent/src/probe/object.rs).
 
-use agent_ebpf::abi::{CHUNK, COUNTERS, Contexts, FIELD_COUNT, Goroutines, Open, Segment, TAIL};
+use agent_ebpf::abi::{
+    AsyncIds, CHUNK, COUNTERS, Contexts, FIELD_COUNT, Goroutines, Open, Segment, TAIL,
+};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
@@ -14,6 +16,7 @@ use crate::framing::Look;
 use crate::goroutine::Written;
 use crate::iovec::{Slices, Walk};
 use crate::lineage::{Birth, Member, Pace};
+use crate::node::{Loop, OWNED, Owner};
 use crate::python::{Family, Made, Serial};
 use crate::record::Ciphertext;
 use crate::rustls;
@@ -80,6 +83,15 @@ pub static MADE: LruHashMap<Member, Made> = LruHashMap::with_max_entries(65_536,
 /// Contexts that were made when a connection was set up → who reads it.
 #[map]
 pub static FAMILIES: LruHashMap<Serial, Family> = LruHashMap::with_max_entries(16_384, 0);
+/// Process → where Node.js keeps ids; written by user space.
+#[map]
+pub static ASYNC_IDS: LruHashMap<u32, AsyncIds> = LruHashMap::with_max_entries(4096, 0);
+/// Thread → its event loop.
+#[map]
+pub static LOOPS: LruHashMap<u64, Loop> = LruHashMap::with_max_entries(4096, 0);
+/// For whom Node's resources were made, each where its id says.
+#[map]
+pub static OWNERS: Array<Owner> = Array::with_max_entries(OWNED, 0);
 /// Process → how fast it starts them.
 #[map]
 pub static PACES: LruHashMap<u32, Pace> = LruHashMap::with_max_entries(4096, 0);

@@ -11,7 +11,7 @@ use aya_log_ebpf::warn;
 
 use crate::emit;
 use crate::kernel::{Pointer, Untyped, add};
-use crate::maps::{CONTEXTS, EPOCH, GOROUTINES, PROCESSES, global};
+use crate::maps::{ASYNC_IDS, CONTEXTS, EPOCH, GOROUTINES, PROCESSES, global};
 
 /// After exec: the process is somebody else now, to be judged anew.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
@@ -67,6 +67,7 @@ pub fn forked(context: RawTracePointContext) -> i32 {
 fn forget(tgid: u32) {
     let _ = GOROUTINES.remove(tgid);
     let _ = CONTEXTS.remove(tgid);
+    let _ = ASYNC_IDS.remove(tgid);
     if PROCESSES.remove(tgid).is_ok() {
         raise_epoch();
     }

@@ -17,7 +17,8 @@ use crate::introduction::Name;
 use crate::iovec::{Slices, Walker};
 use crate::kernel::add;
 use crate::maps::{
-    CIPHERTEXTS, CONTEXTS, GOROUTINES, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch, global,
+    ASYNC_IDS, CIPHERTEXTS, CONTEXTS, GOROUTINES, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch,
+    global,
 };
 use crate::payload::{self, Buffer};
 use crate::process;
@@ -307,14 +308,15 @@ fn scratch() -> Option<&'static mut Scratch> {
 /// Scratches of a CPU.
 pub const PLACES: u32 = 4;
 
-/// What a process is known to do, and whether it has goroutines or contexts.
+/// What a process is known to do, and whether its units of execution are.
 #[inline(always)]
 pub fn habits(tgid: u32) -> u32 {
     // SAFETY: a u32 read once.
     let calls = unsafe { HABITS.get(tgid) }.copied().unwrap_or(0);
     let goroutines = GOROUTINES.get_ptr(tgid).map_or(0, |_| habit::GOROUTINES);
     let contexts = CONTEXTS.get_ptr(tgid).map_or(0, |_| habit::CONTEXTS);
-    calls | goroutines | contexts
+    let async_ids = ASYNC_IDS.get_ptr(tgid).map_or(0, |_| habit::ASYNC_IDS);
+    calls | goroutines | contexts | async_ids
 }
 
 /// Adds to what this process is known to do, and lets its connections know.

@@ -15,6 +15,7 @@ use crate::arch;
 use crate::connection::Call;
 use crate::iovec::Walker;
 use crate::maps::SESSIONS;
+use crate::node;
 use crate::payload::Buffer;
 use crate::python;
 use crate::session::{self, Inside, Key, Unit};
@@ -194,7 +195,11 @@ fn leave(
             way: inside.way as u8,
             length: count as u32,
         };
-        python::note(&mut session.plain, call.way, pid_tgid);
+        if session::habits((pid_tgid >> 32) as u32) & habit::ASYNC_IDS != 0 {
+            session.plain.unit[(call.way & 1) as usize] = node::plain(call.way, pid_tgid);
+        } else {
+            python::note(&mut session.plain, call.way, pid_tgid);
+        }
         session::tell(session, buffer, call);
     }
     0

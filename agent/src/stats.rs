@@ -64,8 +64,8 @@ counters! {
     probe_attached = "probe.attached",
     /// TLS libraries found that cannot be probed, as their code cannot be made out.
     probe_unreadable = "probe.unreadable",
-    /// Go programs whose goroutines are not told apart, or not those that ask for requests; the same of
-    /// Python's asyncio.
+    /// Programs whose units of execution are not told apart: Go's goroutines, or those that ask for
+    /// requests, Python's contexts, and Node.js's turns.
     probe_unlinked = "probe.unlinked",
     /// Go programs that start so many goroutines that it is not followed which starts which.
     probe_teeming = "probe.teeming",
@@ -130,9 +130,13 @@ counters! {
     trace_by_forwarded = "trace.by_forwarded",
     /// Parents found by the serving task of asyncio's.
     trace_by_asyncio = "trace.by_asyncio",
+    /// Parents found by Node.js's async ids.
+    trace_by_async_id = "trace.by_async_id",
     /// Places in programs where units of execution are started that outlive the request they are started
     /// for, as a pool's do: what they call for has no parent.
     trace_lasting = "trace.lasting",
+    /// Node.js processes in which one request was seen to let another go on.
+    trace_turns_crossed = "trace.turns_crossed",
     /// Thread links taken back before they were given out.
     trace_links_dropped = "trace.links_dropped",
     /// Processes found to share their threads between requests.

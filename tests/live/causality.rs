@@ -74,12 +74,31 @@ const RIGHT: &[(&str, f64)] = &[
     ("asgi::small-pool", 99.0),
     ("asgi::fan-out", 99.0),
     ("asgi::blocking", 99.0),
+    ("node::direct", 99.0),
+    ("node::fetch", 95.0),
+    ("node::callbacks", 99.0),
+    ("node::twice", 99.0),
+    ("node::sleep", 90.0),
+    ("node::small-pool", 99.0),
+    ("node::turns", 99.0),
+    ("node::fan-out", 99.0),
+    ("node::sql", 99.0),
+    ("node::file", 99.0),
+    ("node::worker", 99.0),
+    ("node::timer", 95.0),
+    ("node::https", 85.0),
+    ("node::dns", 99.0),
+    ("node::immediate", 95.0),
+    ("node::tick", 99.0),
+    ("node::nested", 99.0),
 ];
 
 /// Cases of which no call may have a parent.
 const NONE: &[&str] = &[
     "go-off",
     "asyncio-off",
+    "node::late",
+    "node-off",
     "asyncio::late",
     "asyncio::worker",
     "asyncio::executor",
@@ -224,6 +243,54 @@ const FRONTS: &[Front] = &[
         ..GO
     },
     Front {
+        shapes: &[
+            DIRECT,
+            shape("fetch", 1, Behind::Leaf),
+            shape("callbacks", 1, Behind::Leaf),
+            shape("twice", 2, Behind::Leaf),
+            shape("sleep", 2, Behind::Leaf),
+            shape("small-pool", 1, Behind::Leaf),
+            shape("turns", 1, Behind::Leaf),
+            shape("lock", 1, Behind::Leaf),
+            shape("lock-twice", 2, Behind::Leaf),
+            shape("limit", 2, Behind::Leaf),
+            shape("fan-out", 5, Behind::Leaf),
+            REDIS,
+            shape("sql", 1, Behind::PostgreSql),
+            shape("file", 1, Behind::Leaf),
+            shape("worker", 1, Behind::Leaf),
+            shape("timer", 1, Behind::Leaf),
+            shape("late", 1, Behind::Leaf),
+        ],
+        at_once: &[1, 8, 32, 64],
+        ..NODE
+    },
+    Front {
+        shapes: &[
+            shape("https", 1, Behind::Secret),
+            shape("dns", 1, Behind::Leaf),
+            shape("immediate", 1, Behind::Leaf),
+            shape("tick", 1, Behind::Leaf),
+            Shape {
+                requests: 2,
+                ..shape("nested", 2, Behind::Leaf)
+            },
+        ],
+        at_once: &[8, 32],
+        ..NODE
+    },
+    Front {
+        runtime: "node-syscall",
+        agent: |agent| agent.node().capture(Capture::Syscall),
+        shapes: &[DIRECT, shape("sleep", 2, Behind::Leaf)],
+        ..NODE
+    },
+    Front {
+        runtime: "node-off",
+        agent: |agent| agent.args(["--link-node=false"]),
+        ..NODE
+    },
+    Front {
         runtime: "go-off",
         agent: |agent| agent.args(["--link-goroutines=false"]),
         ..GO
@@ -352,6 +419,21 @@ const GO: Front = Front {
     shapes: &[DIRECT],
     at_once: &[32],
 };
+
+const NODE: Front = Front {
+    runtime: "node",
+    program: node,
+    agent: agent::Setup::node,
+    shapes: &[DIRECT],
+    at_once: &[32],
+};
+
+/// Node's front.
+fn node(folder: &Path) -> Result<Setup> {
+    let scripts = install::modules("node-causality", "causality/node", &["front.js"])?;
+    let node = std::env::var("NODE").unwrap_or_else(|_| "node".into());
+    Ok(Setup::new("front", folder, node).arg(scripts.join("front.js")))
+}
 
 /// Go's front, built with these flags.
 fn go(folder: &Path, name: &str, flags: &[&str]) -> Result<Setup> {

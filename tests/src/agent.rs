@@ -67,7 +67,8 @@ impl Setup {
             .env("SPANTAP_TLS", "false")
             .env("SPANTAP_LINK_GOROUTINES", "false")
             .env("SPANTAP_LINK_FORWARDED", "false")
-            .env("SPANTAP_LINK_ASYNCIO", "false");
+            .env("SPANTAP_LINK_ASYNCIO", "false")
+            .env("SPANTAP_LINK_NODE", "false");
         Ok(Self {
             setup,
             log: folder.join(format!("{name}.log")),
@@ -83,7 +84,8 @@ impl Setup {
             .env("SPANTAP_TLS", "false")
             .env("SPANTAP_LINK_GOROUTINES", "false")
             .env("SPANTAP_LINK_FORWARDED", "false")
-            .env("SPANTAP_LINK_ASYNCIO", "false");
+            .env("SPANTAP_LINK_ASYNCIO", "false")
+            .env("SPANTAP_LINK_NODE", "false");
         Ok(Self {
             setup,
             log: folder.join(format!("{name}.log")),
@@ -142,6 +144,12 @@ impl Setup {
     #[must_use]
     pub fn asyncio(self) -> Self {
         self.env("SPANTAP_LINK_ASYNCIO", "true")
+    }
+
+    /// Tells the turns of Node.js apart.
+    #[must_use]
+    pub fn node(self) -> Self {
+        self.env("SPANTAP_LINK_NODE", "true")
     }
 
     /// Chooses the kernel hooks.

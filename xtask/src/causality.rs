@@ -222,13 +222,20 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `own` | the request is handed on, and all have their own paths |
 | `cookies` | the same, with their own cookies and one path |
 | `same` | the same, with nothing that tells them apart |
+| `fetch` | one, by fetch instead of node:http |
+| `callbacks` | one, without promises |
+| `twice` | two, one after the other |
+| `turns` | one, and only one at once: who is answered lets the next begin |
+| `lock`, `lock-twice` | one or two, behind a file that only one reads at once |
+| `limit` | two, at most 4 at once, by a queue of the program's own |
+| `file` | one, when a file was read |
+| `timer`, `immediate`, `tick` | one, in a callback of each of the loop's queues |
 
 | runtime | what is special |
 |---------|-----------------|
 | `go` | nothing |
 | `go-syscall` | traced by `--capture-path=syscall` |
 | `go-stripped`, `go-pie`, `go-cgo` | built without symbols and DWARF, to be put anywhere in memory, by C's linker |
-| `go-off` | traced by `--link-goroutines=false`: none may have a parent |
 | `java`, `tomcat`, `jetty` | the JDK's HttpServer, Tomcat and Jetty: a thread for each request that is at work |
 | `java-virtual` | the JDK's HttpServer with a virtual thread for each, which its carrier says nothing of: none may have a parent |
 | `nginx`, `nginx-close`, `haproxy` | proxies, that keep connections to the leaf or do not: the call is the request that is handed on |
@@ -238,6 +245,9 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `asyncio`, `uvloop` | aiohttp, server and client, redis-py and asyncpg; on asyncio's own loop, and on uvloop |
 | `asgi`, `asgi-uvloop` | uvicorn, Starlette and httpx, the same |
 | `asyncio-syscall`, `asyncio-off` | traced by `--capture-path=syscall`, by `--link-asyncio=false` |
+| `node` | in Node.js's front connections are kept as its libraries do: `worker` has the thread pool compute before the call, `redis` has one connection for all |
+| `go-off`, `node-off` | traced by `--link-goroutines=false`, `--link-node=false`: none may have a parent |
+| `node-syscall` | as `go-syscall` |
 ";
 
 #[cfg(test)]

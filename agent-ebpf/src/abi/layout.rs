@@ -51,6 +51,23 @@ impl Contexts {
     pub const DIRECT: u32 = u32::MAX;
 }
 
+/// Where Node.js keeps the ids of asynchronous resources.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AsyncIds {
+    /// Offset in node::Environment of how many callbacks native code is in, bytes.
+    pub depth: u32,
+    /// Offset there of the address of the ids: four doubles, of whose callback runs, of who made that, the
+    /// last given out.
+    pub ids: u32,
+    /// Offset of the id in node::AsyncWrap, bytes.
+    pub wrap: u32,
+    /// Which argument of node::InternalCallbackScope's constructor is the address of the id, from 0 on: 3
+    /// or 4.
+    pub context: u32,
+}
+const _: () = assert!(size_of::<AsyncIds>() == 16);
+
 /// Units of execution that a process may start in a second before it teems. At a microsecond each that is
 /// a fiftieth of a CPU.
 pub const TEEMING: u64 = 20_000;

@@ -247,12 +247,14 @@ pub struct Propagation {
     pub forwarded: bool,
     /// Whether the task of asyncio's is that serves an exchange.
     pub asyncio: bool,
+    /// Whether the turn of Node.js's event loop is that an exchange began.
+    pub node: bool,
 }
 
 impl Propagation {
     /// Whether any evidence is asked for that takes probes in programs.
     pub fn needs_probes(&self) -> bool {
-        self.goroutine || self.asyncio
+        self.goroutine || self.asyncio || self.node
     }
 }
 
@@ -265,6 +267,7 @@ impl Default for Propagation {
             goroutine: true,
             forwarded: true,
             asyncio: true,
+            node: true,
         }
     }
 }

@@ -198,6 +198,10 @@ settings! {
     /// Whether a call that a task of Python's asyncio makes becomes the child of the request that it, or
     /// one that started it, works for. That takes probes in CPython, where contexts are made.
     "propagation.asyncio" = config.propagation.asyncio as Switch, "link-asyncio" "BOOL" [] rare;
+    /// Whether a call that Node.js makes becomes the child of the request that began the turn of its event
+    /// loop, or an earlier one in which was asked for what this one is about. That takes a probe where
+    /// native code calls back.
+    "propagation.node" = config.propagation.node as Switch, "link-node" "BOOL" [] rare;
 
     /// Whether secrets are replaced before anything leaves: credentials in query strings and headers,
     /// in command lines where they are told, GraphQL's documents and variables in URLs, tokens, e-mail

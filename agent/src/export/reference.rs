@@ -67,6 +67,7 @@ fn the_page_has_all_that_can_come_out() {
         Method::Goroutine,
         Method::Forwarded,
         Method::Asyncio,
+        Method::AsyncId,
     ];
     names.extend(methods.map(|method| method.name().to_owned()));
     let line: serde_json::Value =

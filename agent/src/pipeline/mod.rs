@@ -141,7 +141,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let mut probe = apart(|| Probe::load(&config.capture, &kernel, uprobes))??;
     if let Some(why) = probe.no_uprobes().filter(|_| uprobes) {
         say(format_args!(
-            "TLS stays unread, and calls of Go and of Python's asyncio have no parent: {why}"
+            "TLS stays unread, and calls of Go, Node.js and Python's asyncio have no parent: {why}"
         ));
     }
     let control = probe.control();
@@ -215,6 +215,7 @@ fn shared(
         tls: config.capture.tls,
         goroutines: config.propagation.goroutine,
         asyncio: config.propagation.asyncio,
+        node: config.propagation.node,
         collector,
         encrypted: Arc::new(Encrypted::default()),
         unknown: Arc::default(),

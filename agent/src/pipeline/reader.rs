@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use agent_ebpf::abi::{Contexts, Goroutines};
+use agent_ebpf::abi::{AsyncIds, Contexts, Goroutines};
 use anyhow::Result;
 use tokio::sync::Notify;
 
@@ -82,6 +82,11 @@ pub trait Orders: Send + Sync {
     /// # Errors
     /// Where the kernel refuses.
     fn contexts(&self, process: u32, layout: Contexts) -> Result<()>;
+    /// Where Node.js keeps ids in a process.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()>;
 
     /// No more bytes of this connection.
     ///
@@ -117,6 +122,10 @@ impl Orders for Control {
 
     fn contexts(&self, process: u32, layout: Contexts) -> Result<()> {
         Control::contexts(self, process, layout)
+    }
+
+    fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()> {
+        Control::async_ids(self, process, layout)
     }
 
     fn mute(&self, connection: ConnectionId) -> Result<()> {
@@ -172,6 +181,8 @@ pub struct Shared {
     pub goroutines: bool,
     /// Whether Python's contexts are.
     pub asyncio: bool,
+    /// Whether the turns of Node.js are.
+    pub node: bool,
 }
 
 impl Shared {

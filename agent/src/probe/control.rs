@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use agent_ebpf::abi::{COUNTERS, Contexts, Counter, Goroutines, verdict, wish};
+use agent_ebpf::abi::{AsyncIds, COUNTERS, Contexts, Counter, Goroutines, verdict, wish};
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
@@ -16,6 +16,7 @@ pub struct Control {
     processes: Mutex<HashMap<MapData, u32, u32>>,
     goroutines: Mutex<HashMap<MapData, u32, [i32; 5]>>,
     contexts: Mutex<HashMap<MapData, u32, [u64; 6]>>,
+    async_ids: Mutex<HashMap<MapData, u32, [u32; 4]>>,
     wishes: Mutex<HashMap<MapData, u64, u32>>,
     /// Number of the last wish that was no mute.
     wished: AtomicU32,
@@ -35,6 +36,7 @@ impl Control {
             processes: Mutex::new(HashMap::try_from(map("PROCESSES")?)?),
             goroutines: Mutex::new(HashMap::try_from(map("GOROUTINES")?)?),
             contexts: Mutex::new(HashMap::try_from(map("CONTEXTS")?)?),
+            async_ids: Mutex::new(HashMap::try_from(map("ASYNC_IDS")?)?),
             wishes: Mutex::new(HashMap::try_from(map("WISHES")?)?),
             wished: AtomicU32::new(wish::MUTE),
             epoch: Mutex::new(Array::try_from(map("EPOCH")?)?),
@@ -126,6 +128,23 @@ impl Control {
         lock(&self.contexts)
             .insert(process, words, 0)
             .with_context(|| format!("tell the kernel side of the contexts of {process}"))?;
+        self.raise_epoch()
+    }
+
+    /// Tells the kernel side where Node.js keeps ids in a process. It forgets that as it does the above.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()> {
+        let AsyncIds {
+            depth,
+            ids,
+            wrap,
+            context,
+        } = layout;
+        lock(&self.async_ids)
+            .insert(process, [depth, ids, wrap, context], 0)
+            .with_context(|| format!("tell the kernel side of Node.js in {process}"))?;
         self.raise_epoch()
     }
 

@@ -32,7 +32,7 @@ pub enum Uprobe {
 }
 
 /// Every hook, and its program: on kernels with bpf_loop (5.17), and on older ones.
-const HOOKS: [(Hook, &str, Option<&str>); 28] = [
+const HOOKS: [(Hook, &str, Option<&str>); 31] = [
     (Hook::Read, "tls_read", Some("tls_read")),
     (Hook::Write, "tls_write", Some("tls_write")),
     (Hook::WriteEx2, "tls_write_ex2", Some("tls_write_ex2")),
@@ -73,6 +73,13 @@ const HOOKS: [(Hook, &str, Option<&str>); 28] = [
         Some("python_context_r13"),
     ),
     (Hook::GoStart, "go_start", Some("go_start")),
+    (Hook::NodeCallback, "node_callback", Some("node_callback")),
+    (
+        Hook::NodeCallbackOf,
+        "node_callback_of",
+        Some("node_callback_of"),
+    ),
+    (Hook::NodeResolve, "node_resolve", Some("node_resolve")),
     (Hook::GoDoRequest, "go_do_request", Some("go_do_request")),
     (Hook::RustlsWrite, "rustls_write", None),
     (Hook::RustlsWriteDone, "rustls_write_done", None),

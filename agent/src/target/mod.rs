@@ -29,6 +29,7 @@ pub mod goroutine;
 
 pub mod image;
 pub mod mapped;
+pub mod node;
 
 pub mod pclntab;
 

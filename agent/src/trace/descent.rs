@@ -37,6 +37,11 @@ impl Linker {
         let entry = self.table.get(handle)?;
         match entry.unit? {
             Unit::Thread(_) => self.by_thread(handle),
+            Unit::Of(Runtime::Node, _) if self.settings.node => Some(Cause {
+                serving: self.by_turn(handle)?,
+                method: Method::AsyncId,
+                descended: false,
+            }),
             Unit::Of(runtime, _) if self.settings.believes(runtime) => {
                 let (process, start) = (entry.process, entry.start);
                 let Above::Serving(serving, until, site) = self.above(entry) else {
@@ -127,6 +132,7 @@ impl Linker {
         if entry.role == Role::Client && matches!(entry.unit, Some(Unit::Of(..))) {
             let known = entry.start.saturating_add(self.settings.settle);
             self.begun.push_back((known, handle));
+            self.make_in_turn(handle);
         }
     }
 
@@ -197,6 +203,7 @@ impl Runtime {
         match self {
             Runtime::Go => Method::Goroutine,
             Runtime::Python => Method::Asyncio,
+            Runtime::Node => Method::AsyncId,
         }
     }
 }

@@ -93,6 +93,8 @@ pub(super) fn another((process, unit): Who, mark: Mark) -> bool {
         Unit::Thread(_) => None,
         // Who reads starts who answers.
         Unit::Of(Runtime::Python, _) => None,
+        // Each turn is another; who answers in a later one works for the same request.
+        Unit::Of(Runtime::Node, _) => None,
         Unit::Of(Runtime::Go, _) => Unit::of(execution),
     };
     other.is_some_and(|other| (execution.process, other) != (process, unit))

@@ -19,6 +19,7 @@ use super::ids::{Ids, client_span};
 use super::instrumented::{Instrumented, is_export};
 use super::lineage::Lineage;
 use super::table::{Entry, Handle, Table};
+use super::turns::Turns;
 use super::units::{OPEN, Unit, Units};
 use super::{Linked, Method, Settings, links};
 use crate::connection::Mark;
@@ -36,6 +37,7 @@ pub struct Linker {
     pub(super) table: Table,
     pub(super) units: Units,
     pub(super) lineage: Lineage,
+    pub(super) turns: Turns,
     pub(super) instrumented: Instrumented,
     /// Those that turned out to be since it was asked.
     exporters: Vec<u32>,
@@ -65,6 +67,7 @@ impl Linker {
         Self {
             units: Units::new(settings.capacity),
             lineage: Lineage::new(settings.capacity),
+            turns: Turns::new(settings.capacity),
             instrumented: Instrumented::new(settings.capacity),
             exporters: Vec::new(),
             forwards: Forwards::new(),
@@ -269,6 +272,7 @@ impl Linker {
         if let Some(pair) = entry.pair.filter(|_| entry.role == Role::Client) {
             self.settling.push_back((ready, pair));
         }
+        self.note_turn(handle);
         self.leave_lane(handle);
     }
 
@@ -482,6 +486,7 @@ fn count(stats: &Stats, method: Option<Method>) {
         Some(Method::Goroutine) => &stats.trace_by_goroutine,
         Some(Method::Forwarded) => &stats.trace_by_forwarded,
         Some(Method::Asyncio) => &stats.trace_by_asyncio,
+        Some(Method::AsyncId) => &stats.trace_by_async_id,
     };
     counter.add(1);
 }

@@ -22,6 +22,7 @@ mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod units;
 
 use std::borrow::Cow;
@@ -59,6 +60,9 @@ pub enum Method {
     Forwarded,
     /// The task of asyncio's that sent the request, or one that started it, was serving exactly one.
     Asyncio,
+    /// What Node.js did when it sent the request goes back, by async ids, to the turn that exactly one
+    /// exchange began.
+    AsyncId,
 }
 
 impl Method {
@@ -72,6 +76,7 @@ impl Method {
             Method::Goroutine => "goroutine",
             Method::Forwarded => "forwarded",
             Method::Asyncio => "asyncio",
+            Method::AsyncId => "async_id",
         }
     }
 }

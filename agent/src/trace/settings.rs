@@ -22,6 +22,8 @@ pub struct Settings {
     pub goroutine: bool,
     /// Whether the task of asyncio's that serves is.
     pub asyncio: bool,
+    /// Whether the turn of Node.js that a request began is.
+    pub node: bool,
     /// Whether the spans of processes that export their own are left to them.
     pub leave_instrumented: bool,
     /// Whether what a proxy hands on is.
@@ -61,6 +63,7 @@ impl Settings {
             thread: config.thread,
             goroutine: config.goroutine,
             asyncio: config.asyncio,
+            node: config.node,
             leave_instrumented: true,
             forwarded: config.forwarded,
             settle: LATE.saturating_add(drain),
@@ -76,6 +79,7 @@ impl Settings {
         match runtime {
             Runtime::Go => self.goroutine,
             Runtime::Python => self.asyncio,
+            Runtime::Node => self.node,
         }
     }
 

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_ebpf::abi::unit::{ASKED, GOROUTINE, KIND};
+use agent_ebpf::abi::unit::{ASKED, GOROUTINE, KIND, RESOURCE};
 use proptest::prelude::*;
 
 use super::*;
@@ -635,6 +635,71 @@ fn goroutines_are_told_apart_on_one_thread() {
     );
     linker.no_thread_links(2);
     assert!(!told(&run(&mut linker, &sides)).contains("<-"));
+}
+
+/// A side of Node.js: the turn of its first byte and that of its answer's.
+fn in_turns(mut side: Side, began: u64, answered: u64) -> Side {
+    side.unit = RESOURCE | began;
+    side.answered_in = Some(RESOURCE | answered);
+    side
+}
+
+#[test]
+fn a_call_is_of_the_request_whose_turn_made_it_or_whose_answer_its_own_began() {
+    let (one, two) = (
+        in_turns(server(1, 1, (2, 2), 10, 60), 1, 7),
+        in_turns(server(2, 2, (2, 2), 11, 70), 2, 8),
+    );
+    // The second call of each is made in the turn that the answer to the first began.
+    check(
+        &[
+            one,
+            two,
+            in_turns(client(3, 3, (2, 2), 12, 30), 1, 5),
+            in_turns(client(4, 4, (2, 2), 13, 31), 2, 6),
+            in_turns(client(5, 5, (2, 2), 32, 59), 5, 7),
+            in_turns(client(6, 6, (2, 2), 33, 69), 6, 8),
+        ],
+        "1, 2, 3 <- 1 async_id, 4 <- 2 async_id, 5 <- 1 async_id, 6 <- 2 async_id",
+    );
+}
+
+#[test]
+fn a_turn_that_answers_two_requests_or_began_with_two_answers_says_nothing() {
+    let [one, two] = [1, 2].map(|id| in_turns(server(id, id, (2, 2), 10 + id, 60 + id), id, 7));
+    let call = in_turns(client(3, 3, (2, 2), 20, 59), 9, 7);
+    check(&[one.clone(), two, call.clone()], "1, 2, 3");
+    let other = in_turns(client(4, 4, (2, 2), 21, 59), 9, 7);
+    check(&[one.clone(), call.clone(), other], "1, 3, 4");
+    // Made before the request was there, or when it was answered.
+    let mut early = call;
+    early.at[0] = 5 * MS;
+    check(&[one, early], "1, 3");
+}
+
+#[test]
+fn where_turns_disagree_neither_is_believed_and_no_lone_one_from_then_on() {
+    let one = in_turns(server(1, 1, (2, 2), 10, 90), 1, 20);
+    let two = in_turns(server(2, 2, (2, 2), 11, 60), 2, 7);
+    // Made in a turn of the first, which let the second go on.
+    let call = in_turns(client(3, 3, (2, 2), 20, 59), 1, 7);
+    let later = in_turns(server(4, 4, (2, 2), 400, 490), 4, 30);
+    let alone = in_turns(client(5, 5, (2, 2), 410, 420), 4, 31);
+    let twice = in_turns(client(6, 6, (2, 2), 430, 480), 4, 30);
+    let (linker, _) = check(
+        &[one, two, call, later, alone, twice],
+        "1, 2, 3, 4, 5, 6 <- 4 async_id",
+    );
+    assert_eq!(linker.stats.trace_turns_crossed.get(), 1);
+}
+
+#[test]
+fn what_the_next_call_was_made_for_may_disagree_too() {
+    let one = in_turns(server(1, 1, (2, 2), 10, 90), 1, 20);
+    let two = in_turns(server(2, 2, (2, 2), 11, 60), 2, 8);
+    let first = in_turns(client(3, 3, (2, 2), 20, 40), 1, 7);
+    let second = in_turns(client(4, 4, (2, 2), 41, 59), 7, 8);
+    check(&[one, two, first, second], "1, 2, 3, 4 <- 2 async_id");
 }
 
 #[test]

@@ -17,7 +17,7 @@
 
 use std::collections::VecDeque;
 
-use agent_ebpf::abi::unit::{ASKED, CONTEXT, GOROUTINE, KIND};
+use agent_ebpf::abi::unit::{ASKED, CONTEXT, GOROUTINE, KIND, RESOURCE};
 use foldhash::{HashMap, HashMapExt as _};
 use smallvec::SmallVec;
 
@@ -40,6 +40,8 @@ pub(super) enum Runtime {
     Go,
     /// CPython's contexts.
     Python,
+    /// Turns of Node.js's event loops.
+    Node,
 }
 
 impl Unit {
@@ -57,6 +59,7 @@ impl Unit {
         let runtime = match unit & KIND {
             GOROUTINE => Runtime::Go,
             CONTEXT => Runtime::Python,
+            RESOURCE => Runtime::Node,
             _ => return None,
         };
         Some(Self::Of(runtime, unit & !(KIND | ASKED)))

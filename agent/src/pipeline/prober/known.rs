@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use agent_ebpf::abi::{Contexts, Goroutines};
+use agent_ebpf::abi::{AsyncIds, Contexts, Goroutines};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::reaper::Set;
@@ -14,6 +14,7 @@ use crate::target::go;
 use crate::target::goroutine::{self, RoundTrip};
 use crate::target::image::Image;
 use crate::target::mapped::Mapped;
+use crate::target::node;
 use crate::target::python::{self, Python};
 use crate::target::tls::{self, Hook, Plan, Site};
 
@@ -26,6 +27,8 @@ pub(super) struct Known {
     pub goroutines: Option<Goroutines>,
     /// How Python's contexts are told apart in it.
     pub python: Option<Python>,
+    /// Where Node.js keeps ids.
+    pub async_ids: Option<AsyncIds>,
     /// Whether who runs it starts too many units of execution for them to be followed.
     pub teems: bool,
     /// Its probes, where they are everyone's.
@@ -39,10 +42,11 @@ pub(super) struct Known {
 }
 
 /// The plans that say what units of execution do: who asks for a request, who starts whom.
-pub(super) const UNITS: [&str; 3] = [NET_HTTP, STARTS, CONTEXTS];
+pub(super) const UNITS: [&str; 4] = [NET_HTTP, STARTS, CONTEXTS, NODE];
 const NET_HTTP: &str = "net/http";
 const STARTS: &str = "runtime.newproc";
 const CONTEXTS: &str = "contextvars";
+const NODE: &str = "Node.js";
 
 /// Whether a plan says who starts whom.
 pub(super) fn is_start(library: &str) -> bool {
@@ -67,14 +71,25 @@ impl Known {
                 }
             }
         }
+        let mut unlinked = |why: &str| {
+            stats.probe_unlinked.add(1);
+            told.say(format!("calls of {} have no parent: {why}", file.name));
+        };
         let go = image.as_ref().filter(|_| shared.goroutines);
         let goroutines = go.and_then(|image| {
             let found = layout(image, &mut plans);
-            found.unwrap_or_else(|why| {
-                stats.probe_unlinked.add(1);
-                told.say(format!("calls of {} have no parent: {why}", file.name));
+            found.inspect_err(|why| unlinked(why)).ok().flatten()
+        });
+        let node = image.as_ref().filter(|_| shared.node);
+        let async_ids = node.and_then(|image| match node::find(image)? {
+            Ok(node::Found { layout, sites }) => {
+                plans.push(plan(NODE, sites));
+                Some(layout)
+            }
+            Err(why) => {
+                unlinked(why);
                 None
-            })
+            }
         });
         let asyncio = image.as_ref().filter(|_| shared.asyncio);
         let python = asyncio.and_then(python::find).and_then(|found| {
@@ -88,18 +103,14 @@ impl Known {
             found.ok()
         });
         if let Some(python) = &python {
-            plans.push(Plan {
-                library: CONTEXTS,
-                version: None,
-                sites: python.sites.clone(),
-                left_out: Vec::new(),
-            });
+            plans.push(plan(CONTEXTS, python.sites.clone()));
         }
         Self {
             plans: plans.into(),
             unread,
             goroutines,
             python,
+            async_ids,
             teems: false,
             everyone: Vec::new(),
             lease: None,
@@ -118,6 +129,9 @@ impl Known {
     ) -> anyhow::Result<()> {
         if let Some(layout) = self.goroutines.filter(|_| file.is_program) {
             control.goroutines(process, layout)?;
+        }
+        if let Some(layout) = self.async_ids {
+            control.async_ids(process, layout)?;
         }
         let sees = |set: &Set| set.of == CONTEXTS && set.is_attached();
         // Where contexts are not seen to be made, they pass for others.
@@ -178,29 +192,36 @@ fn layout(image: &Image, plans: &mut Vec<Plan>) -> Result<Option<Goroutines>, &'
         layout.conn = conn;
         layout.tcp_close = tcp.unwrap_or_default();
         layout.tls_close = tls.unwrap_or_default();
-        plans.push(plan(NET_HTTP, Hook::GoRoundTrip, &[offset]));
+        plans.push(plan(NET_HTTP, sites(Hook::GoRoundTrip, &[offset])));
     }
     if let Some(parent) = offsets.parent_goid {
         layout.parent = parent;
-        plans.push(plan(STARTS, Hook::GoStart, &[goroutine::start(image)?]));
+        plans.push(plan(
+            STARTS,
+            sites(Hook::GoStart, &[goroutine::start(image)?]),
+        ));
         let requests = goroutine::requests(image)?;
         if !requests.is_empty() {
-            plans.push(plan(NET_HTTP, Hook::GoDoRequest, &requests));
+            plans.push(plan(NET_HTTP, sites(Hook::GoDoRequest, &requests)));
         }
     }
     Ok(Some(layout))
 }
 
-fn plan(library: &'static str, hook: Hook, offsets: &[u64]) -> Plan {
+fn plan(library: &'static str, sites: Vec<Site>) -> Plan {
+    Plan {
+        library,
+        version: None,
+        sites,
+        left_out: Vec::new(),
+    }
+}
+
+fn sites(hook: Hook, offsets: &[u64]) -> Vec<Site> {
     let site = |&offset| Site {
         offset,
         hook,
         stepped: false,
     };
-    Plan {
-        library,
-        version: None,
-        sites: offsets.iter().map(site).collect(),
-        left_out: Vec::new(),
-    }
+    offsets.iter().map(site).collect()
 }

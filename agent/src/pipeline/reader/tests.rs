@@ -63,6 +63,10 @@ impl Orders for Told {
         Ok(())
     }
 
+    fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()> {
+        self.push(format!("{process} {layout:?}"))
+    }
+
     fn mute(&self, connection: ConnectionId) -> Result<()> {
         self.push(format!("mute {}", connection.0))
     }
@@ -108,6 +112,7 @@ impl Bench {
                 tls: true,
                 goroutines: true,
                 asyncio: true,
+                node: true,
                 collector: Collector::default(),
                 encrypted: Arc::default(),
                 unknown: Arc::default(),

@@ -108,6 +108,12 @@ pub enum Hook {
     PythonContextR13,
     /// A goroutine (rbx) is started, and about to be put into a queue.
     GoStart,
+    /// Node.js calls back: its node::Environment in rsi, the id's address where `abi::AsyncIds` says.
+    NodeCallback,
+    /// The same for a node::AsyncWrap in rsi.
+    NodeCallbackOf,
+    /// JavaScript calls a promise's resolve function.
+    NodeResolve,
     /// A goroutine (r14) was started to send one request, and begins. Passed again where the stack has to
     /// grow first.
     GoDoRequest,
