@@ -43,7 +43,7 @@ impl Linker {
                 descended: false,
             }),
             Unit::Of(runtime, _) if self.settings.believes(runtime) => {
-                let (process, start) = (entry.process, entry.start);
+                let (process, start) = (entry.process, begun(entry));
                 let Above::Serving(serving, until, site) = self.above(entry) else {
                     return None;
                 };
@@ -76,7 +76,7 @@ impl Linker {
         let Some(unit) = entry.unit else {
             return Above::Nothing;
         };
-        let (mut who, mut at, mut site) = ((entry.process, unit), entry.start, None);
+        let (mut who, mut at, mut site) = ((entry.process, unit), begun(entry), None);
         for _ in 0..MOST_ABOVE {
             match self.units.serving(who, at) {
                 Serving::Unclear => return Above::Nothing,
@@ -185,6 +185,12 @@ impl Linker {
         }
         None
     }
+}
+
+/// When a call began, as far as is known: a hook may tell of its first byte when all is answered.
+fn begun(entry: &Entry) -> Nanos {
+    let answer = entry.exchange.as_ref().and_then(|e| e.response_start);
+    answer.map_or(entry.start, |mark| mark.time.min(entry.start))
 }
 
 /// Whether a call is its unit's own, which no other waits for: a probe saw it ask, or it reads the answer

@@ -135,6 +135,24 @@ fn two_requests_at_once_make_none() {
 }
 
 #[test]
+fn a_first_byte_that_is_told_late_does_not_outlive_anything() {
+    let late = |mut side: Side| {
+        // Its hook ran when its answer, and the request's, had been told.
+        (side.at[0], side.at[1]) = (45 * MS, 45 * MS);
+        side
+    };
+    let sides = [
+        of(7, server(1, 0, (2, 2), 10, 40)),
+        of(8, late(client(2, 0, (2, 3), 14, 30))),
+        of(9, client(3, 0, (2, 3), 14, 30)),
+        of(7, late(client(4, 0, (2, 3), 14, 30))),
+    ];
+    let births = [started(8, 7, 12, 2), started(9, 7, 12, 2)];
+    let expected = "1, 2 <- 1 goroutine, 3 <- 1 goroutine, 4 <- 1 goroutine";
+    assert_eq!(linked(&sides, &births), expected);
+}
+
+#[test]
 fn a_lineage_without_end_ends() {
     let sides = [of(8, client(1, 0, (2, 3), 14, 30))];
     let births = [started(8, 9, 12, 2), started(9, 8, 12, 2)];
