@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+mod arrivals;
 mod known;
 mod queue;
 mod reaper;
@@ -215,6 +216,8 @@ struct Prober<'a> {
 struct Process {
     looks: usize,
     next: Instant,
+    /// Whether it came again since.
+    again: bool,
     /// The files it maps, with the probes that are its own.
     files: HashMap<Identity, Vec<Set>>,
 }
@@ -249,73 +252,6 @@ impl Prober<'_> {
         next.min(NAP)
     }
 
-    fn came(&mut self, process: u32) {
-        let mut coming = Process::new(Instant::now());
-        if let Some(known) = self.processes.get_mut(&process) {
-            // It runs another program now: what was prepared for it goes on.
-            let files = self.prepared.iter().map(|file| file.identity);
-            let kept = files.filter_map(|of| known.files.remove_entry(&of));
-            coming.files = kept.collect();
-        }
-        self.gone(process);
-        let unread = (!self.shared.tls).then(|| "capture.tls is false".into());
-        self.reasons
-            .set(process, self.off.as_ref().or(unread.as_ref()));
-        if self.off.is_some() {
-            return;
-        }
-        self.due.push(Reverse((coming.next, process)));
-        self.processes.insert(process, coming);
-        let prepared = std::mem::take(&mut self.prepared);
-        prepared.iter().for_each(|file| self.meet(process, file));
-        self.prepared = prepared;
-    }
-
-    fn gone(&mut self, process: u32) {
-        let Some(gone) = self.processes.remove(&process) else {
-            return;
-        };
-        for (identity, sets) in gone.files {
-            self.reaper.take(sets);
-            let Some(file) = self.files.get_mut(&identity) else {
-                continue;
-            };
-            file.users = file.users.saturating_sub(1);
-            if file.users == 0 {
-                file.left = Instant::now();
-                file.lease = None;
-                self.reaper.take(std::mem::take(&mut file.everyone));
-            }
-        }
-    }
-
-    /// A process starts more units of execution than it may cost to follow: that is given up, for all who
-    /// run the same file.
-    fn teems(&mut self, process: u32) {
-        let Some(known) = self.processes.get_mut(&process) else {
-            return;
-        };
-        for (identity, own) in &mut known.files {
-            let Some(file) = self.files.get_mut(identity) else {
-                continue;
-            };
-            let everyone = file.everyone.extract_if(.., |set| is_start(set.of));
-            let sets: Vec<_> = everyone
-                .chain(own.extract_if(.., |set| is_start(set.of)))
-                .collect();
-            if sets.is_empty() {
-                continue;
-            }
-            file.teems = true;
-            self.stats.probe_teeming.add(1);
-            self.told.say(format!(
-                "calls that process {process} makes in goroutines or tasks it starts for them have no \
-                 parent: it starts more than can be followed"
-            ));
-            self.reaper.take(sets);
-        }
-    }
-
     /// Looks at those whose time has come, and lets go of what nobody maps.
     fn look(&mut self) {
         let now = Instant::now();
@@ -332,7 +268,10 @@ impl Prober<'_> {
             known.next = now + wait;
             self.due.push(Reverse((known.next, process)));
             match mapped::files(self.proc, process) {
-                Ok(files) => files.iter().for_each(|file| self.meet(process, file)),
+                Ok(files) => {
+                    self.renew(process, &files);
+                    files.iter().for_each(|file| self.meet(process, file));
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.gone(process),
                 // It may not be looked at now.
                 Err(_) => {}
@@ -490,6 +429,7 @@ impl Process {
         Self {
             looks: 0,
             next,
+            again: false,
             files: HashMap::new(),
         }
     }

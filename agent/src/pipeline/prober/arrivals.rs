@@ -1,0 +1,111 @@
+//! Who comes, becomes another program, goes, or does too much.
+
+use std::cmp::Reverse;
+use std::time::Instant;
+
+use super::known::is_start;
+use super::{Prober, Process};
+use crate::target::mapped::Mapped;
+
+impl Prober<'_> {
+    /// A process is there that was not, or runs another program.
+    pub(super) fn came(&mut self, process: u32) {
+        let coming = Process::new(Instant::now());
+        if let Some(known) = self.processes.get_mut(&process) {
+            // What it runs shows when it is looked at: it may be what it ran before.
+            (known.looks, known.next, known.again) = (0, coming.next, true);
+            self.due.push(Reverse((coming.next, process)));
+            return;
+        }
+        let unread = (!self.shared.tls).then(|| "capture.tls is false".into());
+        self.reasons
+            .set(process, self.off.as_ref().or(unread.as_ref()));
+        if self.off.is_some() {
+            return;
+        }
+        self.due.push(Reverse((coming.next, process)));
+        self.processes.insert(process, coming);
+        let prepared = std::mem::take(&mut self.prepared);
+        prepared.iter().for_each(|file| self.meet(process, file));
+        self.prepared = prepared;
+    }
+
+    /// A process is not there any more.
+    pub(super) fn gone(&mut self, process: u32) {
+        let Some(gone) = self.processes.remove(&process) else {
+            return;
+        };
+        for (identity, sets) in gone.files {
+            self.reaper.take(sets);
+            let Some(file) = self.files.get_mut(&identity) else {
+                continue;
+            };
+            file.users = file.users.saturating_sub(1);
+            if file.users == 0 {
+                file.left = Instant::now();
+                file.lease = None;
+                self.reaper.take(std::mem::take(&mut file.everyone));
+            }
+        }
+    }
+
+    /// A process that came again may run another program now: what was known of the one before goes, but
+    /// for what was prepared for it. Of the same, run anew, the kernel side may have forgotten all.
+    pub(super) fn renew(&mut self, process: u32, files: &[Mapped]) {
+        let Some(known) = self.processes.get_mut(&process).filter(|p| p.again) else {
+            return;
+        };
+        let Some(program) = files.iter().find(|file| file.is_program) else {
+            return;
+        };
+        known.again = false;
+        if !known.files.contains_key(&program.identity) {
+            let prepared = self.prepared.iter().map(|file| file.identity);
+            let kept = prepared.filter_map(|of| known.files.remove_entry(&of));
+            let coming = Process {
+                files: kept.collect(),
+                ..Process::new(known.next)
+            };
+            self.gone(process);
+            self.processes.insert(process, coming);
+            return;
+        }
+        let control = &*self.shared.control;
+        let told = files.iter().filter_map(|file| {
+            let (of, own) = (
+                self.files.get(&file.identity)?,
+                known.files.get(&file.identity)?,
+            );
+            Some(of.tell(process, file, own, control))
+        });
+        let failed = told.filter(Result::is_err).count();
+        self.stats.pipeline_control_failed.add(failed as u64);
+    }
+
+    /// A process starts more units of execution than it may cost to follow: that is given up, for all who
+    /// run the same file.
+    pub(super) fn teems(&mut self, process: u32) {
+        let Some(known) = self.processes.get_mut(&process) else {
+            return;
+        };
+        for (identity, own) in &mut known.files {
+            let Some(file) = self.files.get_mut(identity) else {
+                continue;
+            };
+            let everyone = file.everyone.extract_if(.., |set| is_start(set.of));
+            let sets: Vec<_> = everyone
+                .chain(own.extract_if(.., |set| is_start(set.of)))
+                .collect();
+            if sets.is_empty() {
+                continue;
+            }
+            file.teems = true;
+            self.stats.probe_teeming.add(1);
+            self.told.say(format!(
+                "calls that process {process} makes in goroutines or tasks it starts for them have no \
+                 parent: it starts more than can be followed"
+            ));
+            self.reaper.take(sets);
+        }
+    }
+}
