@@ -1,7 +1,8 @@
 //! Whose child a call is, where a program serves many requests at once and makes calls for each, in
 //! shapes that programs have. No header says which call belongs to which request, but their paths,
 //! keys and statements do ([`spantap_tests::cause`]): a parent is right, wrong, or not there, and wrong
-//! is what none may ever be. `cargo xtask causality` makes docs/causality.md of what comes out.
+//! is what none may ever be. `cargo xtask causality` runs all and makes docs/causality.md of what comes
+//! out; a run of all live tests has fewer ([`is_usual`]).
 //!
 //! A front in another language is one program that takes the words of apps/causality's, and one
 //! [`Front`].
@@ -116,13 +117,25 @@ pub fn cases() -> Vec<Case> {
         for shape in front.shapes {
             for &at_once in front.at_once {
                 let name = format!("{}::{}::{at_once}", front.runtime, shape.name);
-                cases.push(Case::new(format!("causality::{name}"), move |stage| {
+                let case = Case::new(format!("causality::{name}"), move |stage| {
                     run(stage, front, shape, at_once, &name)
-                }));
+                });
+                cases.push(match is_usual(front, shape, at_once) {
+                    true => case,
+                    false => case.seldom(),
+                });
             }
         }
     }
     cases
+}
+
+/// Whether a case is run each time: of a front's first shape every one, of the others that of 32 at once.
+fn is_usual(front: &Front, shape: &Shape, at_once: usize) -> bool {
+    let first = front.shapes.first();
+    let usual = [32, *front.at_once.last().unwrap_or(&32)];
+    let usual = usual.iter().find(|many| front.at_once.contains(*many));
+    first.is_some_and(|first| first.name == shape.name) || usual == Some(&at_once)
 }
 
 /// Requests in all.

@@ -1,8 +1,9 @@
 //! Runs cases one after the other, since they share a kernel, two cores and a clock, but those two at
 //! a time that say they may be; prints a line per case, what is wrong with each, and closing lines as
 //! `cargo test` has them.
-//! `cargo test -p spantap-tests --test live -- [--list] [--exact] [WORD…]` runs the cases whose name
-//! contains a word; `--dry` runs the programs without an agent and judges nothing; `--report=FILE`
+//! `cargo test -p spantap-tests --test live -- [--list] [--exact] [--all] [WORD…]` runs the cases whose name
+//! contains a word, but those that are too many to be run each time: these want `--all`, or a word that is
+//! their whole name; `--dry` runs the programs without an agent and judges nothing; `--report=FILE`
 //! writes what each came to ([`crate::report`]).
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ pub struct Case {
     name: String,
     body: Body,
     beside: bool,
+    seldom: bool,
 }
 
 impl Case {
@@ -44,6 +46,16 @@ impl Case {
             name: name.into(),
             body: Box::new(body),
             beside: false,
+            seldom: false,
+        }
+    }
+
+    /// It is like others, and left out unless it is asked for.
+    #[must_use]
+    pub fn seldom(self) -> Self {
+        Self {
+            seldom: true,
+            ..self
         }
     }
 
@@ -229,7 +241,8 @@ pub fn main(cases: Vec<Case>, gaps: &[Gap]) -> ExitCode {
                     case.name.contains(word.as_str())
                 }
             };
-            words.is_empty() || words.iter().any(fits)
+            let asked = !case.seldom || flag("--all") || words.contains(&&case.name);
+            asked && (words.is_empty() || words.iter().any(fits))
         })
         .collect();
     if flag("--list") {
