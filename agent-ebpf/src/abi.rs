@@ -203,7 +203,7 @@ pub mod unit {
     pub const KIND: u64 = 0xf << 60;
     /// A goroutine, by its number.
     pub const GOROUTINE: u64 = 1 << 60;
-    /// A context of Python's, by its address.
+    /// A context of Python's, by when it was made, or by its address where that was not seen.
     pub const CONTEXT: u64 = 2 << 60;
     /// An asynchronous resource of Node.js's, by its id.
     pub const RESOURCE: u64 = 3 << 60;

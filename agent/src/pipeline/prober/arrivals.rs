@@ -17,9 +17,7 @@ impl Prober<'_> {
             self.due.push(Reverse((coming.next, process)));
             return;
         }
-        let unread = (!self.shared.tls).then(|| "capture.tls is false".into());
-        self.reasons
-            .set(process, self.off.as_ref().or(unread.as_ref()));
+        self.begin_reasons(process);
         if self.off.is_some() {
             return;
         }
@@ -28,6 +26,13 @@ impl Prober<'_> {
         let prepared = std::mem::take(&mut self.prepared);
         prepared.iter().for_each(|file| self.meet(process, file));
         self.prepared = prepared;
+    }
+
+    /// Why the TLS of a process is unread, as long as nothing is known of what it runs.
+    fn begin_reasons(&self, process: u32) {
+        let unread = (!self.shared.tls).then(|| "capture.tls is false".into());
+        self.reasons
+            .set(process, self.off.as_ref().or(unread.as_ref()));
     }
 
     /// A process is not there any more.
@@ -68,7 +73,7 @@ impl Prober<'_> {
             };
             self.gone(process);
             self.processes.insert(process, coming);
-            return;
+            return self.begin_reasons(process);
         }
         let control = &*self.shared.control;
         let told = files.iter().filter_map(|file| {
