@@ -21,6 +21,15 @@ impl Report {
         path.map(file).transpose().map(Self)
     }
 
+    /// Adds a case that is left out of this run.
+    pub fn leave_out(&mut self, case: &str) -> Result<()> {
+        if let Some(file) = &mut self.0 {
+            let line = json!({"case": case, "left_out": true});
+            writeln!(file, "{line}").context("write the report")?;
+        }
+        Ok(())
+    }
+
     /// Adds a case.
     pub fn add(&mut self, case: &str, score: &Score) -> Result<()> {
         if let Some(file) = &mut self.0 {

@@ -231,20 +231,18 @@ pub fn main(cases: Vec<Case>, gaps: &[Gap]) -> ExitCode {
     let flag = |name: &str| arguments.iter().any(|argument| argument == name);
     let words: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
     let total = cases.len();
-    let wanted: Vec<Case> = cases
+    let fits = |case: &Case| {
+        let fits = |word: &&String| match flag("--exact") {
+            true => case.name == **word,
+            false => case.name.contains(word.as_str()),
+        };
+        words.is_empty() || words.iter().any(fits)
+    };
+    let named = |case: &Case| words.contains(&&case.name);
+    let (wanted, left_out): (Vec<Case>, Vec<Case>) = cases
         .into_iter()
-        .filter(|case| {
-            let fits = |word: &&String| {
-                if flag("--exact") {
-                    case.name == ***word
-                } else {
-                    case.name.contains(word.as_str())
-                }
-            };
-            let asked = !case.seldom || flag("--all") || words.contains(&&case.name);
-            asked && (words.is_empty() || words.iter().any(fits))
-        })
-        .collect();
+        .filter(fits)
+        .partition(|case| !case.seldom || flag("--all") || named(case));
     if flag("--list") {
         wanted
             .iter()
@@ -268,7 +266,14 @@ pub fn main(cases: Vec<Case>, gaps: &[Gap]) -> ExitCode {
         .iter()
         .find_map(|argument| argument.strip_prefix("--report="));
     match Report::new(path.map(Path::new)) {
-        Ok(mut report) => run(&wanted, total, gaps, &mut report),
+        Ok(mut report) => {
+            let told = left_out.iter().map(|case| report.leave_out(&case.name));
+            if let Err(error) = told.collect::<Result<()>>() {
+                println!("{error:#}");
+                return ExitCode::FAILURE;
+            }
+            run(&wanted, total, gaps, &mut report)
+        }
         Err(error) => {
             println!("{error:#}");
             ExitCode::FAILURE

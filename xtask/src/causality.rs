@@ -59,11 +59,8 @@ impl Causality {
 /// Why the page is not of the cases that a report of all live tests has; nothing if it is.
 pub fn stale(report: &Path) -> Result<Option<String>> {
     let kept = fs::read_to_string(PAGE).unwrap_or_default();
-    let page = Cells::of(report)?.page();
-    let (new, kept) = (frame(&page), frame(&kept));
-    // The page is of more cases than are run each time.
-    let differs = new.iter().find(|row| !kept.contains(row));
-    Ok(differs.map(|row| format!("{PAGE} is old at {row:?}: `cargo xtask causality` renews it")))
+    let row = Cells::of(report)?.differs(&kept);
+    Ok(row.map(|row| format!("{PAGE} is old at {row:?}: `cargo xtask causality` renews it")))
 }
 
 /// What of a page stays as it is from run to run: the head of its table, and which case a row is of.
@@ -84,6 +81,8 @@ const CASE: usize = 3;
 struct Cells {
     /// Each with runtime, shape and number at once, in the order in which they ran.
     rows: Vec<([String; CASE], BTreeMap<String, u64>)>,
+    /// Those that there are and that did not run.
+    left_out: Vec<[String; CASE]>,
     /// Cases with problems, and the first of each.
     wrong: Vec<(String, String)>,
 }
@@ -107,6 +106,10 @@ impl Cells {
             }
             let mut words = place.split("::").map(str::to_owned);
             let place = [(); CASE].map(|()| words.next().unwrap_or_default());
+            if case["left_out"] == true {
+                cells.left_out.push(place);
+                continue;
+            }
             let counts = case["counts"].as_object().into_iter().flatten();
             let counts = counts.filter_map(|(name, count)| Some((name.clone(), count.as_u64()?)));
             cells.rows.push((place, counts.collect()));
@@ -115,6 +118,16 @@ impl Cells {
             bail!("no case of causality ran");
         }
         Ok(cells)
+    }
+
+    /// A row that is not in this page and is to be, or is and is not to be.
+    fn differs(&self, page: &str) -> Option<Vec<String>> {
+        let own = self.page();
+        let (new, kept) = (frame(&own), frame(page));
+        let left_out = |row: &[&str]| self.left_out.iter().any(|case| case == row);
+        let missing = new.iter().find(|row| !kept.contains(row));
+        let row = missing.or_else(|| kept.iter().find(|row| !new.contains(row) && !left_out(row)));
+        row.map(|row| row.iter().map(|&cell| cell.into()).collect())
     }
 
     fn page(&self) -> String {
@@ -293,6 +306,22 @@ mod tests {
         assert_eq!(frame(&one).len(), 2);
         assert_eq!(frame(&one), frame(&same));
         assert_ne!(frame(&one), frame(&other));
+    }
+
+    #[test]
+    fn a_page_may_have_the_cases_that_are_left_out_and_no_others() {
+        let case = |at_once| line(&format!("causality::go::direct::{at_once}"), "", "");
+        let left_out = r#"{"case": "causality::go::direct::64", "left_out": true}"#;
+        let of = |lines: &[&str]| Cells::read(&lines.join("\n")).expect("a report");
+        let (ran, all) = (case(8), case(64));
+        let page = of(&[&ran, &all]).page();
+        assert_eq!(of(&[&ran, left_out]).differs(&page), None);
+        let row = ["go", "direct", "64"].map(str::to_owned).to_vec();
+        assert_eq!(of(&[&ran]).differs(&page), Some(row.clone()));
+        // What runs is to be there.
+        let page = of(&[&ran]).page();
+        assert_eq!(of(&[&ran, &all]).differs(&page), Some(row));
+        assert_eq!(of(&[&ran, left_out]).differs(&page), None);
     }
 
     #[test]
