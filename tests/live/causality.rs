@@ -191,13 +191,13 @@ const FRONTS: &[Front] = &[
     Front {
         shapes: &[
             DIRECT,
-            shape("sleep", 2, Behind::Leaf),
-            shape("small-pool", 1, Behind::Leaf),
-            shape("fan-out", 5, Behind::Leaf),
+            SLEEP,
+            SMALL_POOL,
+            FAN_OUT,
             REDIS,
-            shape("sql", 1, Behind::PostgreSql),
-            shape("worker", 1, Behind::Leaf),
-            shape("late", 1, Behind::Leaf),
+            SQL,
+            WORKER,
+            LATE,
             shape("h2", 1, Behind::Leaf),
         ],
         at_once: &[1, 8, 32, 64],
@@ -205,7 +205,7 @@ const FRONTS: &[Front] = &[
     },
     Front {
         shapes: &[
-            shape("https", 1, Behind::Secret),
+            HTTPS,
             shape("h2-tls", 1, Behind::Secret),
             shape("reused", 1, Behind::Leaf),
             shape("tls-reused", 1, Behind::Secret),
@@ -261,26 +261,26 @@ const FRONTS: &[Front] = &[
             shape("fetch", 1, Behind::Leaf),
             shape("callbacks", 1, Behind::Leaf),
             shape("twice", 2, Behind::Leaf),
-            shape("sleep", 2, Behind::Leaf),
-            shape("small-pool", 1, Behind::Leaf),
+            SLEEP,
+            SMALL_POOL,
             shape("turns", 1, Behind::Leaf),
             shape("lock", 1, Behind::Leaf),
             shape("lock-twice", 2, Behind::Leaf),
             shape("limit", 2, Behind::Leaf),
-            shape("fan-out", 5, Behind::Leaf),
+            FAN_OUT,
             REDIS,
-            shape("sql", 1, Behind::PostgreSql),
+            SQL,
             shape("file", 1, Behind::Leaf),
-            shape("worker", 1, Behind::Leaf),
+            WORKER,
             shape("timer", 1, Behind::Leaf),
-            shape("late", 1, Behind::Leaf),
+            LATE,
         ],
         at_once: &[1, 8, 32, 64],
         ..NODE
     },
     Front {
         shapes: &[
-            shape("https", 1, Behind::Secret),
+            HTTPS,
             shape("dns", 1, Behind::Leaf),
             shape("immediate", 1, Behind::Leaf),
             shape("tick", 1, Behind::Leaf),
@@ -295,7 +295,7 @@ const FRONTS: &[Front] = &[
     Front {
         runtime: "node-syscall",
         agent: |agent| agent.node().capture(Capture::Syscall),
-        shapes: &[DIRECT, shape("sleep", 2, Behind::Leaf)],
+        shapes: &[DIRECT, SLEEP],
         ..NODE
     },
     Front {
@@ -318,15 +318,15 @@ const PYTHON: &[Front] = &[
         agent: |agent| agent,
         shapes: &[
             DIRECT,
-            shape("sleep", 2, Behind::Leaf),
-            shape("small-pool", 1, Behind::Leaf),
+            SLEEP,
+            SMALL_POOL,
             shape("requests", 1, Behind::Leaf),
             shape("plain", 1, Behind::Leaf),
             REDIS,
-            shape("sql", 1, Behind::PostgreSql),
-            shape("https", 1, Behind::Secret),
-            shape("fan-out", 5, Behind::Leaf),
-            shape("late", 1, Behind::Leaf),
+            SQL,
+            HTTPS,
+            FAN_OUT,
+            LATE,
         ],
         at_once: &[1, 8, 32, 64],
     },
@@ -340,22 +340,13 @@ const PYTHON: &[Front] = &[
     Front {
         runtime: "asyncio",
         program: |folder| python(folder, "asynced.py", "asyncio"),
-        shapes: &[
-            DIRECT,
-            shape("sleep", 2, Behind::Leaf),
-            shape("small-pool", 1, Behind::Leaf),
-            shape("fan-out", 5, Behind::Leaf),
-            REDIS,
-            shape("sql", 1, Behind::PostgreSql),
-            shape("worker", 1, Behind::Leaf),
-            shape("late", 1, Behind::Leaf),
-        ],
+        shapes: &[DIRECT, SLEEP, SMALL_POOL, FAN_OUT, REDIS, SQL, WORKER, LATE],
         at_once: &[1, 8, 32, 64],
         ..ASYNCIO
     },
     Front {
         shapes: &[
-            shape("https", 1, Behind::Secret),
+            HTTPS,
             shape("dns", 1, Behind::Leaf),
             shape("to-thread", 1, Behind::Leaf),
             shape("executor", 1, Behind::Leaf),
@@ -380,7 +371,7 @@ const PYTHON: &[Front] = &[
     Front {
         runtime: "uvloop",
         program: |folder| python(folder, "asynced.py", "uvloop"),
-        shapes: &[DIRECT, shape("fan-out", 5, Behind::Leaf), REDIS],
+        shapes: &[DIRECT, FAN_OUT, REDIS],
         at_once: &[1, 8, 32],
         ..ASYNCIO
     },
@@ -389,11 +380,11 @@ const PYTHON: &[Front] = &[
         program: |folder| python(folder, "asgi.py", "asyncio"),
         shapes: &[
             DIRECT,
-            shape("sleep", 2, Behind::Leaf),
-            shape("small-pool", 1, Behind::Leaf),
-            shape("fan-out", 5, Behind::Leaf),
+            SLEEP,
+            SMALL_POOL,
+            FAN_OUT,
             shape("blocking", 1, Behind::Leaf),
-            shape("late", 1, Behind::Leaf),
+            LATE,
         ],
         at_once: &[1, 8, 32],
         ..ASYNCIO
@@ -423,6 +414,13 @@ fn python(folder: &Path, script: &str, word: &str) -> Result<Setup> {
 }
 
 const DIRECT: Shape = shape("direct", 1, Behind::Leaf);
+const SLEEP: Shape = shape("sleep", 2, Behind::Leaf);
+const SMALL_POOL: Shape = shape("small-pool", 1, Behind::Leaf);
+const FAN_OUT: Shape = shape("fan-out", 5, Behind::Leaf);
+const SQL: Shape = shape("sql", 1, Behind::PostgreSql);
+const LATE: Shape = shape("late", 1, Behind::Leaf);
+const WORKER: Shape = shape("worker", 1, Behind::Leaf);
+const HTTPS: Shape = shape("https", 1, Behind::Secret);
 const REDIS: Shape = shape("redis", 2, Behind::Redis);
 
 const GO: Front = Front {

@@ -6,21 +6,22 @@ use anyhow::Result;
 use spantap_tests::install;
 use spantap_tests::program::Setup;
 
-use super::{Behind, DIRECT, Front, REDIS, Shape, shape};
+use super::{
+    Behind, DIRECT, FAN_OUT, Front, LATE, REDIS, SLEEP, SMALL_POOL, SQL, Shape, WORKER, shape,
+};
 
-const SQL: Shape = shape("sql", 1, Behind::PostgreSql);
 const SHAPES: &[Shape] = &[
     DIRECT,
-    shape("sleep", 2, Behind::Leaf),
-    shape("small-pool", 1, Behind::Leaf),
+    SLEEP,
+    SMALL_POOL,
     REDIS,
     SQL,
     shape("client", 1, Behind::Leaf),
     shape("client-async", 1, Behind::Leaf),
-    shape("fan-out", 5, Behind::Leaf),
+    FAN_OUT,
     shape("supply", 1, Behind::Leaf),
-    shape("worker", 1, Behind::Leaf),
-    shape("late", 1, Behind::Leaf),
+    WORKER,
+    LATE,
 ];
 
 pub(super) const FRONTS: &[Front] = &[
@@ -52,7 +53,7 @@ const JDK: Front = Front {
     runtime: "java",
     program: |folder| java(folder, "java".as_ref(), "jdk"),
     agent: |agent| agent,
-    shapes: &[DIRECT, shape("sleep", 2, Behind::Leaf), REDIS, SQL],
+    shapes: &[DIRECT, SLEEP, REDIS, SQL],
     at_once: &[8, 32, 64],
 };
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use spantap_tests::program::Setup;
 use spantap_tests::{agent, install};
 
-use super::{Behind, DIRECT, Front, REDIS, Shape, shape};
+use super::{Behind, DIRECT, Front, REDIS, SLEEP, SQL, Shape, shape};
 use crate::programs::nginx_with;
 
 /// What is handed on has the path of its request; or all have the same, and are told apart by cookies or
@@ -47,9 +47,9 @@ pub(super) const FRONTS: &[Front] = &[
         agent: agent::Setup::forwarded,
         shapes: &[
             asked_by_nginx(DIRECT),
-            asked_by_nginx(shape("sleep", 2, Behind::Leaf)),
+            asked_by_nginx(SLEEP),
             asked_by_nginx(REDIS),
-            asked_by_nginx(shape("sql", 1, Behind::PostgreSql)),
+            asked_by_nginx(SQL),
             // nginx's own call, by FastCGI.
             Shape {
                 requests: 2,
