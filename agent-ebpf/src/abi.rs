@@ -4,9 +4,15 @@
 //! a [`Segment`] is followed by `captured` bytes of payload and then `tail` bytes. All integers are
 //! in the machine's byte order: both sides run on one machine.
 
+mod carried;
+mod counter;
+mod jvm;
 mod layout;
 
-pub use layout::{AsyncIds, Contexts, Goroutines, TEEMING, TEEMING_CONTEXTS};
+pub use carried::{Carried, NETWORK, NETWORKS, source};
+pub use counter::{COUNTERS, Counter};
+pub use jvm::{Allocates, Jvm, Runs};
+pub use layout::{AsyncIds, Contexts, Goroutines, TEEMING, TEEMING_CALLBACKS, TEEMING_CONTEXTS};
 
 /// Which record this is; the first four bytes of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +32,12 @@ pub enum Kind {
     Started = 6,
     /// [`Process`]: a process starts units of execution faster than it may cost.
     Teems = 7,
+    /// [`Carried`]: in which trace a message is, before its first bytes.
+    Carried = 8,
+    /// [`Allocates`]: where a thread of a JVM has made objects, and makes the next one.
+    Allocates = 9,
+    /// [`Runs`]: which task a thread of a JVM runs, after bytes that it sent.
+    Runs = 10,
 }
 
 /// Bit of a connection's name that only a TLS session has: plaintext, carried by a connection.
@@ -207,7 +219,8 @@ pub mod unit {
     pub const CONTEXT: u64 = 2 << 60;
     /// An asynchronous resource of Node.js's, by its id.
     pub const RESOURCE: u64 = 3 << 60;
-    /// A virtual thread of a JVM's, which is not known by more: its carrier has others, too.
+    /// What is not known by more: a virtual thread of a JVM's, whose carrier has others, too; what uvloop
+    /// sends for several.
     pub const VIRTUAL: u64 = 4 << 60;
     /// The bytes are for this unit, which a probe saw ask for them: not for who merely sends them.
     pub const ASKED: u64 = 1 << 59;
@@ -288,43 +301,6 @@ pub struct Process {
 }
 const _: () = assert!(size_of::<Process>() == 40);
 
-/// Slots of the per-CPU counter map: one for each way the kernel side can lose or leave something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Counter {
-    /// Segments delivered.
-    Segments = 0,
-    /// Payload bytes delivered.
-    Bytes = 1,
-    /// Records refused by a full ring.
-    RingFull = 2,
-    /// Payload that could not be read.
-    Faults = 3,
-    /// Bytes left out by the budget.
-    Budgeted = 4,
-    /// Calls of connections that are muted.
-    Muted = 5,
-    /// Calls by processes that are not selected, on connections that are not muted. The fall-back
-    /// path asks for the process first: there, its calls on muted connections and on files count.
-    Unselected = 6,
-    /// Calls by 32-bit programs.
-    Compat = 7,
-    /// Calls without a user buffer (sendfile, splice, io_uring, MSG_TRUNC).
-    NoBuffer = 8,
-    /// Connections that no state could be kept for.
-    NoState = 9,
-    /// Processes whose exec or end was not told, as the ring was full.
-    UntoldProcesses = 10,
-    /// Calls of TLS libraries whose plaintext was not copied, as every place to do so was in use.
-    Crowded = 11,
-    /// TLS sessions whose records went over a second socket.
-    SecondSocket = 12,
-    /// What was found in a TLS library's memory is not what it was taken for; calls inside of calls.
-    Misshapen = 13,
-}
-/// Number of [`Counter`]s.
-pub const COUNTERS: u32 = 14;
-
 /// Bits of what a process is known to do (map of TLS processes).
 pub mod habit {
     /// Calls TLS functions with the C calling convention.
@@ -349,6 +325,17 @@ pub mod verdict {
     pub const TRACED: u32 = 1;
     /// Not selected.
     pub const IGNORED: u32 = 2;
+}
+
+/// Words of the map of ports that are listened on: bit P % 64 of word P / 64 is port P's.
+pub const LISTENED: usize = 1024;
+
+/// How a process serves requests, in the map of those that do.
+pub mod served {
+    /// The trace of each is known on the kernel side while it is served.
+    pub const KNOWN: u32 = 1;
+    /// There are others.
+    pub const UNKNOWN: u32 = 2;
 }
 
 /// What user space asks for a connection.
@@ -423,8 +410,10 @@ fields! {
     AddressName = "unix_address"."name",
     SkSocket = "sock"."sk_socket",
     SocketFile = "socket"."file",
+    FileFlags = "file"."f_flags",
     LastSent = "tcp_sock"."lsndtime",
     ThreadArea = "task_struct"."thread.fsbase",
+    SkOwned = "sock"."sk_lock.owned",
 }
 
 /// [`Field`]s there are.
@@ -450,7 +439,9 @@ macro_rules! records {
     )+ };
 }
 
-records!(Open, Segment, End, Process, Started);
+records!(
+    Open, Segment, End, Process, Started, Carried, Allocates, Runs
+);
 
 /// What the first four bytes of a record say it is.
 pub fn kind(bytes: &[u8]) -> Option<Kind> {
@@ -463,6 +454,9 @@ pub fn kind(bytes: &[u8]) -> Option<Kind> {
         5 => Kind::Exit,
         6 => Kind::Started,
         7 => Kind::Teems,
+        8 => Kind::Carried,
+        9 => Kind::Allocates,
+        10 => Kind::Runs,
         _ => return None,
     })
 }

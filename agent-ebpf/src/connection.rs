@@ -66,7 +66,9 @@ pub struct Connection {
     /// Bits for each direction whose frames are followed, see `frames`.
     pub follows: u32,
     /// 1 for UDP: each call moves a message of its own.
-    pub datagrams: u32,
+    pub datagrams: u16,
+    /// 1 where what was sent last is not all that was to be: others' bytes may come to lie behind the rest.
+    pub clogged: u16,
 }
 
 impl Connection {
@@ -96,6 +98,7 @@ impl Connection {
             session: 0,
             follows: NOTHING_YET,
             datagrams: 0,
+            clogged: 0,
         }
     }
 

@@ -100,13 +100,13 @@ fn number(scratch: &Scratch, at: u32) -> u64 {
 
 /// A byte of what was read; the mask is the verifier's bound.
 #[inline(always)]
-fn byte(scratch: &Scratch, at: u32) -> u8 {
+pub fn byte(scratch: &Scratch, at: u32) -> u8 {
     scratch.payload[(at & MASK) as usize]
 }
 
 /// Eight of them.
 #[inline(always)]
-fn bytes(scratch: &Scratch, at: u32) -> u64 {
+pub fn bytes(scratch: &Scratch, at: u32) -> u64 {
     // SAFETY: the mask and eight bytes end inside the payload.
     unsafe {
         let from = scratch.payload.as_ptr().add((at & MASK) as usize);
@@ -114,11 +114,11 @@ fn bytes(scratch: &Scratch, at: u32) -> u64 {
     }
 }
 
-const WORD: u32 = 8;
+pub const WORD: u32 = 8;
 /// One in each byte.
-const ONES: u64 = 0x0101_0101_0101_0101;
+pub const ONES: u64 = 0x0101_0101_0101_0101;
 const MASK: u32 = 4095;
 /// Makes letters small, and leaves `-` and `:`.
-const LOWER: u64 = ONES << 5;
+pub const LOWER: u64 = ONES << 5;
 /// No length; more than 16 digits make.
 const UNKNOWN: u64 = u64::MAX;

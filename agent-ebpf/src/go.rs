@@ -12,6 +12,7 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::arch;
+use crate::carry;
 use crate::connection::Call;
 use crate::goroutine::{self, Registers, Written};
 use crate::iovec::Walker;
@@ -150,6 +151,9 @@ fn tell(
         };
         let unit = goroutine::of(at, to, pid_tgid);
         goroutine::moves(&mut session.plain, way.into(), unit, pid_tgid);
+        if way == EGRESS && carry::is_on() {
+            carry::writes(session, Unit::goroutine(at.g, pid_tgid), unit, pid_tgid);
+        }
         session::tell(session, buffer, call);
     }
 }

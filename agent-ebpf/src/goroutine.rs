@@ -17,7 +17,7 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::arch::{self, Arguments};
-use crate::connection::Connection;
+use crate::connection::{Call, Connection};
 use crate::kernel::{Pointer, read_user};
 use crate::lineage;
 use crate::maps::{ASKERS, GOROUTINES};
@@ -112,20 +112,21 @@ impl Registers {
 
 /// Those of a system call.
 #[inline(always)]
-pub fn registers(arguments: &Arguments) -> Registers {
+fn registers(arguments: &Arguments) -> Registers {
     Registers {
         g: arguments.goroutine,
         stack: arguments.stack,
     }
 }
 
-/// Notes for which goroutine bytes are moved that way over the socket at an address, where the process
-/// has such.
+/// Notes for which goroutine a call moves bytes over the socket at an address, where the process has such.
 #[inline(always)]
-pub fn note(connection: &mut Connection, at: Registers, (way, socket): (u8, u64), pid_tgid: u64) {
+pub fn note(connection: &mut Connection, arguments: &Arguments, socket: u64, call: &Call) {
+    let (way, pid_tgid) = (call.way, call.pid_tgid);
     let slot = (way & 1) as usize;
     if u32::from(connection.habits) & habit::CONTEXTS != 0 {
-        moves(connection, slot, python::unit(pid_tgid), pid_tgid);
+        let unit = python::mover(connection, arguments, socket, call);
+        moves(connection, slot, unit, pid_tgid);
         return;
     }
     if u32::from(connection.habits) & habit::ASYNC_IDS != 0 {
@@ -136,7 +137,34 @@ pub fn note(connection: &mut Connection, at: Registers, (way, socket): (u8, u64)
         return;
     }
     let to = (way == EGRESS).then(|| Written::socket(socket));
-    moves(connection, slot, of(at, to, pid_tgid), pid_tgid);
+    moves(
+        connection,
+        slot,
+        of(registers(arguments), to, pid_tgid),
+        pid_tgid,
+    );
+}
+
+/// The unit that is about to send over the socket at an address, as in `abi::unit`; 0 where there is none
+/// that is finer than the thread.
+#[inline(always)]
+pub fn sends(habits: u32, (g, socket): (u64, u64), pid_tgid: u64) -> u64 {
+    if habits & habit::CONTEXTS != 0 {
+        return python::unit(pid_tgid);
+    }
+    if habits & habit::ASYNC_IDS != 0 {
+        return node::current(pid_tgid);
+    }
+    if habits & habit::GOROUTINES == 0 {
+        return 0;
+    }
+    // SAFETY: a number, read once.
+    if let Some(asker) = unsafe { ASKERS.get(Written::socket(socket)) } {
+        return *asker;
+    }
+    layout(pid_tgid).map_or(0, |layout| {
+        named(read_user(g.wrapping_add(layout.goid.into())))
+    })
 }
 
 /// Whether this thread carries a JVM's virtual threads, by its name: the scheduler's, which is a pool like

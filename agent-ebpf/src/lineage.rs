@@ -36,13 +36,16 @@ impl Member {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Birth {
-    parent: u64,
-    time: u64,
-    site: u64,
+    /// Who started it.
+    pub parent: u64,
+    /// When.
+    pub time: u64,
+    /// Where.
+    pub site: u64,
     /// 1 once the unit has moved bytes.
     moved: u32,
     /// 1 where what it sends is its own.
-    own: u32,
+    pub own: u32,
 }
 
 /// How fast a process starts units.
@@ -110,6 +113,13 @@ pub fn started(unit: u64, parent: u64, site: u64, pid_tgid: u64) {
         birth.site = above.site.rotate_left(1).wrapping_add(site);
     }
     let _ = LINEAGE.insert(child, birth, 0);
+}
+
+/// How a unit came to be, by whoever started it or the nearest above that may have moved bytes.
+#[inline(always)]
+pub fn birth(unit: u64, pid_tgid: u64) -> Option<&'static Birth> {
+    // SAFETY: plain numbers, each read once.
+    unsafe { LINEAGE.get(Member::new(unit, pid_tgid)) }
 }
 
 /// What a unit sends is its own.

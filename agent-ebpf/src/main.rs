@@ -10,6 +10,8 @@ mod arch;
 #[cfg(target_arch = "bpf")]
 mod batch;
 #[cfg(target_arch = "bpf")]
+mod carry;
+#[cfg(target_arch = "bpf")]
 mod connection;
 #[cfg(target_arch = "bpf")]
 mod emit;
@@ -22,9 +24,15 @@ mod go;
 #[cfg(target_arch = "bpf")]
 mod goroutine;
 #[cfg(target_arch = "bpf")]
+mod head;
+#[cfg(target_arch = "bpf")]
+mod inject;
+#[cfg(target_arch = "bpf")]
 mod introduction;
 #[cfg(target_arch = "bpf")]
 mod iovec;
+#[cfg(target_arch = "bpf")]
+mod jvm;
 #[cfg(target_arch = "bpf")]
 mod kernel;
 #[cfg(target_arch = "bpf")]
@@ -34,6 +42,12 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod node;
 #[cfg(target_arch = "bpf")]
+mod options;
+#[cfg(target_arch = "bpf")]
+mod party;
+#[cfg(target_arch = "bpf")]
+mod passing;
+#[cfg(target_arch = "bpf")]
 mod payload;
 #[cfg(target_arch = "bpf")]
 mod process;
@@ -42,7 +56,11 @@ mod python;
 #[cfg(target_arch = "bpf")]
 mod record;
 #[cfg(target_arch = "bpf")]
+mod refusal;
+#[cfg(target_arch = "bpf")]
 mod rustls;
+#[cfg(target_arch = "bpf")]
+mod serving;
 #[cfg(target_arch = "bpf")]
 mod session;
 #[cfg(target_arch = "bpf")]
@@ -53,6 +71,10 @@ mod syscall;
 mod tls;
 #[cfg(target_arch = "bpf")]
 mod transfer;
+#[cfg(target_arch = "bpf")]
+mod uvloop;
+#[cfg(target_arch = "bpf")]
+mod visit;
 
 /// Tracing helpers are for GPL-compatible programs: this one is Apache-2.0 or GPL-2.0.
 #[cfg(target_arch = "bpf")]

@@ -2,26 +2,35 @@
 //! the loader replaces (agent/src/probe/object.rs).
 
 use agent_ebpf::abi::{
-    AsyncIds, CHUNK, COUNTERS, Contexts, FIELD_COUNT, Goroutines, Open, Segment, TAIL,
+    AsyncIds, CHUNK, COUNTERS, Contexts, FIELD_COUNT, Goroutines, Jvm, LISTENED, NETWORK, NETWORKS,
+    Open, Segment, TAIL,
 };
+use agent_ebpf::header::{Parent, Visit};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SockHash};
 
 use crate::arch::WORDS;
 use crate::batch::Batch;
+use crate::carry::Outgoing;
 use crate::connection::Connection;
 use crate::frames::Frames;
 use crate::framing::Look;
 use crate::goroutine::Written;
+use crate::head::Seen;
 use crate::iovec::{Slices, Walk};
+use crate::jvm::Search;
 use crate::lineage::{Birth, Member, Pace};
 use crate::node::{Loop, OWNED, Owner};
+use crate::party::{Context, Party, Sent};
 use crate::python::{Family, Made, Serial};
 use crate::record::Ciphertext;
+use crate::refusal::Refusal;
 use crate::rustls;
+use crate::serving::Serves;
 use crate::session::{Inside, Key, PLACES, Session, Unit};
 use crate::transfer::{Delivery, Transfers};
+use crate::uvloop::Turn;
 
 /// Process id of the agent: its own traffic is dropped before anything else.
 #[unsafe(no_mangle)]
@@ -35,6 +44,25 @@ pub static SHARDS: u32 = 1;
 /// Bytes copied of one message before only lengths and tails are.
 #[unsafe(no_mangle)]
 pub static MESSAGE_BYTES: u32 = 65_536;
+
+/// Not 0 where the traces of requests are carried to other hosts; 2 where all processes are traced.
+#[unsafe(no_mangle)]
+pub static CARRIES: u32 = 0;
+/// Networks to which they are carried, as in `abi::NETWORK`.
+#[unsafe(no_mangle)]
+pub static CARRY_TO: [u32; NETWORKS * NETWORK] = [0; NETWORKS * NETWORK];
+/// Networks to which they are by a `traceparent` line as well, likewise.
+#[unsafe(no_mangle)]
+pub static HEADERS_TO: [u32; NETWORKS * NETWORK] = [0; NETWORKS * NETWORK];
+/// 0 where the sampler asks nobody what was decided.
+#[unsafe(no_mangle)]
+pub static PARENT_BASED: u32 = 0;
+/// Traces whose 63 low bits are below this are sampled where nobody decided; 2^63 for all.
+#[unsafe(no_mangle)]
+pub static SAMPLED_BELOW: u64 = 0;
+/// Networks from which a `traceparent` is believed, likewise.
+#[unsafe(no_mangle)]
+pub static TRUSTED: [u32; NETWORKS * NETWORK] = [0; NETWORKS * NETWORK];
 
 /// Reads a global so that the compiler cannot fold the placeholder in.
 macro_rules! global {
@@ -68,7 +96,7 @@ pub static HABITS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(32_768, 0
 /// Process → where its goroutines' numbers are; written by user space.
 #[map]
 pub static GOROUTINES: LruHashMap<u32, Goroutines> = LruHashMap::with_max_entries(4096, 0);
-/// What a request is written to → the goroutine that asks.
+/// What a request is written to → the goroutine that asks; uvloop's sockets → their readers.
 #[map]
 pub static ASKERS: LruHashMap<Written, u64> = LruHashMap::with_max_entries(16_384, 0);
 /// Units of execution → who started them.
@@ -83,6 +111,9 @@ pub static MADE: LruHashMap<Member, Made> = LruHashMap::with_max_entries(65_536,
 /// Contexts that were made when a connection was set up → who reads it.
 #[map]
 pub static FAMILIES: LruHashMap<Serial, Family> = LruHashMap::with_max_entries(16_384, 0);
+/// Thread → what its uvloop does.
+#[map]
+pub static TURNS: LruHashMap<u64, Turn> = LruHashMap::with_max_entries(4096, 0);
 /// Process → where Node.js keeps ids; written by user space.
 #[map]
 pub static ASYNC_IDS: LruHashMap<u32, AsyncIds> = LruHashMap::with_max_entries(4096, 0);
@@ -92,6 +123,18 @@ pub static LOOPS: LruHashMap<u64, Loop> = LruHashMap::with_max_entries(4096, 0);
 /// For whom Node's resources were made, each where its id says.
 #[map]
 pub static OWNERS: Array<Owner> = Array::with_max_entries(OWNED, 0);
+/// Process → where things are in a JVM; written by user space.
+#[map]
+pub static JVMS: LruHashMap<u32, Jvm> = LruHashMap::with_max_entries(4096, 0);
+/// Threads of JVMs that have read → where was told that they make objects.
+#[map]
+pub static JAVA_THREADS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(32_768, 0);
+/// Threads of JVMs → their `JavaThread` and `java.lang.Thread`, with 1 where they were made for one task.
+#[map]
+pub static TASK_THREADS: LruHashMap<u32, [u64; 2]> = LruHashMap::with_max_entries(32_768, 0);
+/// A look for the task that a thread runs.
+#[map]
+pub static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
 /// Process → how fast it starts them.
 #[map]
 pub static PACES: LruHashMap<u32, Pace> = LruHashMap::with_max_entries(4096, 0);
@@ -143,6 +186,8 @@ pub struct Scratch {
     pub frames: Frames,
     /// A look for a head's end, here for the same reason.
     pub look: Look,
+    /// A look for a trace, likewise.
+    pub seen: Seen,
     /// A connection's introduction: too large for the stack of a deep program.
     pub open: Open,
     /// Header.
@@ -159,6 +204,53 @@ pub static SCRATCH: Array<Scratch> = Array::with_max_entries(2, 0);
 /// Several per CPU, for uprobes; size set at load.
 #[map]
 pub static PLAIN_SCRATCH: Array<Scratch> = Array::with_max_entries(PLACES, 0);
+
+/// What connections carry, by their cookie; size set at load.
+#[map]
+pub static PARTIES: LruHashMap<u64, Party> = LruHashMap::with_max_entries(1, 0);
+/// Units of execution → the request that they serve; size set at load.
+#[map]
+pub static SERVING: LruHashMap<Member, Serves> = LruHashMap::with_max_entries(1, 0);
+/// Places in programs (site and process) where units are started that outlive the request they are started
+/// for; size set at load.
+#[map]
+pub static LASTING: LruHashMap<Member, u32> = LruHashMap::with_max_entries(1, 0);
+/// Requests that processes of this host send → their trace; size set at load.
+#[map]
+pub static SENT: LruHashMap<Sent, Context> = LruHashMap::with_max_entries(1, 0);
+/// Addresses → requests with options that did not get there; size set at load.
+#[map]
+pub static REFUSALS: LruHashMap<[u32; 4], Refusal> = LruHashMap::with_max_entries(1, 0);
+/// Threads and goroutines → the plaintext that they gave a TLS library last; size set at load.
+#[map]
+pub static OUTGOING: LruHashMap<Unit, Outgoing> = LruHashMap::with_max_entries(1, 0);
+/// Threads → the connection that they read last; size set at load.
+#[map]
+pub static HEARD: LruHashMap<Unit, u64> = LruHashMap::with_max_entries(1, 0);
+/// Processes that have served a request → `abi::served`; written by user space, too, size set at load.
+#[map]
+pub static SERVED: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1, 0);
+/// Ports, a bit each, that somebody listened on when connections began to carry anything: what comes to them
+/// over older connections are requests. Written by user space.
+#[map]
+pub static PORTS: Array<u64> = Array::with_max_entries(LISTENED as u32, 0);
+/// Processes whose threads serve one request at a time; written by user space, size set at load.
+#[map]
+pub static THREADS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1, 0);
+
+/// Sockets on a visit, by cookie. Such a map takes CAP_NET_ADMIN: where nobody visits, the loader makes it
+/// one of another kind.
+#[map]
+pub static VISITORS: SockHash<u64> = SockHash::with_max_entries(16_384, 0);
+/// How far each visit is.
+#[btf_map]
+pub static VISITS: SkStorage<Visit> = SkStorage::new();
+/// Processes of which it was said whether they are visited; size set at load.
+#[map]
+pub static WELCOME: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1, 0);
+/// Connections → what their first request says, where user space says so; size set at load.
+#[map]
+pub static TOLD: LruHashMap<u64, Parent> = LruHashMap::with_max_entries(1, 0);
 
 /// The rings; sizes set at load, those past SHARDS as small as can be.
 #[map]

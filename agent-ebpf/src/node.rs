@@ -30,6 +30,10 @@ pub struct Loop {
     environment: u64,
     /// Unit of the bytes that were read since the last turn began, or 0.
     fresh: u64,
+    /// The connection of the bytes that were read last.
+    source: u64,
+    /// That of the bytes that this turn began with, or 0.
+    began: u64,
     /// What this turn is for, or 0.
     unit: u64,
     /// The last id that was given out before this turn.
@@ -43,6 +47,8 @@ pub struct Loop {
 const BLANK: Loop = Loop {
     environment: 0,
     fresh: 0,
+    source: 0,
+    began: 0,
     unit: 0,
     before: 0,
     mixed: 0,
@@ -51,7 +57,7 @@ const BLANK: Loop = Loop {
 
 impl Loop {
     #[inline(always)]
-    fn began(&self, id: u64) -> bool {
+    fn has_begun(&self, id: u64) -> bool {
         let [a, b, c, d] = self.callbacks;
         id == a || id == b || id == c || id == d
     }
@@ -66,12 +72,12 @@ impl Loop {
     #[inline(always)]
     fn cause(&self, ids: &Ids) -> Cause {
         // A tick is made in the turn it runs in, by what its trigger says.
-        let id = if ids.execution > self.before && !self.began(ids.execution) {
+        let id = if ids.execution > self.before && !self.has_begun(ids.execution) {
             ids.trigger
         } else {
             ids.execution
         };
-        if id == 0 || self.began(id) {
+        if id == 0 || self.has_begun(id) {
             Cause::Turn
         } else if id <= self.before {
             Cause::Resource(id)
@@ -108,7 +114,7 @@ pub const OWNED: u32 = 32_768;
 /// Most ids of a turn that are remembered.
 const MOST: u64 = 256;
 /// Bytes that are nobody's: not even the thread is evidence.
-const NOBODY: u64 = RESOURCE;
+pub const NOBODY: u64 = RESOURCE;
 
 #[inline(always)]
 fn name(thread: u64, id: u64) -> u64 {
@@ -271,7 +277,7 @@ pub fn node_resolve(context: ProbeContext) -> u32 {
 fn called_back(found: &mut Loop, layout: &AsyncIds, id: u64, pid_tgid: u64) {
     let thread = pid_tgid & 0xffff_ffff;
     if depth(layout, found.environment) != 0 {
-        if !found.began(id) {
+        if !found.has_begun(id) {
             let [first, a, b, _] = found.callbacks;
             found.callbacks = [first, id, a, b];
         }
@@ -285,6 +291,9 @@ fn called_back(found: &mut Loop, layout: &AsyncIds, id: u64, pid_tgid: u64) {
     found.mixed = 0;
     let fresh = found.fresh;
     found.fresh = 0;
+    if fresh != 0 || id != found.callbacks[0] {
+        found.began = if fresh != 0 { found.source } else { 0 };
+    }
     if id == 0 {
         // Of timers or immediates: what was read had no callback.
         found.unit = 0;
@@ -326,12 +335,13 @@ fn came(connection: &Connection, pid_tgid: u64) -> u64 {
         RESOURCE | (((time << 3) | (pid_tgid & 7)) & !KIND)
     };
     found.fresh = unit;
+    found.source = connection.id;
     unit
 }
 
 /// For what the current thread is at work.
 #[inline(always)]
-fn current(pid_tgid: u64) -> u64 {
+pub fn current(pid_tgid: u64) -> u64 {
     match work(pid_tgid) {
         0 => NOBODY,
         unit => unit,
@@ -359,18 +369,22 @@ fn work(pid_tgid: u64) -> u64 {
     }
 }
 
-/// The same of plaintext: what was read came with the bytes that were read last.
+/// The same of plaintext of a session that this connection carries, 0 where that is not known: what was read
+/// came with the bytes that were read last, of which a callback may have been told before, as that they end
+/// the handshake.
 #[inline(always)]
-pub fn plain(way: u8, pid_tgid: u64) -> u64 {
+pub fn plain(way: u8, carrier: u64, pid_tgid: u64) -> u64 {
     if way != INGRESS {
         return current(pid_tgid);
     }
-    match LOOPS.get_ptr(pid_tgid) {
-        // SAFETY: a map value, valid for the program's run; its thread is here.
-        Some(found) => match unsafe { (*found).fresh } {
-            0 => NOBODY,
-            unit => unit,
-        },
-        None => NOBODY,
+    let Some(found) = LOOPS.get_ptr(pid_tgid) else {
+        return NOBODY;
+    };
+    // SAFETY: a map value, valid for the program's run; its thread is here.
+    let found = unsafe { &*found };
+    match found.fresh {
+        0 if carrier != 0 && found.began == carrier && found.unit != 0 => found.unit,
+        0 => NOBODY,
+        unit => unit,
     }
 }

@@ -184,7 +184,7 @@ pub fn deliver(
         return;
     };
     // A datagram is one record; without a branch, which verifiers would walk twice behind it.
-    let most = CHUNK as u32 | connection.datagrams.wrapping_sub(1);
+    let most = CHUNK as u32 | u32::from(connection.datagrams).wrapping_sub(1);
     deliver_by(
         connection,
         scratch,

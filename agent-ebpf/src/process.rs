@@ -1,7 +1,7 @@
 //! Processes that call exec or end: user space looks at a process while it is there to be seen,
 //! and forgets it when it is gone.
 
-use agent_ebpf::abi::{Counter, Field, Kind, Process};
+use agent_ebpf::abi::{Counter, Field, Kind, Process, verdict};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns,
 };
@@ -11,7 +11,9 @@ use aya_log_ebpf::warn;
 
 use crate::emit;
 use crate::kernel::{Pointer, Untyped, add};
-use crate::maps::{ASYNC_IDS, CONTEXTS, EPOCH, GOROUTINES, PROCESSES, global};
+use crate::maps::{
+    ASYNC_IDS, CONTEXTS, EPOCH, GOROUTINES, JVMS, PROCESSES, SERVED, THREADS, WELCOME, global,
+};
 
 /// After exec: the process is somebody else now, to be judged anew.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
@@ -58,6 +60,13 @@ pub fn forked(context: RawTracePointContext) -> i32 {
     );
     if tgid == tid {
         forget(tgid);
+        let parent = Untyped(context.arg::<u64>(0) as *const _);
+        let parent: u32 = parent.field(Field::TaskTgid);
+        // It is the same program, until it calls exec.
+        // SAFETY: a u32 read once.
+        if unsafe { PROCESSES.get(parent) }.is_some_and(|it| *it == verdict::TRACED) {
+            let _ = PROCESSES.insert(tgid, verdict::TRACED, 0);
+        }
     }
     0
 }
@@ -68,6 +77,10 @@ fn forget(tgid: u32) {
     let _ = GOROUTINES.remove(tgid);
     let _ = CONTEXTS.remove(tgid);
     let _ = ASYNC_IDS.remove(tgid);
+    let _ = JVMS.remove(tgid);
+    let _ = THREADS.remove(tgid);
+    let _ = SERVED.remove(tgid);
+    let _ = WELCOME.remove(tgid);
     if PROCESSES.remove(tgid).is_ok() {
         raise_epoch();
     }

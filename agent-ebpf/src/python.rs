@@ -11,19 +11,22 @@
 //! again, so what makes a context has a probe, and a context is known by its serial number, which is when
 //! it was made; only one that is older than the probe by its address.
 
-use agent_ebpf::abi::unit::{ASKED, CONTEXT, KIND};
-use agent_ebpf::abi::{Contexts, Field, TEEMING_CONTEXTS, habit};
+use agent_ebpf::abi::unit::{ASKED, CONTEXT, KIND, VIRTUAL};
+use agent_ebpf::abi::{Contexts, EGRESS, Field, TEEMING_CONTEXTS, habit};
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
-use crate::arch;
-use crate::connection::Connection;
+use crate::arch::{self, Arguments};
+use crate::connection::{Call, Connection};
 use crate::goroutine;
+use crate::iovec::iovec;
 use crate::kernel::{Pointer, Untyped, read_user};
 use crate::lineage::{self, Member};
 use crate::maps::{CONTEXTS, FAMILIES, MADE};
+use crate::payload::Buffer;
 use crate::tls::{register, wanted};
+use crate::uvloop;
 
 /// How a context came to be: it first, then those above it, the nearest first; 0 behind the last.
 #[derive(Clone, Copy)]
@@ -55,6 +58,8 @@ pub struct Family {
     reader: u64,
     /// When it first did, nanoseconds.
     time: u64,
+    /// Address of the context in which it hands over what it read, where it is none itself; else 0.
+    context: u64,
 }
 
 impl Serial {
@@ -75,6 +80,63 @@ pub fn note(connection: &mut Connection, way: u8, pid_tgid: u64) {
     goroutine::moves(connection, (way & 1) as usize, unit, pid_tgid);
 }
 
+/// For whom a call moves bytes over the socket at an address, as in `abi::unit`. What is sent behind a call
+/// that did not send all it was given is nobody's: the event loop sends the rest, and with it what others
+/// have written since.
+#[inline(always)]
+pub fn mover(connection: &mut Connection, arguments: &Arguments, socket: u64, call: &Call) -> u64 {
+    let unit = unit(call.pid_tgid);
+    if call.way != EGRESS {
+        return uvloop::reads(connection, unit, socket, call.pid_tgid);
+    }
+    let buffer = Buffer::of(arguments, EGRESS);
+    let unit = uvloop::sends(connection, unit, buffer.iovecs > 1, socket);
+    let clogged = connection.clogged != 0;
+    let whole = match buffer.iovecs {
+        0 => arguments.value[2],
+        _ => length(&buffer),
+    };
+    connection.clogged = u16::from(buffer.is_there() && u64::from(call.length) < whole);
+    if clogged && unit & KIND == CONTEXT {
+        return NOBODY;
+    }
+    unit
+}
+
+/// In `abi::unit`: of what belongs to none.
+pub const NOBODY: u64 = VIRTUAL;
+
+/// Bytes of a call's pieces; of too many, more than there can be.
+#[inline(always)]
+fn length(buffer: &Buffer) -> u64 {
+    let mut all = 0u64;
+    for n in 0..PIECES {
+        if n >= buffer.iovecs {
+            return all;
+        }
+        all = all.wrapping_add(iovec(buffer.address, n).map_or(0, |[_, length]| length));
+    }
+    if buffer.iovecs > PIECES {
+        u64::MAX
+    } else {
+        all
+    }
+}
+
+/// More than programs write at once.
+const PIECES: u64 = 8;
+
+/// A call was to send bytes, and the socket took none.
+#[inline(always)]
+pub fn refuses(connection: &mut Connection, result: i32, way: u8) {
+    if way == EGRESS && result == EAGAIN && u32::from(connection.habits) & habit::CONTEXTS != 0 {
+        connection.clogged = 1;
+    }
+}
+
+/// include/uapi/asm-generic/errno-base.h
+const EAGAIN: i32 = -11;
+
 /// The context that this thread is in, as in `abi::unit`, or the reader that it stands for; 0 where there
 /// is none. It asks for what it sends: whoever writes for others is of a family of its own.
 #[inline(always)]
@@ -87,6 +149,14 @@ pub fn unit(pid_tgid: u64) -> u64 {
         0 => 0,
         address => known_as(address, layout, pid_tgid).0 | ASKED,
     }
+}
+
+/// The address of the context that this thread is in, 0 where there is none.
+#[inline(always)]
+pub fn entered(pid_tgid: u64) -> u64 {
+    // SAFETY: as above.
+    let layout = unsafe { CONTEXTS.get((pid_tgid >> 32) as u32) };
+    layout.map_or(0, |layout| current(state(layout), layout))
 }
 
 /// The thread's state in the interpreter, 0 where it has none: in the first block of what pthread keeps of
@@ -130,7 +200,7 @@ fn current(state: u64, layout: &Contexts) -> u64 {
 
 /// A context as in `abi::unit`, by its serial number.
 #[inline(always)]
-const fn named(serial: u64) -> u64 {
+pub const fn named(serial: u64) -> u64 {
     CONTEXT | (serial & !(KIND | ASKED | BY_ADDRESS))
 }
 
@@ -149,6 +219,10 @@ fn made(address: u64, layout: &Contexts, pid_tgid: u64) -> Option<&'static Made>
 /// true, if it was.
 #[inline(always)]
 fn known_as(address: u64, layout: &Contexts, pid_tgid: u64) -> (u64, bool) {
+    let reader = uvloop::reader(address, pid_tgid);
+    if reader != 0 {
+        return (named(reader), true);
+    }
     let Some(made) = made(address, layout, pid_tgid) else {
         return (named(address) | BY_ADDRESS, false);
     };
@@ -195,8 +269,45 @@ pub fn reads(habits: u8, since: u32, pid_tgid: u64) {
     let family = Family {
         reader: named(made.serial[0]),
         time,
+        context: 0,
     };
     let _ = FAMILIES.insert(Serial::new(first, pid_tgid), family, 0);
+}
+
+/// A connection has a reader that is no context, of that serial number, which hands over in one: what it
+/// makes before it first reads is made for the connection.
+#[inline(always)]
+pub fn expect(serial: u64, context: u64, pid_tgid: u64) {
+    let family = Family {
+        reader: named(serial),
+        time: NOT_YET,
+        context,
+    };
+    let _ = FAMILIES.insert(Serial::new(serial, pid_tgid), family, 0);
+}
+
+/// That reader reads; the context in which it hands over, 0 where that is not known any more.
+#[inline(always)]
+pub fn hands_over(serial: u64, pid_tgid: u64) -> u64 {
+    let Some(family) = FAMILIES.get_ptr_mut(Serial::new(serial, pid_tgid)) else {
+        return 0;
+    };
+    // SAFETY: a map value, valid for the program's run.
+    let family = unsafe { &mut *family };
+    if family.time == NOT_YET {
+        // SAFETY: no arguments.
+        family.time = unsafe { bpf_ktime_get_ns() };
+    }
+    family.context
+}
+
+/// [`Family::time`] before that.
+const NOT_YET: u64 = u64::MAX;
+
+/// This process's contexts are followed no more.
+#[inline(always)]
+pub fn forget(pid_tgid: u64) {
+    let _ = CONTEXTS.remove((pid_tgid >> 32) as u32);
 }
 
 /// A context was made, by the current one; it is in rax.
@@ -244,7 +355,7 @@ fn is_made(address: u64) -> u32 {
         make(address, state(layout), layout, pid_tgid);
     } else {
         // What is not seen to be made would pass for what was there before.
-        let _ = CONTEXTS.remove((pid_tgid >> 32) as u32);
+        forget(pid_tgid);
     }
     0
 }
@@ -260,7 +371,10 @@ fn make(address: u64, state: u64, layout: &Contexts, pid_tgid: u64) {
     made.serial[0] = time;
     made.jiffies[0] = jiffies;
     let current = current(state, layout);
-    if current != 0
+    let reader = uvloop::reader(current, pid_tgid);
+    if reader != 0 {
+        made.serial[1] = reader;
+    } else if current != 0
         && let Some(above) = self::made(current, layout, pid_tgid)
     {
         for n in 1..ABOVE {

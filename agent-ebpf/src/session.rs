@@ -10,6 +10,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 
 use crate::arch::Arguments;
+use crate::carry;
 use crate::connection::{self, Call, Connection};
 use crate::emit;
 use crate::frames::NOTHING_YET;
@@ -196,11 +197,21 @@ pub fn enter(unit: Unit, inside: Inside, habit: u32, pid_tgid: u64) -> bool {
         }
     }
     if !is_traced(pid_tgid) {
+        missed(Key::new(inside.object, pid_tgid));
         return false;
     }
     note(pid_tgid, habit);
     let _ = INSIDE.insert(unit, inside, 0);
     true
+}
+
+/// A session moves bytes that nobody counts: when they are counted again, they do not from its first one.
+#[inline(always)]
+fn missed(key: Key) {
+    if let Some(found) = SESSIONS.get_ptr_mut(key) {
+        // SAFETY: a map value, valid for the program's run.
+        unsafe { ((*found).begun, (*found).plain.opened) = (0, 0) };
+    }
 }
 
 /// The call that a thread or goroutine is in.
@@ -269,6 +280,10 @@ fn deliver(
         return;
     };
     prepare(scratch);
+    if walker == Walker::Loop && carry::is_on() {
+        let session = (&session.plain, session.carrier);
+        carry::plain(session, scratch, (buffer, call), offset);
+    }
     let place = (call, offset);
     let framed = walker == Walker::Loop;
     payload::deliver_by(

@@ -17,15 +17,17 @@ use core::ffi::c_void;
 
 use crate::arch::{self, Arguments, NO_SYSCALL};
 use crate::batch;
+use crate::carry;
 use crate::connection::{self, Call, Connection, Judgement};
 use crate::emit;
-use crate::goroutine::{self, Written, registers};
+use crate::goroutine::{self, Written};
 use crate::introduction::{self, Name, Net};
 use crate::iovec::Walker;
 use crate::kernel::{Pointer, Typed, read};
 use crate::maps::{CONNECTIONS, global};
 use crate::payload::{self, Buffer};
 use crate::python;
+use crate::serving;
 use crate::session;
 
 /// After a send.
@@ -41,13 +43,18 @@ pub fn received(context: BtfTracePointContext) -> i32 {
     let flags: i32 = context.arg(2);
     if flags & ASIDE == 0 {
         moved(context.arg(0), context.arg(1), INGRESS, flags);
+        if carry::is_on()
+            && let Some(state) = known(context.arg(0))
+        {
+            serving::serves(state);
+        }
     }
     0
 }
 
 /// MSG_OOB, MSG_PEEK, MSG_ERRQUEUE: what these give is not the stream's next bytes.
-const ASIDE: i32 = 0x1 | 0x2 | 0x2000;
-const MSG_TRUNC: i32 = 0x20;
+pub const ASIDE: i32 = 0x1 | 0x2 | 0x2000;
+pub const MSG_TRUNC: i32 = 0x20;
 
 #[inline(always)]
 fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
@@ -87,7 +94,7 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     let mut arguments = arguments(Typed(socket), lost);
     batch::pick(state, &mut arguments, &call);
     let buffer = Buffer::of(&arguments, way);
-    goroutine::note(state, registers(&arguments), (way, socket as u64), pid_tgid);
+    goroutine::note(state, &arguments, socket as u64, &call);
     if state.habits != 0
         && let Some(session) = session::bind(state, &arguments, pid_tgid, way)
         && !introduce(session.name(), socket, tcp.0, call)
@@ -130,6 +137,18 @@ fn position(tcp: Typed, way: u8) -> u32 {
         tcp.field(Field::WriteSeq)
     } else {
         connection::received(tcp)
+    }
+}
+
+/// The state of a socket that was met before.
+#[inline(always)]
+pub fn known(socket: *mut c_void) -> Option<&'static mut Connection> {
+    // SAFETY: a typed socket; the helper gives null or the storage, valid while the socket is.
+    unsafe {
+        let map = core::ptr::addr_of!(CONNECTIONS).cast_mut().cast::<c_void>();
+        bpf_sk_storage_get(map, socket, core::ptr::null_mut(), 0)
+            .cast::<Connection>()
+            .as_mut()
     }
 }
 
@@ -178,6 +197,7 @@ fn introduce(name: Name, socket: *const c_void, tcp: *const c_void, call: Call) 
 #[inline(always)]
 fn ended(state: &mut Connection, socket: Typed, result: i32, way: u8, time: u64, pid_tgid: u64) {
     batch::forget(state, pid_tgid);
+    python::refuses(state, result, way);
     if state.opened == 0 && state.session == 0 {
         return;
     }
@@ -192,7 +212,7 @@ fn ended(state: &mut Connection, socket: Typed, result: i32, way: u8, time: u64,
 /// work done on the way out of another call (io_uring's) or inside of it (a network file system's) is
 /// not the call's; TCP throws bytes away that are received with MSG_TRUNC.
 #[inline(always)]
-fn arguments(socket: Typed, unwanted: bool) -> Arguments {
+pub fn arguments(socket: Typed, unwanted: bool) -> Arguments {
     // SAFETY: the current task and its saved registers always exist; the loads are the verifier's.
     let (task, mut arguments) = unsafe {
         let task = bpf_get_current_task_btf();
@@ -237,7 +257,7 @@ fn names(task: Typed, fd: u32, socket: Typed) -> bool {
 
 /// include/linux/sched.h
 const PF_IO_WORKER: u32 = 0x10;
-const PF_KTHREAD: u32 = 0x0020_0000;
+pub const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// A socket that this end closes or shuts down for sending (CLOSE, FIN_WAIT1, LAST_ACK).
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -260,14 +280,10 @@ pub fn destroyed(context: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn over(socket: *mut c_void, how: u32) {
-    // SAFETY: as in `state_of`.
-    let state = unsafe {
-        let map = core::ptr::addr_of!(CONNECTIONS).cast_mut().cast::<c_void>();
-        bpf_sk_storage_get(map, socket, core::ptr::null_mut(), 0)
-            .cast::<Connection>()
-            .as_mut()
-    };
-    if let Some(state) = state {
+    if let Some(state) = known(socket) {
+        if carry::is_on() {
+            serving::over(state.id);
+        }
         connection::over(state, how);
     }
 }

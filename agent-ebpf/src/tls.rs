@@ -12,6 +12,7 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::arch;
+use crate::carry;
 use crate::connection::Call;
 use crate::iovec::Walker;
 use crate::maps::SESSIONS;
@@ -163,9 +164,26 @@ fn enter(context: &ProbeContext, way: u8, count: usize) -> u32 {
         judged: 0,
     };
     if session::enter(Unit::thread(pid_tgid), inside, habit::C, pid_tgid) {
-        let _ = session::get(Key::new(inside.object, pid_tgid));
+        let session = session::get(Key::new(inside.object, pid_tgid));
+        if way == EGRESS
+            && carry::is_on()
+            && let Some(session) = session
+        {
+            let unit = unit(pid_tgid);
+            carry::writes(session, Unit::thread(pid_tgid), unit, pid_tgid);
+        }
     }
     0
+}
+
+/// The unit that gives plaintext to a library, as in `abi::unit`.
+#[inline(always)]
+fn unit(pid_tgid: u64) -> u64 {
+    if session::habits((pid_tgid >> 32) as u32) & habit::ASYNC_IDS != 0 {
+        node::current(pid_tgid)
+    } else {
+        python::unit(pid_tgid)
+    }
 }
 
 #[inline(always)]
@@ -196,7 +214,8 @@ fn leave(
             length: count as u32,
         };
         if session::habits((pid_tgid >> 32) as u32) & habit::ASYNC_IDS != 0 {
-            session.plain.unit[(call.way & 1) as usize] = node::plain(call.way, pid_tgid);
+            session.plain.unit[(call.way & 1) as usize] =
+                node::plain(call.way, session.carrier, pid_tgid);
         } else {
             python::note(&mut session.plain, call.way, pid_tgid);
         }

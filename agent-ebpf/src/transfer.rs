@@ -12,7 +12,7 @@ use core::ffi::c_void;
 use crate::arch::{Arguments, NO_SYSCALL, call};
 use crate::connection::{self, BLANK, Call, Connection, Judgement};
 use crate::emit;
-use crate::goroutine::{self, registers};
+use crate::goroutine;
 use crate::introduction::{self, Name, Net};
 use crate::iovec::Walker;
 use crate::kernel::{Pointer, Untyped, read};
@@ -107,12 +107,7 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
         way,
         length: result as u32,
     };
-    goroutine::note(
-        state,
-        registers(arguments),
-        (way, socket.address()),
-        pid_tgid,
-    );
+    goroutine::note(state, arguments, socket.address(), &call);
     if state.habits != 0
         && let Some(session) = session::bind(state, arguments, pid_tgid, way)
         && !introduce(session.name(), socket, tcp, call)
@@ -208,6 +203,7 @@ fn ended(
     time: u64,
     pid_tgid: u64,
 ) {
+    python::refuses(state, result, way);
     if state.opened == 0 && state.session == 0 {
         return;
     }

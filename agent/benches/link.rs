@@ -138,6 +138,7 @@ fn facts(headers: bool) -> Vec<(u64, Fact)> {
             role,
             key: None,
             shares_offsets: true,
+            line: 0,
             carrier: None,
             datagrams: false,
             receiver: false,

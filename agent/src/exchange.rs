@@ -7,18 +7,21 @@
 //! Never true here: that an exchange is opened by a response, closed twice or not at all, or ends
 //! before it started.
 
+mod peer;
+
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::connection::Mark;
-use crate::event::{Address, ConnectionId, Ending, Nanos, Role, Started, StreamKey};
+use crate::event::{Carried, Ending, Java, Nanos, Role, Started, StreamKey};
 use crate::protocol::{
     Carrier, Fault, Finish, Flow, GATHERED, MAX_LINKS, Message, Pairing, Part, Request, Response,
     replace,
 };
 use crate::stats::Stats;
+pub use peer::Peer;
 
 /// Most exchanges open at once on one connection; past that the oldest is abandoned.
 pub const MAX_OPEN: usize = 1024;
@@ -26,42 +29,6 @@ pub const MAX_OPEN: usize = 1024;
 pub const MAX_FAULTS: usize = 8;
 /// Places for open exchanges that a connection may keep while none is open.
 const KEEP: usize = 8;
-
-/// What is known of the connection an exchange happened on; shared by all of them.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// Which connection end.
-    pub connection: ConnectionId,
-    /// This end.
-    pub local: Address,
-    /// The other end.
-    pub remote: Address,
-    /// Who we are in the dialogue (by content where the kernel did not say).
-    pub role: Role,
-    /// The connection's name on both ends.
-    pub key: Option<StreamKey>,
-    /// Whether offsets on it mean the same on both ends.
-    pub shares_offsets: bool,
-    /// The connection that carries it, where it is a TLS session.
-    pub carrier: Option<ConnectionId>,
-    /// Whether it is of UDP.
-    pub datagrams: bool,
-    /// Whether the other end is the receiver that spans are exported to: what it is sent makes none.
-    pub receiver: bool,
-}
-
-impl Peer {
-    /// Whether the other end is surely on this host.
-    pub fn is_near(&self) -> bool {
-        match (&self.local, &self.remote) {
-            (Address::Inet(local), Address::Inet(remote)) => {
-                let (local, remote) = (local.ip().to_canonical(), remote.ip().to_canonical());
-                local == remote || remote.is_loopback()
-            }
-            _ => true,
-        }
-    }
-}
 
 /// Names one message on the wire on both ends: the same on the client's host and the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -171,6 +138,10 @@ pub enum Fact {
     Closed(Box<Exchange>),
     /// A unit of execution was started by another.
     Started(Started),
+    /// What a thread of a JVM does.
+    Java(Java),
+    /// In which trace a request is that comes next; the low half of its offset is as in a [`Mark`].
+    Carried(Carried),
 }
 
 /// The open exchanges of one connection, oldest first.
@@ -302,10 +273,11 @@ impl Exchanges {
             self.close(0, Outcome::Abandoned, start.time, sink);
         }
         let id = sink.ids.next();
+        let offset = peer.on_the_wire(flow, start.offset);
         let place = match pairing {
-            Pairing::Order(_) => peer.shares_offsets.then_some((start.offset, 0)),
+            Pairing::Order(_) => peer.shares_offsets.then_some((offset, 0)),
             Pairing::Number(number) => Some((0, number)),
-            Pairing::Slot(number) => peer.shares_offsets.then_some((start.offset, number)),
+            Pairing::Slot(number) => peer.shares_offsets.then_some((offset, number)),
         };
         let role = match (flow, peer.role) {
             (Flow::Request, role) => role,
@@ -470,10 +442,8 @@ impl Exchange {
 
     /// The latest moment its response, or else its request, is known by.
     fn latest(&self) -> Nanos {
-        let response = self
-            .response_end
-            .map(|(mark, _)| mark)
-            .or(self.response_start);
+        let ended = self.response_end.map(|(mark, _)| mark);
+        let response = ended.or(self.response_start);
         let request = self.request_end.map(|(mark, _)| mark);
         let mark = response.or(request).unwrap_or(self.start);
         mark.time.max(self.start.time)

@@ -65,9 +65,9 @@ counters! {
     /// TLS libraries found that cannot be probed, as their code cannot be made out.
     probe_unreadable = "probe.unreadable",
     /// Programs whose units of execution are not told apart: Go's goroutines, or those that ask for
-    /// requests, Python's contexts, and Node.js's turns.
+    /// requests, Python's contexts, Node.js's turns, and tasks of JVMs.
     probe_unlinked = "probe.unlinked",
-    /// Go programs that start so many goroutines that it is not followed which starts which.
+    /// Programs that start more goroutines, make more contexts or are called back more often than is followed.
     probe_teeming = "probe.teeming",
     /// Functions of such libraries that few programs call and that cannot be probed.
     probe_left_out = "probe.left_out",
@@ -100,6 +100,39 @@ counters! {
     /// Plaintext that is not told: a TLS library's memory was not what it was taken for, or a call was
     /// made inside of another.
     kernel_misshapen [lost] = "kernel.misshapen",
+    /// TCP options that came with requests.
+    kernel_options_read = "kernel.options_read",
+    /// TCP options written: again for each time that a segment was sent again.
+    kernel_options_written = "kernel.options_written",
+    /// First segments of requests that had no room for the option, as while SACK blocks are sent.
+    kernel_options_without_room = "kernel.options_without_room",
+    /// Segments in which several requests began: the option is the first one's.
+    kernel_options_shared = "kernel.options_shared",
+    /// TCP options that were not believed: another's, or of another connection, or from where nobody is
+    /// trusted.
+    kernel_options_foreign = "kernel.options_foreign",
+    /// Requests that did not arrive with an option, twice: their connections have none any more, nor, where
+    /// that comes several times within ten minutes, have new ones to their address.
+    kernel_options_given_up = "kernel.options_given_up",
+    /// Sends after an answer whose trace was not known yet: no option went with them.
+    kernel_uncarried = "kernel.uncarried",
+    /// `traceparent` lines written into requests.
+    kernel_headers_written = "kernel.headers_written",
+    /// Connections that were given none, as their sockets block or are of a special kind (MSG_ZEROCOPY,
+    /// MPTCP).
+    kernel_headers_unfit = "kernel.headers_unfit",
+    /// Connections that were given none for want of room, or as another's map has their sockets.
+    kernel_headers_crowded = "kernel.headers_crowded",
+    /// Connections on which something went before the first request.
+    kernel_headers_late = "kernel.headers_late",
+    /// First requests whose trace was not known.
+    kernel_headers_rootless = "kernel.headers_rootless",
+    /// First messages that are no whole head of HTTP/1, or that are too long.
+    kernel_headers_headless = "kernel.headers_headless",
+    /// First requests that had a `traceparent` already.
+    kernel_headers_present = "kernel.headers_present",
+    /// First requests that the kernel had no memory for.
+    kernel_headers_refused = "kernel.headers_refused",
     /// Facts dropped because the weaver did not keep up.
     pipeline_facts_dropped [lost] = "pipeline.facts_dropped",
     /// Verdicts or mutes that could not be told to the kernel side.
@@ -120,6 +153,11 @@ counters! {
     trace_exports = "trace.exports",
     /// Contexts from callers that are not trusted: linked to, not carried on.
     trace_untrusted = "trace.untrusted",
+    /// Parents found by the TCP option that came with the request.
+    trace_by_option = "trace.by_option",
+    /// Calls that are linked to what is likely their parent, as they were sent in another trace before that
+    /// was known.
+    trace_strayed = "trace.strayed",
     /// Parents found by the message's name on both ends.
     trace_by_stream_key = "trace.by_stream_key",
     /// Parents found by the serving thread.
@@ -132,6 +170,8 @@ counters! {
     trace_by_asyncio = "trace.by_asyncio",
     /// Parents found by Node.js's async ids.
     trace_by_async_id = "trace.by_async_id",
+    /// Parents found by who made a JVM's task.
+    trace_by_task = "trace.by_task",
     /// Places in programs where units of execution are started that outlive the request they are started
     /// for, as a pool's do: what they call for has no parent.
     trace_lasting = "trace.lasting",

@@ -289,7 +289,7 @@ impl Play {
                     );
                     assert!(exchange.start.time <= exchange.end);
                 }
-                Fact::Started(_) => {}
+                Fact::Started(_) | Fact::Carried(_) | Fact::Java(_) => {}
                 Fact::Detached(id, _) => {
                     assert!(self.open.contains(&id.0), "detached without being open");
                 }
@@ -312,6 +312,7 @@ impl Play {
                 ends: None,
                 start: [base, base],
                 base: [base, base],
+                line: 0,
                 netns: 0,
                 session: None,
                 kernel_tls: false,

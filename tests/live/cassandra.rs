@@ -181,7 +181,7 @@ impl Server {
             .start()?;
         // Longer than others take, where the machine is busy.
         process::until("Cassandra listens", Duration::from_secs(180), || {
-            process::listening(port) || program.pids().is_empty()
+            process::listening(program.pid(), port) || program.pids().is_empty()
         })
         .with_context(|| program.tail())?;
         let ran = python(folder, port, &["schema"])?.run(Duration::from_secs(120))?;

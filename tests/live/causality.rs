@@ -7,7 +7,9 @@
 //! A front in another language is one program that takes the words of apps/causality's, and one
 //! [`Front`].
 
+mod aside;
 mod java;
+mod kept;
 mod proxies;
 
 use std::fs;
@@ -75,6 +77,23 @@ const RIGHT: &[(&str, f64)] = &[
     ("asgi::small-pool", 99.0),
     ("asgi::fan-out", 99.0),
     ("asgi::blocking", 99.0),
+    ("uvloop::direct", 99.0),
+    ("uvloop::sleep", 99.0),
+    ("uvloop::small-pool", 99.0),
+    ("uvloop::fan-out", 99.0),
+    ("uvloop::redis", 99.0),
+    ("uvloop::sql", 99.0),
+    ("uvloop::https", 99.0),
+    ("uvloop::dns", 99.0),
+    ("uvloop::to-thread", 99.0),
+    ("uvloop::tasks", 99.0),
+    ("uvloop::post", 99.0),
+    ("uvloop-syscall", 99.0),
+    ("asgi-uvloop::direct", 99.0),
+    ("asgi-uvloop::sleep", 99.0),
+    ("asgi-uvloop::small-pool", 99.0),
+    ("asgi-uvloop::fan-out", 99.0),
+    ("asgi-uvloop::blocking", 99.0),
     ("node::direct", 99.0),
     ("node::fetch", 95.0),
     ("node::callbacks", 99.0),
@@ -104,16 +123,24 @@ const NONE: &[&str] = &[
     "asyncio::worker",
     "asyncio::executor",
     "asgi::late",
-    "uvloop",
-    "asgi-uvloop",
+    "uvloop::late",
+    "uvloop::worker",
+    "uvloop::executor",
+    "uvloop-off",
+    "asgi-uvloop::late",
     "python-threads::late",
 ];
 
 /// All of them: `causality::RUNTIME::SHAPE::AT-ONCE`.
 pub fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
+    let mut cases = vec![kept::beside_another()];
+    cases.extend(aside::cases());
     let fronts = FRONTS.iter().chain(PYTHON);
-    for front in fronts.chain(java::FRONTS).chain(proxies::FRONTS) {
+    for front in fronts
+        .chain(java::FRONTS)
+        .chain(proxies::FRONTS)
+        .chain(kept::FRONTS)
+    {
         for shape in front.shapes {
             for &at_once in front.at_once {
                 let name = format!("{}::{}::{at_once}", front.runtime, shape.name);
@@ -130,8 +157,25 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
+/// Fronts whose shapes are another's, on another event loop or other threads: what might differ there is
+/// run each time.
+const TWINS: [&str; 3] = ["uvloop", "asgi-uvloop", "java-virtual"];
+/// That.
+const TELLING: [&str; 7] = [
+    "direct",
+    "fan-out",
+    "late",
+    "grown",
+    "pipelined",
+    "clogged",
+    "worker",
+];
+
 /// Whether a case is run each time: of a front's first shape every one, of the others that of 32 at once.
 fn is_usual(front: &Front, shape: &Shape, at_once: usize) -> bool {
+    if TWINS.contains(&front.runtime) {
+        return at_once == 32 && TELLING.contains(&shape.name);
+    }
     let first = front.shapes.first();
     let usual = [32, *front.at_once.last().unwrap_or(&32)];
     let usual = usual.iter().find(|many| front.at_once.contains(*many));
@@ -231,7 +275,7 @@ const FRONTS: &[Front] = &[
     Front {
         runtime: "go-syscall",
         agent: |agent| agent.goroutines().capture(Capture::Syscall),
-        shapes: &[DIRECT, REDIS],
+        shapes: &[DIRECT, REDIS, HTTPS],
         ..GO
     },
     Front {
@@ -340,21 +384,12 @@ const PYTHON: &[Front] = &[
     Front {
         runtime: "asyncio",
         program: |folder| python(folder, "asynced.py", "asyncio"),
-        shapes: &[DIRECT, SLEEP, SMALL_POOL, FAN_OUT, REDIS, SQL, WORKER, LATE],
+        shapes: COMMON,
         at_once: &[1, 8, 32, 64],
         ..ASYNCIO
     },
     Front {
-        shapes: &[
-            HTTPS,
-            shape("dns", 1, Behind::Leaf),
-            shape("to-thread", 1, Behind::Leaf),
-            shape("executor", 1, Behind::Leaf),
-            shape("tasks", 1, Behind::Leaf),
-            shape("grown", 1, Behind::Leaf),
-            shape("post", 1, Behind::Leaf),
-            shape("flushed", 2, Behind::Leaf),
-        ],
+        shapes: TASKS,
         at_once: &[1, 8, 32],
         ..ASYNCIO
     },
@@ -370,31 +405,64 @@ const PYTHON: &[Front] = &[
     },
     Front {
         runtime: "uvloop",
-        program: |folder| python(folder, "asynced.py", "uvloop"),
-        shapes: &[DIRECT, FAN_OUT, REDIS],
+        shapes: COMMON,
+        at_once: &[1, 8, 32, 64],
+        ..UVLOOP
+    },
+    Front {
+        shapes: TASKS,
         at_once: &[1, 8, 32],
-        ..ASYNCIO
+        ..UVLOOP
+    },
+    Front {
+        runtime: "uvloop-syscall",
+        agent: |agent| agent.asyncio().capture(Capture::Syscall),
+        ..UVLOOP
+    },
+    Front {
+        runtime: "uvloop-off",
+        agent: |agent| agent.args(["--link-asyncio=false"]),
+        ..UVLOOP
     },
     Front {
         runtime: "asgi",
         program: |folder| python(folder, "asgi.py", "asyncio"),
-        shapes: &[
-            DIRECT,
-            SLEEP,
-            SMALL_POOL,
-            FAN_OUT,
-            shape("blocking", 1, Behind::Leaf),
-            LATE,
-        ],
+        shapes: ASGI,
         at_once: &[1, 8, 32],
         ..ASYNCIO
     },
     Front {
         runtime: "asgi-uvloop",
         program: |folder| python(folder, "asgi.py", "uvloop"),
-        at_once: &[8, 32],
+        shapes: ASGI,
+        at_once: &[1, 8, 32, 64],
         ..ASYNCIO
     },
+];
+
+/// What Python's event loops have in common with others,
+const COMMON: &[Shape] = &[DIRECT, SLEEP, SMALL_POOL, FAN_OUT, REDIS, SQL, WORKER, LATE];
+/// what only tasks do,
+const TASKS: &[Shape] = &[
+    HTTPS,
+    shape("dns", 1, Behind::Leaf),
+    shape("to-thread", 1, Behind::Leaf),
+    shape("executor", 1, Behind::Leaf),
+    shape("tasks", 1, Behind::Leaf),
+    shape("grown", 1, Behind::Leaf),
+    shape("post", 1, Behind::Leaf),
+    shape("flushed", 2, Behind::Leaf),
+    shape("pipelined", 1, Behind::Leaf),
+    shape("clogged", 1, Behind::Leaf),
+];
+/// and what Starlette's handlers do.
+const ASGI: &[Shape] = &[
+    DIRECT,
+    SLEEP,
+    SMALL_POOL,
+    FAN_OUT,
+    shape("blocking", 1, Behind::Leaf),
+    LATE,
 ];
 
 /// aiohttp, on asyncio's own loop.
@@ -404,6 +472,13 @@ const ASYNCIO: Front = Front {
     agent: agent::Setup::asyncio,
     shapes: &[DIRECT],
     at_once: &[32],
+};
+
+/// The same on uvloop.
+const UVLOOP: Front = Front {
+    runtime: "uvloop",
+    program: |folder| python(folder, "asynced.py", "uvloop"),
+    ..ASYNCIO
 };
 
 /// One of Python's fronts: a script, and its first word.
@@ -579,13 +654,18 @@ pub fn load(stage: &Stage, port: u16, shape: &str, at_once: usize, many: usize) 
 
 /// What is less than is to be.
 fn lacking(name: &str, score: &Score) -> Option<String> {
-    let mut right = RIGHT.iter().chain(java::RIGHT).chain(proxies::RIGHT);
+    let mut right = RIGHT
+        .iter()
+        .chain(java::RIGHT)
+        .chain(proxies::RIGHT)
+        .chain(kept::RIGHT);
     let right = right.find(|(begins, _)| name.starts_with(begins));
     let right = right.map(|(_, percent)| ("right", *percent));
     let none = NONE
         .iter()
         .chain(java::NONE)
         .chain(proxies::NONE)
+        .chain(kept::NONE)
         .find(|begins| name.starts_with(*begins));
     let (verdict, percent) = right.or(none.map(|_| ("none", 100.0)))?;
     let share = score.share(verdict, "calls");

@@ -238,8 +238,10 @@ fn introduced_late(stage: &mut Stage, capture: Capture) -> Result<()> {
     duo.client.pause(300)?;
     duo.signal_agent(Signal::STOP)?;
     for size in std::iter::repeat_n(4096, 4).chain(std::iter::repeat_n(1, 80)) {
+        // Which ring is filled, an end's cookie says.
         for filler in &fillers {
             duo.client.send(filler.0, &"z".repeat(size))?;
+            duo.server.send(filler.1, &"z".repeat(size))?;
         }
     }
     duo.server.until(ends.1, "\r\n\r\n")?;

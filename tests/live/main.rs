@@ -3,6 +3,7 @@
 //! `cargo test -p spantap-tests --test live`, as root.
 
 mod amqp;
+mod apart;
 mod beanstalkd;
 mod broken;
 mod cassandra;
@@ -19,6 +20,7 @@ mod fastcgi;
 mod files;
 mod grpc;
 mod h2;
+mod harm;
 mod io;
 mod kafka;
 mod matrix;
@@ -27,6 +29,7 @@ mod mongodb;
 mod mqtt;
 mod mysql;
 mod nats;
+mod option;
 mod over;
 mod policy;
 mod postgresql;
@@ -59,7 +62,10 @@ fn main() -> std::process::ExitCode {
         collector::cases(),
         cassandra::cases(),
         causality::cases(),
+        apart::cases(),
+        option::cases(),
         sdk::cases(),
+        harm::cases(),
     ];
     let beside = [
         amqp::cases(),

@@ -222,6 +222,15 @@ const NOBODY: u32 = 65534;
 
 /// A server with tables, and the folder with its socket.
 pub fn server(home: &Path, port: u16) -> Result<(Program, PathBuf)> {
+    server_as(home, port, |setup| setup)
+}
+
+/// The same, started otherwise.
+pub fn server_as(
+    home: &Path,
+    port: u16,
+    adjust: impl FnOnce(Setup) -> Setup,
+) -> Result<(Program, PathBuf)> {
     let debian = install::debian("postgresql", &["postgresql-15", "postgresql-client-15"])?;
     let program = debian.file("usr/lib/postgresql/15/bin/postgres")?;
     let programs = program.parent().context("a file is in a folder")?;
@@ -253,7 +262,7 @@ pub fn server(home: &Path, port: u16) -> Result<(Program, PathBuf)> {
         .args(["-F", "-p", &port.to_string(), "-k"])
         .arg(&folder)
         .args(["-c", "listen_addresses=127.0.0.1", "-c", "autovacuum=off"]);
-    let server = setup.port(port).start()?;
+    let server = adjust(setup.port(port)).start()?;
     let filled = process::until("answers", limit, || {
         let psql = |database: &str, text: &str| {
             let ran = with("psql", "psql")

@@ -250,18 +250,17 @@ pub fn server<'a>(
     port: u16,
     words: impl IntoIterator<Item = &'a str>,
 ) -> Result<Program> {
+    server_at(stage, "127.0.0.1", port)?.args(words).start()
+}
+
+/// A server at an address, to be started.
+pub fn server_at(stage: &Stage, address: &str, port: u16) -> Result<Setup> {
     let redis = install::debian("redis", &["redis-server", "redis-tools"])?;
-    Setup::new("redis", &stage.folder, redis.file("usr/bin/redis-server")?)
+    let setup = Setup::new("redis", &stage.folder, redis.file("usr/bin/redis-server")?);
+    let port_word = port.to_string();
+    let words = ["--port", &port_word, "--save", "", "--bind", address];
+    Ok(setup
         .env("LD_LIBRARY_PATH", redis.libraries())
-        .args([
-            "--port",
-            &port.to_string(),
-            "--save",
-            "",
-            "--bind",
-            "127.0.0.1",
-        ])
         .args(words)
-        .port(port)
-        .start()
+        .port(port))
 }

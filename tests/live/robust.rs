@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use spantap_tests::driver::Plain;
-use spantap_tests::install::debian;
+use spantap_tests::install::{Debian, debian};
 use spantap_tests::known::{Ask, ask, drive, few, number};
-use spantap_tests::process::{Bpf, alive, free_port, until};
+use spantap_tests::process::{Bpf, alive, free_port, slowly, until};
 use spantap_tests::program::{Program, Setup};
 use spantap_tests::{Agent, Case, Driver, Party, Sink, Stage, agent};
 
@@ -99,18 +99,9 @@ fn gone(stage: &mut Stage, signal: Option<Signal>) -> Result<()> {
 }
 
 /// Which of these the kernel still has, by bpftool's lists.
-fn left(
-    tool: &spantap_tests::install::Debian,
-    folder: &std::path::Path,
-    held: &Bpf,
-) -> Result<Bpf> {
+pub fn left(tool: &Debian, folder: &std::path::Path, held: &Bpf) -> Result<Bpf> {
     let list = |kind: &str| -> Result<BTreeSet<u32>> {
-        let ran = Setup::new("bpftool", folder, tool.file("usr/sbin/bpftool")?)
-            .env("LD_LIBRARY_PATH", tool.libraries())
-            .args(["--json", kind, "show"])
-            .run(Duration::from_secs(10))?;
-        ensure!(ran.code == Some(0), "bpftool: {ran:?}");
-        let all: serde_json::Value = serde_json::from_str(&ran.output).context("bpftool's list")?;
+        let all = bpftool(tool, folder, &[kind, "show"])?;
         let ids = all
             .as_array()
             .into_iter()
@@ -127,6 +118,21 @@ fn left(
         maps: held.maps.intersection(&list("map")?).copied().collect(),
         links: held.links.intersection(&list("link")?).copied().collect(),
     })
+}
+
+/// What bpftool says.
+pub fn bpftool(
+    tool: &Debian,
+    folder: &std::path::Path,
+    words: &[&str],
+) -> Result<serde_json::Value> {
+    let ran = Setup::new("bpftool", folder, tool.file("usr/sbin/bpftool")?)
+        .env("LD_LIBRARY_PATH", tool.libraries())
+        .arg("--json")
+        .args(words)
+        .run(slowly(Duration::from_secs(10)))?;
+    ensure!(ran.code == Some(0), "bpftool: {ran:?}");
+    serde_json::from_str(&ran.output).context("what bpftool says")
 }
 
 /// Ended right after the traffic, long before it would have sent of itself.

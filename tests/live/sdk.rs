@@ -19,7 +19,7 @@ use crate::causality;
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, hop) in [("node", node as Hop), ("python", python)] {
-        for (transport, protocol) in [("http", "http/protobuf"), ("grpc", "grpc")] {
+        for (transport, protocol) in [("http", PROTOBUF), ("grpc", "grpc")] {
             let how = How {
                 hop,
                 protocol,
@@ -34,11 +34,15 @@ pub fn cases() -> Vec<Case> {
     }
     let both = How {
         hop: node,
-        protocol: "http/protobuf",
+        protocol: PROTOBUF,
         apart: false,
         both: true,
     };
     cases.push(Case::new("sdk::both", move |stage| told_once(stage, &both)));
+    for (name, hop) in [("node", node as Hop), ("python", python)] {
+        let name = format!("sdk::continued::{name}");
+        cases.push(Case::new(name, move |stage| continued(stage, hop)));
+    }
     cases
 }
 
@@ -71,10 +75,22 @@ fn python(stage: &Stage, port: u16, next: u16, protocol: &str) -> Result<Setup> 
     Ok(hop.args(words).port(port))
 }
 
+/// OTEL_EXPORTER_OTLP_PROTOCOL.
+const PROTOBUF: &str = "http/protobuf";
 /// Requests in all.
 const MANY: usize = 100;
 /// What the agent calls its spans' scope.
 const OURS: &str = "spantap";
+
+/// Tells an SDK where to export to, and at once.
+fn under_sdk(hop: Setup, receiver: &Sink) -> Setup {
+    hop.env("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())
+        .env("OTEL_SERVICE_NAME", "hop")
+        .env("OTEL_METRICS_EXPORTER", "none")
+        .env("OTEL_LOGS_EXPORTER", "none")
+        .env("OTEL_BSP_SCHEDULE_DELAY", "200")
+        .env("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+}
 
 fn told_once(stage: &mut Stage, how: &How) -> Result<()> {
     let (port, next) = (free_port()?, free_port()?);
@@ -85,14 +101,9 @@ fn told_once(stage: &mut Stage, how: &How) -> Result<()> {
         None
     };
     let receiver = apart.as_ref().unwrap_or(&stage.sink);
-    let hop = (how.hop)(stage, port, next, how.protocol)?
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())
+    let hop = (how.hop)(stage, port, next, how.protocol)?;
+    let hop = under_sdk(hop, receiver)
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", how.protocol)
-        .env("OTEL_SERVICE_NAME", "hop")
-        .env("OTEL_METRICS_EXPORTER", "none")
-        .env("OTEL_LOGS_EXPORTER", "none")
-        .env("OTEL_BSP_SCHEDULE_DELAY", "200")
-        .env("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         .start()?;
     let mut ports = vec![port, next];
     ports.extend(apart.as_ref().map(Sink::port));
@@ -152,4 +163,63 @@ fn judge(stage: &mut Stage, spans: &[Span], process: u32, both: bool) {
         });
         stage.check(fine, || format!("{} has another parent", leaf.line()));
     }
+}
+
+/// Requests reach a program under an SDK through one that is under none: each is one trace, as the agent
+/// writes its parent into the first request of a connection, and each of these has one.
+fn continued(stage: &mut Stage, hop: Hop) -> Result<()> {
+    let [first, port, next] = [free_port()?, free_port()?, free_port()?];
+    let _leaf = causality::leaf(stage, next)?.start()?;
+    let hop = under_sdk(hop(stage, port, next, PROTOBUF)?, &stage.sink)
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", PROTOBUF)
+        .start()?;
+    let front = node(stage, first, port, "")?
+        .env("OTEL_SDK_DISABLED", "true")
+        .env("OTEL_SERVICE_NAME", "front")
+        .start()?;
+    let agent = stage.agent()?.ports(&[first, port, next]).node();
+    let words = ["--propagation", "header", "--header-to", "127.0.0.1"];
+    let agent = agent.args(words).start()?;
+    causality::load(stage, first, "warm", 4, 20)?;
+    if agent::dry() {
+        return Ok(());
+    }
+    let told = || agent.log().contains("exports spans of its own");
+    process::until("it is seen to export", Duration::from_secs(20), told)?;
+    causality::load(stage, first, "real", 8, MANY)?;
+    let is_real = |span: &Span| span.target().contains("/real/");
+    let count = 6 * MANY;
+    process::until("the spans came", Duration::from_secs(30), || {
+        stage
+            .sink
+            .spans()
+            .iter()
+            .filter(|span| is_real(span))
+            .count()
+            >= count
+    })?;
+    let mut spans = stage.receive(agent, count)?;
+    spans.retain(is_real);
+    ensure!(spans.len() == count, "{} spans, not {count}", spans.len());
+    let pids = [front.pid(), hop.pid()];
+    let served = |span: &&Span| span.scope != OURS && span.kind == Kind::Server;
+    for below in spans.iter().filter(served) {
+        let above = spans
+            .iter()
+            .find(|above| Some(&above.id) == below.parent.as_ref());
+        let fine = above.is_some_and(|above| {
+            above.scope == OURS
+                && above.pid() == Some(pids[0])
+                && above.trace == below.trace
+                && above.target().ends_with(&below.target())
+        });
+        stage.check(fine, || format!("{} has another parent", below.line()));
+        let whole = spans.iter().filter(|span| span.trace == below.trace);
+        let whole = whole.filter(|span| span.target().ends_with(&below.target()));
+        let whole = whole.count();
+        stage.check(whole == 6, || {
+            format!("{whole} of 6 in the trace of {}", below.line())
+        });
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 
-use crate::process::{self, Bpf};
+use crate::process::{self, Bpf, slowly};
 use crate::program::{self, Program};
 use crate::sink::Sink;
 
@@ -61,35 +61,34 @@ impl Setup {
         let words = ["-c".as_ref(), "exec \"$0\" agent --pid $$ \"$@\"".as_ref()];
         let setup = program::Setup::new(name, folder, "sh")
             .args::<&std::ffi::OsStr>(words)
-            .arg(binary()?)
-            .env("OTEL_BSP_SCHEDULE_DELAY", "200")
-            // Probes take time to go; who wants them says so.
-            .env("SPANTAP_TLS", "false")
-            .env("SPANTAP_LINK_GOROUTINES", "false")
-            .env("SPANTAP_LINK_FORWARDED", "false")
-            .env("SPANTAP_LINK_ASYNCIO", "false")
-            .env("SPANTAP_LINK_NODE", "false");
-        Ok(Self {
-            setup,
-            log: folder.join(format!("{name}.log")),
-        })
+            .arg(binary()?);
+        Ok(Self::plain(setup, name, folder))
     }
 
     /// Any of its commands.
     pub fn command(name: &str, folder: &Path, words: &[&str]) -> Result<Self> {
-        let setup = program::Setup::new(name, folder, binary()?)
-            .args(words)
-            .env("OTEL_BSP_SCHEDULE_DELAY", "200")
-            // Probes take time to go; who wants them says so.
-            .env("SPANTAP_TLS", "false")
-            .env("SPANTAP_LINK_GOROUTINES", "false")
-            .env("SPANTAP_LINK_FORWARDED", "false")
-            .env("SPANTAP_LINK_ASYNCIO", "false")
-            .env("SPANTAP_LINK_NODE", "false");
-        Ok(Self {
+        let setup = program::Setup::new(name, folder, binary()?).args(words);
+        Ok(Self::plain(setup, name, folder))
+    }
+
+    /// With nothing that takes probes: they take time to go, and who wants them says so.
+    fn plain(setup: program::Setup, name: &str, folder: &Path) -> Self {
+        let off = [
+            "TLS",
+            "LINK_GOROUTINES",
+            "LINK_FORWARDED",
+            "LINK_ASYNCIO",
+            "LINK_NODE",
+            "LINK_JVM",
+        ];
+        let setup = setup.env("OTEL_BSP_SCHEDULE_DELAY", "200");
+        let setup = off.iter().fold(setup, |setup, name| {
+            setup.env(&format!("SPANTAP_{name}"), "false")
+        });
+        Self {
             setup,
             log: folder.join(format!("{name}.log")),
-        })
+        }
     }
 
     /// Where spans go: http/protobuf.
@@ -152,6 +151,12 @@ impl Setup {
         self.env("SPANTAP_LINK_NODE", "true")
     }
 
+    /// Links what tasks of JVMs ask for.
+    #[must_use]
+    pub fn jvm(self) -> Self {
+        self.env("SPANTAP_LINK_JVM", "true")
+    }
+
     /// Chooses the kernel hooks.
     #[must_use]
     pub fn capture(self, capture: Capture) -> Self {
@@ -197,10 +202,14 @@ impl Setup {
             ready_after: Duration::ZERO,
         };
         let mut ended = None;
-        let ready = process::until("the agent is ready", Duration::from_secs(15), || {
-            ended = agent.program.child().try_wait().ok().flatten();
-            ended.is_some() || agent.log().lines().any(says_ready)
-        });
+        let ready = process::until(
+            "the agent is ready",
+            slowly(Duration::from_secs(15)),
+            || {
+                ended = agent.program.child().try_wait().ok().flatten();
+                ended.is_some() || agent.log().lines().any(says_ready)
+            },
+        );
         if let Some(status) = ended {
             bail!(
                 "the agent ended at once ({status}):\n    {}",
@@ -256,7 +265,7 @@ impl Agent {
     /// Ends it by a signal it can see.
     pub fn end(mut self, signal: Signal) -> Result<()> {
         self.program.signal(signal)?;
-        let status = self.program.wait(Duration::from_secs(15))?;
+        let status = self.program.wait(slowly(Duration::from_secs(15)))?;
         ensure!(
             status.success(),
             "the agent ended with {status} after {signal:?}:\n    {}",
@@ -268,7 +277,7 @@ impl Agent {
     /// Ends it without a chance to clean up.
     pub fn kill(mut self) -> Result<()> {
         self.program.signal(Signal::KILL)?;
-        self.program.wait(Duration::from_secs(5))?;
+        self.program.wait(slowly(Duration::from_secs(15)))?;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! they are the truth to hold links to. A request may be such a call itself. Where it is handed on, its
 //! number is in the header [`HEADER`], which nobody reads either, of it and of the call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::expect::Score;
 use crate::span::{Kind, Span};
@@ -25,13 +25,14 @@ pub struct Done<'a> {
 pub const HEADER: &str = "x-cause";
 
 /// What a call's span holds besides.
-const METHOD: &str = "spantap.link.method";
+pub(crate) const METHOD: &str = "spantap.link.method";
 
 /// Counts calls (`calls`), those whose parent is the span of the request they were made for (`right`),
 /// something else (`wrong`) or nothing (`none`), what linked those that have a parent (`by METHOD`), and
 /// calls without a span (`unseen`). Parents that are wrong are problems, as are requests and calls that
-/// are unseen, calls that are seen twice, and calls that the front answers as children of anything but
-/// themselves.
+/// are unseen, calls that are seen twice, calls that the front answers as children of anything but
+/// themselves, and traces that calls and requests of several numbers are in (`mixed` calls), whoever is
+/// whose child.
 pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
     let mut score = Score::default();
     let of_front = |span: &&Span| span.pid().is_some_and(|pid| done.front.contains(&pid));
@@ -75,6 +76,11 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
     score
         .problems
         .extend(served.values().filter_map(|answer| astray(answer, &seen)));
+    let mixed = mixed(&served, &seen);
+    score.counts.insert("mixed".into(), mixed.len());
+    let mixed = mixed.into_iter();
+    let mixed = mixed.map(|text| format!("{text} is in another request's trace"));
+    score.problems.extend(mixed);
     let unseen = done.calls.saturating_sub(seen.len());
     for (what, of, got) in [
         ("calls", done.calls, seen.len()),
@@ -93,6 +99,30 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
     score
 }
 
+/// The calls that are in the trace of a request of another number.
+fn mixed(
+    served: &BTreeMap<(Option<u32>, String), &Span>,
+    seen: &BTreeMap<(String, String), &Span>,
+) -> Vec<String> {
+    let mut of: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for ((_, number), span) in served {
+        // A request may be another's call, whose number it has, and more.
+        of.entry(&span.trace).or_default().insert(digits(number));
+    }
+    let other = |((number, _), span): &(&(String, String), &&Span)| {
+        let numbers = of.get(span.trace.as_str());
+        numbers.is_some_and(|numbers| numbers.iter().any(|its| *its != digits(number)))
+    };
+    let calls = seen.iter().filter(other);
+    calls
+        .map(|((number, which), _)| format!("call-{number}-{which}"))
+        .collect()
+}
+
+fn digits(number: &str) -> &str {
+    number.trim_end_matches(|c: char| !c.is_ascii_digit())
+}
+
 /// What is wrong with a call that the front answers itself.
 fn astray(answer: &Span, seen: &BTreeMap<(String, String), &Span>) -> Option<String> {
     let target = answer.target();
@@ -107,7 +137,7 @@ fn number(served: &Span, shape: &str) -> Option<String> {
 }
 
 /// The number of a request that is handed on.
-fn header(span: &Span) -> Option<String> {
+pub(crate) fn header(span: &Span) -> Option<String> {
     let values = span
         .attributes
         .get(&format!("http.request.header.{HEADER}"))?;
@@ -122,7 +152,7 @@ fn request(path: &str, shape: &str) -> Option<String> {
 }
 
 /// The request's number in what a call says, and which of its calls it is.
-fn call(text: &str) -> Option<(String, String)> {
+pub(crate) fn call(text: &str) -> Option<(String, String)> {
     let (_, rest) = text.split_once("call-")?;
     let (number, rest) = rest.split_once('-')?;
     let end = rest.find(|c: char| !c.is_ascii_digit());
@@ -162,6 +192,12 @@ mod tests {
         span(2, id, None, "url.path", &format!("/direct/{number}"))
     }
 
+    /// The same in a trace of its own.
+    fn apart(mut span: Sent) -> Sent {
+        span.trace_id = vec![9; 16];
+        span
+    }
+
     fn judged(sent: Vec<Sent>, requests: usize, calls: usize) -> Score {
         let group = ResourceSpans {
             resource: Some(Resource {
@@ -196,7 +232,7 @@ mod tests {
         let mut child = span(3, 3, Some(2), "url.full", url);
         let method = Value::StringValue("thread".into());
         child.attributes.push(pair(METHOD, method));
-        let score = judged(vec![served(1, 1), served(2, 12), child], 1, 1);
+        let score = judged(vec![apart(served(1, 1)), served(2, 12), child], 1, 1);
         assert_eq!(score.problems, Vec::<String>::new());
         assert_eq!([count(&score, "right"), count(&score, "by thread")], [1, 1]);
     }
@@ -206,9 +242,13 @@ mod tests {
         let text = "GET call-12-0";
         for parent in [1, 9] {
             let child = span(3, 3, Some(parent), "db.query.text", text);
-            let score = judged(vec![served(1, 1), served(2, 12), child], 1, 1);
+            let score = judged(vec![apart(served(1, 1)), served(2, 12), child], 1, 1);
             assert_eq!([count(&score, "wrong"), score.problems.len()], [1, 1]);
         }
+        // Of nobody, in another request's trace.
+        let root = apart(span(3, 3, None, "db.query.text", text));
+        let score = judged(vec![apart(served(1, 1)), served(2, 12), root], 1, 1);
+        assert_eq!([count(&score, "mixed"), score.problems.len()], [1, 1]);
         // The right span of another trace.
         let mut child = span(3, 3, Some(2), "db.query.text", text);
         child.trace_id = vec![5; 16];

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use crate::known::{Answer, Ask, Asks};
+use crate::process::slowly;
 use crate::program::{Program, Setup};
 
 /// A running client; stopped when dropped.
@@ -64,7 +65,7 @@ impl Client {
     /// Waits for a line.
     pub fn line(&mut self) -> Result<String> {
         self.lines
-            .recv_timeout(Duration::from_secs(30))
+            .recv_timeout(slowly(Duration::from_secs(30)))
             .with_context(|| format!("no answer from the client:\n    {}", self.program.tail()))
     }
 }

@@ -21,10 +21,15 @@ pub struct Score {
     /// The same by who it was: side, `service.name`, HTTP version.
     pub tallies: BTreeMap<(Kind, String, String), Tally>,
     /// What a family counts of its own, by name.
-    pub counts: BTreeMap<String, usize>,
+    pub counts: Counts,
+    /// The same of parts of it, by their names: too many to be shown, but reported.
+    pub parts: BTreeMap<String, Counts>,
     /// What is wrong, a line each.
     pub problems: Vec<String>,
 }
+
+/// Numbers by their names.
+pub type Counts = BTreeMap<String, usize>;
 
 /// One program's spans of one side and version.
 #[derive(Clone, Debug, Default)]
@@ -83,8 +88,9 @@ impl Score {
             tally.received += other.received;
             tally.tls.extend(other.tls);
         }
-        for (name, count) in other.counts {
-            *self.counts.entry(name).or_default() += count;
+        sum(&mut self.counts, &other.counts);
+        for (name, counts) in &other.parts {
+            sum(self.parts.entry(name.clone()).or_default(), counts);
         }
         self.problems.extend(other.problems);
     }
@@ -99,6 +105,13 @@ impl Score {
         tally.received += 1;
         tally.tls.extend(span.text(TLS));
         tally
+    }
+}
+
+/// Adds numbers to those of the same names.
+pub(crate) fn sum(mine: &mut Counts, others: &Counts) {
+    for (name, count) in others {
+        *mine.entry(name.clone()).or_default() += count;
     }
 }
 

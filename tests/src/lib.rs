@@ -12,6 +12,8 @@ pub mod client;
 pub mod deed;
 pub mod driver;
 pub mod expect;
+pub mod hop;
+pub mod hosts;
 pub mod install;
 pub mod known;
 pub mod process;

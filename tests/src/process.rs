@@ -31,9 +31,10 @@ const LAST: u16 = 32_000;
 /// Ports between those that two processes begin with.
 const STRIDE: u32 = 1009;
 
-/// Whether anybody listens on a TCP port, without touching it.
-pub fn listening(port: u16) -> bool {
-    ["/proc/net/tcp", "/proc/net/tcp6"]
+/// Whether anybody listens on a TCP port of a process's network namespace, without touching it.
+pub fn listening(pid: u32, port: u16) -> bool {
+    ["tcp", "tcp6"]
+        .map(|table| format!("/proc/{pid}/net/{table}"))
         .into_iter()
         .filter_map(|path| fs::read_to_string(path).ok())
         .any(|table| table.lines().skip(1).any(|line| listens(line, port)))
@@ -45,6 +46,16 @@ fn listens(line: &str, port: u16) -> bool {
     let local = words.next().and_then(|word| word.rsplit_once(':'));
     let state = words.nth(1);
     state == Some("0A") && local.is_some_and(|(_, hex)| u16::from_str_radix(hex, 16) == Ok(port))
+}
+
+/// Whether this is a guest of `cargo xtask vm`.
+pub fn in_guest() -> bool {
+    std::env::var_os("IN_VM").is_some()
+}
+
+/// How long to wait for what takes no longer than this on a machine whose processors are not emulated.
+pub fn slowly(limit: Duration) -> Duration {
+    if in_guest() { limit * 30 } else { limit }
 }
 
 /// Waits until `done` says yes.
@@ -167,9 +178,10 @@ mod tests {
     fn a_bound_port_listens_and_a_free_one_does_not() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
         let port = listener.local_addr().expect("address").port();
-        assert!(listening(port));
+        let me = std::process::id();
+        assert!(listening(me, port));
         drop(listener);
-        assert!(!listening(port));
+        assert!(!listening(me, port));
     }
 
     #[test]

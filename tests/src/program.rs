@@ -77,6 +77,27 @@ impl Setup {
         self
     }
 
+    /// Starts it by another command, which these words begin and its own follow.
+    #[must_use]
+    pub fn by(mut self, first: &str, words: &[&str]) -> Self {
+        let mut command = Command::new(first);
+        command.args(words);
+        command.arg(self.command.get_program());
+        command.args(self.command.get_args());
+        for (key, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
+        command.stdin(Stdio::null());
+        self.command = command;
+        self
+    }
+
     /// Says that it has started once it listens on this port.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
@@ -214,9 +235,9 @@ impl Program {
 
     fn listen(&mut self, port: u16) -> Result<()> {
         let mut ended = None;
-        let waited = process::until("listens", Duration::from_secs(60), || {
+        let waited = process::until("listens", process::slowly(Duration::from_secs(60)), || {
             ended = self.child.try_wait().ok().flatten();
-            ended.is_some() || process::listening(port)
+            ended.is_some() || process::listening(self.child.id(), port)
         });
         if let Some(status) = ended {
             bail!(

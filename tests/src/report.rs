@@ -40,7 +40,7 @@ impl Report {
 }
 
 /// `{"case", "problems", "tallies": [{"side": "client"|"server", "service", "version", "expected",
-/// "right", "received", "tls": […]}], "counts": {NAME: NUMBER}}`; see [`crate::expect::Tally`].
+/// "right", "received", "tls": […]}], "counts": {NAME: NUMBER}, "parts": {NAME: {NAME: NUMBER}}}`; see [`crate::expect::Tally`].
 fn line(case: &str, score: &Score) -> Value {
     let tallies = score
         .tallies
@@ -61,5 +61,6 @@ fn line(case: &str, score: &Score) -> Value {
     let tallies: Vec<Value> = tallies.collect();
     json!({
         "case": case, "problems": score.problems, "tallies": tallies, "counts": score.counts,
+        "parts": score.parts,
     })
 }

@@ -112,13 +112,9 @@ impl Stage {
         if agent::dry() {
             return Ok(Vec::new());
         }
-        self.sink.wait(count, PATIENCE);
-        self.sink.settle(SETTLE, PATIENCE);
-        agent.stop()?;
-        for broken in self.sink.broken() {
-            self.problem(format!("the sink refused a request: {broken}"));
-        }
-        Ok(self.sink.spans())
+        let (spans, problems) = gather(&self.sink, agent, count)?;
+        self.score.problems.extend(problems);
+        Ok(spans)
     }
 
     /// Receives the spans of these exchanges, and judges them.
@@ -202,6 +198,11 @@ impl Stage {
         self.score.add(score);
     }
 
+    /// Notes a number of the case's own.
+    pub fn count(&mut self, name: &str, number: usize) {
+        self.score.counts.insert(name.into(), number);
+    }
+
     /// Adds to what is wrong; the case goes on.
     pub fn problem(&mut self, text: impl Into<String>) {
         self.score.problems.push(text.into());
@@ -223,6 +224,17 @@ impl Stage {
             self.problem(text());
         }
     }
+}
+
+/// Waits until a sink has that many spans of an agent and for any surplus, ends the agent so that it sends
+/// all it has, and gives what came, and what is wrong with how it did.
+pub fn gather(sink: &Sink, agent: Agent, count: usize) -> Result<(Vec<Span>, Vec<String>)> {
+    sink.wait(count, PATIENCE);
+    sink.settle(SETTLE, PATIENCE);
+    agent.stop()?;
+    let broken = sink.broken().into_iter();
+    let problems = broken.map(|why| format!("the sink refused a request: {why}"));
+    Ok((sink.spans(), problems.collect()))
 }
 
 /// Runs what the command line asks for. `gaps` name cases by the beginning of their names.

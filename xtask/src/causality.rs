@@ -172,7 +172,7 @@ impl Cells {
 
 /// A count, and what part that is of all.
 #[expect(clippy::cast_precision_loss, reason = "counts of calls are small")]
-fn share(part: u64, all: u64) -> String {
+pub(crate) fn share(part: u64, all: u64) -> String {
     match all {
         0 => "–".into(),
         _ => format!("{part} · {:.1} %", part as f64 * 100.0 / all as f64),
@@ -180,7 +180,7 @@ fn share(part: u64, all: u64) -> String {
 }
 
 /// How many calls have their parent by what method.
-fn methods(counts: &BTreeMap<String, u64>) -> String {
+pub(crate) fn methods(counts: &BTreeMap<String, u64>) -> String {
     let methods = counts.iter().filter_map(|(name, count)| {
         let method = name.strip_prefix("by ")?;
         Some(format!("`{method}` {count}"))
@@ -227,11 +227,20 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `to-thread`, `blocking` | one, in a thread that a task hands it to with its context |
 | `executor` | one, in a thread of a pool |
 | `tasks` | one, by a task that a task starts for it |
+| `grown` | one, by one of some tasks that live on, started by who finds none idle |
+| `pipelined`, `clogged` | one, by a connection that all write to as they come; with 1 KiB, of which its socket takes no more than some |
 | `requests`, `plain` | one, by requests, by http.client |
 | `flushed` | one before the request is answered, one after that and before the handler returns |
 | `hijack` | the same, where the handler has taken the connection from the server and goes on with bytes of no protocol |
 | `client`, `client-async` | one, by java.net.http: waited for, or by a future that is |
-| `supply` | one, in the pool that all futures share |
+| `supply` | one, by CompletableFuture.supplyAsync: in a thread of its own on machines of two CPUs |
+| `invoke-all` | five at once, by 8 workers, waited for together |
+| `saturated` | one, by 4 workers |
+| `forgotten` | one by 4 workers that is not waited for, and one in the handler |
+| `outlived` | one by 4 workers; half are answered before |
+| `lent` | one in the handler and one by 8 workers, each for one of 4 permits that all wait for |
+| `held` | one by 8 workers, which hold a lock meanwhile that requests take as well |
+| `queued` | one, by two threads of the program's own that take what all put into a queue |
 | `own` | the request is handed on, and all have their own paths |
 | `cookies` | the same, with their own cookies and one path |
 | `same` | the same, with nothing that tells them apart |
@@ -250,6 +259,8 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `go-syscall` | traced by `--capture-path=syscall` |
 | `go-stripped`, `go-pie`, `go-cgo` | built without symbols and DWARF, to be put anywhere in memory, by C's linker |
 | `java`, `tomcat`, `jetty` | the JDK's HttpServer, Tomcat and Jetty: a thread for each request that is at work |
+| `java-g1`, `java-25`, `java-z` | HotSpot 17 with G1 instead of Serial, HotSpot 25 with Parallel, HotSpot 17 with ZGC, where objects move meanwhile: none may have a parent |
+| `java-off` | traced by `--link-jvm=false`: none may have a parent but by a thread |
 | `java-virtual` | the JDK's HttpServer with a virtual thread for each, which its carrier says nothing of: none may have a parent |
 | `nginx`, `nginx-close`, `haproxy` | proxies, that keep connections to the leaf or do not: the call is the request that is handed on |
 | `nginx-off` | traced by `--link-forwarded=false`: none may have a parent |
@@ -257,10 +268,11 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `python-threads`, `python-gthread` | http.server with a thread for each connection, gunicorn with pools of threads; urllib3, redis-py, psycopg |
 | `asyncio`, `uvloop` | aiohttp, server and client, redis-py and asyncpg; on asyncio's own loop, and on uvloop |
 | `asgi`, `asgi-uvloop` | uvicorn, Starlette and httpx, the same |
-| `asyncio-syscall`, `asyncio-off` | traced by `--capture-path=syscall`, by `--link-asyncio=false` |
+| `asyncio-syscall`, `asyncio-off`, `uvloop-syscall`, `uvloop-off` | traced by `--capture-path=syscall`, by `--link-asyncio=false` |
 | `node` | in Node.js's front connections are kept as its libraries do: `worker` has the thread pool compute before the call, `redis` has one connection for all |
 | `go-off`, `node-off` | traced by `--link-goroutines=false`, `--link-node=false`: none may have a parent |
 | `node-syscall` | as `go-syscall` |
+| `go-kept`, `asyncio-kept`, `node-kept`, `java-kept` | traced by `--propagation off`; by all others whose trace a call is in is said before it is sent |
 ";
 
 #[cfg(test)]

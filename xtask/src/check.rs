@@ -14,7 +14,7 @@ use clap::Args;
 use crate::bench::guest::Gate;
 use crate::shell::{self, say};
 use crate::toolchain::find::Toolchain;
-use crate::{agent, causality, deny, protocols, tidy, toolchain, vm};
+use crate::{agent, causality, deny, propagation, protocols, tidy, toolchain, vm};
 
 /// Flags of `cargo xtask test`.
 #[derive(Args)]
@@ -348,7 +348,9 @@ fn live(_: &Context) -> Result<Count> {
     let mut command = live_tests()?;
     command.args(["--".into(), format!("--report={}", report.display())]);
     let mut count = tests(&mut command)?;
-    for why in [protocols::stale(&report)?, causality::stale(&report)?] {
+    let stale = [protocols::stale, causality::stale, propagation::stale];
+    for why in stale.map(|of| of(&report)) {
+        let why = why?;
         count.failed += usize::from(why.is_some());
         count.failures.extend(why);
     }
@@ -368,6 +370,22 @@ pub fn live_tests() -> Result<Command> {
         command.env(runner, "sudo --preserve-env --");
     }
     Ok(command)
+}
+
+/// The live tests' program itself, for guests.
+pub fn live_binary() -> Result<PathBuf> {
+    let mut command = live_tests()?;
+    let told = shell::read(command.args(["--no-run", "--message-format=json"]))?;
+    let mut built = told
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let live = built.find_map(
+        |one: serde_json::Value| match one["target"]["name"] == "live" {
+            true => one["executable"].as_str().map(PathBuf::from),
+            false => None,
+        },
+    );
+    live.context("cargo names no program of the live tests")
 }
 
 /// Runs the live tests whose names contain one of these; gives their report, of a folder by that name.

@@ -4,12 +4,14 @@
 //! Everything runs from the workspace root and what it keeps lies below `target/`.
 
 mod agent;
+mod apart;
 mod bench;
 mod causality;
 mod check;
 mod deny;
 mod fuzz;
 mod matrix;
+mod propagation;
 mod protocols;
 mod shell;
 mod tidy;
@@ -73,6 +75,11 @@ enum Task {
     Protocols(protocols::Protocols),
     /// Count whose children calls are, by how they are made; the table goes to docs/causality.md.
     Causality(causality::Causality),
+    /// Count whose children answers are, where who asks is on another host.
+    Apart(apart::Apart),
+    /// Compare what programs see with an agent and without one, by kernel and by mode of propagation; the table
+    /// goes to docs/propagation.md.
+    Propagation(propagation::Propagation),
     /// Measure what tracing costs; tables go to docs/performance.md.
     ///
     /// Without COMMAND all of them run, in this order and with their usual settings: that takes long, and
@@ -108,6 +115,8 @@ fn run(flags: Flags) -> Result<ExitCode> {
         Task::Matrix(matrix) => matrix.go(),
         Task::Protocols(protocols) => protocols.go(),
         Task::Causality(causality) => causality.go(),
+        Task::Apart(apart) => apart.go(),
+        Task::Propagation(propagation) => propagation.go(),
         Task::Bench(bench) => bench.go().map(|()| ExitCode::SUCCESS),
         Task::Fuzz(fuzz) => fuzz.go().map(|()| ExitCode::SUCCESS),
     }

@@ -74,3 +74,5 @@ pub const TEEMING: u64 = 20_000;
 /// The same of Python's contexts, of which a request takes some ten: its threads take turns, so that no
 /// more than a tenth of a CPU goes that way.
 pub const TEEMING_CONTEXTS: u64 = 50_000;
+/// The same of what uvloop calls back, each of which costs a third of that.
+pub const TEEMING_CALLBACKS: u64 = 150_000;

@@ -129,6 +129,17 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether every process is traced.
+    pub fn has_every_process(&self) -> bool {
+        let chosen = [
+            &self.commands,
+            &self.containers,
+            &self.cgroups,
+            &self.exclude_commands,
+        ];
+        self.pids.is_empty() && chosen.iter().all(|globs| globs.is_empty())
+    }
+
     /// Whether the ports at either end let a connection be traced.
     pub fn has_port(&self, ports: [Option<u16>; 2]) -> bool {
         let any = |of: &[u16]| ports.iter().flatten().any(|port| of.contains(port));
@@ -249,12 +260,32 @@ pub struct Propagation {
     pub asyncio: bool,
     /// Whether the turn of Node.js's event loop is that an exchange began.
     pub node: bool,
+    /// Whether the task is that a thread of a JVM's which serves one has made.
+    pub jvm: bool,
+    /// How a trace goes on in another host.
+    pub mode: Carrying,
+    /// To where it does.
+    pub networks: Vec<IpNet>,
+    /// To where of them it does by a header as well.
+    pub headers: Vec<IpNet>,
+}
+
+/// How a request's trace id is carried to another host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Carrying {
+    /// Not at all: only what programs send themselves.
+    Off,
+    /// By a TCP option on the request's first segment.
+    #[default]
+    Option,
+    /// By that, and by a `traceparent` line in the first request of a connection.
+    Header,
 }
 
 impl Propagation {
-    /// Whether any evidence is asked for that takes probes in programs.
+    /// Whether any evidence is asked for that takes a look at what programs map.
     pub fn needs_probes(&self) -> bool {
-        self.goroutine || self.asyncio || self.node
+        self.goroutine || self.asyncio || self.node || self.jvm
     }
 }
 
@@ -268,6 +299,10 @@ impl Default for Propagation {
             forwarded: true,
             asyncio: true,
             node: true,
+            jvm: true,
+            mode: Carrying::default(),
+            networks: networks::routed(),
+            headers: Vec::new(),
         }
     }
 }
@@ -288,6 +323,27 @@ pub enum Sampler {
     ParentBasedAlwaysOff,
     /// As the parent; roots by trace id.
     ParentBasedTraceIdRatio(f64),
+}
+
+impl Sampler {
+    /// Whether what was decided for a parent holds.
+    pub fn is_parent_based(self) -> bool {
+        !matches!(
+            self,
+            Self::AlwaysOn | Self::AlwaysOff | Self::TraceIdRatio(_)
+        )
+    }
+
+    /// Where nobody decided, traces are kept whose 63 low bits are below this; `1 << 63` keeps all.
+    pub fn bound(self) -> u64 {
+        let ratio = match self {
+            Self::AlwaysOn | Self::ParentBasedAlwaysOn => 1.0,
+            Self::AlwaysOff | Self::ParentBasedAlwaysOff => 0.0,
+            Self::TraceIdRatio(ratio) | Self::ParentBasedTraceIdRatio(ratio) => ratio,
+        };
+        // `as` saturates, and makes 0 of what is not a number.
+        (f64::clamp(ratio, 0.0, 1.0) * (1u64 << 63) as f64) as u64
+    }
 }
 
 /// Which spans are kept.

@@ -25,6 +25,18 @@ pub fn private() -> Vec<IpNet> {
     PRIVATE.iter().filter_map(|text| read(text)).collect()
 }
 
+/// Those in which hosts of a cluster are: not what is on the same line alone, as a cloud's metadata service.
+pub fn routed() -> Vec<IpNet> {
+    let link_local = |network: &IpNet| match network.addr() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    private()
+        .into_iter()
+        .filter(|network| !link_local(network))
+        .collect()
+}
+
 fn read(text: &str) -> Option<IpNet> {
     let network = text.parse::<IpNet>().ok().map(|network| network.trunc());
     let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;

@@ -12,7 +12,7 @@ use super::form::{
 use super::networks::Networks;
 use super::pairs::{Attributes, Headers};
 use super::setting::{Destination, Setting, Strategy};
-use super::{CapturePath, Protocol, QueryText};
+use super::{CapturePath, Carrying, Protocol, QueryText};
 
 /// `/// what it does` then `name = field as form, "flag" VALUE [standard variables] common|rare`.
 macro_rules! settings {
@@ -196,12 +196,32 @@ settings! {
     /// that it was asked, where that is the only one with its method, path, query and end-to-end headers.
     "propagation.forwarded" = config.propagation.forwarded as Switch, "link-forwarded" "BOOL" [] rare;
     /// Whether a call that a task of Python's asyncio makes becomes the child of the request that it, or
-    /// one that started it, works for. That takes probes in CPython, where contexts are made.
+    /// one that started it, works for. That takes probes in CPython, where contexts are made, and in uvloop,
+    /// where it calls back.
     "propagation.asyncio" = config.propagation.asyncio as Switch, "link-asyncio" "BOOL" [] rare;
     /// Whether a call that Node.js makes becomes the child of the request that began the turn of its event
     /// loop, or an earlier one in which was asked for what this one is about. That takes a probe where
     /// native code calls back.
     "propagation.node" = config.propagation.node as Switch, "link-node" "BOOL" [] rare;
+    /// Whether a call that a thread of a pool makes in a JVM becomes the child of the request whose thread
+    /// made the task that it runs: a java.util.concurrent.FutureTask, as ExecutorService.submit makes. That
+    /// takes Linux 6.3, and no probe in the program.
+    "propagation.jvm" = config.propagation.jvm as Switch, "link-jvm" "BOOL" [] rare;
+
+    /// How a trace is carried on to another host by a program that does not do so itself: `option` puts its
+    /// id into a TCP option of the segment with which a request begins, which hosts without spantap ignore,
+    /// and reads what comes so; `header` does that too, and writes a `traceparent` into the first request
+    /// of each connection of HTTP/1 to `propagation.headers`, if its socket does not block, for programs
+    /// that only an SDK traces; `off` does nothing, and traces end at their host's border. Where the kernel
+    /// cannot (before Linux 6.3, or without CAP_NET_ADMIN or cgroups version 2) it is said, and is as `off`.
+    "propagation.mode" = config.propagation.mode as Choice(CARRYING), "propagation" "MODE" [] common;
+    /// Network to whose addresses traces are carried, such as 10.0.0.0/8; repeatable. The list takes the
+    /// place of the default one, which has all private and loopback addresses; at most 32. What
+    /// comes so is believed from `propagation.trusted` alone.
+    "propagation.networks" = config.propagation.networks as Networks, "carry-to" "CIDR" [] rare;
+    /// Network, within `propagation.networks`, to whose addresses a `traceparent` is written where
+    /// `propagation.mode` is `header`; repeatable; at most 32. None unless it is given.
+    "propagation.headers" = config.propagation.headers as Networks, "header-to" "CIDR" [] rare;
 
     /// Whether secrets are replaced before anything leaves: credentials in query strings and headers,
     /// in command lines where they are told, GraphQL's documents and variables in URLs, tokens, e-mail
@@ -269,6 +289,12 @@ const SAMPLERS: &[(&str, Strategy)] = &[
     ("parentbased_always_on", Strategy::ParentOn),
     ("parentbased_always_off", Strategy::ParentOff),
     ("parentbased_traceidratio", Strategy::ParentRatio),
+];
+
+const CARRYING: &[(&str, Carrying)] = &[
+    ("off", Carrying::Off),
+    ("option", Carrying::Option),
+    ("header", Carrying::Header),
 ];
 
 const CAPTURE_PATHS: &[(&str, CapturePath)] = &[

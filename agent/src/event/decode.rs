@@ -13,12 +13,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use agent_ebpf::abi::unit::ASKED;
 use agent_ebpf::abi::{
-    self, AF_INET, AF_INET6, AF_UNIX, EGRESS, INGRESS, Kind, Record, end, flag, hole,
+    self, AF_INET, AF_INET6, AF_UNIX, EGRESS, INGRESS, Kind, Record, end, flag, hole, source,
 };
+use agent_ebpf::option::{UNDECIDED, UNNAMED};
 
 use super::{
-    Address, ConnectionId, Direction, End, Ending, Ends, Event, Execution, Hole, Open, Process,
-    Role, Segment, Session, Started,
+    Address, Allocates, Carried, ConnectionId, Direction, End, Ending, Ends, Event, Execution,
+    Hole, Java, Open, Process, Role, Runs, Segment, Session, Source, Started,
 };
 
 /// Decodes one record; `None` for what is not one.
@@ -31,6 +32,9 @@ pub fn decode(record: &[u8]) -> Option<Event<'_>> {
         Kind::Exit => Event::Exit(process(&abi::Process::read(record)?.0)),
         Kind::Teems => Event::Teems(process(&abi::Process::read(record)?.0)),
         Kind::Started => Event::Started(started(&abi::Started::read(record)?.0)),
+        Kind::Allocates => Event::Java(allocates(&abi::Allocates::read(record)?.0)),
+        Kind::Runs => Event::Java(runs(&abi::Runs::read(record)?.0)),
+        Kind::Carried => Event::Carried(carried(&abi::Carried::read(record)?.0)?),
     })
 }
 
@@ -43,11 +47,7 @@ fn segment(record: &[u8]) -> Option<Segment<'_>> {
     let tail = tail.get(tail.len().saturating_sub(missing)..)?;
     Some(Segment {
         connection: ConnectionId(raw.connection),
-        direction: if raw.direction == EGRESS {
-            Direction::Egress
-        } else {
-            Direction::Ingress
-        },
+        direction: direction(raw.direction),
         time: raw.time,
         offset: raw.offset,
         length: raw.length,
@@ -110,6 +110,56 @@ fn started(raw: &abi::Started) -> Started {
     }
 }
 
+fn allocates(raw: &abi::Allocates) -> Java {
+    Java::Allocates(Allocates {
+        process: raw.tgid,
+        thread: raw.tid,
+        collections: raw.collections,
+        start: raw.start,
+        top: raw.top,
+        end: raw.end,
+        time: raw.time,
+    })
+}
+
+fn runs(raw: &abi::Runs) -> Java {
+    Java::Runs(Runs {
+        process: raw.tgid,
+        thread: raw.tid,
+        collections: raw.collections,
+        connection: ConnectionId(raw.connection),
+        tasks: raw.tasks,
+        time: raw.time,
+    })
+}
+
+fn carried(raw: &abi::Carried) -> Option<Carried> {
+    Some(Carried {
+        connection: ConnectionId(raw.connection),
+        direction: direction(raw.direction),
+        offset: raw.offset,
+        line: raw.line.into(),
+        time: raw.time,
+        trace: Some(raw.trace).filter(|trace| *trace != [0; 16])?,
+        flags: (raw.flags & UNDECIDED == 0).then_some(raw.flags & !UNNAMED),
+        named: raw.flags & UNNAMED == 0,
+        source: match raw.source {
+            source::MADE => Source::Made,
+            source::OPTION => Source::Option,
+            source::HEADER => Source::Header,
+            source::SERVED => Source::Served,
+            _ => return None,
+        },
+    })
+}
+
+fn direction(raw: u8) -> Direction {
+    match raw {
+        EGRESS => Direction::Egress,
+        _ => Direction::Ingress,
+    }
+}
+
 fn comm(raw: &[u8]) -> String {
     let end = raw.iter().position(|&b| b == 0).unwrap_or(raw.len());
     String::from_utf8_lossy(raw.get(..end).unwrap_or_default()).into_owned()
@@ -156,6 +206,7 @@ fn open(raw: &abi::Open) -> Option<Open> {
         ends,
         start,
         base,
+        line: 0,
         netns: raw.netns,
         session,
         kernel_tls: raw.kernel_tls == 1,

@@ -128,6 +128,9 @@ pub struct Open {
     pub start: [u64; 2],
     /// What makes the kernel side's offsets absolute ones, egress then ingress: to be added, modulo 2^64.
     pub base: [u64; 2],
+    /// Bytes of a line that was put into the first request that is sent, which are not seen: on the wire all
+    /// that follows it is so much further.
+    pub line: u64,
     /// Inode of the network namespace; 0 when unknown.
     pub netns: u32,
     /// What it is a session of, where its bytes are the plaintext of TLS.
@@ -149,6 +152,16 @@ pub struct Session {
 }
 
 impl Open {
+    /// The same where a line was put into what is sent first: offsets count what the process gives.
+    #[must_use]
+    pub fn with_line(mut self, line: u64) -> Self {
+        let [start, base] = [&mut self.start, &mut self.base].map(|both| &mut both[0]);
+        *start = start.wrapping_sub(line);
+        *base = base.wrapping_sub(line);
+        self.line = line;
+        self
+    }
+
     /// Whether TLS protects its bytes on their way.
     pub fn is_secure(&self) -> bool {
         self.session.is_some() || self.kernel_tls
@@ -278,6 +291,88 @@ pub struct Started {
     pub own: bool,
 }
 
+/// Where a thread of a JVM makes objects: it alone there, one behind the other, until garbage is collected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocates {
+    /// Process.
+    pub process: u32,
+    /// Thread.
+    pub thread: u32,
+    /// How often garbage was collected before.
+    pub collections: u32,
+    /// First address.
+    pub start: u64,
+    /// Where the next object will be.
+    pub top: u64,
+    /// The address behind the last.
+    pub end: u64,
+    /// When.
+    pub time: Nanos,
+}
+
+/// What a thread of a JVM runs that has just sent bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Runs {
+    /// Process.
+    pub process: u32,
+    /// Thread.
+    pub thread: u32,
+    /// How often garbage was collected before.
+    pub collections: u32,
+    /// Where it sent them.
+    pub connection: ConnectionId,
+    /// Addresses of the tasks that it runs, the first of all and the last within that one; 0 for none.
+    pub tasks: [u64; 2],
+    /// When, no earlier than the bytes.
+    pub time: Nanos,
+}
+
+/// What a thread of a JVM does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Java {
+    /// It makes objects there.
+    Allocates(Allocates),
+    /// It runs that.
+    Runs(Runs),
+}
+
+/// In which trace the kernel side has a request; told before its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// Connection end.
+    pub connection: ConnectionId,
+    /// Which way the request went.
+    pub direction: Direction,
+    /// Of its first byte, as in [`Segment`]; the low half of it.
+    pub offset: u64,
+    /// Bytes before it that were sent with it and that the process did not give: of a line that was put
+    /// into it.
+    pub line: u64,
+    /// When it was told.
+    pub time: Nanos,
+    /// Trace id, not all zero.
+    pub trace: [u8; 16],
+    /// W3C trace flags, where anybody decided.
+    pub flags: Option<u8>,
+    /// Whether the span of who sends it has the id that the stream key gives.
+    pub named: bool,
+    /// From where that is known.
+    pub source: Source,
+}
+
+/// From where the kernel side knows a request's trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From nowhere: it is a new one.
+    Made,
+    /// A TCP option came with it.
+    Option,
+    /// It has a `traceparent`.
+    Header,
+    /// It is of what its sender serves.
+    Served,
+}
+
 /// One decoded record.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
@@ -293,8 +388,12 @@ pub enum Event<'a> {
     Exit(Process),
     /// Who started a unit of execution.
     Started(Started),
+    /// What a thread of a JVM does.
+    Java(Java),
     /// A process starts units of execution faster than they are followed.
     Teems(Process),
+    /// A request's trace.
+    Carried(Carried),
 }
 
 impl Event<'_> {
@@ -307,7 +406,7 @@ impl Event<'_> {
             Event::Exec(process) | Event::Exit(process) | Event::Teems(process) => {
                 Some(process.time)
             }
-            Event::Started(_) => None,
+            Event::Started(_) | Event::Java(_) | Event::Carried(_) => None,
         }
     }
 }

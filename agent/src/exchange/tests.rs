@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::Hole;
+use crate::event::{Address, ConnectionId};
 
 fn peer() -> Arc<Peer> {
     Arc::new(Peer {
@@ -14,6 +15,7 @@ fn peer() -> Arc<Peer> {
             server: 8,
         }),
         shares_offsets: true,
+        line: 0,
         carrier: None,
         datagrams: false,
         receiver: false,

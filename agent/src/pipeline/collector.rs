@@ -177,6 +177,7 @@ mod tests {
             ends: None,
             start: [0; 2],
             base: [0, 0],
+            line: 0,
             netns,
             session: None,
             kernel_tls: false,

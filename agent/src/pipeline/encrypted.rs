@@ -295,6 +295,7 @@ mod tests {
             ends: None,
             start: [0; 2],
             base: [0, 0],
+            line: 0,
             netns: 0,
             session: None,
             kernel_tls: false,

@@ -5,6 +5,7 @@
 
 pub mod clerk;
 pub mod collector;
+mod counts;
 pub mod encrypted;
 pub mod failure;
 pub mod mailbox;
@@ -23,12 +24,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent_ebpf::abi::Counter;
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
-use crate::config::Config;
+use crate::config::{Carrying, Config, Propagation};
 use crate::courtesy;
 use crate::event::clock::Clock;
 use crate::export::Exporters;
@@ -41,6 +41,7 @@ use crate::span::Span;
 use crate::stats::Stats;
 use crate::target::{PROC, Processes, Targets};
 use collector::Collector;
+use counts::count;
 use encrypted::Encrypted;
 use failure::Failure;
 use reader::Shared;
@@ -138,12 +139,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         .context("start the exporters' runtime")?;
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
     let uprobes = config.capture.tls || config.propagation.needs_probes();
-    let mut probe = apart(|| Probe::load(&config.capture, &kernel, uprobes))??;
-    if let Some(why) = probe.no_uprobes().filter(|_| uprobes) {
-        say(format_args!(
-            "TLS stays unread, and calls of Go, Node.js and Python's asyncio have no parent: {why}"
-        ));
-    }
+    let mut probe = apart(|| Probe::load(&config, &kernel, uprobes))??;
     let control = probe.control();
     let shared = shared(&config, &control, &stats, collector);
     let metrics = metrics(&config, &shared, &runtime)?;
@@ -151,6 +147,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     meet(&shared)?;
     let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
     heat(&mut probe, &shared)?;
+    say_unable(&probe, uprobes, &config.propagation);
     let probe = Arc::new(Mutex::new(probe));
     let prober = prober::start(&probe, &shared)?;
     privilege::keep(privilege::ATTACH).context("give up privileges")?;
@@ -216,6 +213,7 @@ fn shared(
         goroutines: config.propagation.goroutine,
         asyncio: config.propagation.asyncio,
         node: config.propagation.node,
+        jvm: config.propagation.jvm,
         collector,
         encrypted: Arc::new(Encrypted::default()),
         unknown: Arc::default(),
@@ -355,6 +353,32 @@ fn able(kernel: &Kernel) -> Result<()> {
     Err(Unable { missing, remedy }.into())
 }
 
+/// What was asked for and is not to be had, said once.
+fn say_unable(probe: &Probe, uprobes: bool, propagation: &Propagation) {
+    let mode = propagation.mode;
+    if let Some(why) = probe.no_uprobes().filter(|_| uprobes) {
+        say(format_args!(
+            "TLS stays unread, and calls of Go, Node.js and Python's asyncio have no parent: {why}"
+        ));
+    }
+    if let Some(why) = probe.no_carrier().filter(|_| mode != Carrying::Header) {
+        say(format_args!(
+            "traces end at this host's border (propagation.mode: option): {why}"
+        ));
+    }
+    if mode == Carrying::Header && propagation.headers.is_empty() {
+        say(format_args!(
+            "no traceparent is written (propagation.mode: header): propagation.headers (--header-to) \
+             names no network to write one to"
+        ));
+    }
+    if let Some(why) = probe.no_header() {
+        say(format_args!(
+            "no traceparent is written (propagation.mode: header): {why}"
+        ));
+    }
+}
+
 /// Whom not to trace, said once.
 fn collector(config: &Config) -> Collector {
     let collector = Collector::of(config);
@@ -370,28 +394,6 @@ fn collector(config: &Config) -> Collector {
 fn set(clock: &Clock) {
     let (monotonic, unix) = clock::pair();
     clock.set(monotonic, unix);
-}
-
-/// Brings the kernel side's counters into ours.
-fn count(control: &Control, stats: &Stats) -> Result<()> {
-    let sums = control.counters()?;
-    let sum = |counter| Control::counter(&sums, counter);
-    stats.kernel_bytes.set(sum(Counter::Bytes));
-    stats.kernel_ring_full.set(sum(Counter::RingFull));
-    stats.kernel_faults.set(sum(Counter::Faults));
-    stats.kernel_budgeted_bytes.set(sum(Counter::Budgeted));
-    stats.kernel_muted.set(sum(Counter::Muted));
-    stats.kernel_unselected.set(sum(Counter::Unselected));
-    stats.kernel_compat.set(sum(Counter::Compat));
-    stats.kernel_no_buffer.set(sum(Counter::NoBuffer));
-    stats.kernel_no_state.set(sum(Counter::NoState));
-    stats.kernel_crowded.set(sum(Counter::Crowded));
-    stats.kernel_misshapen.set(sum(Counter::Misshapen));
-    stats.kernel_second_socket.set(sum(Counter::SecondSocket));
-    stats
-        .kernel_untold_processes
-        .set(sum(Counter::UntoldProcesses));
-    Ok(())
 }
 
 fn summary(stats: &Stats, exporters: usize) -> Summary {

@@ -14,6 +14,8 @@ use crate::resource::{PATIENCE, Resources};
 pub enum Word {
     /// It came, became another program or ended: what was known of its threads is void.
     Forget,
+    /// Its threads are evidence.
+    Threads,
     /// Its threads are no evidence.
     NoThreads,
     /// It hands on what it is asked.
@@ -61,6 +63,7 @@ impl Newcomers {
                 let sharing = resources.multiplexes_threads(process);
                 if sharing == Some(false) {
                     tell(Word::Forget, process);
+                    tell(Word::Threads, process);
                 }
                 if sharing.is_some() && resources.is_proxy(process) {
                     tell(Word::Proxy, process);
@@ -74,8 +77,9 @@ impl Newcomers {
             if sharing.is_none() && patient && resources.is_asked(process) {
                 return true;
             }
-            if sharing != Some(false) {
-                tell(Word::NoThreads, process);
+            match sharing {
+                Some(false) => tell(Word::Threads, process),
+                _ => tell(Word::NoThreads, process),
             }
             if sharing.is_some() && resources.is_proxy(process) {
                 tell(Word::Proxy, process);
@@ -155,7 +159,7 @@ mod tests {
         }
     }
 
-    use Word::{Forget, NoThreads, Proxy};
+    use Word::{Forget, NoThreads, Proxy, Threads};
 
     #[test]
     fn nothing_is_linked_before_it_is_known() {
@@ -163,13 +167,12 @@ mod tests {
         assert_eq!(bench.greet(&[10], 100, false), (100, vec![(Forget, 10)]));
         assert_eq!(bench.greet(&[], 200, false), (100, vec![]));
         bench.answer();
-        assert_eq!(bench.greet(&[], 300, false), (300, vec![]));
+        assert_eq!(bench.greet(&[], 300, false), (300, vec![(Threads, 10)]));
         // Names are enough.
-        let all = bench.greet(&[11, 12], 400, false);
-        assert_eq!(
-            all,
-            (400, vec![(Forget, 11), (Forget, 12), (NoThreads, 12)])
-        );
+        let (limit, mut all) = bench.greet(&[11, 12], 400, false);
+        all.sort_by_key(|(_, process)| *process);
+        let told = vec![(Forget, 11), (Threads, 11), (Forget, 12), (NoThreads, 12)];
+        assert_eq!((limit, all), (400, told));
     }
 
     #[test]
@@ -186,7 +189,8 @@ mod tests {
         assert_eq!(bench.greet(&[], 200, false), (200, vec![(NoThreads, 10)]));
         assert_eq!(bench.greet(&[], 300, false), (300, vec![]));
         bench.answer();
-        assert_eq!(bench.greet(&[], 400, false), (400, vec![(Forget, 10)]));
+        let believed = vec![(Forget, 10), (Threads, 10)];
+        assert_eq!(bench.greet(&[], 400, false), (400, believed));
         assert_eq!(bench.greet(&[], 500, false), (500, vec![]));
     }
 

@@ -6,7 +6,7 @@
 //! | main | CAP_BPF, CAP_PERFMON | attaching again when somebody is selected, reading counters |
 //! | readers | CAP_BPF, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_SYS_NICE | verdicts in maps; /proc of others; back from SCHED_IDLE |
 //! | prober | CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE, CAP_LEASE, CAP_SYS_ADMIN | mappings of others; leases on their files; uprobes, for which kernels before 6.12 ask that much |
-//! | weaver | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_SYS_NICE | whose span it is; back from SCHED_IDLE |
+//! | weaver | the same | whose threads are evidence, in a map; whose span it is; back from SCHED_IDLE |
 //! | clerk, and its process | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | files of others |
 //! | exporters, metrics | none | they speak to the network |
 //!
@@ -30,10 +30,10 @@ pub const PROBE: CapabilitySet = ATTACH
     .union(CapabilitySet::LEASE);
 /// The same where uprobes are perf events.
 pub const PROBE_EVENTS: CapabilitySet = PROBE.union(CapabilitySet::SYS_ADMIN);
-/// For the weaver.
-pub const WEAVE: CapabilitySet = PROCESSES.union(CapabilitySet::SYS_NICE);
-/// For those that tell the kernel side, too.
-pub const READ: CapabilitySet = WEAVE.union(CapabilitySet::BPF);
+/// For those that tell the kernel side of processes, too.
+pub const READ: CapabilitySet = PROCESSES
+    .union(CapabilitySet::SYS_NICE)
+    .union(CapabilitySet::BPF);
 
 /// No program that this thread or one it starts from now on becomes has more rights than it has.
 pub fn no_new() -> io::Result<()> {
@@ -127,6 +127,6 @@ mod tests {
         let admin = CapabilitySet::SYS_ADMIN;
         assert_eq!(kept(admin | PROCESSES, READ), admin | PROCESSES);
         assert_eq!(kept(admin | PROCESSES, PROCESSES), PROCESSES);
-        assert_eq!(kept(admin | ATTACH | WEAVE, READ), READ);
+        assert_eq!(kept(admin | ATTACH | READ, READ), READ);
     }
 }

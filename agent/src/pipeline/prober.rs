@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use agent_ebpf::abi::Jvm;
 use anyhow::{Context as _, Result};
 
 mod arrivals;
@@ -39,6 +40,7 @@ use crate::probe::uprobe::{self, Uprobe};
 use crate::say::{self, say};
 use crate::stats::Stats;
 use crate::target::PROC;
+use crate::target::jvm;
 use crate::target::mapped::{self, Identity, Mapped};
 use crate::target::tls::Plan;
 
@@ -218,6 +220,8 @@ struct Process {
     next: Instant,
     /// Whether it came again since.
     again: bool,
+    /// Whether it is a JVM of which the kernel side was told, or cannot be.
+    is_told: bool,
     /// The files it maps, with the probes that are its own.
     files: HashMap<Identity, Vec<Set>>,
 }
@@ -271,6 +275,9 @@ impl Prober<'_> {
                 Ok(files) => {
                     self.renew(process, &files);
                     files.iter().for_each(|file| self.meet(process, file));
+                    files
+                        .iter()
+                        .for_each(|file| self.look_inside(process, file));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.gone(process),
                 // It may not be looked at now.
@@ -369,6 +376,48 @@ impl Prober<'_> {
         }
     }
 
+    /// Tells the kernel side of a JVM, once that is ready.
+    fn look_inside(&mut self, process: u32, file: &Mapped) {
+        let exports = self.files.get(&file.identity).and_then(|known| known.jvm);
+        let known = self.processes.get_mut(&process);
+        let (Some(exports), Some(code), Some(known)) = (exports, file.code, known) else {
+            return;
+        };
+        if known.is_told {
+            return;
+        }
+        let read = jvm::read(self.proc, process, exports, code);
+        if matches!(read, Ok(None)) && known.looks < LOOKS.len() {
+            return;
+        }
+        known.is_told = true;
+        let told = match read {
+            // By now it would be ready.
+            Ok(None) => Err("a JVM of a version not known, or of another C library"),
+            Ok(Some(layout)) => self.follow(process, layout),
+            Err(why) => Err(why),
+        };
+        if let Err(why) = told {
+            self.stats.probe_unlinked.add(1);
+            let name = &file.name;
+            self.told
+                .say(format!("calls of tasks of {name} have no parent: {why}"));
+        }
+    }
+
+    /// Follows the tasks of a JVM.
+    fn follow(&self, process: u32, layout: Jvm) -> std::result::Result<(), &'static str> {
+        let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        let followed = probe.follow_tasks();
+        drop(probe);
+        if !followed {
+            return Err("that takes the socket path, Linux 6.3");
+        }
+        let failed = self.shared.control.jvm(process, layout).is_err();
+        self.stats.pipeline_control_failed.add(u64::from(failed));
+        Ok(())
+    }
+
     /// The lease on a file; taken if need be.
     fn lease(&mut self, file: &Mapped) -> Option<Arc<Lease>> {
         let known = self.files.get_mut(&file.identity)?;
@@ -430,6 +479,7 @@ impl Process {
             looks: 0,
             next,
             again: false,
+            is_told: false,
             files: HashMap::new(),
         }
     }

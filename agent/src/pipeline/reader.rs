@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use agent_ebpf::abi::{AsyncIds, Contexts, Goroutines};
+use agent_ebpf::abi::{AsyncIds, Contexts, Goroutines, Jvm};
 use anyhow::Result;
 use tokio::sync::Notify;
 
@@ -82,11 +82,36 @@ pub trait Orders: Send + Sync {
     /// # Errors
     /// Where the kernel refuses.
     fn contexts(&self, process: u32, layout: Contexts) -> Result<()>;
+
+    /// That they cannot be, any more.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn no_contexts(&self, process: u32) -> Result<()>;
+
     /// Where Node.js keeps ids in a process.
     ///
     /// # Errors
     /// Where the kernel refuses.
     fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()>;
+
+    /// Where things are in a JVM.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn jvm(&self, process: u32, layout: Jvm) -> Result<()>;
+
+    /// Whether the threads of a process serve one request at a time.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn threads(&self, process: u32, exact: bool) -> Result<()>;
+
+    /// A process serves requests in traces that the kernel side does not know.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn serves_unseen(&self, process: u32) -> Result<()>;
 
     /// No more bytes of this connection.
     ///
@@ -124,8 +149,24 @@ impl Orders for Control {
         Control::contexts(self, process, layout)
     }
 
+    fn no_contexts(&self, process: u32) -> Result<()> {
+        Control::no_contexts(self, process)
+    }
+
     fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()> {
         Control::async_ids(self, process, layout)
+    }
+
+    fn jvm(&self, process: u32, layout: Jvm) -> Result<()> {
+        Control::jvm(self, process, layout)
+    }
+
+    fn threads(&self, process: u32, exact: bool) -> Result<()> {
+        Control::threads(self, process, exact)
+    }
+
+    fn serves_unseen(&self, process: u32) -> Result<()> {
+        Control::serves_unseen(self, process)
     }
 
     fn mute(&self, connection: ConnectionId) -> Result<()> {
@@ -183,6 +224,8 @@ pub struct Shared {
     pub asyncio: bool,
     /// Whether the turns of Node.js are.
     pub node: bool,
+    /// Whether the tasks of JVMs are.
+    pub jvm: bool,
 }
 
 impl Shared {
@@ -321,7 +364,11 @@ impl Reader<'_> {
                 resources.observe(open.process, &open.comm, open.time);
             }
             Event::Segment(segment) if !self.wanted(segment.execution.process) => return,
-            Event::Segment(_) | Event::End(_) | Event::Started(_) => {}
+            Event::Segment(_)
+            | Event::End(_)
+            | Event::Started(_)
+            | Event::Java(_)
+            | Event::Carried(_) => {}
             Event::Exec(process) => {
                 let (pid, time) = (process.process, process.time);
                 match self.shared.targets.execed(process).is_traced() {
@@ -411,6 +458,7 @@ impl Reader<'_> {
                 Command::Introduce(connection) => self.shared.control.reintroduce(connection),
                 Command::Whole(connection) => self.shared.control.copy_whole(connection, true),
                 Command::Budget(connection) => self.shared.control.copy_whole(connection, false),
+                Command::Serves(process) => self.shared.control.serves_unseen(process),
             };
             if told.is_err() {
                 self.shared.stats.pipeline_control_failed.add(1);

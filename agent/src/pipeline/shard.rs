@@ -8,6 +8,7 @@
 
 mod apart;
 mod early;
+mod foretold;
 mod kept;
 mod talk;
 mod withheld;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use apart::Apart;
 use early::Early;
+use foretold::Foretold;
 use talk::{Losses, Talk};
 use withheld::Withheld;
 
@@ -54,6 +56,8 @@ pub enum Command {
     Whole(ConnectionId),
     /// Leave out again what the budget leaves out.
     Budget(ConnectionId),
+    /// This process serves requests that it does not see as such.
+    Serves(u32),
 }
 
 /// The state of one ring's connections.
@@ -62,6 +66,7 @@ pub struct Shard {
     table: Table<Box<Connection<Talk>>>,
     apart: Apart,
     early: Early,
+    foretold: Foretold,
     withheld: Withheld,
     ids: Ids,
     config: Arc<Config>,
@@ -109,6 +114,7 @@ impl Shard {
             table: Table::new(connections),
             apart: Apart::new(connections),
             early: Early::default(),
+            foretold: Foretold::default(),
             withheld: Withheld::default(),
             ids: Ids::new(index),
             config,
@@ -157,7 +163,13 @@ impl Shard {
     pub fn take(&mut self, event: &Event<'_>, out: &mut Out<'_>) {
         match event {
             Event::Open(open) => {
-                self.open(open, out);
+                let known = self.table.get(open.connection);
+                let line = known.map_or(0, |known| known.open.line);
+                self.open(&self.foretold.with_line(open, line), out);
+                if let Some(known) = self.table.get(open.connection) {
+                    let told = self.foretold.take(open.connection);
+                    out.facts.extend(told.map(|carried| known.carried(carried)));
+                }
                 if open.session.is_some() {
                     let mut early = std::mem::take(&mut self.early);
                     early.take(open.connection, |segment| self.segment(segment, out));
@@ -170,6 +182,11 @@ impl Shard {
                 self.end(end, out);
             }
             Event::Started(started) => out.facts.push(Fact::Started(*started)),
+            Event::Java(java) => out.facts.push(Fact::Java(*java)),
+            Event::Carried(carried) => match self.table.get(carried.connection) {
+                Some(known) => out.facts.push(known.carried(*carried)),
+                None => self.foretold.keep(*carried),
+            },
             Event::Exec(_) | Event::Exit(_) | Event::Teems(_) => {}
         }
     }
@@ -215,6 +232,7 @@ impl Shard {
             })),
             exchanges: Exchanges::default(),
             peer: None,
+            unseen: None,
             receiver,
             held: 0,
             holds: 0,
@@ -277,7 +295,7 @@ impl Shard {
             open,
             ..
         } = &mut **connection;
-        let direction = segment.direction;
+        let (direction, process) = (segment.direction, segment.execution.process);
         let stream = streams.get(direction);
         // Where a datagram is in its direction is not known, nor which way those went that were lost.
         let gap = !open.datagrams && base.wrapping_add(segment.offset) > stream.end();
@@ -301,7 +319,6 @@ impl Shard {
             self.encrypted.insert(&seen, handshake, stats);
         }
         if let (Status::Leave, Some(shapes)) = (status, state.conversation.unknown()) {
-            let process = segment.execution.process;
             self.unknown.insert(open, process, segment.time, shapes);
         }
         let mut sink = sink(&mut self.ids, out, stats);
@@ -311,6 +328,8 @@ impl Shard {
             state.peer = None;
         }
         state.settle(open, &mut self.messages, &mut sink);
+        let serves = state.serves_unseen();
+        (out.commands).extend(serves.then_some(Command::Serves(process)));
         if state.weigh(streams, &mut self.held) {
             self.begun = self.begun.saturating_add(1);
             state.holds = self.begun;

@@ -39,7 +39,7 @@ impl Threads {
                 .name("weaver".into())
                 .spawn(move || {
                     shared.failure.guard("the weaver", || {
-                        privilege::keep_or_go_on(privilege::WEAVE);
+                        privilege::keep_or_go_on(privilege::READ);
                         weaver.run(&shared, &mailboxes, &done);
                         Ok(())
                     });

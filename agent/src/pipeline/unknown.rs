@@ -149,6 +149,7 @@ mod tests {
             ends: None::<Ends>,
             start: [0; 2],
             base: [0; 2],
+            line: 0,
             netns: 0,
             session: None,
             kernel_tls: false,

@@ -110,7 +110,15 @@ impl Weaver {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let arrivals = std::mem::take(&mut *arrivals);
-        let linker = &mut self.linker;
+        let (linker, stats) = (&mut self.linker, &self.stats);
+        let threads = |process, exact| {
+            if shared.control.threads(process, exact).is_err() {
+                stats.pipeline_control_failed.add(1);
+            }
+        };
+        for process in linker.sharers() {
+            threads(process, false);
+        }
         let resources = &shared.resources;
         self.newcomers.greet(
             arrivals,
@@ -119,6 +127,7 @@ impl Weaver {
             last,
             |word, process| match word {
                 Word::Forget => linker.forget(process),
+                Word::Threads => threads(process, true),
                 Word::NoThreads => linker.no_thread_links(process),
                 Word::Proxy => linker.hands_on(process),
             },

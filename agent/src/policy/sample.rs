@@ -15,20 +15,9 @@ pub struct Sampler {
 impl Sampler {
     /// As configured.
     pub fn new(config: config::Sampler) -> Self {
-        use config::Sampler as S;
-        let (parent_based, ratio) = match config {
-            S::AlwaysOn => (false, 1.0),
-            S::AlwaysOff => (false, 0.0),
-            S::TraceIdRatio(ratio) => (false, ratio),
-            S::ParentBasedAlwaysOn => (true, 1.0),
-            S::ParentBasedAlwaysOff => (true, 0.0),
-            S::ParentBasedTraceIdRatio(ratio) => (true, ratio),
-        };
-        // `as` saturates, and makes 0 of what is not a number.
-        let bound = (ratio.clamp(0.0, 1.0) * ALL as f64) as u64;
         Self {
-            parent_based,
-            bound,
+            parent_based: config.is_parent_based(),
+            bound: config.bound(),
         }
     }
 
@@ -45,9 +34,6 @@ impl Sampler {
         }
     }
 }
-
-/// 2^63.
-const ALL: u64 = 1 << 63;
 
 #[cfg(test)]
 mod tests {

@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use agent_ebpf::abi::{AsyncIds, COUNTERS, Contexts, Counter, Goroutines, verdict, wish};
+use agent_ebpf::abi::{
+    AsyncIds, COUNTERS, Contexts, Counter, Goroutines, Jvm, served, verdict, wish,
+};
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 
 use crate::event::ConnectionId;
 
@@ -17,6 +19,9 @@ pub struct Control {
     goroutines: Mutex<HashMap<MapData, u32, [i32; 5]>>,
     contexts: Mutex<HashMap<MapData, u32, [u64; 6]>>,
     async_ids: Mutex<HashMap<MapData, u32, [u32; 4]>>,
+    jvms: Mutex<HashMap<MapData, u32, [u64; 11]>>,
+    threads: Mutex<HashMap<MapData, u32, u32>>,
+    served: Mutex<HashMap<MapData, u32, u32>>,
     wishes: Mutex<HashMap<MapData, u64, u32>>,
     /// Number of the last wish that was no mute.
     wished: AtomicU32,
@@ -37,6 +42,9 @@ impl Control {
             goroutines: Mutex::new(HashMap::try_from(map("GOROUTINES")?)?),
             contexts: Mutex::new(HashMap::try_from(map("CONTEXTS")?)?),
             async_ids: Mutex::new(HashMap::try_from(map("ASYNC_IDS")?)?),
+            jvms: Mutex::new(HashMap::try_from(map("JVMS")?)?),
+            threads: Mutex::new(HashMap::try_from(map("THREADS")?)?),
+            served: Mutex::new(HashMap::try_from(map("SERVED")?)?),
             wishes: Mutex::new(HashMap::try_from(map("WISHES")?)?),
             wished: AtomicU32::new(wish::MUTE),
             epoch: Mutex::new(Array::try_from(map("EPOCH")?)?),
@@ -116,7 +124,6 @@ impl Control {
             pad,
             since,
         } = layout;
-        let two = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         let words = [
             key,
             two(thread, context),
@@ -129,6 +136,21 @@ impl Control {
             .insert(process, words, 0)
             .with_context(|| format!("tell the kernel side of the contexts of {process}"))?;
         self.raise_epoch()
+    }
+
+    /// Takes that back; nothing where nothing was told.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn no_contexts(&self, process: u32) -> Result<()> {
+        match lock(&self.contexts).remove(&process) {
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() != std::io::ErrorKind::NotFound =>
+            {
+                Err(error).context("take back where contexts are")
+            }
+            _ => self.raise_epoch(),
+        }
     }
 
     /// Tells the kernel side where Node.js keeps ids in a process. It forgets that as it does the above.
@@ -146,6 +168,80 @@ impl Control {
             .insert(process, [depth, ids, wrap, context], 0)
             .with_context(|| format!("tell the kernel side of Node.js in {process}"))?;
         self.raise_epoch()
+    }
+
+    /// Tells the kernel side where things are in a JVM. It forgets that as it does the above.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn jvm(&self, process: u32, layout: Jvm) -> Result<()> {
+        let Jvm {
+            heap: [low, high],
+            collections,
+            object_base,
+            class_base,
+            object_shift,
+            class_shift,
+            module,
+            slot,
+            object,
+            buffer,
+            os_thread,
+            control,
+            ancestor,
+            name,
+            runner,
+            pad,
+        } = layout;
+        let words = [
+            low,
+            high,
+            collections,
+            object_base,
+            class_base,
+            two(object_shift, class_shift),
+            two(module, slot),
+            two(object, buffer),
+            two(os_thread, control),
+            two(ancestor, name),
+            two(runner, pad),
+        ];
+        lock(&self.jvms)
+            .insert(process, words, 0)
+            .with_context(|| format!("tell the kernel side of the JVM {process}"))
+    }
+
+    /// Tells the kernel side whether the threads of a process serve one request at a time. It forgets that
+    /// as it does the above.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn threads(&self, process: u32, exact: bool) -> Result<()> {
+        let mut threads = lock(&self.threads);
+        if exact {
+            return threads
+                .insert(process, 1, 0)
+                .with_context(|| format!("tell the kernel side of the threads of {process}"));
+        }
+        match threads.remove(&process) {
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            removed => removed.with_context(|| format!("forget the threads of {process}")),
+        }
+    }
+
+    /// Tells the kernel side that a process serves requests in traces that it does not know. It forgets that
+    /// as it does the above.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn serves_unseen(&self, process: u32) -> Result<()> {
+        lock(&self.served)
+            .insert(process, served::UNKNOWN, 0)
+            .with_context(|| format!("tell the kernel side that {process} serves"))
     }
 
     /// No more bytes of this connection.
@@ -200,6 +296,17 @@ impl Control {
         Ok(sums)
     }
 
+    /// Counts from nothing again: what was counted so far was of tests.
+    pub(super) fn forget_counts(&self) -> Result<()> {
+        let mut map = lock(&self.statistics);
+        for slot in 0..COUNTERS {
+            let cpus = map.get(&slot, 0).context("read counters")?.len();
+            let nothing = PerCpuValues::try_from(vec![0; cpus]).context("as many as CPUs")?;
+            map.set(slot, nothing, 0).context("reset counters")?;
+        }
+        Ok(())
+    }
+
     /// One of [`Control::counters`].
     pub fn counter(sums: &[u64; COUNTERS as usize], counter: Counter) -> u64 {
         sums.get(counter as usize).copied().unwrap_or(0)
@@ -217,6 +324,11 @@ impl Control {
             .set(OURS, now.wrapping_add(1), 0)
             .context("raise the epoch")
     }
+}
+
+/// A word of two numbers, as it is where they are one behind the other.
+fn two(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

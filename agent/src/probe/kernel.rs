@@ -9,7 +9,7 @@ use anyhow::{Error, Result, bail};
 
 use super::btf::Btf;
 use super::multi;
-use crate::config::{Capture, CapturePath};
+use crate::config::{Capture, CapturePath, Carrying, Config, Propagation};
 use crate::say;
 
 /// The running kernel, as far as the agent needs to know it.
@@ -160,6 +160,12 @@ pub const CAPABILITIES: &[Capability] = &[
         "TLS: libraries that were replaced or removed since a program mapped them",
         "TLS by such libraries is unread",
     ),
+    better(
+        12,
+        "CAP_NET_ADMIN",
+        "carries traces to other hosts (propagation.mode)",
+        "traces end at this host's border",
+    ),
     Capability {
         before: Some(multi::SINCE),
         ..better(
@@ -295,7 +301,7 @@ pub struct Trial {
 
 impl Kernel {
     /// Loads the programs of each path and those of uprobes, for the answer alone: nothing that sees
-    /// traffic is attached.
+    /// traffic is attached. Header mode is tried apart (`probe::selftest`), on this process's connections.
     pub fn trials(&self) -> Vec<Trial> {
         let mut uprobes = Trial {
             feature: "TLS (uprobes)",
@@ -306,11 +312,27 @@ impl Kernel {
             replaced: true,
             remedy: "root, or before Linux 6.12 CAP_SYS_ADMIN; without, TLS stays unread and the rest works",
         };
+        let mut carrier = Trial {
+            feature: "traces to other hosts",
+            path: None,
+            detail: "programs load: propagation.mode option".to_owned(),
+            programs: Vec::new(),
+            error: Some("off: that takes the socket path".to_owned()),
+            replaced: true,
+            remedy: "Linux 6.3 or later, cgroups version 2, CAP_NET_ADMIN; without, traces end at this host's border",
+        };
         let mut path = |path, feature, detail: &str, replaced, remedy| {
-            let tried = super::Probe::load(&capture(path), self, true);
+            let tried = super::Probe::load(&with_path(path), self, true);
             if let Ok(probe) = &tried {
-                uprobes.programs = probe.loaded_uprobes();
-                uprobes.error = probe.no_uprobes().map(|why| format!("off: {why}"));
+                if path == CapturePath::Socket {
+                    carrier.programs = probe.loaded_carrier();
+                    carrier.error = probe.no_carrier().map(|why| format!("off: {why}"));
+                }
+                // The first path that works is the one that is taken.
+                if uprobes.programs.is_empty() {
+                    uprobes.programs = probe.loaded_uprobes();
+                    uprobes.error = probe.no_uprobes().map(|why| format!("off: {why}"));
+                }
             }
             Trial {
                 feature,
@@ -338,22 +360,29 @@ impl Kernel {
                 "Linux 5.10 or later with BTF",
             ),
         ];
-        trials.push(uprobes);
+        trials.extend([uprobes, carrier]);
         trials
     }
 }
 
-fn capture(path: CapturePath) -> Capture {
-    Capture {
-        path,
-        ring_bytes: 64 * 1024,
-        max_connections: 16,
-        ..Capture::default()
+fn with_path(path: CapturePath) -> Config {
+    Config {
+        capture: Capture {
+            path,
+            ring_bytes: 64 * 1024,
+            max_connections: 16,
+            ..Capture::default()
+        },
+        propagation: Propagation {
+            mode: Carrying::Option,
+            ..Propagation::default()
+        },
+        ..Config::default()
     }
 }
 
 /// An error on one line: verifier logs are long.
-fn last_words(error: &Error) -> String {
+pub fn last_words(error: &Error) -> String {
     let text = format!("{error:#}");
     let line = text.lines().next().unwrap_or_default();
     say::cut(line.to_owned(), 400)
@@ -427,6 +456,7 @@ mod tests {
             "CAP_SYS_NICE",
             "CAP_LEASE",
             "CAP_CHECKPOINT_RESTORE",
+            "CAP_NET_ADMIN",
             "CAP_SYS_ADMIN",
         ];
         assert_eq!(least, rest);
@@ -441,9 +471,9 @@ mod tests {
         kernel.lockdown = "confidentiality".into();
         assert!(explained(&kernel).contains("locked down"));
         // Their old name stands for three, where it is kept.
-        assert_eq!(names((6, 1), bits(&[21, 19, 2, 23, 28])), [""; 0]);
+        assert_eq!(names((6, 1), bits(&[21, 19, 2, 23, 28, 12])), [""; 0]);
         let restore = ["CAP_CHECKPOINT_RESTORE"];
-        assert_eq!(names((6, 12), bits(&[21, 19, 2, 23, 28])), restore);
+        assert_eq!(names((6, 12), bits(&[21, 19, 2, 23, 28, 12])), restore);
         assert_eq!(names((6, 1), u64::MAX), [""; 0]);
     }
 

@@ -4,30 +4,41 @@
 #![allow(unsafe_code, reason = "system calls and kernel memory meet here")]
 
 pub mod btf;
+mod carrier;
+mod cgroup;
 pub mod clock;
 mod control;
+pub mod header;
 pub mod kernel;
 pub mod lease;
+mod listening;
 mod multi;
+mod networks;
 pub mod object;
 pub mod ring;
+pub mod selftest;
+mod tasks;
 pub mod uprobe;
 
+use std::fs::File;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{MapData, ProgramArray, RingBuf};
 use aya::programs::Program;
 use aya::programs::raw_trace_point::RawTracePointLink;
+use aya::programs::sock_ops::SockOpsLink;
 use aya::programs::tp_btf::BtfTracePointLink;
 use aya::{Btf, Ebpf};
 use aya_log::EbpfLogger;
 
-use crate::config::{Capture, CapturePath};
+use crate::config::{CapturePath, Carrying, Config};
 use crate::say;
 pub use control::Control;
+use header::Header;
 use kernel::{Kernel, Types};
 use ring::Ring;
+use tasks::Tasks;
 
 /// The kernel side of one agent.
 pub struct Probe {
@@ -45,8 +56,18 @@ pub struct Probe {
     logger: Option<EbpfLogger<Diagnostics>>,
     /// Why no uprobe can be attached, where none can.
     no_uprobes: Option<String>,
+    /// The cgroup whose sockets carry traces: all.
+    carrier: Option<File>,
+    /// Why none does, where it was asked for.
+    no_carrier: Option<String>,
+    /// What writes lines into requests.
+    header: Option<Header>,
+    /// Why nothing does, where it was asked for.
+    no_header: Option<String>,
     /// Whether the kernel has bpf_loop.
     loops: bool,
+    /// Whether the tasks of JVMs are followed.
+    tasks: Tasks,
     /// The uprobes' programs for many places at once, where the kernel takes such.
     many: Option<multi::Programs>,
 }
@@ -55,6 +76,7 @@ pub struct Probe {
 enum Link {
     Btf { _link: BtfTracePointLink },
     Raw { _link: RawTracePointLink },
+    Sockets { _link: SockOpsLink },
 }
 
 /// Programs of a path: (program, tracepoint).
@@ -166,7 +188,33 @@ impl Probe {
     ///
     /// # Errors
     /// Where the kernel lacks or refuses something; the message says what, and how to get it.
-    pub fn load(capture: &Capture, kernel: &Kernel, uprobes: bool) -> Result<Self> {
+    pub fn load(config: &Config, kernel: &Kernel, uprobes: bool) -> Result<Self> {
+        let asked = config.propagation.mode;
+        let mut why = None;
+        if asked != Carrying::Off {
+            // What shows before anything is loaded.
+            let place = carrier::place(kernel.choose(config.capture.path)?);
+            why = place.err().map(|why| format!("{why:#}"));
+        }
+        if why.is_none() {
+            let probe = Self::load_all(config, kernel, uprobes)?;
+            if probe.no_carrier.is_none() {
+                return Ok(probe);
+            }
+            why.clone_from(&probe.no_carrier);
+        }
+        // Who cannot tell another host in which trace a call is does not decide that.
+        let mut config = config.clone();
+        config.propagation.mode = Carrying::Off;
+        Ok(Self {
+            no_header: why.clone().filter(|_| asked == Carrying::Header),
+            no_carrier: why,
+            ..Self::load_all(&config, kernel, uprobes)?
+        })
+    }
+
+    fn load_all(config: &Config, kernel: &Kernel, uprobes: bool) -> Result<Self> {
+        let capture = &config.capture;
         let path = kernel.choose(capture.path)?;
         object::raise_memlock();
         let shards = shards();
@@ -174,7 +222,7 @@ impl Probe {
             offsets: &kernel.offsets,
             shards,
             fallback: path == CapturePath::Syscall,
-            capture,
+            config,
         };
         let btf = read_btf(&kernel.btf)?;
         let mut ebpf = object::load(&settings, btf.as_ref()).map_err(|e| kernel.explain(e))?;
@@ -194,6 +242,11 @@ impl Probe {
             hot: false,
             logger,
             no_uprobes: None,
+            tasks: Tasks::Off,
+            carrier: None,
+            no_carrier: None,
+            header: None,
+            no_header: None,
             loops: kernel.bpf_loop,
             // Perf events do as well.
             many: many.and_then(Result::ok),
@@ -205,6 +258,15 @@ impl Probe {
         }
         probe.chain()?;
         probe.load_uprobes(uprobes);
+        if config.propagation.jvm && path == CapturePath::Socket {
+            probe.load_tasks(btf.as_ref());
+        }
+        if config.propagation.mode != Carrying::Off {
+            probe.load_carrier(btf.as_ref());
+        }
+        if config.propagation.mode == Carrying::Header {
+            probe.load_header();
+        }
         for &(program, tracepoint) in PROCESS {
             let link = probe.attach(program, tracepoint)?;
             probe.always.push(link);
@@ -271,11 +333,20 @@ impl Probe {
         if self.hot == hot {
             return Ok(());
         }
+        if hot && let Some(cgroup) = self.carrier.take() {
+            match self.attach_carrier(&cgroup) {
+                Ok(()) => self.carrier = Some(cgroup),
+                Err(why) => self.no_carrier = Some(format!("{why:#}")),
+            }
+        }
         for &(program, tracepoint) in self.programs {
             if hot && !called(program) {
                 let link = self.attach(program, tracepoint)?;
                 self.links.push(link);
             }
+        }
+        if hot && self.tasks == Tasks::Followed {
+            self.attach_tasks();
         }
         if !hot {
             // They stay loaded: to come back costs a system call, and no look at the kernel's types.
@@ -302,6 +373,35 @@ impl Probe {
             other => return Err(anyhow!("{name}: unexpected {:?}", other.prog_type())),
         }
         .map_err(|error| anyhow!("load {name} for {tracepoint}: {}", in_brief(&error)))
+    }
+
+    /// Attaches what writes lines, unless a test of it fails: until somebody is traced it meets no
+    /// connection but the tests'.
+    fn load_header(&mut self) {
+        let tried = match &self.no_carrier {
+            Some(why) => Err(anyhow!("{why}")),
+            None => Header::attach(&mut self.ebpf),
+        };
+        let harmless = tried.and_then(|mut header| {
+            let verdicts = selftest::tried(&mut header);
+            self.control.forget_counts()?;
+            let failed = verdicts
+                .iter()
+                .find_map(|it| Some((it.name, it.failure.as_ref()?)));
+            match failed {
+                Some((name, why)) => Err(anyhow!("it is not so that {name} ({why})")),
+                None => Ok(header),
+            }
+        });
+        match harmless {
+            Ok(header) => self.header = Some(header),
+            Err(why) => self.no_header = Some(format!("{why:#}")),
+        }
+    }
+
+    /// Why no line is written into requests, where that was asked for.
+    pub fn no_header(&self) -> Option<&str> {
+        self.no_header.as_deref()
     }
 
     /// Lets a program be called that is part of another.

@@ -32,7 +32,7 @@ pub enum Uprobe {
 }
 
 /// Every hook, and its program: on kernels with bpf_loop (5.17), and on older ones.
-const HOOKS: [(Hook, &str, Option<&str>); 31] = [
+const HOOKS: [(Hook, &str, Option<&str>); 33] = [
     (Hook::Read, "tls_read", Some("tls_read")),
     (Hook::Write, "tls_write", Some("tls_write")),
     (Hook::WriteEx2, "tls_write_ex2", Some("tls_write_ex2")),
@@ -71,6 +71,12 @@ const HOOKS: [(Hook, &str, Option<&str>); 31] = [
         Hook::PythonContextR13,
         "python_context_r13",
         Some("python_context_r13"),
+    ),
+    (Hook::UvloopEnter, "uvloop_enter", Some("uvloop_enter")),
+    (
+        Hook::UvloopConnected,
+        "uvloop_connected",
+        Some("uvloop_connected"),
     ),
     (Hook::GoStart, "go_start", Some("go_start")),
     (Hook::NodeCallback, "node_callback", Some("node_callback")),

@@ -426,6 +426,7 @@ mod tests {
                     role: case.role,
                     key: None,
                     shares_offsets: true,
+                    line: 0,
                     carrier: None,
                     datagrams: false,
                     receiver: false,

@@ -69,7 +69,7 @@ pub fn files(proc: &Path, pid: u32) -> io::Result<Vec<Mapped>> {
         if let Some(program) = found.iter_mut().find(|f| f.is_program && f.name == name) {
             program.code = program.code.or(code);
         }
-        if name == last || !tls::may_hold_tls(name) {
+        if name == last || !(tls::may_hold_tls(name) || is_jvm(name)) {
             continue;
         }
         name.clone_into(&mut last);
@@ -89,6 +89,12 @@ pub fn files(proc: &Path, pid: u32) -> io::Result<Vec<Mapped>> {
         }
     }
     Ok(found)
+}
+
+/// Whether a library is a JVM, by its name.
+fn is_jvm(name: &str) -> bool {
+    let name = name.strip_suffix(" (deleted)").unwrap_or(name);
+    name.ends_with("/libjvm.so")
 }
 
 impl Mapped {

@@ -28,6 +28,7 @@ pub mod go;
 pub mod goroutine;
 
 pub mod image;
+pub mod jvm;
 pub mod mapped;
 pub mod node;
 
@@ -46,6 +47,8 @@ pub mod selection;
 pub mod tls;
 
 pub mod users;
+
+pub mod uvloop;
 
 pub use process::Snapshot;
 pub use scan::{Processes, Targets};

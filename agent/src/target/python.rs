@@ -151,7 +151,8 @@ fn free_threaded(image: &Image, runtime: Function, (_, minor): (u8, u8)) -> bool
     minor >= 13 && told().is_none_or(|told| told != [0; 8])
 }
 
-fn is_musl(image: &Image) -> bool {
+/// Whether a file is made for musl, whose threads keep their states elsewhere.
+pub(super) fn is_musl(image: &Image) -> bool {
     let mut found = false;
     for name in [".interp", ".dynstr"] {
         if let Some(section) = image.section(name) {

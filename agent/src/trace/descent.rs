@@ -36,7 +36,7 @@ impl Linker {
     pub(super) fn by_unit(&mut self, handle: Handle) -> Option<Cause> {
         let entry = self.table.get(handle)?;
         match entry.unit? {
-            Unit::Thread(_) => self.by_thread(handle),
+            Unit::Thread(_) => self.by_thread(handle).or_else(|| self.by_task(handle)),
             Unit::Of(Runtime::Node, _) if self.settings.node => Some(Cause {
                 serving: self.by_turn(handle)?,
                 method: Method::AsyncId,
@@ -146,7 +146,7 @@ impl Linker {
         }
     }
 
-    fn outlived(&mut self, process: u32, site: u64) {
+    pub(super) fn outlived(&mut self, process: u32, site: u64) {
         if site != FOR_ONE && self.lineage.lasts(process, site) {
             self.stats.trace_lasting.add(1);
             self.epoch = self.epoch.wrapping_add(1);
@@ -188,7 +188,7 @@ impl Linker {
 }
 
 /// When a call began, as far as is known: a hook may tell of its first byte when all is answered.
-fn begun(entry: &Entry) -> Nanos {
+pub(super) fn begun(entry: &Entry) -> Nanos {
     let answer = entry.exchange.as_ref().and_then(|e| e.response_start);
     answer.map_or(entry.start, |mark| mark.time.min(entry.start))
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
+use agent_ebpf::key;
+
 use super::{SpanId, TraceId};
 use crate::exchange::MessageKey;
 
@@ -68,46 +70,11 @@ impl Ids {
 }
 
 /// The span id of the client side of a message, which any host that sees the message can derive:
-/// XXH64 with seed 0 over `client`, `server`, `offset`, `number`, 8 bytes each, little endian; the
-/// hash is written big endian, and a hash of zero is 1.
+/// [`agent_ebpf::key::client_span`], written big endian.
 pub fn client_span(key: &MessageKey) -> SpanId {
-    let hash = xxh64([key.stream.client, key.stream.server, key.offset, key.number]);
-    SpanId(hash.max(1).to_be_bytes())
+    let stream = [key.stream.client, key.stream.server];
+    SpanId(key::client_span(stream, key.offset, key.number).to_be_bytes())
 }
-
-/// XXH64 of exactly 32 bytes, seed 0
-/// (<https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md>).
-fn xxh64(lanes: [u64; 4]) -> u64 {
-    let start = [P1.wrapping_add(P2), P2, 0, 0u64.wrapping_sub(P1)];
-    let mut acc = [0; 4];
-    for ((acc, start), lane) in acc.iter_mut().zip(start).zip(lanes) {
-        *acc = round(start, lane);
-    }
-    let [a, b, c, d] = acc;
-    let mut hash = a
-        .rotate_left(1)
-        .wrapping_add(b.rotate_left(7))
-        .wrapping_add(c.rotate_left(12))
-        .wrapping_add(d.rotate_left(18));
-    for lane in acc {
-        hash = (hash ^ round(0, lane)).wrapping_mul(P1).wrapping_add(P4);
-    }
-    hash = hash.wrapping_add(32);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(P2);
-    hash = (hash ^ (hash >> 29)).wrapping_mul(P3);
-    hash ^ (hash >> 32)
-}
-
-fn round(acc: u64, lane: u64) -> u64 {
-    acc.wrapping_add(lane.wrapping_mul(P2))
-        .rotate_left(31)
-        .wrapping_mul(P1)
-}
-
-const P1: u64 = 0x9e37_79b1_85eb_ca87;
-const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
-const P3: u64 = 0x1656_67b1_9e37_79f9;
-const P4: u64 = 0x85eb_ca77_c2b2_ae63;
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,18 +94,6 @@ mod tests {
 
     use super::*;
     use crate::event::StreamKey;
-
-    #[test]
-    fn xxh64_agrees_with_its_reference() {
-        // Computed with the xxhash package of PyPI (libxxhash 0.8).
-        assert_eq!(xxh64([0; 4]), 0xf6e9_be5d_7063_2cf5);
-        assert_eq!(xxh64([1, 2, 3, 4]), 0x73f8_59a0_4f66_9e6d);
-        assert_eq!(
-            xxh64([0x1234_5678, 0x9abc_def0, 1 << 33, 0]),
-            0x5900_c496_8c0b_074c
-        );
-        assert_eq!(xxh64([u64::MAX; 4]), 0xff10_2236_16c0_8787);
-    }
 
     #[test]
     fn client_spans_are_stable_and_distinct() {

@@ -8,6 +8,11 @@ use crate::connection::Mark;
 use crate::event::Role;
 
 impl Linker {
+    /// Processes whose threads were found to be no evidence since this was last asked.
+    pub fn sharers(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.sharers)
+    }
+
     /// An exchange begins in its unit.
     pub(super) fn enter_lane(&mut self, handle: Handle, offset: u64) {
         let Some(entry) = self.table.get_mut(handle) else {
@@ -79,6 +84,7 @@ impl Linker {
 
     pub(super) fn shares_threads(&mut self, process: u32) {
         if self.units.switch_off(process) {
+            self.sharers.push(process);
             self.stats.trace_threads_off.add(1);
             self.epoch = self.epoch.wrapping_add(1);
         }

@@ -18,12 +18,14 @@ use super::forward::{Forwards, reply};
 use super::ids::{Ids, client_span};
 use super::instrumented::{Instrumented, is_export};
 use super::lineage::Lineage;
+use super::promises::Promises;
 use super::table::{Entry, Handle, Table};
+use super::tasks::Tasks;
 use super::turns::Turns;
 use super::units::{OPEN, Unit, Units};
 use super::{Linked, Method, Settings, links};
 use crate::connection::Mark;
-use crate::event::{Address, Nanos, Role};
+use crate::event::{Address, Java, Nanos, Role};
 use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
 use crate::protocol::{Carrier, GATHERED};
 use crate::stats::Stats;
@@ -38,10 +40,14 @@ pub struct Linker {
     pub(super) units: Units,
     pub(super) lineage: Lineage,
     pub(super) turns: Turns,
+    pub(super) tasks: Tasks,
     pub(super) instrumented: Instrumented,
     /// Those that turned out to be since it was asked.
     exporters: Vec<u32>,
+    /// Those whose threads turned out to be no evidence since it was asked.
+    pub(super) sharers: Vec<u32>,
     pub(super) forwards: Forwards,
+    promises: Promises,
     /// Grows whenever evidence is taken back.
     pub(super) epoch: u64,
     pub(super) watermark: Nanos,
@@ -68,9 +74,12 @@ impl Linker {
             units: Units::new(settings.capacity),
             lineage: Lineage::new(settings.capacity),
             turns: Turns::new(settings.capacity),
+            tasks: Tasks::new(settings.capacity),
             instrumented: Instrumented::new(settings.capacity),
             exporters: Vec::new(),
+            sharers: Vec::new(),
             forwards: Forwards::new(),
+            promises: Promises::new(settings.capacity),
             settings,
             stats,
             ids,
@@ -94,6 +103,9 @@ impl Linker {
             Fact::Closed(exchange) => self.close(exchange),
             Fact::Detached(id, at) => self.detach(id, at),
             Fact::Started(started) => self.lineage.started(&started),
+            Fact::Java(Java::Allocates(allocates)) => self.tasks.allocates(&allocates),
+            Fact::Java(Java::Runs(runs)) => self.tasks.runs(&runs),
+            Fact::Carried(carried) => self.promises.note(&carried),
         }
     }
 
@@ -160,6 +172,7 @@ impl Linker {
     /// `process` shares its threads between requests (Go, Node.js, nginx, …): its threads are no
     /// evidence. Links not yet given out that leaned on them are dropped.
     pub fn no_thread_links(&mut self, process: u32) {
+        self.sharers.push(process);
         if self.units.switch_off(process) {
             self.epoch = self.epoch.wrapping_add(1);
         }
@@ -298,6 +311,7 @@ impl Linker {
             && !seen.peer.is_near()
             && !self.settings.trusts(&seen.peer.remote);
         let strange = seen.carrier.filter(|_| outside);
+        let promise = (self.promises).take(seen.peer.connection, role, seen.start.offset);
         Entry {
             id: seen.id,
             role,
@@ -323,6 +337,7 @@ impl Linker {
             carried: self.carried(seen.carrier),
             outside,
             strange: strange.map(traces).unwrap_or_default(),
+            promise,
             span,
             place: None,
             published: false,
@@ -433,6 +448,10 @@ impl Linker {
             return self.retired.push_back((entry.end, handle));
         }
         let mut links = links::of(&exchange, &self.settings.extract, &self.stats);
+        if let Some(link) = place.strayed.clone() {
+            self.stats.trace_strayed.add(1);
+            links.push(link);
+        }
         if let Some(link) = refused {
             self.stats.trace_untrusted.add(1);
             links.push(link);
@@ -448,7 +467,7 @@ impl Linker {
             not_before: place.not_before,
             begin: place.first,
         };
-        count(&self.stats, linked.parent.map(|p| p.method));
+        Method::count(linked.parent.map(|p| p.method), &self.stats);
         let pair = entry.pair.filter(|_| entry.role == Role::Client);
         self.retired.push_back((entry.end, handle));
         out.push(linked);
@@ -475,18 +494,4 @@ struct Head<'a> {
     carrier: Option<&'a Carrier>,
     /// [`crate::protocol::Request::likeness`].
     likeness: Option<NonZeroU64>,
-}
-
-fn count(stats: &Stats, method: Option<Method>) {
-    let counter = match method {
-        None => &stats.trace_roots,
-        Some(Method::TraceParent | Method::B3) => &stats.trace_by_header,
-        Some(Method::StreamKey) => &stats.trace_by_stream_key,
-        Some(Method::Thread) => &stats.trace_by_thread,
-        Some(Method::Goroutine) => &stats.trace_by_goroutine,
-        Some(Method::Forwarded) => &stats.trace_by_forwarded,
-        Some(Method::Asyncio) => &stats.trace_by_asyncio,
-        Some(Method::AsyncId) => &stats.trace_by_async_id,
-    };
-    counter.add(1);
 }

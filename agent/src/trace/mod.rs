@@ -18,8 +18,10 @@ mod lineage;
 pub mod linker;
 mod links;
 mod place;
+mod promises;
 mod settings;
 mod table;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -29,6 +31,7 @@ use std::borrow::Cow;
 
 use crate::event::Nanos;
 use crate::exchange::Exchange;
+use crate::stats::Stats;
 
 pub use context::{RANDOM, SAMPLED};
 pub use ids::Ids;
@@ -50,6 +53,8 @@ pub enum Method {
     TraceParent,
     /// The request carried B3 headers.
     B3,
+    /// A TCP option came with the request; the stream key names the span that sent it.
+    Option,
     /// Both ends of one connection were seen; the stream key names the message.
     StreamKey,
     /// The thread that sent the request was serving exactly one exchange.
@@ -63,6 +68,8 @@ pub enum Method {
     /// What Node.js did when it sent the request goes back, by async ids, to the turn that exactly one
     /// exchange began.
     AsyncId,
+    /// The thread that sent the request ran a task that a thread had made which was serving exactly one.
+    Task,
 }
 
 impl Method {
@@ -71,13 +78,34 @@ impl Method {
         match self {
             Method::TraceParent => "traceparent",
             Method::B3 => "b3",
+            Method::Option => "tcp_option",
             Method::StreamKey => "stream_key",
             Method::Thread => "thread",
             Method::Goroutine => "goroutine",
             Method::Forwarded => "forwarded",
             Method::Asyncio => "asyncio",
             Method::AsyncId => "async_id",
+            Method::Task => "task",
         }
+    }
+}
+
+impl Method {
+    /// Counts a span by what gave it its parent.
+    fn count(method: Option<Self>, stats: &Stats) {
+        let counter = match method {
+            None => &stats.trace_roots,
+            Some(Method::TraceParent | Method::B3) => &stats.trace_by_header,
+            Some(Method::Option) => &stats.trace_by_option,
+            Some(Method::StreamKey) => &stats.trace_by_stream_key,
+            Some(Method::Thread) => &stats.trace_by_thread,
+            Some(Method::Goroutine) => &stats.trace_by_goroutine,
+            Some(Method::Forwarded) => &stats.trace_by_forwarded,
+            Some(Method::Asyncio) => &stats.trace_by_asyncio,
+            Some(Method::AsyncId) => &stats.trace_by_async_id,
+            Some(Method::Task) => &stats.trace_by_task,
+        };
+        counter.add(1);
     }
 }
 
@@ -105,6 +133,9 @@ pub struct Link {
     pub reason: Cow<'static, str>,
 }
 
+/// The reason of a link to what is likely its parent, in another trace: the next host was told of this one
+/// before that was known.
+pub const CARRIED: &str = "carried";
 /// The reason of a link to a context that came from where nobody is trusted.
 pub const UNTRUSTED: &str = "untrusted";
 

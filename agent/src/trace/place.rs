@@ -8,10 +8,12 @@ use smallvec::SmallVec;
 use super::context::{Carried, Context, SAMPLED};
 use super::descent::Cause;
 use super::forward::Forwarded;
+use super::ids::client_span;
 use super::linker::Linker;
+use super::promises::Promise;
 use super::table::{Entry, Handle, Place};
-use super::{Link, Method, Parent, UNTRUSTED};
-use crate::event::Role;
+use super::{CARRIED, Link, Method, Parent, UNTRUSTED};
+use crate::event::{Role, Source};
 
 impl Linker {
     /// What was published by a descendant stays, but for what has turned out since: a thread
@@ -23,7 +25,9 @@ impl Linker {
         let Some(place) = entry.place.as_ref() else {
             return;
         };
-        let thread = place.parent.is_some_and(|p| p.method == Method::Thread);
+        let thread = place
+            .parent
+            .is_some_and(|p| matches!(p.method, Method::Thread | Method::Task));
         if thread && self.units.is_off(entry.process) {
             self.stats.trace_links_dropped.add(1);
             if let Some(place) = self.table.get_mut(handle).and_then(|e| e.place.as_mut()) {
@@ -143,6 +147,11 @@ impl Linker {
             }
             _ => None,
         };
+        if let (Role::Server, false, Some(promise)) = (entry.role, entry.outside, &entry.promise)
+            && promise.source == Source::Option
+        {
+            return Reference::Carried(*promise);
+        }
         let role = entry.role;
         if role == Role::Client
             && let Some(Cause {
@@ -239,6 +248,20 @@ impl Linker {
                 not_before: None,
                 begin: start,
                 first: start,
+                strayed: None,
+            },
+            Reference::Carried(promise) => Place {
+                parent: entry.key.filter(|_| promise.named).map(|key| Parent {
+                    span: client_span(&key),
+                    remote: true,
+                    method: Method::Option,
+                    confidence: 1.0,
+                }),
+                ..self.root(handle, promise.flags)
+            },
+            Reference::Local(above, ..) if self.strays(handle, above) => Place {
+                strayed: self.link_to(above),
+                ..self.root(handle, None)
             },
             Reference::Local(above, method, descended) => match self.table.get(above) {
                 Some(Entry {
@@ -250,6 +273,7 @@ impl Linker {
                     begin: start.max(place.begin),
                     epoch,
                     descended,
+                    strayed: None,
                     ..place.clone()
                 },
                 _ => self.root(handle, None),
@@ -275,9 +299,17 @@ impl Linker {
             .filter(|pair| pair.published)
             .and_then(|pair| pair.place.as_ref())
             .filter(|place| place.parent.is_none());
-        let trace = match taken {
-            Some(place) => place.trace,
-            None => self.ids.trace(),
+        let believed = |e: &&Entry| !e.outside;
+        let promise = entry.filter(believed).and_then(|e| {
+            // Who sent it may not have been told of then.
+            let pair = e.pair.filter(|_| e.role == Role::Client);
+            let pair = pair.and_then(|pair| self.table.get(pair)?.promise.as_ref());
+            e.promise.as_ref().or(pair)
+        });
+        let trace = match (promise, taken) {
+            (Some(promise), _) => promise.trace,
+            (None, Some(place)) => place.trace,
+            (None, None) => self.ids.trace(),
         };
         Place {
             epoch: self.epoch,
@@ -291,7 +323,26 @@ impl Linker {
             not_before: None,
             begin: start,
             first: start,
+            strayed: None,
         }
+    }
+
+    /// Whether a call left in another trace than that of what it hangs from.
+    fn strays(&self, handle: Handle, above: Handle) -> bool {
+        let call = self.table.get(handle).filter(|e| e.role == Role::Client);
+        let told = call.and_then(|call| call.promise.as_ref());
+        let place = self.table.get(above).and_then(|e| e.place.as_ref());
+        told.zip(place)
+            .is_some_and(|(told, place)| told.trace != place.trace)
+    }
+
+    fn link_to(&self, above: Handle) -> Option<Link> {
+        let above = self.table.get(above)?;
+        Some(Link {
+            trace: above.place.as_ref()?.trace,
+            span: above.span,
+            reason: Cow::Borrowed(CARRIED),
+        })
     }
 }
 
@@ -303,6 +354,8 @@ enum Reference {
     Pending(Option<u8>),
     /// A header's context, and whether it came over the wire.
     Header(Context, Method, bool),
+    /// The trace that a TCP option says, sent by whom the stream key names.
+    Carried(Promise),
     /// Another exchange on this host, and whether an ancestor of its unit was serving that.
     Local(Handle, Method, bool),
 }
@@ -313,7 +366,7 @@ fn parent(above: &Entry, method: Method) -> Parent {
         remote: above.role == Role::Client,
         method,
         confidence: match method {
-            Method::Thread => THREAD,
+            Method::Thread | Method::Task => THREAD,
             Method::Forwarded => FORWARDED,
             _ => 1.0,
         },

@@ -24,6 +24,8 @@ pub struct Settings {
     pub asyncio: bool,
     /// Whether the turn of Node.js that a request began is.
     pub node: bool,
+    /// Whether who made the task is that a JVM's thread runs.
+    pub jvm: bool,
     /// Whether the spans of processes that export their own are left to them.
     pub leave_instrumented: bool,
     /// Whether what a proxy hands on is.
@@ -64,6 +66,7 @@ impl Settings {
             goroutine: config.goroutine,
             asyncio: config.asyncio,
             node: config.node,
+            jvm: config.jvm,
             leave_instrumented: true,
             forwarded: config.forwarded,
             settle: LATE.saturating_add(drain),

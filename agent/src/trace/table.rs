@@ -10,8 +10,9 @@ use smallvec::SmallVec;
 
 use super::context::Carried;
 use super::forward::Reply;
+use super::promises::Promise;
 use super::units::Unit;
-use super::{Parent, SpanId, TraceId};
+use super::{Link, Parent, SpanId, TraceId};
 use crate::connection::IdHasher;
 use crate::event::{ConnectionId, Nanos, Role};
 use crate::exchange::{Exchange, ExchangeId, MessageKey};
@@ -48,6 +49,8 @@ pub(super) struct Place {
     pub begin: Nanos,
     /// The start of the first above it on this host.
     pub first: Nanos,
+    /// What its parent was, had the next host not been told of another trace.
+    pub strayed: Option<Link>,
 }
 
 /// One exchange, from its head to some time after its end.
@@ -95,6 +98,8 @@ pub(super) struct Entry {
     pub outside: bool,
     /// The traces that it names there.
     pub strange: SmallVec<[TraceId; 1]>,
+    /// What the kernel side says of it.
+    pub promise: Option<Promise>,
     pub span: SpanId,
     pub place: Option<Place>,
     /// Its place has left this stage, its own or a descendant's: it stays.

@@ -15,8 +15,10 @@ use crate::event::{Address, ConnectionId, Ending, Execution, Role, StreamKey};
 use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
 use crate::protocol::{Attribute, Carrier, Finish, Request, Response};
 
+mod carried;
 mod descent;
 mod forward;
+mod tasks;
 
 const DRAIN: Duration = Duration::from_millis(4);
 const MS: u64 = 1_000_000;
@@ -132,6 +134,7 @@ impl Side {
             role: self.role,
             key: None,
             shares_offsets: true,
+            line: 0,
             carrier: None,
             datagrams: false,
             receiver: false,

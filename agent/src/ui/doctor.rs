@@ -61,6 +61,17 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What the kernel made of the programs that load; in JSON alone.
     pub programs: Vec<Program>,
+    /// What was tried of header mode; in JSON alone.
+    pub header: Vec<Held>,
+}
+
+/// Something that has to hold for header mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// What.
+    pub name: &'static str,
+    /// What was seen instead; null where it holds.
+    pub failure: Option<String>,
 }
 
 /// One program of a capture path, as loaded for the answer.
@@ -152,6 +163,7 @@ mod tests {
                 verified: None,
                 length: Some(700),
             }],
+            header: Vec::new(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! Where the commands meet the stages: [`start`] runs the pipeline, [`report`] asks the kernel.
 //! Everything else in `ui` goes through these two.
 
-use super::doctor::{Program, Report, Row, State};
+use super::doctor::{Held, Program, Report, Row, State};
 use crate::config::{Capture, CapturePath};
-use crate::probe::kernel::{CAPABILITIES, Capability, Kernel, TYPES, Trial, Types};
+use crate::probe::kernel::{CAPABILITIES, Capability, Kernel, TYPES, Trial, Types, last_words};
+use crate::probe::selftest::{self, Verdict};
 
 pub use crate::pipeline::{Loss, OnSpan, Start, Summary, Unable, run as start};
 
@@ -33,12 +34,51 @@ pub fn report(capture: &Capture) -> Report {
     rows.push(path);
     let programs = trials.iter().flat_map(programs).collect();
     rows.extend(trials.into_iter().map(|trial| tried(trial, barred)));
+    let tests = match barred {
+        true => Err(NOT_TRIED.into()),
+        false => selftest::start(&kernel.offsets).map_err(|why| last_words(&why)),
+    };
+    rows.push(header(&tests));
     Report {
         able,
         rows,
         programs,
+        header: tests.unwrap_or_default().into_iter().map(held).collect(),
     }
 }
+
+fn held(verdict: Verdict) -> Held {
+    Held {
+        name: verdict.name,
+        failure: verdict.failure,
+    }
+}
+
+/// Whether header mode harms nobody here.
+fn header(tests: &Result<Vec<Verdict>, String>) -> Row {
+    const REMEDY: &str = "CAP_NET_ADMIN, cgroup version 2; only propagation by header needs it";
+    let verdicts = match tests {
+        Ok(verdicts) => verdicts,
+        Err(why) => return row(HEADER, State::Degraded, why, REMEDY),
+    };
+    let failed = verdicts.iter().filter_map(|verdict| {
+        let why = verdict.failure.as_ref()?;
+        Some(format!("not so: {} ({why})", verdict.name))
+    });
+    let failed: Vec<String> = failed.collect();
+    match failed.as_slice() {
+        [] => {
+            let detail = format!("{} tests passed", verdicts.len());
+            row(HEADER, State::Ok, detail, "")
+        }
+        failed => {
+            let detail = format!("off: {}", failed.join("; "));
+            row(HEADER, State::Degraded, detail, "another kernel")
+        }
+    }
+}
+
+const HEADER: &str = "header mode";
 
 fn row(feature: &str, state: State, detail: impl Into<String>, remedy: &str) -> Row {
     Row {
@@ -213,6 +253,24 @@ mod tests {
             assert_eq!(row.state, state, "{row:?}");
             assert_eq!(row.remedy.is_empty(), state == State::Ok, "{row:?}");
         }
+    }
+
+    #[test]
+    fn one_test_that_fails_turns_header_mode_off() {
+        let verdict = |name, failure: Option<&str>| Verdict {
+            name,
+            took: std::time::Duration::ZERO,
+            failure: failure.map(str::to_owned),
+        };
+        let harmless = Ok(vec![verdict("a reset is told", None)]);
+        let shown = header(&harmless);
+        assert_eq!((shown.state, &*shown.detail), (State::Ok, "1 tests passed"));
+        let counts = verdict("FIONREAD counts", Some("0 of 100"));
+        let shown = header(&Ok(vec![verdict("a reset is told", None), counts]));
+        assert_eq!(shown.state, State::Degraded);
+        assert_eq!(shown.detail, "off: not so: FIONREAD counts (0 of 100)");
+        let shown = header(&Err("operation not permitted".into()));
+        assert!(shown.remedy.contains("CAP_NET_ADMIN"));
     }
 
     #[test]

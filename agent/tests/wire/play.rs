@@ -320,6 +320,7 @@ impl Player {
             ends: Some(Ends { own: 1, peer: 2 }),
             start: if older { [5000, 5000] } else { [0, 0] },
             base: if older { [5000, 5000] } else { [0, 0] },
+            line: 0,
             netns: 0,
             session: None,
             kernel_tls: false,
@@ -430,7 +431,7 @@ fn read(facts: &[Fact]) -> Vec<Seen> {
                 seen.push(Seen::of(exchange));
             }
             Fact::Detached(id, _) => assert!(open.contains(id), "detached while it is open"),
-            Fact::Started(_) => {}
+            Fact::Started(_) | Fact::Carried(_) | Fact::Java(_) => {}
         }
     }
     assert!(open.is_empty(), "every exchange is closed");

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -70,6 +71,13 @@ func front(port, leaf, cache, database string) error {
 	serve("/flushed/{id}", flushed(direct, base))
 	serve("/hijack/{id}", hijack(base))
 	http.Handle("/proxy/{id}", proxy(base))
+	if path := os.Getenv("FRONT_SOCKET"); path != "" {
+		unix, err := net.Listen("unix", path)
+		if err != nil {
+			return err
+		}
+		go http.Serve(unix, nil)
+	}
 	return http.ListenAndServe("127.0.0.1:"+port, nil)
 }
 

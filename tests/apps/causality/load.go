@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -12,26 +14,64 @@ import (
 
 // load makes that many requests, so many at once, each on a connection kept for the next.
 func load(port, shape string, atOnce, many int) error {
-	client := http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: atOnce}}
+	url := fmt.Sprintf("http://127.0.0.1:%s/%s/", port, shape)
+	clients, transport := make([]http.Client, atOnce), &http.Transport{MaxIdleConnsPerHost: atOnce}
+	for at := range clients {
+		clients[at].Transport = transport
+	}
+	return loaded(clients, url, shape, many)
+}
+
+// loaded makes that many, of these at once.
+func loaded(clients []http.Client, url, shape string, many int) error {
 	how, own := asks[shape]
 	if !own {
 		how = ask
 	}
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range atOnce {
+	for at := range clients {
 		workers.Go(func() {
 			for {
-				at := next.Add(1) - 1
-				if at >= int64(many) {
+				number := next.Add(1) - 1
+				if number >= int64(many) {
 					return
 				}
-				must(how(&client, fmt.Sprintf("http://127.0.0.1:%s/%s/%d", port, shape, at)))
+				must(how(&clients[at], fmt.Sprint(url, number)))
 			}
 		})
 	}
 	workers.Wait()
 	return nil
+}
+
+// aside makes them when it is told to go on: over a unix socket, or to a port, where for "elder" each
+// connection made one before.
+func aside(way, place, shape string, atOnce, many int) error {
+	clients := make([]http.Client, atOnce)
+	url := fmt.Sprintf("http://127.0.0.1:%s/%s/", place, shape)
+	if way == "unix" {
+		url = fmt.Sprintf("http://unix/%s/", shape)
+	}
+	for at := range clients {
+		transport := &http.Transport{MaxConnsPerHost: 1}
+		if way == "unix" {
+			transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", place)
+			}
+		}
+		clients[at].Transport = transport
+		if way == "elder" {
+			must(ask(&clients[at], url+"0"))
+		}
+	}
+	fmt.Println("ready")
+	if _, err := fmt.Scanln(); err != nil {
+		return err
+	}
+	err := loaded(clients, url, shape, many)
+	fmt.Println("done")
+	return err
 }
 
 // asks are the shapes that are asked for by other means than GET.

@@ -7,6 +7,9 @@
 //	causality front PORT LEAF REDIS POSTGRES
 //	causality leaf PORT [CERTIFICATE KEY]
 //	causality load PORT SHAPE AT-ONCE MANY
+//	causality aside unix|elder|proxied PATH|PORT SHAPE AT-ONCE MANY
+//
+// A front serves at the unix socket that FRONT_SOCKET names, too.
 package main
 
 import (
@@ -24,6 +27,8 @@ func main() {
 		must(leaf(words[0], words[1:]))
 	case "load":
 		must(load(words[0], words[1], number(words[2]), number(words[3])))
+	case "aside":
+		must(aside(words[0], words[1], words[2], number(words[3]), number(words[4])))
 	}
 }
 

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
-use spantap_tests::install;
 use spantap_tests::program::Setup;
+use spantap_tests::{agent, install};
 
+use super::kept::OFF;
 use super::{
     Behind, DIRECT, FAN_OUT, Front, LATE, REDIS, SLEEP, SMALL_POOL, SQL, Shape, WORKER, shape,
 };
@@ -24,7 +25,63 @@ const SHAPES: &[Shape] = &[
     LATE,
 ];
 
+/// Of tasks that threads hand to others, and of what looks like it.
+const TASKS: &[Shape] = &[
+    shape("invoke-all", 5, Behind::Leaf),
+    shape("saturated", 1, Behind::Leaf),
+    shape("forgotten", 2, Behind::Leaf),
+    shape("outlived", 1, Behind::Leaf),
+    shape("lent", 2, Behind::Leaf),
+    shape("held", 1, Behind::Leaf),
+    shape("queued", 1, Behind::Leaf),
+];
+
+const HANDED: &[Shape] = &[WORKER, FAN_OUT];
+
 pub(super) const FRONTS: &[Front] = &[
+    Front {
+        shapes: TASKS,
+        at_once: &[8, 32],
+        ..JDK
+    },
+    Front {
+        runtime: "java-g1",
+        program: |folder| collected(folder, "java".as_ref(), "jdk", "-XX:+UseG1GC"),
+        shapes: HANDED,
+        at_once: &[32],
+        ..JDK
+    },
+    Front {
+        runtime: "java-25",
+        program: |folder| {
+            let java = install::java_of("elasticsearch")?;
+            collected(folder, &java, "jdk", "-XX:+UseParallelGC")
+        },
+        shapes: HANDED,
+        at_once: &[32],
+        ..JDK
+    },
+    Front {
+        runtime: "java-z",
+        program: |folder| collected(folder, "java".as_ref(), "jdk", "-XX:+UseZGC"),
+        shapes: HANDED,
+        at_once: &[32],
+        ..JDK
+    },
+    Front {
+        runtime: "java-off",
+        agent: |agent| agent,
+        shapes: &[WORKER],
+        at_once: &[32],
+        ..JDK
+    },
+    Front {
+        runtime: "java-kept",
+        agent: |agent| agent.jvm().args(OFF),
+        shapes: HANDED,
+        at_once: &[32],
+        ..JDK
+    },
     Front {
         shapes: SHAPES,
         at_once: &[1, 8, 32, 64],
@@ -52,17 +109,22 @@ pub(super) const FRONTS: &[Front] = &[
 const JDK: Front = Front {
     runtime: "java",
     program: |folder| java(folder, "java".as_ref(), "jdk"),
-    agent: |agent| agent,
+    agent: agent::Setup::jvm,
     shapes: &[DIRECT, SLEEP, REDIS, SQL],
     at_once: &[8, 32, 64],
 };
 
 /// One of its servers.
 fn java(folder: &Path, java: &Path, server: &str) -> Result<Setup> {
+    collected(folder, java, server, "-XX:+UseSerialGC")
+}
+
+/// The same, with another collector of garbage.
+fn collected(folder: &Path, java: &Path, server: &str, collector: &str) -> Result<Setup> {
     let path = install::maven("java-causality", "causality/java", "Front.java")?;
     let setup = Setup::new("front", folder, java).args([
         "-Xmx512m",
-        "-XX:+UseSerialGC",
+        collector,
         "-Dsun.net.httpserver.nodelay=true",
     ]);
     Ok(setup.args(["-cp", &path, "Front", server]))
@@ -75,9 +137,26 @@ pub(super) const RIGHT: &[(&str, f64)] = &[
     ("java::small-pool", 99.0),
     ("java::redis", 99.0),
     ("java::sql", 99.0),
+    // But for what waits when garbage is collected, which it is as the program starts.
+    ("java::fan-out", 85.0),
+    ("java::worker", 85.0),
+    ("java::supply", 85.0),
+    ("java::invoke-all", 85.0),
+    ("java::saturated", 85.0),
+    ("java::lent", 85.0),
+    ("java::held", 85.0),
+    ("java-g1", 85.0),
+    ("java-25", 85.0),
+    ("java-kept", 85.0),
     ("tomcat", 99.0),
     ("jetty", 99.0),
 ];
 
 /// A virtual thread's carrier has others, too.
-pub(super) const NONE: &[&str] = &["java-virtual"];
+pub(super) const NONE: &[&str] = &[
+    "java-virtual",
+    "java-off",
+    "java-z",
+    "java::late",
+    "java::queued",
+];

@@ -60,7 +60,7 @@ pub(super) const FRONTS: &[Front] = &[
     },
 ];
 
-const NGINX: Front = Front {
+pub(super) const NGINX: Front = Front {
     runtime: "nginx",
     program: |folder| {
         let kept = "proxy_http_version 1.1; proxy_set_header Connection \"\";";

@@ -48,9 +48,14 @@ impl Default for Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Without,
-    /// Without the links that goroutines give.
+    /// Without what links calls inside a process, and nothing is carried to other hosts.
     Unlinked,
+    /// Nothing is carried to other hosts.
+    Kept,
+    /// As it is unless told otherwise.
     Traced,
+    /// And a header is written, too.
+    Header,
     Unselected,
 }
 
@@ -58,8 +63,10 @@ impl Mode {
     fn name(self) -> &'static str {
         match self {
             Self::Without => "no agent",
-            Self::Unlinked => "traced, no goroutines",
+            Self::Unlinked => "traced, not linked inside, not carried on",
+            Self::Kept => "traced, not carried on",
             Self::Traced => "traced",
+            Self::Header => "traced, carried on by a header",
             Self::Unselected => "another is traced",
         }
     }
@@ -67,9 +74,35 @@ impl Mode {
     /// What is measured of a server. Some are too slow to show what not being selected costs.
     fn of(kind: Kind) -> &'static [Self] {
         match kind {
-            Kind::Node | Kind::Python => &[Self::Without, Self::Traced],
-            Kind::Calls => &[Self::Without, Self::Unlinked, Self::Traced],
+            Kind::Node | Kind::Python => &[Self::Without, Self::Kept, Self::Traced],
+            Kind::CallsGo => &[
+                Self::Without,
+                Self::Unlinked,
+                Self::Kept,
+                Self::Traced,
+                Self::Header,
+            ],
+            Kind::CallsAsyncio | Kind::CallsNode | Kind::CallsJava => {
+                &[Self::Without, Self::Unlinked, Self::Kept, Self::Traced]
+            }
+            Kind::Nginx => &[Self::Without, Self::Kept, Self::Traced, Self::Unselected],
             _ => &[Self::Without, Self::Traced, Self::Unselected],
+        }
+    }
+
+    /// What an agent is told.
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Unlinked => &[
+                "--propagation=off",
+                "--link-goroutines=false",
+                "--link-asyncio=false",
+                "--link-node=false",
+                "--link-jvm=false",
+            ],
+            Self::Kept => &["--propagation=off"],
+            Self::Header => &["--propagation=header", "--header-to=127.0.0.0/8"],
+            Self::Without | Self::Traced | Self::Unselected => &[],
         }
     }
 }
@@ -89,8 +122,8 @@ struct Saturated {
 struct Sample {
     small: Saturated,
     large: Option<Saturated>,
-    /// Per request: hits of probes, microseconds in their programs, microseconds in all others.
-    programs: [f64; 3],
+    /// Per request: hits of probes, microseconds in their programs, runs of all others, microseconds in those.
+    programs: [f64; 4],
     /// Milliseconds, at half load.
     p50: f64,
     p99: f64,
@@ -210,7 +243,7 @@ const SATURATED: &[&str] = &[
     "agent us",
 ];
 const LATENCY: &[&str] = &["p50 ms", "p99 ms", "p99 ratio"];
-const PROGRAMS: &[&str] = &["probe hits", "in probes us", "in others us"];
+const PROGRAMS: &[&str] = &["probe hits", "in probes us", "other runs", "in others us"];
 const ENDED: &[&str] = &["spans", "lost"];
 
 /// What the columns of latency are.
@@ -222,9 +255,8 @@ fn latency(half: f64) -> String {
 }
 
 /// What those of programs are.
-const PROGRAMS_ARE: &str = "hits of uprobes, and time in their programs and in those of sockets \
-                            (all processes'), per request by the kernel's own count in a second of \
-                            its own";
+const PROGRAMS_ARE: &str = "hits of uprobes and runs of programs of sockets (all processes'), and \
+                            time in both, per request by the kernel's own count in a second of its own";
 
 /// A row for each mode.
 fn rows(
@@ -269,7 +301,7 @@ impl Column<'_> {
 
     fn programs(self) -> Vec<String> {
         let figure = |at: usize| format!("{:.2}", self.middle(|s| s.programs[at]));
-        (0..3).map(figure).collect()
+        (0..4).map(figure).collect()
     }
 
     fn ended(self) -> Vec<String> {
@@ -304,15 +336,13 @@ impl Bench<'_> {
         let before = self.receiver.spans();
         let start = |server: &Server| {
             let mut arguments = server.selected();
-            if mode == Mode::Unlinked {
-                arguments.push("--link-goroutines=false".into());
-            }
+            arguments.extend(mode.words().iter().map(|word| (*word).to_owned()));
             Agent::start(self.spantap, &arguments, &self.receiver.endpoint())
         };
         let agent = match mode {
             Mode::Without => None,
-            Mode::Traced | Mode::Unlinked => Some(start(&self.server)?),
             Mode::Unselected => Some(start(&self.other)?),
+            _ => Some(start(&self.server)?),
         };
         let stop = AtomicBool::new(false);
         // Somebody talks to the other server all the while, so that what is attached stays busy.
@@ -358,7 +388,7 @@ impl Bench<'_> {
             _ => None,
         };
         if !self.kind.paced() {
-            let programs = agent.map_or(Ok([0.0; 3]), |agent| self.programs(agent))?;
+            let programs = agent.map_or(Ok([0.0; 4]), |agent| self.programs(agent))?;
             return Ok(Sample {
                 small,
                 programs,
@@ -376,13 +406,15 @@ impl Bench<'_> {
         })
     }
 
-    fn programs(&self, agent: &Agent) -> Result<[f64; 3]> {
+    fn programs(&self, agent: &Agent) -> Result<[f64; 4]> {
         let _counting = Counting::begin()?;
         let before = agent.runs();
         let path = self.kind.path();
         let requests = self.server.saturate(path, self.load.connections, 1)?;
         let Runs { probes, others } = agent.runs().since(before);
-        Ok([probes[0], probes[1] / 1000.0, others[1] / 1000.0].map(|sum| sum / requests))
+        let [hits, inside] = probes;
+        let [runs, beside] = others;
+        Ok([hits, inside / 1000.0, runs, beside / 1000.0].map(|sum| sum / requests))
     }
 
     fn saturated(&self, path: &str, agent: Option<&Agent>, seconds: u32) -> Result<Saturated> {
@@ -415,8 +447,8 @@ mod tests {
         };
         // The machine was twice as fast in the second round.
         let rounds = [
-            vec![sample(100.0, 2.0), sample(50.0, 4.0)],
-            vec![sample(200.0, 1.0), sample(100.0, 2.0)],
+            vec![sample(100.0, 2.0), sample(50.0, 4.0), sample(40.0, 5.0)],
+            vec![sample(200.0, 1.0), sample(100.0, 2.0), sample(80.0, 2.5)],
         ];
         let head = [SATURATED, LATENCY, ENDED].concat();
         let rows = rows(Kind::Node, &rounds, &head, |column| {
@@ -427,10 +459,11 @@ mod tests {
             ]
             .concat()
         });
-        assert_eq!(rows.len(), 3);
+        assert_eq!(rows.len(), 1 + Mode::of(Kind::Node).len());
         assert!(rows.iter().all(|row| row.len() == head.len()));
         assert_eq!(rows[1][2..5], ["1.000", "7500.00", "+0.0 %"]);
         assert_eq!(rows[2][2..5], ["0.500", "15000.00", "+100.0 %"]);
         assert_eq!(rows[2][8], "2.00");
+        assert_eq!(rows[3][2..5], ["0.400", "18750.00", "+150.0 %"]);
     }
 }

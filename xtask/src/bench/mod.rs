@@ -27,7 +27,7 @@ use first::First;
 use guest::Gate;
 use load::Load;
 use probe::Pairs;
-use server::Kind;
+use server::{CALLS, Kind};
 use steady::Steady;
 use stores::Stores;
 
@@ -60,7 +60,8 @@ enum What {
     H2(Load),
     /// A gRPC server in Go, with TLS and without.
     Grpc(Load),
-    /// A Go server that makes a call for each request: with and without links by goroutine.
+    /// Servers in Go, asyncio, Node.js and Java that make a call for each request: without links inside them,
+    /// with them, and with traces that are carried to other hosts.
     Calls(Load),
     /// PostgreSQL, Redis and Kafka: throughput, CPU, exchanges lost; a large COPY.
     Stores(Stores),
@@ -100,7 +101,7 @@ impl What {
             Self::Tls(load) => load.go(Kind::Tls),
             Self::H2(load) => load.go(Kind::H2).and_then(|()| load.go(Kind::H2c)),
             Self::Grpc(load) => load.go(Kind::Grpc).and_then(|()| load.go(Kind::GrpcTls)),
-            Self::Calls(load) => load.go(Kind::Calls),
+            Self::Calls(load) => CALLS.iter().try_for_each(|kind| load.go(*kind)),
             Self::Stores(stores) => stores.go(),
             Self::Probe(pairs) => pairs.go(),
             Self::Steady(steady) => steady.go(),

@@ -33,8 +33,22 @@ pub enum Kind {
     /// grpc-go over TLS.
     GrpcTls,
     /// Go's net/http, which makes a call for each request.
-    Calls,
+    CallsGo,
+    /// The same with asyncio's streams,
+    CallsAsyncio,
+    /// Node.js's http,
+    CallsNode,
+    /// and a pool of a JVM's.
+    CallsJava,
 }
+
+/// Those that make a call for each request.
+pub const CALLS: [Kind; 4] = [
+    Kind::CallsGo,
+    Kind::CallsAsyncio,
+    Kind::CallsNode,
+    Kind::CallsJava,
+];
 
 impl Kind {
     /// For people.
@@ -48,23 +62,26 @@ impl Kind {
             Self::H2c => "nginx, HTTP/2",
             Self::Grpc => "grpc-go",
             Self::GrpcTls => "grpc-go, TLS",
-            Self::Calls => "Go, a call for each request",
+            Self::CallsGo => "Go, a call for each request",
+            Self::CallsAsyncio => "asyncio, a call for each request",
+            Self::CallsNode => "Node.js, a call for each request",
+            Self::CallsJava => "Java, a call for each request by another pool",
         }
     }
 
     /// What saturates it.
     pub fn load(self) -> &'static str {
         match self {
-            Self::Nginx | Self::Node | Self::Python | Self::Tls | Self::Calls => "wrk",
             Self::H2 | Self::H2c => "h2load on 4 connections",
             Self::Grpc | Self::GrpcTls => "a grpc-go client's unary calls on 4 connections",
+            _ => "wrk",
         }
     }
 
     /// What it is asked for.
     pub fn path(self) -> &'static str {
         match self {
-            Self::Calls => "/small-pool/1",
+            Self::CallsGo => "/small-pool/1",
             _ => SMALL,
         }
     }
@@ -105,17 +122,20 @@ impl Server {
         let certificate = certificate(&folder)?;
         let program = match kind {
             Kind::Grpc | Kind::GrpcTls => built("grpc")?,
-            Kind::Calls => built("causality")?,
+            kind if CALLS.contains(&kind) => built("causality")?,
             _ => PathBuf::new(),
         };
         let mut called = None;
         let mut command = command(kind, &program, &folder, port)?;
-        if kind == Kind::Calls {
+        if CALLS.contains(&kind) {
             let leaf = free_port()?.to_string();
             called = Some(started(
                 shell::tied(&program, false)?.args(["leaf", &leaf]),
             )?);
-            command.args([&leaf, "0", "0"]);
+            command.arg(&leaf);
+        }
+        if kind == Kind::CallsGo {
+            command.args(["0", "0"]);
         }
         let mut server = Self {
             child: started(&mut command)?,
@@ -145,14 +165,12 @@ impl Server {
             client::calls(&self.program, port, authority, at_once, seconds)
         };
         match self.kind {
-            Kind::Nginx | Kind::Node | Kind::Python | Kind::Calls => {
-                client::wrk(&url("http"), at_once, seconds)
-            }
             Kind::Tls => client::wrk(&url("https"), at_once, seconds),
             Kind::H2 => client::h2load(&url("https"), at_once, seconds),
             Kind::H2c => client::h2load(&url("http"), at_once, seconds),
             Kind::Grpc => call(None),
             Kind::GrpcTls => call(Some(&self.certificate)),
+            _ => client::wrk(&url("http"), at_once, seconds),
         }
     }
 
@@ -239,12 +257,25 @@ fn command(kind: Kind, program: &Path, folder: &Path, port: u16) -> Result<Comma
             }
             command
         }
-        Kind::Calls => {
+        Kind::CallsGo => {
             let mut command = shell::tied(program, false)?;
             command.args(["front", &port.to_string()]);
             command
         }
+        Kind::CallsAsyncio => front("python3", "python3", "front.py", port)?,
+        Kind::CallsNode => front("node", "nodejs", "front.js", port)?,
+        Kind::CallsJava => front("java", "default-jdk-headless", "Front.java", port)?,
     })
+}
+
+/// A script of tests/apps/calls, by a program of that package's.
+fn front(program: &str, package: &str, script: &str, port: u16) -> Result<Command> {
+    shell::install_unless(program, &[package], "bench")?;
+    let mut command = shell::tied(program, false)?;
+    command
+        .arg(shell::workspace().join("tests/apps/calls").join(script))
+        .arg(port.to_string());
+    Ok(command)
 }
 
 /// How nginx listens.

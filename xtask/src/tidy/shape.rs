@@ -22,6 +22,9 @@ const UNSAFE: &[&str] = &[
     "agent-ebpf/",
     // A program under test: it makes every system call that can move bytes over a socket.
     "tests/apps/sockets/",
+    // Another, that asks of sockets what few programs do, and of the kernel how it comes to them.
+    "tests/apps/harm/calls.rs",
+    "tests/apps/harm/rare.rs",
 ];
 
 /// A file opens by saying what it is.

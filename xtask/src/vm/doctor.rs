@@ -49,6 +49,7 @@ impl Report {
             ("socket path", socket),
             ("syscall path", true),
             ("TLS (uprobes)", true),
+            ("traces to other hosts", socket),
         ];
         for (feature, works) in features {
             let row = self.row(feature)?;
@@ -109,7 +110,8 @@ mod tests {
                 {{"feature": "path in use", "state": "ok", "detail": "{path}"}},
                 {{"feature": "socket path", "state": "{socket}", "detail": ""}},
                 {{"feature": "syscall path", "state": "ok", "detail": ""}},
-                {{"feature": "TLS (uprobes)", "state": "ok", "detail": "on"}}],
+                {{"feature": "TLS (uprobes)", "state": "ok", "detail": "on"}},
+                {{"feature": "traces to other hosts", "state": "{socket}", "detail": ""}}],
               "programs": [
                 {{"path": "socket path", "name": "sent", "verified": 9000, "length": 700}},
                 {{"path": "syscall path", "name": "returned", "verified": null, "length": 800}}]}}"#

@@ -63,7 +63,7 @@ impl Prober<'_> {
         let Some(program) = files.iter().find(|file| file.is_program) else {
             return;
         };
-        known.again = false;
+        (known.again, known.is_told) = (false, false);
         if !known.files.contains_key(&program.identity) {
             let prepared = self.prepared.iter().map(|file| file.identity);
             let kept = prepared.filter_map(|of| known.files.remove_entry(&of));
@@ -93,6 +93,7 @@ impl Prober<'_> {
         let Some(known) = self.processes.get_mut(&process) else {
             return;
         };
+        let mut left = Vec::new();
         for (identity, own) in &mut known.files {
             let Some(file) = self.files.get_mut(identity) else {
                 continue;
@@ -111,6 +112,13 @@ impl Prober<'_> {
                  parent: it starts more than can be followed"
             ));
             self.reaper.take(sets);
+            left.push(*identity);
+        }
+        // Nobody who runs one of these is seen to make contexts any more: what was there would pass for others.
+        let has = |known: &Process| left.iter().any(|of| known.files.contains_key(of));
+        for (process, _) in self.processes.iter().filter(|(_, known)| has(known)) {
+            let failed = self.shared.control.no_contexts(*process).is_err();
+            self.stats.pipeline_control_failed.add(u64::from(failed));
         }
     }
 }

@@ -13,10 +13,12 @@ use crate::say;
 use crate::target::go;
 use crate::target::goroutine::{self, RoundTrip};
 use crate::target::image::Image;
+use crate::target::jvm;
 use crate::target::mapped::Mapped;
 use crate::target::node;
 use crate::target::python::{self, Python};
 use crate::target::tls::{self, Hook, Plan, Site};
+use crate::target::uvloop;
 
 /// What is in a file.
 pub(super) struct Known {
@@ -29,6 +31,8 @@ pub(super) struct Known {
     pub python: Option<Python>,
     /// Where Node.js keeps ids.
     pub async_ids: Option<AsyncIds>,
+    /// Where a JVM says what is where.
+    pub jvm: Option<jvm::Exports>,
     /// Whether who runs it starts too many units of execution for them to be followed.
     pub teems: bool,
     /// Its probes, where they are everyone's.
@@ -42,15 +46,16 @@ pub(super) struct Known {
 }
 
 /// The plans that say what units of execution do: who asks for a request, who starts whom.
-pub(super) const UNITS: [&str; 4] = [NET_HTTP, STARTS, CONTEXTS, NODE];
+pub(super) const UNITS: [&str; 5] = [NET_HTTP, STARTS, CONTEXTS, UVLOOP, NODE];
 const NET_HTTP: &str = "net/http";
 const STARTS: &str = "runtime.newproc";
 const CONTEXTS: &str = "contextvars";
+const UVLOOP: &str = "uvloop";
 const NODE: &str = "Node.js";
 
 /// Whether a plan says who starts whom.
 pub(super) fn is_start(library: &str) -> bool {
-    [STARTS, CONTEXTS].contains(&library)
+    [STARTS, CONTEXTS, UVLOOP].contains(&library)
 }
 
 impl Known {
@@ -91,19 +96,22 @@ impl Known {
                 None
             }
         });
+        let mut tasks_unlinked = |why: &&str| {
+            stats.probe_unlinked.add(1);
+            told.say(format!(
+                "calls of tasks of {} have no parent: {why}",
+                file.name
+            ));
+        };
         let asyncio = image.as_ref().filter(|_| shared.asyncio);
-        let python = asyncio.and_then(python::find).and_then(|found| {
-            let found = found.inspect_err(|why| {
-                stats.probe_unlinked.add(1);
-                told.say(format!(
-                    "calls of tasks of {} have no parent: {why}",
-                    file.name
-                ));
-            });
-            found.ok()
-        });
+        let python = asyncio.and_then(python::find);
+        let python = python.and_then(|found| found.inspect_err(&mut tasks_unlinked).ok());
         if let Some(python) = &python {
             plans.push(plan(CONTEXTS, python.sites.clone()));
+        }
+        let uvloop = asyncio.and_then(uvloop::find);
+        if let Some(sites) = uvloop.and_then(|found| found.inspect_err(&mut tasks_unlinked).ok()) {
+            plans.push(plan(UVLOOP, sites));
         }
         Self {
             plans: plans.into(),
@@ -111,6 +119,7 @@ impl Known {
             goroutines,
             python,
             async_ids,
+            jvm: image.as_ref().filter(|_| shared.jvm).and_then(jvm::find),
             teems: false,
             everyone: Vec::new(),
             lease: None,

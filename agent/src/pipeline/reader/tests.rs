@@ -63,8 +63,24 @@ impl Orders for Told {
         Ok(())
     }
 
+    fn no_contexts(&self, process: u32) -> Result<()> {
+        self.push(format!("{process} has no contexts"))
+    }
+
+    fn threads(&self, _: u32, _: bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn serves_unseen(&self, process: u32) -> Result<()> {
+        self.push(format!("{process} serves unseen"))
+    }
+
     fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()> {
         self.push(format!("{process} {layout:?}"))
+    }
+
+    fn jvm(&self, process: u32, _: Jvm) -> Result<()> {
+        self.push(format!("{process} is a JVM"))
     }
 
     fn mute(&self, connection: ConnectionId) -> Result<()> {
@@ -113,6 +129,7 @@ impl Bench {
                 goroutines: true,
                 asyncio: true,
                 node: true,
+                jvm: true,
                 collector: Collector::default(),
                 encrypted: Arc::default(),
                 unknown: Arc::default(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::super::encrypted::Seen;
 use crate::connection::Streams;
-use crate::event::{Direction, Open, Segment};
-use crate::exchange::{Exchanges, Peer, Sink};
+use crate::event::{Direction, Open, Role, Segment};
+use crate::exchange::{Exchanges, Fact, Peer, Sink};
 use crate::protocol::Message;
 use crate::protocol::conversation::Conversation;
 use crate::stats::Stats;
@@ -15,6 +15,9 @@ pub(super) struct Talk {
     pub conversation: Conversation,
     pub exchanges: Exchanges,
     pub peer: Option<Arc<Peer>>,
+    /// Once this end serves where that does not show on the kernel side, as it connected or is asked by
+    /// datagrams: whether that was told.
+    pub unseen: Option<bool>,
     /// Whether the other end is the receiver of spans.
     pub receiver: bool,
     /// Bytes held of it, as they are counted in the shard's.
@@ -101,6 +104,15 @@ impl Talk {
         }
     }
 
+    /// Whether this end serves where that does not show on the kernel side; true once.
+    pub fn serves_unseen(&mut self) -> bool {
+        let found = self.unseen == Some(false);
+        if found {
+            self.unseen = Some(true);
+        }
+        found
+    }
+
     /// Counts anew what is held of it; true if it begins to hold something.
     pub fn weigh(&mut self, streams: &Streams, all: &mut usize) -> bool {
         let weight = streams
@@ -136,16 +148,25 @@ impl Talk {
                     role,
                     key: open.ends.map(|ends| ends.key(role)),
                     shares_offsets: open.counts_from_start(),
+                    line: open.line,
                     carrier: open.session.map(|session| session.carrier),
                     datagrams: open.datagrams,
                     receiver: self.receiver,
                 })
             });
         }
+        let before = sink.facts.len();
         for message in messages.drain(..) {
             if let Some(peer) = &self.peer {
                 self.exchanges.take(message, peer, sink);
             }
+        }
+        let serves = |fact: &Fact| {
+            matches!(fact, Fact::Opened(opened) if opened.role == Role::Server
+                && (opened.peer.role == Role::Client || opened.peer.datagrams))
+        };
+        if self.unseen.is_none() && sink.facts.iter().skip(before).any(serves) {
+            self.unseen = Some(false);
         }
     }
 }

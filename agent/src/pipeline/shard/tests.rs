@@ -1,7 +1,7 @@
 //! Connections come, go, are left alone, and fall silent.
 
 use super::*;
-use crate::event::{Address, Direction, Ends, Execution, Hole, Role};
+use crate::event::{Address, Carried, Direction, Ends, Execution, Hole, Role, Source};
 use crate::exchange::{Exchange, Outcome};
 use crate::protocol::Fault;
 
@@ -53,20 +53,9 @@ impl Bench {
         base: [u64; 2],
     ) {
         self.take(&Event::Open(Open {
-            connection: ConnectionId(id),
-            time: 1,
-            process: 1,
-            comm: "test".into(),
-            local,
-            remote,
-            role: None,
-            ends: Some(Ends { own: 1, peer: 2 }),
             start,
             base,
-            netns: 1,
-            session: None,
-            kernel_tls: false,
-            datagrams: false,
+            ..opened(id, [local, remote])
         }));
     }
 
@@ -127,6 +116,26 @@ impl Bench {
             }
         }
         closed
+    }
+}
+
+fn opened(id: u64, [local, remote]: [Address; 2]) -> Open {
+    Open {
+        connection: ConnectionId(id),
+        time: 1,
+        process: 1,
+        comm: "test".into(),
+        local,
+        remote,
+        role: None,
+        ends: Some(Ends { own: 1, peer: 2 }),
+        start: [0; 2],
+        base: [0; 2],
+        line: 0,
+        netns: 1,
+        session: None,
+        kernel_tls: false,
+        datagrams: false,
     }
 }
 
@@ -849,4 +858,58 @@ fn a_handshake_that_nobody_answers_is_an_exchange() {
         };
         assert_eq!(outcomes, expected, "{how}");
     }
+}
+
+#[test]
+fn a_line_that_was_put_into_the_first_request_is_none_of_its_bytes() {
+    let mut bench = Bench::new(Config::default());
+    let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
+    bench.take(&Event::Carried(Carried {
+        connection: ConnectionId(1),
+        direction: Direction::Egress,
+        offset: 70,
+        line: 70,
+        time: 1,
+        trace: [1; 16],
+        flags: None,
+        named: true,
+        source: Source::Made,
+    }));
+    // TCP has counted it, and so has the other side.
+    bench.introduce_at(1, [address(5), address(80)], [70, 0], [0, 0]);
+    for round in 0..2 {
+        let (asked, answered) = (round * ASK.len(), round * ANSWER.len());
+        bench.send(1, Direction::Egress, 70 + asked as u64, 100, ASK);
+        bench.send(1, Direction::Ingress, answered as u64, 105, ANSWER);
+    }
+    let keys = bench.closed().into_iter().map(|exchange| exchange.key);
+    let offsets: Vec<u64> = keys.map(|key| key.expect("it has one").offset).collect();
+    assert_eq!(offsets, [0, 70 + ASK.len() as u64]);
+    let told = bench.facts.iter().find_map(|fact| match fact {
+        Fact::Carried(carried) => Some(carried.offset),
+        _ => None,
+    });
+    assert_eq!(told, Some(0));
+    assert!(bench.stats.losses().iter().all(|(_, count)| *count == 0));
+}
+
+#[test]
+fn who_serves_by_datagrams_is_told_once() {
+    // RFC 1035, 4.1: a query for the address of `a`.
+    let query = |id: u8| [0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
+    let mut bench = Bench::new(Config::default());
+    let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
+    bench.take(&Event::Open(Open {
+        datagrams: true,
+        ..opened(1, [address(53), address(5)])
+    }));
+    for (id, offset) in [(1, 0), (2, 19)] {
+        bench.send(1, Direction::Ingress, offset, 5, &query(id));
+    }
+    assert_eq!(bench.commands, [Command::Serves(0)]);
+    // Over TCP that shows.
+    let mut bench = Bench::new(Config::default());
+    bench.open(1, 80, [0, 0]);
+    bench.exchange(1, 0, 10);
+    assert_eq!((bench.commands.len(), bench.closed().len()), (0, 1));
 }

@@ -106,6 +106,10 @@ pub enum Hook {
     PythonContextR12,
     /// The same, in r13.
     PythonContextR13,
+    /// uvloop enters the context in rdi, to call back.
+    UvloopEnter,
+    /// uvloop is about to tell a protocol that the stream in rdi, a uv_tcp_t, is connected.
+    UvloopConnected,
     /// A goroutine (rbx) is started, and about to be put into a queue.
     GoStart,
     /// Node.js calls back: its node::Environment in rsi, the id's address where `abi::AsyncIds` says.
@@ -199,8 +203,8 @@ pub fn may_hold_tls(path: &str) -> bool {
 }
 
 /// Libraries named for TLS, and those known to have one inside: gRPC for Python, Netty, Conscrypt,
-/// and CPython where it is a library (some builds have OpenSSL in it).
-const NAMES: [&str; 7] = [
+/// and CPython where it is a library (some builds have OpenSSL in it); uvloop's module, which has none.
+const NAMES: [&str; 8] = [
     "ssl",
     "tls",
     "libcrypto",
@@ -208,4 +212,5 @@ const NAMES: [&str; 7] = [
     "tcnative",
     "conscrypt",
     "libpython",
+    "loop.cpython",
 ];

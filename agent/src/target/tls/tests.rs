@@ -13,6 +13,7 @@ fn files_worth_opening() {
         "/venv/psycopg2_binary.libs/libssl-8a9b2c3d.so.1.1",
         "/venv/grpc/_cython/cygrpc.cpython-311-x86_64-linux-gnu.so",
         "/tmp/libnetty_tcnative_linux_x86_6413.so",
+        "/venv/uvloop/loop.cpython-311-x86_64-linux-gnu.so",
     ] {
         assert!(may_hold_tls(path), "{path}");
     }

@@ -20,6 +20,8 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.IntStream;
@@ -66,6 +68,11 @@ public class Front {
         var http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
         var fan = Executors.newCachedThreadPool();
         var workers = Executors.newFixedThreadPool(WORKERS);
+        var few = Executors.newFixedThreadPool(POOL);
+        var lent = new Semaphore(POOL, true);
+        var held = new Object();
+        var queue = new LinkedBlockingQueue<Runnable>();
+        for (int which = 0; which < 2; which++) work(queue);
         var later = Executors.newScheduledThreadPool(WORKERS);
         return Map.ofEntries(
             Map.entry("direct", direct),
@@ -79,11 +86,77 @@ public class Front {
             Map.entry("fan-out", id -> all(IntStream.range(0, 5).mapToObj(which -> fan.submit(asking(base + call(id, which)))).toArray(Future[]::new))),
             Map.entry("supply", id -> CompletableFuture.supplyAsync(() -> quietly(direct, id)).get()),
             Map.entry("worker", id -> workers.submit(asking(base + call(id, 0))).get()),
+            Map.entry("invoke-all", id -> workers.invokeAll(IntStream.range(0, 5).mapToObj(which -> asking(base + call(id, which))).toList())),
+            Map.entry("saturated", id -> few.submit(asking(base + call(id, 0))).get()),
+            Map.entry("forgotten", id -> {
+                few.submit(asking(base + call(id, 0)));
+                ask(base + call(id, 1));
+            }),
+            Map.entry("outlived", id -> {
+                // Half are answered before it is their turn.
+                var asked = few.submit(asking(base + call(id, 0)));
+                if (Integer.parseInt(id) % 2 == 0) asked.get();
+            }),
+            Map.entry("lent", id -> {
+                // Requests and workers take connections from one small pool, and hand them on to who waits.
+                lent.acquire();
+                try {
+                    ask(base + call(id, 0));
+                } finally {
+                    lent.release();
+                }
+                workers.submit(() -> {
+                    lent.acquire();
+                    try {
+                        ask(base + call(id, 1));
+                    } finally {
+                        lent.release();
+                    }
+                    return null;
+                }).get();
+            }),
+            Map.entry("held", id -> {
+                // Others' tasks hold what this one waits for, over their calls.
+                var asked = workers.submit(() -> {
+                    synchronized (held) {
+                        ask(base + call(id, 0));
+                    }
+                    return null;
+                });
+                synchronized (held) {
+                    Thread.yield();
+                }
+                asked.get();
+            }),
+            Map.entry("queued", id -> {
+                // One thread takes what all put there, and lets them go on.
+                var done = new CompletableFuture<Void>();
+                queue.add(() -> {
+                    quietly(direct, id);
+                    done.complete(null);
+                });
+                done.get();
+            }),
             Map.entry("late", id -> later.schedule(asking(base + call(id, 0)), 20, TimeUnit.MILLISECONDS)),
             Map.entry("client", id -> check(http.send(request(base, id), HttpResponse.BodyHandlers.ofString()).statusCode())),
             Map.entry("client-async", id -> check(http.sendAsync(request(base, id), HttpResponse.BodyHandlers.ofString()).get().statusCode())),
             Map.entry("redis", keys(redis)),
             Map.entry("sql", queries(postgres)));
+    }
+
+    /** A thread of the program's own that does what others put into a queue. */
+    static void work(LinkedBlockingQueue<Runnable> queue) {
+        var worker = new Thread(() -> {
+            while (true) {
+                try {
+                    queue.take().run();
+                } catch (InterruptedException over) {
+                    return;
+                }
+            }
+        });
+        worker.setDaemon(true);
+        worker.start();
     }
 
     /** How a call says for which request it is made. */

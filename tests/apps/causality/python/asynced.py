@@ -3,7 +3,9 @@
 A request's path is /SHAPE/NUMBER, and each call made for it says call-NUMBER-WHICH (../main.go)."""
 import asyncio
 import contextlib
+import os
 import random
+import socket
 import ssl
 import sys
 
@@ -115,6 +117,39 @@ async def grown(number):
 late_ones = set()
 
 
+class Stream:
+    """One connection that all tasks write their requests to, as they come; answers are read in turn."""
+    def __init__(self, reader, writer):
+        self.reader, self.writer, self.waiting = reader, writer, asyncio.Queue()
+        self.task = asyncio.create_task(self.read())
+
+    async def ask(self, number, body=b''):
+        done = asyncio.get_running_loop().create_future()
+        self.waiting.put_nowait(done)
+        head = f'POST /leaf/{call(number)} HTTP/1.1\r\nHost: leaf\r\nContent-Length: {len(body)}\r\n\r\n'
+        self.writer.write(head.encode() + body)
+        await done
+
+    async def read(self):
+        while True:
+            done = await self.waiting.get()
+            head = await self.reader.readuntil(b'\r\n\r\n')
+            if b'chunked' in head:
+                await self.reader.readuntil(b'\r\n0\r\n\r\n')
+            else:
+                await self.reader.readexactly(len(b'leaf\n'))
+            done.set_result(None)
+
+
+async def pipelined(number):
+    await stores['stream'].ask(number)
+
+
+async def clogged(number):
+    """The same, with more than the socket takes at once."""
+    await stores['stream'].ask(number, bytes(1 << 10))
+
+
 async def late(number):
     """Answers at once, and calls when that is over."""
     async def behind_it():
@@ -142,7 +177,7 @@ async def work():
 shapes = {
     'direct': direct, 'sleep': sleep, 'small-pool': small_pool, 'fan-out': fan_out, 'redis': keys,
     'sql': query, 'https': https, 'dns': dns, 'to-thread': to_thread, 'executor': executor, 'tasks': tasks,
-    'worker': worker, 'late': late, 'grown': grown,
+    'worker': worker, 'late': late, 'grown': grown, 'pipelined': pipelined, 'clogged': clogged,
 }
 sessions = {}
 stores = {}
@@ -185,6 +220,10 @@ async def living(app):
             stores['redis'] = redis.asyncio.Redis(
                 connection_pool=redis.asyncio.BlockingConnectionPool(port=cache, max_connections=POOL)
             )
+        if behind:
+            one = socket.create_connection(('127.0.0.1', behind))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            stores['stream'] = Stream(*await asyncio.open_connection(sock=one, limit=1 << 20))
         if database:
             stores['sql'] = await asyncpg.create_pool(
                 host='127.0.0.1', port=database, user='app', database='shop', ssl=False,
@@ -204,4 +243,5 @@ app.cleanup_ctx.append(living)
 if loop == 'uvloop':
     import uvloop
     uvloop.install()
-web.run_app(app, host='127.0.0.1', port=port, print=None, access_log=None)
+path = os.environ.get('FRONT_SOCKET')
+web.run_app(app, host='127.0.0.1', port=port, path=path, print=None, access_log=None)

@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import ThreadingUnixStreamServer
 
 import psycopg
 import redis
@@ -129,6 +130,10 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
 
+class Local(ThreadingUnixStreamServer):
+    request_queue_size = 128
+
+
 def application(environ, start):
     """The same for WSGI."""
     serve(environ['PATH_INFO'])
@@ -153,4 +158,6 @@ if __name__ == '__main__':
 
         Gunicorn().run()
     else:
+        if path := os.environ.get('FRONT_SOCKET'):
+            threading.Thread(target=Local(path, Handler).serve_forever, daemon=True).start()
         Server(('127.0.0.1', port), Handler).serve_forever()
