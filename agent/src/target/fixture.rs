@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 pub mod go;
 
 /// A tree that looks like /proc.
@@ -74,7 +76,8 @@ pub struct Real {
 }
 
 impl Real {
-    /// Starts a program, if it is there, and waits until `/proc` shows it as itself.
+    /// Starts a program, if it is there, waits until `/proc` shows it as itself, and stops it there: what
+    /// ends by itself would be gone between two looks at it.
     pub fn start(program: &str, arguments: &[&str], exe_holds: &str) -> Option<Self> {
         let child = Command::new(program)
             .args(arguments)
@@ -97,7 +100,10 @@ impl Real {
             // In the middle of exec the executable is there before the environment.
             let environ = fs::read(link.with_file_name("environ")).is_ok_and(|e| !e.is_empty());
             if environ && exe.to_string_lossy().contains(exe_holds) {
-                return Some(real);
+                let pid = Pid::from_child(&real.child);
+                kill_process(pid, Signal::STOP).ok()?;
+                // Gone in the meantime: it has no executable any more.
+                return fs::read_link(&link).is_ok().then_some(real);
             }
             std::thread::sleep(Duration::from_millis(5));
         }

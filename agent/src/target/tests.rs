@@ -167,7 +167,7 @@ fn real_programs() {
         "/java",
         Runtime::Jvm,
     );
-    check("go", &["tool", "-n", "vet"], "/go", Runtime::Go);
+    check("gofmt", &[], "/gofmt", Runtime::Go);
     check("cat", &[], "/cat", Runtime::Native);
 }
 
