@@ -50,10 +50,11 @@ pub unsafe fn send(connection: u64, record: *const c_void, length: u64, urgent: 
     !refused
 }
 
-/// The ring of a connection: its low bits are a counter, so neighbours spread.
+/// The ring of a connection. Its low bits are a counter, of which the two ends of a local connection take
+/// turns: they are mixed (Knuth, The Art of Computer Programming, 6.4), else all clients' ends had one ring.
 #[inline(always)]
 fn shard(connection: u64) -> u32 {
-    ((connection ^ (connection >> 12)) as u32) & (global!(SHARDS) - 1) & 3
+    (connection.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32 & (global!(SHARDS) - 1) & 3
 }
 
 #[inline(always)]
