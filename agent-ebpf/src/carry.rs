@@ -6,20 +6,22 @@
 //! units are evidence; elsewhere nothing is carried. User space is told, and holds to it.
 
 use agent_ebpf::abi::unit::{CONTEXT, GOROUTINE, KIND, RESOURCE};
-use agent_ebpf::abi::{Carried, EGRESS, INGRESS, Kind, served, source, verdict};
+use agent_ebpf::abi::{Carried, EGRESS, Field, INGRESS, Kind, habit, served, source, verdict};
 use agent_ebpf::header::LINE;
 use agent_ebpf::option::UNNAMED;
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_ktime_get_ns};
+use core::ffi::c_void;
 
 use crate::connection::{Call, Connection};
 use crate::emit;
 use crate::head::{is_request, looked_for};
+use crate::kernel::{Pointer, Untyped, read_user};
 use crate::maps::{HEARD, JVMS, OUTGOING, PROCESSES, SERVED, Scratch, THREADS, global};
 use crate::node::NOBODY;
 use crate::party::{Context, SERVER, party};
 use crate::payload::Buffer;
 use crate::serving::{Above, above};
-use crate::session::{Session, Unit};
+use crate::session::{self, Session, Unit};
 
 /// What a thread or goroutine gave a TLS library to send.
 #[derive(Clone, Copy)]
@@ -107,6 +109,9 @@ pub fn writes(session: &Session, by: Unit, unit: u64, pid_tgid: u64) {
     if party.role == SERVER {
         return party.answers(pid_tgid);
     }
+    if party.mute != 0 {
+        return;
+    }
     let at = session.plain.next[EGRESS as usize];
     let context = party.give(given(session, unit, pid_tgid), at);
     if context.is_known() {
@@ -164,6 +169,35 @@ pub fn written(by: Unit, connection: u64, sequence: u32) -> Option<Context> {
     }
     let same = outgoing.connection == connection && outgoing.sequence == sequence;
     same.then_some(outgoing.context)
+}
+
+/// What a unit gave a TLS library goes where nothing is said. False where it gave it nothing that was not sent.
+#[inline(always)]
+pub fn forget(pid_tgid: u64) -> bool {
+    let of_go = session::habits((pid_tgid >> 32) as u32) & habit::GO != 0;
+    (of_go && forgotten(Unit::goroutine(goroutine(), pid_tgid)))
+        | forgotten(Unit::thread(pid_tgid))
+}
+
+#[inline(always)]
+fn forgotten(by: Unit) -> bool {
+    // SAFETY: a number, read once.
+    let Some(outgoing) = (unsafe { OUTGOING.get(by) }) else {
+        return false;
+    };
+    let waits = outgoing.connection == 0;
+    let _ = OUTGOING.remove(by);
+    waits
+}
+
+/// The current goroutine, where Go keeps its g beside the register (runtime/tls_linux_amd64.go,
+/// cmd/link/internal/ld).
+#[inline(always)]
+pub fn goroutine() -> u64 {
+    // SAFETY: no arguments.
+    let task = Untyped(unsafe { bpf_get_current_task() } as *const c_void);
+    let area: u64 = task.field(Field::ThreadArea);
+    read_user(area.wrapping_sub(8))
 }
 
 /// Within what time what a library encrypted is sent, nanoseconds.

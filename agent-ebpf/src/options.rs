@@ -26,7 +26,7 @@ use crate::carry::{self, is_traced};
 use crate::connection::has_kernel_tls;
 use crate::emit;
 use crate::goroutine;
-use crate::kernel::{Pointer, Untyped, read_user};
+use crate::kernel::{Pointer, Untyped};
 use crate::maps::{CARRY_TO, PARTIES, SENT, TRUSTED};
 use crate::party::{
     AGAIN, CLIENT, Context, LEFT, PLACES, Party, SERVER, Sent, TAKEN, WAITS, party,
@@ -110,9 +110,15 @@ fn connects(ops: *mut bpf_sock_ops) {
 
 #[inline(always)]
 fn connected(ops: *mut bpf_sock_ops) {
-    if party(cookie(ops)).is_some() {
-        ask(ops, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+    let Some(party) = party(cookie(ops)) else {
+        return;
+    };
+    if party.mute == 0 {
+        return ask(ops, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
     }
+    // Its server, where that is on this host as well, has to know no more.
+    let [client, server] = initial(ops, CLIENT);
+    let _ = SENT.insert(Sent::all(client, server), Context::UNKNOWN, 0);
 }
 
 /// A request was sent twice with an option, and has to be sent again: somebody on the way may throw such
@@ -202,14 +208,16 @@ fn socket(ops: *mut bpf_sock_ops) -> Untyped {
 /// How large options are is asked, of no segment or of one.
 #[inline(always)]
 fn reserve(ops: *mut bpf_sock_ops) {
-    let cookie = cookie(ops);
-    let Some(party) = party(cookie) else { return };
-    if party.role != CLIENT {
-        return;
-    }
     let of_any = told!(ops, __bindgen_anon_1) == CURRENT_MSS;
     let length = told!(ops, skb_len);
+    // Most segments without bytes acknowledge what came.
     if !of_any && length == 0 {
+        return;
+    }
+    let cookie = cookie(ops);
+    let Some(party) = party(cookie) else { return };
+    // One that was muted later: its server knows by now whether it is near.
+    if party.role != CLIENT || party.mute != 0 {
         return;
     }
     if of_any {
@@ -229,9 +237,6 @@ fn reserve(ops: *mut bpf_sock_ops) {
         let came = again && is_before(place.sequence, next);
         lost |= !of_any && came && place.state == AGAIN;
         wanted |= of_any || comes || came;
-    }
-    if party.mute != 0 {
-        return;
     }
     if lost {
         return give_up(ops, party);
@@ -303,8 +308,6 @@ fn announce(ops: *mut bpf_sock_ops, cookie: u64, party: &mut Party) {
     let context = if party.line == TAKEN | u64::from(sequence) {
         // A line says so already.
         party.places[0].context
-    } else if party.mute != 0 {
-        Context::UNKNOWN
     } else if party.fresh.is_known() {
         leaves
     } else if sends_for_others(ops) {
@@ -313,7 +316,7 @@ fn announce(ops: *mut bpf_sock_ops, cookie: u64, party: &mut Party) {
         // Only its first plaintext is given before it is known which connection carries it.
         context((cookie, party.secure), socket, sequence, pid_tgid)
     };
-    if !context.is_known() && party.calls == 1 && !again && party.mute == 0 {
+    if !context.is_known() && party.calls == 1 && !again {
         emit::count(Counter::Uncarried, 1);
     }
     let place = &mut party.places[party.next.wrapping_sub(1) as usize % PLACES];
@@ -336,11 +339,7 @@ pub fn context(
     pid_tgid: u64,
 ) -> Context {
     let habits = session::habits((pid_tgid >> 32) as u32);
-    // SAFETY: no arguments.
-    let task = Untyped(unsafe { bpf_get_current_task() } as *const c_void);
-    // Where Go keeps its g beside the register (runtime/tls_linux_amd64.go, cmd/link/internal/ld).
-    let area: u64 = task.field(Field::ThreadArea);
-    let g: u64 = read_user(area.wrapping_sub(8));
+    let g = carry::goroutine();
     if let Some(context) = carry::written(Unit::thread(pid_tgid), cookie, sequence) {
         return context;
     }

@@ -84,6 +84,13 @@ impl Sent {
             sequence,
         }
     }
+
+    /// All that a client sends that says nothing in what trace it is. No message begins with this number:
+    /// it is the SYN's.
+    #[inline(always)]
+    pub const fn all(client: u32, server: u32) -> Self {
+        Self::new(client, server, client)
+    }
 }
 
 /// [`Place::state`].
@@ -197,6 +204,10 @@ impl Party {
     #[inline(always)]
     pub fn sent_here(&mut self, sequence: u32) -> Context {
         let Some(own) = self.own(sequence) else {
+            let [client, server] = self.ends;
+            if self.turn == 0 && SENT.get_ptr(Sent::all(client, server)).is_some() {
+                self.near = 1;
+            }
             return Context::UNKNOWN;
         };
         self.near = 1;

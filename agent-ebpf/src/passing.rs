@@ -10,12 +10,12 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
 
-use crate::carry::{may_be_traced, tell};
+use crate::carry::{self, may_be_traced, tell};
 use crate::connection;
 use crate::head::{is_request, looked_for};
 use crate::kernel::{Pointer, Typed, Untyped};
-use crate::maps::{HEARD, OUTGOING, PORTS};
-use crate::party::{CLIENT, Context, PLACES, Party, SERVER, party};
+use crate::maps::{HEARD, PORTS};
+use crate::party::{Context, PLACES, Party, SERVER, party};
 use crate::payload::{self, Buffer};
 use crate::record::is_hello;
 use crate::serving;
@@ -32,13 +32,20 @@ pub fn carried_sent(context: BtfTracePointContext) -> i32 {
     if result <= 0 || !may_be_traced(pid_tgid) {
         return 0;
     }
-    let party = party(cookie(socket));
-    if party.as_ref().is_none_or(|party| party.role != CLIENT) {
-        // What the thread gave a TLS library went here.
-        let _ = OUTGOING.remove(Unit::thread(pid_tgid));
-    }
-    if let Some(party) = party {
+    let Some(party) = party(cookie(socket)) else {
+        carry::forget(pid_tgid);
+        return 0;
+    };
+    if party.role == SERVER {
+        let given = carry::forget(pid_tgid);
+        // A handshake's end is no answer, though it may be sent when a request was read that came with it.
+        if party.seen == 0 && (party.secure == 0 || given) {
+            party.answers(pid_tgid);
+        }
+    } else if party.mute == 0 {
         sent(party, socket, result as u32);
+    } else {
+        carry::forget(pid_tgid);
     }
     0
 }
@@ -103,13 +110,6 @@ fn tcp(socket: *mut c_void) -> Option<Typed> {
 
 #[inline(always)]
 fn sent(party: &mut Party, socket: *mut c_void, length: u32) {
-    if party.role == SERVER {
-        if party.seen == 0 {
-            // SAFETY: no arguments.
-            party.answers(unsafe { bpf_get_current_pid_tgid() });
-        }
-        return;
-    }
     let Some(tcp) = tcp(socket) else { return };
     let first = tcp.field::<u32>(Field::WriteSeq).wrapping_sub(length);
     if party.secure == 0 {

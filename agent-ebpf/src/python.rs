@@ -274,6 +274,35 @@ pub fn reads(habits: u8, since: u32, pid_tgid: u64) {
     let _ = FAMILIES.insert(Serial::new(first, pid_tgid), family, 0);
 }
 
+/// The first plaintext is read of a connection that was accepted: what its reader made since its first bytes,
+/// as the handshake ended, was made for it as well.
+#[inline(always)]
+pub fn reads_plaintext(pid_tgid: u64) {
+    // SAFETY: written once by user space, read as plain numbers.
+    let Some(layout) = (unsafe { CONTEXTS.get((pid_tgid >> 32) as u32) }) else {
+        return;
+    };
+    let context = current(state(layout), layout);
+    let mut serials = [uvloop::reader(context, pid_tgid), 0, 0, 0, 0, 0];
+    if serials[0] == 0
+        && let Some(made) = made(context, layout, pid_tgid)
+    {
+        serials = made.serial;
+    }
+    let reader = named(serials[0]);
+    for serial in serials {
+        let family = FAMILIES.get_ptr_mut(Serial::new(serial, pid_tgid));
+        // SAFETY: a map value, valid for the program's run.
+        if let Some(family) = family.map(|family| unsafe { &mut *family })
+            && family.reader == reader
+        {
+            // SAFETY: no arguments.
+            family.time = unsafe { bpf_ktime_get_ns() };
+            return;
+        }
+    }
+}
+
 /// A connection has a reader that is no context, of that serial number, which hands over in one: what it
 /// makes before it first reads is made for the connection.
 #[inline(always)]

@@ -217,6 +217,9 @@ fn leave(
             session.plain.unit[(call.way & 1) as usize] =
                 node::plain(call.way, session.carrier, pid_tgid);
         } else {
+            if call.way == INGRESS && session.plain.next == [0; 2] {
+                python::reads_plaintext(pid_tgid);
+            }
             python::note(&mut session.plain, call.way, pid_tgid);
         }
         session::tell(session, buffer, call);

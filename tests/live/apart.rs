@@ -69,13 +69,12 @@ const HOPS: &[[&str; 2]] = &[
 ];
 
 /// Programs that call for the requests that they serve: calls for each, and what must be right of them in
-/// percent, in the clear and over TLS, as it must on one host (causality.rs). Of asyncio's over TLS none
-/// need be: its task is made behind the handshake (docs/decisions/0024-asyncio.md).
-const INSIDE: &[(&str, usize, [f64; 2])] = &[
-    ("node", 1, [99.0, 99.0]),
-    ("asyncio", 1, [99.0, 0.0]),
-    ("threads", 1, [99.0, 99.0]),
-    ("go", 3, [99.0, 99.0]),
+/// percent, as it must on one host (causality.rs).
+const INSIDE: &[(&str, usize, f64)] = &[
+    ("node", 1, 99.0),
+    ("asyncio", 1, 99.0),
+    ("threads", 1, 99.0),
+    ("go", 3, 99.0),
 ];
 
 /// Requests in all.
@@ -149,7 +148,7 @@ fn run(stage: &mut Stage, mode: &Mode, words: &[&str], secure: bool, at_once: us
         problems.into_iter().for_each(|one| stage.problem(one));
         spans.extend(own);
     }
-    stage.add(judge(mode, secure, pids, &spans));
+    stage.add(judge(mode, pids, &spans));
     Ok(())
 }
 
@@ -173,7 +172,7 @@ fn tracer(stage: &Stage, sink: &Sink, host: &Host, words: &[&str], secure: bool)
 }
 
 /// Judges answers by hop, and calls by the request that they are made for.
-fn judge(mode: &Mode, secure: bool, pids: impl Fn(&str) -> Vec<u32>, spans: &[Span]) -> Score {
+fn judge(mode: &Mode, pids: impl Fn(&str) -> Vec<u32>, spans: &[Span]) -> Score {
     let ends: Vec<_> = HOPS
         .iter()
         .map(|[from, to]| (format!("{from}>{to}"), pids(from), pids(to), *to))
@@ -204,7 +203,7 @@ fn judge(mode: &Mode, secure: bool, pids: impl Fn(&str) -> Vec<u32>, spans: &[Sp
             calls: MANY * calls,
         };
         let inside = cause::judge(&done, spans);
-        let (share, least) = (inside.share("right", "calls"), least[usize::from(secure)]);
+        let share = inside.share("right", "calls");
         if share < least {
             let problem = format!("{share:.1} % of calls of {name} right, not {least} %");
             score.problems.push(problem);
