@@ -40,6 +40,8 @@ pub struct Loop {
     before: u64,
     /// 1 where `unit` is only of what goes on now.
     mixed: u64,
+    /// 1 where a promise was resolved in the part of the turn that `unit` is of: what waits goes on next.
+    resolved: u64,
     /// Ids of the callbacks that native code made in it: the first of all, and the last ones.
     callbacks: [u64; 4],
 }
@@ -52,6 +54,7 @@ const BLANK: Loop = Loop {
     unit: 0,
     before: 0,
     mixed: 0,
+    resolved: 0,
     callbacks: [0; 4],
 };
 
@@ -249,18 +252,9 @@ pub fn node_callback_of(context: ProbeContext) -> u32 {
 #[uprobe]
 pub fn node_resolve(context: ProbeContext) -> u32 {
     let _ = context;
-    let Some(pid_tgid) = wanted() else { return 0 };
-    let Some(layout) = layout(pid_tgid) else {
+    let Some((found, layout, pid_tgid)) = turn_of_many() else {
         return 0;
     };
-    let Some(found) = LOOPS.get_ptr_mut(pid_tgid) else {
-        return 0;
-    };
-    // SAFETY: a map value, valid for the program's run; its thread is here.
-    let found = unsafe { &mut *found };
-    if found.environment == 0 || !found.is_of_many() {
-        return 0;
-    }
     match found.cause(&ids(layout, found.environment)) {
         Cause::Resource(id) => {
             found.unit = owner(pid_tgid & 0xffff_ffff, id);
@@ -269,7 +263,35 @@ pub fn node_resolve(context: ProbeContext) -> u32 {
         Cause::Unknown => found.unit = 0,
         Cause::Turn => {}
     }
+    found.resolved = 1;
     0
+}
+
+/// V8's `RunMicrotasks`: what awaits goes on. It is run behind each timer or immediate that leaves something to
+/// it; where that one resolved no promise, it is not known which it was.
+#[uprobe]
+pub fn node_microtasks(context: ProbeContext) -> u32 {
+    let _ = context;
+    let Some((found, ..)) = turn_of_many() else {
+        return 0;
+    };
+    if found.resolved == 0 {
+        found.unit = 0;
+    }
+    found.resolved = 0;
+    0
+}
+
+/// This thread's loop, where the turn is of many.
+#[inline(always)]
+fn turn_of_many() -> Option<(&'static mut Loop, &'static AsyncIds, u64)> {
+    let pid_tgid = wanted()?;
+    let layout = layout(pid_tgid)?;
+    let found = LOOPS.get_ptr_mut(pid_tgid)?;
+    // SAFETY: a map value, valid for the program's run; its thread is here.
+    let found = unsafe { &mut *found };
+    let many = found.environment != 0 && found.is_of_many();
+    many.then_some((found, layout, pid_tgid))
 }
 
 /// A callback begins, of the resource with that id; 0 for none's, as of timers.
@@ -289,6 +311,7 @@ fn called_back(found: &mut Loop, layout: &AsyncIds, id: u64, pid_tgid: u64) {
     }
     found.before = last;
     found.mixed = 0;
+    found.resolved = 0;
     let fresh = found.fresh;
     found.fresh = 0;
     if fresh != 0 || id != found.callbacks[0] {

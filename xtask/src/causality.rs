@@ -252,6 +252,7 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `limit` | two, at most 4 at once, by a queue of the program's own |
 | `file` | one, when a file was read |
 | `timer`, `immediate`, `tick` | one, in a callback of each of the loop's queues |
+| `timers` | one, behind timers that are due at once: half resolve a promise, half await something else in their callbacks |
 
 | runtime | what is special |
 |---------|-----------------|

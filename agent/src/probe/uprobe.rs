@@ -32,7 +32,7 @@ pub enum Uprobe {
 }
 
 /// Every hook, and its program: on kernels with bpf_loop (5.17), and on older ones.
-const HOOKS: [(Hook, &str, Option<&str>); 33] = [
+const HOOKS: [(Hook, &str, Option<&str>); 34] = [
     (Hook::Read, "tls_read", Some("tls_read")),
     (Hook::Write, "tls_write", Some("tls_write")),
     (Hook::WriteEx2, "tls_write_ex2", Some("tls_write_ex2")),
@@ -86,6 +86,11 @@ const HOOKS: [(Hook, &str, Option<&str>); 33] = [
         Some("node_callback_of"),
     ),
     (Hook::NodeResolve, "node_resolve", Some("node_resolve")),
+    (
+        Hook::NodeMicrotasks,
+        "node_microtasks",
+        Some("node_microtasks"),
+    ),
     (Hook::GoDoRequest, "go_do_request", Some("go_do_request")),
     (Hook::RustlsWrite, "rustls_write", None),
     (Hook::RustlsWriteDone, "rustls_write_done", None),

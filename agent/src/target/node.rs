@@ -66,14 +66,14 @@ fn read(
         layout.wrap = member(&of_wrap).ok_or("a resource's id is not found")?;
         sites.push(site(&of_wrap, Hook::NodeCallbackOf)?);
     }
-    // Where this cannot be seen, promises that timers resolve are nobody's.
-    if let Some(resolve) = image.function(RESOLVE)
-        && let Some(body) = image.body_of(resolve)
-        && let Ok(site) = site(&body, Hook::NodeResolve)
-        && !site.stepped
-    {
-        sites.push(site);
-    }
+    // Where one of them cannot be seen, promises that timers resolve are nobody's.
+    let promises = [Hook::NodeResolve, Hook::NodeMicrotasks].into_iter();
+    let promises = promises
+        .zip(image.functions(&[RESOLVE, MICROTASKS]))
+        .map(|(hook, function)| site(&image.body_of(function?)?, hook).ok())
+        .collect::<Option<Vec<Site>>>()
+        .filter(|promises| !promises.iter().any(|site| site.stepped));
+    sites.extend(promises.unwrap_or_default());
     Ok(Found { layout, sites })
 }
 
@@ -155,6 +155,7 @@ const OF_WRAP: &str = "_ZN4node21InternalCallbackScopeC1EPNS_9AsyncWrapEi";
 const EXECUTION: &str = "_ZN4node29AsyncHooksGetExecutionAsyncIdEPN2v87IsolateE";
 /// Of `.symtab` alone: stripped programs do not say it.
 const RESOLVE: &str = "Builtins_PromiseCapabilityDefaultResolve";
+const MICROTASKS: &str = "Builtins_RunMicrotasks";
 /// What follows are an object, an `async_context` and flags, in forms that change.
 const SCOPE: &str = "_ZN4node21InternalCallbackScopeC1EPNS_11EnvironmentE";
 /// Arguments that are read where it begins.

@@ -118,6 +118,8 @@ pub enum Hook {
     NodeCallbackOf,
     /// JavaScript calls a promise's resolve function.
     NodeResolve,
+    /// JavaScript goes on that waits for promises which were resolved.
+    NodeMicrotasks,
     /// A goroutine (r14) was started to send one request, and begins. Passed again where the stack has to
     /// grow first.
     GoDoRequest,

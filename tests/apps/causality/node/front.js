@@ -90,6 +90,15 @@ const shapes = {
   },
   worker: hashed,
   timer: queued((then) => setTimeout(then, 1 + Math.random() * 20)),
+  // Half by timers that resolve a promise, half by ones whose callbacks await something else first; many are due at once.
+  timers: (id) =>
+    Number(id) % 2
+      ? sleep(10).then(() => direct(id))
+      : new Promise((answered, failed) =>
+          setTimeout(async () => {
+            await null;
+            direct(id).then(answered, failed);
+          }, 10)),
   immediate: queued(setImmediate),
   tick: queued(process.nextTick),
   nested: (id) => ask(kept, `http://127.0.0.1:${port}/nested/${id}again`, id),
