@@ -16,12 +16,12 @@ use crate::connection::{Call, Connection};
 use crate::emit;
 use crate::head::{is_request, looked_for};
 use crate::kernel::{Pointer, Untyped, read_user};
-use crate::maps::{HEARD, JVMS, OUTGOING, PROCESSES, SERVED, Scratch, THREADS, global};
+use crate::maps::{HABITS, HEARD, JVMS, OUTGOING, PROCESSES, SERVED, Scratch, THREADS, global};
 use crate::node::NOBODY;
 use crate::party::{Context, SERVER, party};
 use crate::payload::Buffer;
 use crate::serving::{Above, above};
-use crate::session::{self, Session, Unit};
+use crate::session::{Session, Unit};
 
 /// What a thread or goroutine gave a TLS library to send.
 #[derive(Clone, Copy)]
@@ -174,7 +174,11 @@ pub fn written(by: Unit, connection: u64, sequence: u32) -> Option<Context> {
 /// What a unit gave a TLS library goes where nothing is said. False where it gave it nothing that was not sent.
 #[inline(always)]
 pub fn forget(pid_tgid: u64) -> bool {
-    let of_go = session::habits((pid_tgid >> 32) as u32) & habit::GO != 0;
+    // SAFETY: a u32 read once.
+    let Some(habits) = (unsafe { HABITS.get((pid_tgid >> 32) as u32) }) else {
+        return false;
+    };
+    let of_go = habits & habit::GO != 0;
     (of_go && forgotten(Unit::goroutine(goroutine(), pid_tgid)))
         | forgotten(Unit::thread(pid_tgid))
 }
