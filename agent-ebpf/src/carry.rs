@@ -14,7 +14,7 @@ use core::ffi::c_void;
 
 use crate::connection::{Call, Connection};
 use crate::emit;
-use crate::head::{is_request, looked_for};
+use crate::head::{is_next_request, is_request, looked_for};
 use crate::kernel::{Pointer, Untyped, read_user};
 use crate::maps::{HABITS, HEARD, JVMS, OUTGOING, PROCESSES, SERVED, Scratch, THREADS, global};
 use crate::node::NOBODY;
@@ -179,8 +179,7 @@ pub fn forget(pid_tgid: u64) -> bool {
         return false;
     };
     let of_go = habits & habit::GO != 0;
-    (of_go && forgotten(Unit::goroutine(goroutine(), pid_tgid)))
-        | forgotten(Unit::thread(pid_tgid))
+    (of_go && forgotten(Unit::goroutine(goroutine(), pid_tgid))) | forgotten(Unit::thread(pid_tgid))
 }
 
 #[inline(always)]
@@ -238,15 +237,16 @@ pub fn plain(
     party.seen |= u32::from(bound);
     let mut found = party.fresh;
     party.fresh = Context::UNKNOWN;
-    if !found.is_known() {
-        if plain.way == INGRESS {
-            party.goes_on(buffer.first(), call.pid_tgid);
-            if party.begun != 0 {
-                party.begun = 0;
-                party.by(carrier, plain.unit[INGRESS as usize], call.pid_tgid);
-            }
-            return;
+    let next = || found.is_known() && is_next_request(buffer.first(), call.length);
+    if plain.way == INGRESS && !next() {
+        party.goes_on(buffer.first(), call.pid_tgid);
+        if party.begun != 0 {
+            party.begun = 0;
+            party.by(carrier, plain.unit[INGRESS as usize], call.pid_tgid);
         }
+        return;
+    }
+    if !found.is_known() {
         found = party.silent(looked_for(
             scratch,
             (buffer, call.length),

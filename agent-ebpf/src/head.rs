@@ -2,6 +2,7 @@
 //! (W3C Trace Context, 3.2; RFC 9112, 5). What is not plain to see is user space's to know.
 
 use agent_ebpf::abi::source;
+use agent_ebpf::header::is_method;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
 use core::ffi::c_void;
 
@@ -40,6 +41,16 @@ pub fn is_request(address: u64, length: u32) -> bool {
         return outside(0) == 0;
     }
     outside(0) | outside(1) | outside(2) == 0 && first != u32::from_le_bytes(*b"PRI ")
+}
+
+/// The same of bytes that come behind others which were not answered: a body may begin with capitals, too, so
+/// a target follows (RFC 9112, 3.2.1).
+#[inline(always)]
+pub fn is_next_request(address: u64, length: u32) -> bool {
+    let first: u64 = read_user(address);
+    let target = |at: u32| first >> (8 * at) & 0xffff == u64::from(u16::from_le_bytes(*b" /"));
+    let ends = target(3) | target(4) | target(5) | target(6);
+    length >= WORD && is_method((first as u32).to_le_bytes()) && ends
 }
 
 /// Whether bytes go on as HTTP/2's preface does behind its first.

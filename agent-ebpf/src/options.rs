@@ -11,8 +11,8 @@ use agent_ebpf::option::{Carrier, KIND, LENGTH, MAGIC, VERSION, name};
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_HDR_OPT_LEN_CB, BPF_SOCK_OPS_PARSE_HDR_OPT_CB,
     BPF_SOCK_OPS_PARSE_UNKNOWN_HDR_OPT_CB_FLAG, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
-    BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_WRITE_HDR_OPT_CB, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG,
-    bpf_sock_ops,
+    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+    BPF_SOCK_OPS_WRITE_HDR_OPT_CB, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG, bpf_sock_ops,
 };
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task, bpf_get_socket_cookie, bpf_load_hdr_opt, bpf_probe_read_kernel,
@@ -31,6 +31,7 @@ use crate::maps::{CARRY_TO, PARTIES, SENT, TRUSTED};
 use crate::party::{
     AGAIN, CLIENT, Context, LEFT, PLACES, Party, SERVER, Sent, TAKEN, WAITS, party,
 };
+use crate::passing;
 use crate::refusal;
 use crate::session::{self, Unit};
 use crate::socket::{PF_KTHREAD, known};
@@ -59,6 +60,8 @@ macro_rules! told {
     };
 }
 
+pub(crate) use told;
+
 /// A callback of any socket.
 #[sock_ops]
 pub fn options(context: SockOpsContext) -> u32 {
@@ -70,13 +73,14 @@ pub fn options(context: SockOpsContext) -> u32 {
         BPF_SOCK_OPS_HDR_OPT_LEN_CB => reserve(ops),
         BPF_SOCK_OPS_WRITE_HDR_OPT_CB => write(ops),
         BPF_SOCK_OPS_PARSE_HDR_OPT_CB => read(ops),
+        BPF_SOCK_OPS_STATE_CB => refusal::ends(ops),
         _ => {}
     }
     1
 }
 
 #[inline(always)]
-fn cookie(ops: *mut bpf_sock_ops) -> u64 {
+pub fn cookie(ops: *mut bpf_sock_ops) -> u64 {
     // SAFETY: the program's context.
     unsafe { bpf_get_socket_cookie(ops.cast()) }
 }
@@ -114,20 +118,20 @@ fn connected(ops: *mut bpf_sock_ops) {
         return;
     };
     if party.mute == 0 {
-        return ask(ops, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+        let [own, _] = initial(ops, CLIENT);
+        let begin: u32 = socket(ops).field(Field::WriteSeq);
+        if begin != own.wrapping_add(1) {
+            // Went with the SYN (TCP Fast Open, RFC 7413).
+            emit::count(Counter::Uncarried, 1);
+        }
+        return ask(
+            ops,
+            BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG,
+        );
     }
     // Its server, where that is on this host as well, has to know no more.
     let [client, server] = initial(ops, CLIENT);
     let _ = SENT.insert(Sent::all(client, server), Context::UNKNOWN, 0);
-}
-
-/// A request was sent twice with an option, and has to be sent again: somebody on the way may throw such
-/// segments away. Nothing is said over this connection any more.
-#[inline(always)]
-fn give_up(ops: *mut bpf_sock_ops, party: &mut Party) {
-    party.mute = 1;
-    emit::count(Counter::OptionsGivenUp, 1);
-    refusal::note(remote(ops));
 }
 
 /// Whose it is will be known when it is read.
@@ -138,6 +142,7 @@ fn accepted(ops: *mut bpf_sock_ops) {
     let [server, client] = initial(ops, SERVER);
     party.ends = [client, server];
     let _ = PARTIES.insert(cookie(ops), party, 0);
+    passing::listens(told!(ops, local_port));
     ask(ops, BPF_SOCK_OPS_PARSE_UNKNOWN_HDR_OPT_CB_FLAG);
 }
 
@@ -151,7 +156,7 @@ fn ask(ops: *mut bpf_sock_ops, flags: u32) {
 
 /// The other end's address; zeroes where it is of neither family.
 #[inline(always)]
-fn remote(ops: *mut bpf_sock_ops) -> [u32; 4] {
+pub fn remote(ops: *mut bpf_sock_ops) -> [u32; 4] {
     let family = told!(ops, family);
     if family == AF_INET.into() {
         [0, 0, 0xffffu32.to_be(), told!(ops, remote_ip4)]
@@ -227,7 +232,7 @@ fn reserve(ops: *mut bpf_sock_ops) {
     // A probe for the loss of what was sent last is sent where nothing is new, and before it counts as lost.
     let again = told!(ops, lost_out) | told!(ops, retrans_out) != 0
         || socket(ops).field::<u32>(Field::WriteSeq) == next;
-    let (mut wanted, mut lost) = (false, false);
+    let (mut wanted, mut first, mut twice) = (false, false, false);
     for place in &party.places {
         if place.state == 0 || is_before(place.sequence, acked) {
             continue;
@@ -235,11 +240,17 @@ fn reserve(ops: *mut bpf_sock_ops) {
         // What is new comes next; what was sent is sent again only where something was lost.
         let comes = place.sequence.wrapping_sub(next) < length;
         let came = again && is_before(place.sequence, next);
-        lost |= !of_any && came && place.state == AGAIN;
+        first |= !of_any && came && place.state == LEFT;
+        twice |= !of_any && came && place.state == AGAIN;
         wanted |= of_any || comes || came;
     }
-    if lost {
-        return give_up(ops, party);
+    if first || twice {
+        refusal::lost(ops, party, refusal::LOST);
+        if twice || refusal::is_known(remote(ops)) {
+            // Nothing is said over this connection any more.
+            party.mute = 1;
+            return;
+        }
     }
     // SAFETY: the program's context.
     if wanted && unsafe { bpf_reserve_hdr_opt(ops, LENGTH.into(), 0) } != 0 && !of_any {
@@ -265,7 +276,7 @@ fn sends_for_others(ops: *mut bpf_sock_ops) -> bool {
 const CURRENT_MSS: u32 = 1;
 
 #[inline(always)]
-const fn is_before(a: u32, b: u32) -> bool {
+pub const fn is_before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
@@ -299,6 +310,7 @@ fn announce(ops: *mut bpf_sock_ops, cookie: u64, party: &mut Party) {
         _ => party.leaves(sequence),
     };
     if !again {
+        refusal::arrived(ops, party);
         if party.calls >= PLACES as u32 {
             return;
         }
@@ -371,7 +383,7 @@ fn segment(ops: *mut bpf_sock_ops) -> Option<(u32, u32)> {
 
 /// Both initial sequence numbers, this end's first.
 #[inline(always)]
-fn initial(ops: *mut bpf_sock_ops, role: u32) -> [u32; 2] {
+pub fn initial(ops: *mut bpf_sock_ops, role: u32) -> [u32; 2] {
     // The SYN that connected counts in what was acknowledged, the one that accepted does not.
     let own = told!(ops, snd_una).wrapping_sub(told!(ops, wide bytes_acked) as u32);
     let peer = told!(ops, rcv_nxt)

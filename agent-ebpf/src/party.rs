@@ -5,6 +5,7 @@ use agent_ebpf::option::{Carrier, UNDECIDED};
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 
 use crate::emit;
+use crate::lineage::Member;
 use crate::maps::{PARTIES, SENT};
 
 /// A trace, and from where it is known.
@@ -136,6 +137,12 @@ pub struct Party {
     pub begun: u32,
     /// Server: the thread that read that request, where no unit is finer; else 0.
     pub reader: u32,
+    /// Client: what is held against it, as in `crate::refusal`.
+    pub debt: u32,
+    /// Server: who serves that request.
+    pub unit: Member,
+    /// Server: this connection.
+    pub connection: u64,
     /// Server: both initial sequence numbers, the client's first.
     pub ends: [u32; 2],
     /// Server: 1 once it is known that its client is traced on this host: then it is that one's to say in which
@@ -291,6 +298,9 @@ impl Party {
             secure: 0,
             begun: 0,
             reader: 0,
+            debt: 0,
+            unit: Member::new(0, 0),
+            connection: 0,
             ends: [0; 2],
             near: 0,
             mute: 0,

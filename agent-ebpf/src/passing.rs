@@ -12,7 +12,7 @@ use core::ffi::c_void;
 
 use crate::carry::{self, may_be_traced, tell};
 use crate::connection;
-use crate::head::{is_request, looked_for};
+use crate::head::{is_next_request, is_request, looked_for};
 use crate::kernel::{Pointer, Typed, Untyped};
 use crate::maps::{HEARD, PORTS};
 use crate::party::{Context, PLACES, Party, SERVER, party};
@@ -95,6 +95,20 @@ fn is_listened_on(port: u16) -> bool {
     word >> (port % 64) & 1 != 0
 }
 
+/// Where nothing is known of a connection any more, as there are too many, its port says that it was accepted.
+#[inline(always)]
+pub fn listens(port: u32) {
+    let bit = 1u64 << (port % 64);
+    if let Some(word) = PORTS.get_ptr_mut(port / 64) {
+        // SAFETY: a map value, valid for the program's run; a race loses a bit until the next connection comes.
+        unsafe {
+            if *word & bit == 0 {
+                *word |= bit;
+            }
+        }
+    }
+}
+
 #[inline(always)]
 fn cookie(socket: *mut c_void) -> u64 {
     // SAFETY: a typed socket.
@@ -158,7 +172,8 @@ fn received(party: &mut Party, socket: *mut c_void, length: u32) {
     let mut found = came(connection, party, (at, length));
     let begins = is_request(buffer.first(), length);
     // A body's sends have options of their own, as whoever wrote them does not know what they are of.
-    if before.0 == INGRESS && !(found.is_known() && begins) {
+    let next = || is_next_request(buffer.first(), length);
+    if before.0 == INGRESS && !(found.is_known() && next()) {
         return party.goes_on(buffer.first(), pid_tgid);
     }
     if !found.is_known() {

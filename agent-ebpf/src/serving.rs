@@ -23,12 +23,14 @@ pub struct Serves {
     before: Request,
     /// When it was read, nanoseconds.
     since: u64,
+    /// 1 once it was answered.
+    over: u64,
     /// 1 once it served more at once than there is room for: what it does is not known any more.
     beyond: u64,
 }
 
 /// Which one of a connection.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 struct Request {
     connection: u64,
@@ -49,6 +51,15 @@ impl Request {
             return None;
         }
         party(self.connection).filter(|party| party.turn == self.turn && party.open != 0)
+    }
+
+    /// Whether it is answered, as far as is known: what is not known of a connection any more, as there are too
+    /// many, was not.
+    #[inline(always)]
+    fn is_over(&self) -> bool {
+        self.connection == 0
+            || party(self.connection)
+                .is_some_and(|party| party.turn != self.turn || party.open == 0)
     }
 }
 
@@ -89,6 +100,7 @@ impl Party {
             self.reader = pid_tgid as u32;
         }
         let unit = Member::new(who(unit, pid_tgid), pid_tgid);
+        (self.unit, self.connection) = (unit, connection);
         let (mut before, mut beyond) = (Request::NONE, 0);
         let turn = self.turn;
         // SAFETY: no arguments.
@@ -100,10 +112,13 @@ impl Party {
                 // More of the same: what it started meanwhile, it started for this.
                 since = serves.since;
             }
-            if serves.request.connection != connection && serves.request.party().is_some() {
-                beyond |= u64::from(before.party().is_some());
+            if serves.request.connection != connection
+                && serves.over == 0
+                && !serves.request.is_over()
+            {
+                beyond |= u64::from(!before.is_over());
                 before = serves.request;
-                if self.reader != 0 {
+                if self.reader != 0 && before.party().is_some() {
                     shares_threads(pid_tgid);
                 }
             }
@@ -112,6 +127,7 @@ impl Party {
             request: Request { connection, turn },
             before,
             since,
+            over: 0,
             beyond,
         };
         let _ = SERVING.insert(unit, serves, 0);
@@ -154,7 +170,30 @@ impl Party {
         if self.open != 0 && self.reader != 0 && self.reader != pid_tgid as u32 {
             shares_threads(pid_tgid);
         }
+        self.over();
+    }
+
+    /// No more is done for that request.
+    #[inline(always)]
+    fn over(&mut self) {
+        if self.open == 0 {
+            return;
+        }
         self.open = 0;
+        if let Some(serves) = SERVING.get_ptr_mut(self.unit) {
+            let request = Request {
+                connection: self.connection,
+                turn: self.turn,
+            };
+            // SAFETY: a map value, valid for the program's run.
+            let serves = unsafe { &mut *serves };
+            if serves.request == request {
+                serves.over = 1;
+            }
+            if serves.before == request {
+                serves.before = Request::NONE;
+            }
+        }
     }
 }
 
@@ -169,7 +208,7 @@ fn shares_threads(pid_tgid: u64) {
 #[inline(always)]
 pub fn over(connection: u64) {
     if let Some(party) = party(connection) {
-        party.open = 0;
+        party.over();
     }
 }
 
@@ -194,26 +233,28 @@ pub enum Above {
 
 /// What a unit serves, or the nearest of those that started it served then. As user space knows it
 /// (agent/src/trace/descent.rs): who outlives the request that it was started for works for all, and so may
-/// others that are started there; who sends for others is not what it was started for.
+/// others that are started there; who sends for others is not what it was started for. Behind an answer's first
+/// byte it is user space that knows where that ends.
 #[inline(always)]
 pub fn above(unit: u64, pid_tgid: u64) -> Above {
     let (mut at, mut time, mut site) = (who(unit, pid_tgid), u64::MAX, 0u64);
-    let mut own = unit & ASKED != 0;
+    let (mut own, mut answered) = (unit & ASKED != 0, false);
     for births in 0..ABOVE {
         match served((at, time), pid_tgid) {
             Served::Open(context) if births == 0 => return Above::Serving(context),
             Served::Open(context) => {
                 return match own {
-                    true if is_lasting(site, pid_tgid) => Above::Nothing,
+                    true if is_lasting(site, pid_tgid) => Above::Unclear,
                     true => Above::Serving(context),
                     false => Above::Unclear,
                 };
             }
             Served::Over if births > 0 => {
                 lasts(site, pid_tgid);
-                return Above::Nothing;
+                return Above::Unclear;
             }
-            Served::Over | Served::Nothing => {}
+            Served::Over => answered = true,
+            Served::Nothing => {}
             Served::Unclear => return Above::Unclear,
         }
         let Some(birth) = lineage::birth(at, pid_tgid) else {
@@ -224,7 +265,11 @@ pub fn above(unit: u64, pid_tgid: u64) -> Above {
         time = birth.time;
         at = birth.parent & !ASKED;
     }
-    Above::Nothing
+    // An answer that has begun may go on, and so may calls for it.
+    match answered {
+        true => Above::Unclear,
+        false => Above::Nothing,
+    }
 }
 
 /// Most births between a unit and what serves the request.
@@ -262,13 +307,16 @@ fn served((unit, time): (u64, u64), pid_tgid: u64) -> Served {
         return Served::Nothing;
     };
     // What it served before then is over.
-    if serves.since > time {
+    if serves.since > time || serves.over != 0 {
         return Served::Over;
     }
     let Some(party) = serves.request.party() else {
-        return Served::Over;
+        return match serves.request.is_over() {
+            true => Served::Over,
+            false => Served::Unclear,
+        };
     };
-    if serves.beyond != 0 || serves.before.party().is_some() {
+    if serves.beyond != 0 || !serves.before.is_over() {
         return Served::Unclear;
     }
     let mut context = party.context;

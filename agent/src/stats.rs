@@ -111,9 +111,9 @@ counters! {
     /// TCP options that were not believed: another's, or of another connection, or from where nobody is
     /// trusted.
     kernel_options_foreign = "kernel.options_foreign",
-    /// Requests that did not arrive with an option, twice: their connections have none any more, nor, where
-    /// that comes several times within ten minutes, have new ones to their address.
-    kernel_options_given_up = "kernel.options_given_up",
+    /// Segments with an option that had to be sent again, or were answered by a reset. A request that is sent
+    /// a third time has none; where more than one in nine is lost, its address has none for ten minutes.
+    kernel_options_lost = "kernel.options_lost",
     /// Sends after an answer whose trace was not known yet: no option went with them.
     kernel_uncarried = "kernel.uncarried",
     /// `traceparent` lines written into requests.

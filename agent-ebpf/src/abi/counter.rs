@@ -63,8 +63,8 @@ pub enum Counter {
     HeadersPresent = 26,
     /// First requests that the kernel had no memory for.
     HeadersRefused = 27,
-    /// Requests that did not arrive twice with an option: nothing more is said over their connections.
-    OptionsGivenUp = 28,
+    /// Segments with an option that were sent again, or were answered by a reset.
+    OptionsLost = 28,
 }
 /// Number of [`Counter`]s.
 pub const COUNTERS: u32 = 29;

@@ -26,8 +26,10 @@ pub enum Deed {
     Copied,
     /// The last of the same connection takes the place of the next.
     Again,
-    /// Segments that have one are lost when they come first.
+    /// Segments that have one are lost when they come first, of every sixteenth connection.
     Lost,
+    /// Every second segment that has one is lost.
+    Halved,
     /// Segments that have one are lost whenever they come.
     Refused,
 }
@@ -46,6 +48,7 @@ impl Deed {
             ("copied", Self::Copied),
             ("again", Self::Again),
             ("lost", Self::Lost),
+            ("halved", Self::Halved),
             ("refused", Self::Refused),
         ];
         let found = all.iter().find(|(its, _)| *its == name);
@@ -59,6 +62,8 @@ pub struct Forger {
     first: Option<(Vec<u8>, [u8; 4])>,
     last: BTreeMap<[u8; 4], Vec<u8>>,
     lost: BTreeMap<[u8; 4], u32>,
+    /// Segments with one that came.
+    came: usize,
 }
 
 impl Forger {
@@ -69,6 +74,7 @@ impl Forger {
             first: None,
             last: BTreeMap::new(),
             lost: BTreeMap::new(),
+            came: 0,
         }
     }
 
@@ -116,7 +122,16 @@ impl Forger {
                 last.is_some_and(|last| last != own)
             }
             (Deed::Lost, Some(_)) => {
-                if self.lost.insert(segment.ports, segment.sequence) != Some(segment.sequence) {
+                let first = !self.lost.contains_key(&segment.ports);
+                let again = self.lost.insert(segment.ports, segment.sequence);
+                if first && self.lost.len() % 16 == 1 {
+                    return None;
+                }
+                again == Some(segment.sequence)
+            }
+            (Deed::Halved, Some(_)) => {
+                self.came += 1;
+                if self.came % 2 == 1 {
                     return None;
                 }
                 true
