@@ -232,6 +232,8 @@ fn reserve(ops: *mut bpf_sock_ops) {
     // A probe for the loss of what was sent last is sent where nothing is new, and before it counts as lost.
     let again = told!(ops, lost_out) | told!(ops, retrans_out) != 0
         || socket(ops).field::<u32>(Field::WriteSeq) == next;
+    // Where more is on its way a probe is sent within milliseconds (tcp_schedule_loss_probe), of one after 200.
+    let is_lost = !of_any && (told!(ops, lost_out) != 0 || told!(ops, packets_out) == 1);
     let (mut wanted, mut first, mut twice) = (false, false, false);
     for place in &party.places {
         if place.state == 0 || is_before(place.sequence, acked) {
@@ -240,8 +242,8 @@ fn reserve(ops: *mut bpf_sock_ops) {
         // What is new comes next; what was sent is sent again only where something was lost.
         let comes = place.sequence.wrapping_sub(next) < length;
         let came = again && is_before(place.sequence, next);
-        first |= !of_any && came && place.state == LEFT;
-        twice |= !of_any && came && place.state == AGAIN;
+        first |= is_lost && came && place.state == LEFT;
+        twice |= is_lost && came && place.state == AGAIN;
         wanted |= of_any || comes || came;
     }
     if first || twice {

@@ -263,10 +263,11 @@ fn unix(stage: &mut Stage, capture: Capture) -> Result<()> {
     let server = Setup::new("server", &stage.folder, SOCKETS)
         .args(["serve", "rw", &address])
         .start()?;
+    // Its path is there before somebody listens.
     until(
-        "the socket is there",
+        "somebody listens",
         std::time::Duration::from_secs(5),
-        || std::path::Path::new(&path).exists(),
+        || std::os::unix::net::UnixStream::connect(&path).is_ok(),
     )?;
     let setup = Setup::new("client", &stage.folder, SOCKETS).args(["ask", "rw", &address]);
     let mut client = Client::start(setup)?;

@@ -32,6 +32,22 @@ pub enum Deed {
     Halved,
     /// Segments that have one are lost whenever they come.
     Refused,
+    /// They are, and their sender is told that there is no such connection.
+    Reset,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on, as it came or not.
+    Goes {
+        /// Whether something was done to it.
+        changed: bool,
+    },
+    /// It goes no further.
+    Lost,
+    /// What it is now goes back.
+    Back,
 }
 
 impl Deed {
@@ -50,6 +66,7 @@ impl Deed {
             ("lost", Self::Lost),
             ("halved", Self::Halved),
             ("refused", Self::Refused),
+            ("reset", Self::Reset),
         ];
         let found = all.iter().find(|(its, _)| *its == name);
         found.map_or_else(|| bail!("no such deed: {name}"), |(_, deed)| Ok(*deed))
@@ -78,10 +95,10 @@ impl Forger {
         }
     }
 
-    /// Does it to a packet; whether that was changed. None where it is lost.
-    pub fn pass(&mut self, packet: &mut Vec<u8>) -> Option<bool> {
+    /// Does it to a packet.
+    pub fn pass(&mut self, packet: &mut Vec<u8>) -> Fate {
         let Some(segment) = Segment::of(packet) else {
-            return Some(false);
+            return Fate::Goes { changed: false };
         };
         let made = |edit: fn(&mut [u8; 28])| {
             let mut option = MADE;
@@ -125,24 +142,28 @@ impl Forger {
                 let first = !self.lost.contains_key(&segment.ports);
                 let again = self.lost.insert(segment.ports, segment.sequence);
                 if first && self.lost.len() % 16 == 1 {
-                    return None;
+                    return Fate::Lost;
                 }
                 again == Some(segment.sequence)
             }
             (Deed::Halved, Some(_)) => {
                 self.came += 1;
                 if self.came % 2 == 1 {
-                    return None;
+                    return Fate::Lost;
                 }
                 true
             }
-            (Deed::Refused, Some(_)) => return None,
+            (Deed::Refused, Some(_)) => return Fate::Lost,
+            (Deed::Reset, Some(_)) => {
+                segment.reset(packet);
+                return Fate::Back;
+            }
             _ => false,
         };
         if changed {
             segment.sum(packet);
         }
-        Some(changed)
+        Fate::Goes { changed }
     }
 }
 
@@ -155,6 +176,7 @@ const MADE: [u8; 28] = {
 };
 
 const NOP: u8 = 1;
+const RST: u8 = 4;
 const TCP: u8 = 6;
 
 /// Where things are in a packet with a segment that has payload.
@@ -214,6 +236,23 @@ impl Segment {
         let length = u16::from_be_bytes([packet[of], packet[of + 1]]) + bytes.len() as u16;
         packet[of..of + 2].copy_from_slice(&length.to_be_bytes());
         true
+    }
+
+    /// Makes it the reset that answers it, where both addresses are of IPv4 (RFC 9293, 3.10.7.1).
+    fn reset(&self, packet: &mut Vec<u8>) {
+        let at = self.at;
+        packet.truncate(at + 20);
+        packet[2..4].copy_from_slice(&((at + 20) as u16).to_be_bytes());
+        let (one, other) = packet[12..20].split_at_mut(4);
+        one.swap_with_slice(other);
+        let (one, other) = packet[at..at + 4].split_at_mut(2);
+        one.swap_with_slice(other);
+        // What was acknowledged is what comes next.
+        packet.copy_within(at + 8..at + 12, at + 4);
+        packet[at + 8..at + 12].fill(0);
+        packet[at + 12] = 5 << 4;
+        packet[at + 13] = RST;
+        self.sum(packet);
     }
 
     /// Makes the checksums right (RFC 1071).

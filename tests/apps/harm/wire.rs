@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::body::Dice;
 use crate::calls;
-use crate::forge::{Deed, Forger};
+use crate::forge::{Deed, Fate, Forger};
 
 /// Until standard input ends.
 pub fn wire(names: [&str; 2], loss: u64, reorder: u64, deed: &str) -> Result<()> {
@@ -104,10 +104,15 @@ fn carry(
         if has_experiment(&packet) {
             EXPERIMENTS.fetch_add(1, Ordering::Relaxed);
         }
-        let Some(changed) = forger.pass(&mut packet) else {
-            continue;
+        match forger.pass(&mut packet) {
+            Fate::Goes { changed } => FORGED.fetch_add(changed.into(), Ordering::Relaxed),
+            Fate::Lost => continue,
+            Fate::Back => {
+                FORGED.fetch_add(1, Ordering::Relaxed);
+                put(&mut from, &packet);
+                continue;
+            }
         };
-        FORGED.fetch_add(changed.into(), Ordering::Relaxed);
         if dice.one_of_thousand(loss) {
             continue;
         }
