@@ -23,7 +23,7 @@ fn of(unit: u64, side: Side) -> Side {
 }
 
 /// All that happens, in the order of time.
-fn linked(sides: &[Side], births: &[(u64, Fact)]) -> String {
+pub(super) fn linked(sides: &[Side], births: &[(u64, Fact)]) -> String {
     let sides = sides
         .iter()
         .flat_map(|s| [(s.at[1], s.opened()), (s.at[3], s.closed())]);

@@ -43,22 +43,7 @@ fn linked(told: &[(u64, Fact)]) -> String {
         server(2, 0, (2, 3), 10, 90),
         client(3, 0, (2, 9), 15, 30),
     ];
-    everything(&sides, told)
-}
-
-fn everything(sides: &[Side], told: &[(u64, Fact)]) -> String {
-    let sides = sides
-        .iter()
-        .flat_map(|s| [(s.at[1], s.opened()), (s.at[3], s.closed())]);
-    let mut facts: Vec<(u64, Fact)> = told.iter().cloned().chain(sides).collect();
-    facts.sort_by_key(|(time, _)| *time);
-    let (mut linker, mut out) = (linker(), Vec::new());
-    for (time, fact) in facts {
-        linker.poll(time.saturating_sub(1), &mut out);
-        linker.feed(fact);
-    }
-    linker.poll(1 << 50, &mut out);
-    super::told(&by_id(out))
+    descent::linked(&sides, told)
 }
 
 const READ: Nanos = 10 * MS + 1000;
@@ -111,7 +96,7 @@ fn a_task_that_goes_on_when_its_request_is_answered_is_for_nobody() {
     let then = |task| runs(9, 60 * MS + 1000, 4, 0, [task; 2]);
     let check = |task, expected| {
         let told = [read.clone(), first.clone(), then(task)];
-        assert_eq!(everything(&sides, &told), expected, "{task:x}");
+        assert_eq!(descent::linked(&sides, &told), expected, "{task:x}");
     };
     check(0x1900, "1, 3, 4");
     check(0x1a00, "1, 3 <- 1 task, 4");
@@ -166,8 +151,8 @@ fn a_task_of_another_request_or_of_a_call_before_is_not_this_ones() {
     ];
     let again = makes(2, 45 * MS + 1000, 0, 0x1000, 0x1b00);
     let told = [read, again, at(50 * MS + 1000, 3)];
-    assert_eq!(everything(&sides, &told), ROOT);
-    assert_eq!(everything(&[client(3, 0, (2, 9), 50, 60)], &told), "3");
+    assert_eq!(descent::linked(&sides, &told), ROOT);
+    assert_eq!(descent::linked(&[client(3, 0, (2, 9), 50, 60)], &told), "3");
 }
 
 #[test]
