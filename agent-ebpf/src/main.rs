@@ -16,6 +16,8 @@ mod connection;
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
+mod evidence;
+#[cfg(target_arch = "bpf")]
 mod frames;
 #[cfg(target_arch = "bpf")]
 mod framing;

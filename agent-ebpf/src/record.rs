@@ -2,6 +2,8 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
+use crate::kernel::read_user;
+
 /// The beginning of a TLS record as it was encrypted, without its head.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -45,6 +47,14 @@ pub const APPLICATION_DATA: u64 = 23;
 const fn is_record(first: u64) -> bool {
     let (kind, major, minor) = (first & 0xff, first >> 8 & 0xff, first >> 16 & 0xff);
     kind >= 20 && kind <= 23 && major == 3 && minor <= 4
+}
+
+/// Whether it begins with what either side says first: a record of a ClientHello or a ServerHello (RFC 8446,
+/// section 4).
+#[inline(always)]
+pub fn is_first(address: u64) -> bool {
+    let message: u8 = read_user(address.wrapping_add(5));
+    is_hello(address) && (message == 1 || message == 2)
 }
 
 /// Whether it begins with a record of a handshake in the clear, with which every connection does.

@@ -13,17 +13,17 @@ use crate::arch::Arguments;
 use crate::carry;
 use crate::connection::{self, Call, Connection};
 use crate::emit;
+use crate::evidence::{Evidence, whose};
 use crate::frames::NOTHING_YET;
 use crate::introduction::Name;
 use crate::iovec::{Slices, Walker};
 use crate::kernel::add;
 use crate::maps::{
-    ASYNC_IDS, CIPHERTEXTS, CONTEXTS, GOROUTINES, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch,
-    global,
+    ASYNC_IDS, CONTEXTS, GOROUTINES, HABITS, INSIDE, PLAIN_SCRATCH, SESSIONS, Scratch, global,
 };
 use crate::payload::{self, Buffer};
 use crate::process;
-use crate::record::{APPLICATION_DATA, ciphertext, first_of, is_hello};
+use crate::record::{APPLICATION_DATA, first_of};
 use crate::rustls;
 
 /// Names a session: the process and the address of the library's object.
@@ -355,7 +355,7 @@ pub fn bind(
     pid_tgid: u64,
     way: u8,
 ) -> Option<&'static mut Session> {
-    let (key, inside) = whose(connection, arguments, pid_tgid, way)?;
+    let (key, evidence) = whose(connection, arguments, pid_tgid, way)?;
     let found = SESSIONS.get_ptr_mut(key)?;
     // SAFETY: a map value, valid for the program's run.
     let session = unsafe { &mut *found };
@@ -369,20 +369,21 @@ pub fn bind(
         if session.carrier != connection.id && first == 0 && connection.encrypted == 0 {
             return None;
         }
-        if session.carrier == 0 && (inside || connection.session == 0) {
+        if session.carrier == 0 && (evidence != Evidence::Goroutine || connection.session == 0) {
             // What was known of the session it carried was lost, or the library took another object.
             // A goroutine that does the last of another session is not it.
             session.carrier = connection.id;
             connection.session = session.plain.id;
         } else if session.carrier != connection.id {
-            if inside {
+            if evidence != Evidence::Goroutine {
                 session.carrier = DOUBTED;
                 emit::count(Counter::SecondSocket, 1);
             }
             return None;
         }
-        // As everything is once keys are agreed upon (TLS 1.3), or only application data is (before).
-        if first == APPLICATION_DATA {
+        // As everything is once keys are agreed upon (TLS 1.3), or only application data is (before). Who
+        // encrypts into memory is not asked again.
+        if first == APPLICATION_DATA || evidence == Evidence::Bytes {
             connection.encrypted = 1;
         }
     }
@@ -413,37 +414,6 @@ impl Session {
     }
 }
 
-/// The session whose bytes these may be, and whether that is sure if they look like TLS.
-#[inline(always)]
-fn whose(
-    connection: &Connection,
-    arguments: &Arguments,
-    pid_tgid: u64,
-    way: u8,
-) -> Option<(Key, bool)> {
-    let habits = u32::from(connection.habits);
-    if habits & habit::RUSTLS != 0 && rustls::moves(connection.id) {
-        let key = Key::of(connection.id, pid_tgid);
-        if SESSIONS.get_ptr(key).is_none() && is_hello(Buffer::of(arguments, way).first()) {
-            begin(key);
-        }
-        let _ = get(key);
-        return Some((key, true));
-    }
-    if let Some(object) = thread_in(habits, arguments, pid_tgid) {
-        return Some((Key::new(object, pid_tgid), true));
-    }
-    if let Some(object) = goroutine_in(habits, arguments, pid_tgid) {
-        // It is not seen to leave its calls: what it moves may be of something else by now.
-        return Some((Key::new(object, pid_tgid), false));
-    }
-    if habits & habit::MEMORY != 0 && way == EGRESS && connection.session == 0 {
-        let object = encrypted(Buffer::of(arguments, way).first(), pid_tgid)?;
-        return Some((Key::new(object, pid_tgid), true));
-    }
-    None
-}
-
 /// [`Session::carrier`] of one whose records went over two connections.
 const DOUBTED: u64 = u64::MAX;
 
@@ -459,41 +429,6 @@ pub fn untold(session: &mut Session) {
 pub fn tried(connection: &Connection) {
     if connection.session != 0 && u32::from(connection.habits) & habit::RUSTLS != 0 {
         rustls::moves(connection.id);
-    }
-}
-
-/// The session that this thread is inside a call for.
-#[inline(always)]
-fn thread_in(habits: u32, arguments: &Arguments, pid_tgid: u64) -> Option<u64> {
-    if habits & habit::C == 0 {
-        return None;
-    }
-    let inside = inside(Unit::thread(pid_tgid))?;
-    (arguments.stack < inside.stack).then_some(inside.object)
-}
-
-/// The session that this goroutine is inside a call for, or was last.
-#[inline(always)]
-fn goroutine_in(habits: u32, arguments: &Arguments, pid_tgid: u64) -> Option<u64> {
-    if habits & habit::GO == 0 {
-        return None;
-    }
-    inside(Unit::goroutine(arguments.goroutine, pid_tgid)).map(|inside| inside.object)
-}
-
-/// The session that encrypted what is at an address.
-#[inline(always)]
-fn encrypted(address: u64, pid_tgid: u64) -> Option<u64> {
-    let found = CIPHERTEXTS.get_ptr(ciphertext(address, pid_tgid)?)?;
-    // SAFETY: a map value, valid for the program's run.
-    Some(unsafe { *found })
-}
-
-/// Notes that a session encrypted the record at an address.
-#[inline(always)]
-pub fn encrypts(object: u64, address: u64, pid_tgid: u64) {
-    if let Some(ciphertext) = ciphertext(address, pid_tgid) {
-        let _ = CIPHERTEXTS.insert(ciphertext, object, 0);
     }
 }
 

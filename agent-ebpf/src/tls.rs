@@ -14,11 +14,13 @@ use aya_ebpf::programs::ProbeContext;
 use crate::arch;
 use crate::carry;
 use crate::connection::Call;
+use crate::evidence;
 use crate::iovec::Walker;
-use crate::maps::SESSIONS;
+use crate::maps::{HANDSHAKES, SESSIONS};
 use crate::node;
 use crate::payload::Buffer;
 use crate::python;
+use crate::record::is_first;
 use crate::session::{self, Inside, Key, Unit};
 
 /// Entry of a function that gives plaintext to the application.
@@ -77,6 +79,16 @@ fn elsewhere(inside: &Inside) -> Option<u64> {
     Some(count)
 }
 
+/// A handshake goes on.
+#[uprobe]
+pub fn tls_handshake(context: ProbeContext) -> u32 {
+    if let Some(pid_tgid) = wanted() {
+        let object = register(&context, arch::C[0]);
+        let _ = HANDSHAKES.insert(Unit::thread(pid_tgid), object, 0);
+    }
+    0
+}
+
 /// A session begins at this address.
 #[uprobe]
 pub fn tls_begin(context: ProbeContext) -> u32 {
@@ -112,10 +124,18 @@ pub fn tls_free(context: ProbeContext) -> u32 {
 pub fn tls_bio_write(context: ProbeContext) -> u32 {
     // SAFETY: no arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
-    let Some(inside) = session::inside(Unit::thread(pid_tgid)) else {
-        return 0;
+    let by = Unit::thread(pid_tgid);
+    let address = register(&context, arch::C[1]);
+    let object = match session::inside(by) {
+        Some(inside) => inside.object,
+        // Whoever says this is in a handshake, and has said whose.
+        None if is_first(address) => match HANDSHAKES.get_ptr(by) {
+            // SAFETY: a number, read once.
+            Some(object) => unsafe { *object },
+            None => return 0,
+        },
+        None => return 0,
     };
-    let object = inside.object;
     if let Some(session) = SESSIONS.get_ptr(Key::new(object, pid_tgid)) {
         // SAFETY: a map value, valid for the program's run.
         if unsafe { (*session).carrier } != 0 {
@@ -123,7 +143,7 @@ pub fn tls_bio_write(context: ProbeContext) -> u32 {
         }
     }
     session::note(pid_tgid, habit::MEMORY);
-    session::encrypts(object, register(&context, arch::C[1]), pid_tgid);
+    evidence::encrypts(object, address, pid_tgid);
     0
 }
 

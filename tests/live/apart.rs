@@ -68,15 +68,11 @@ const HOPS: &[[&str; 2]] = &[
     ["go", "postgresql"],
 ];
 
-/// Programs that call for the requests that they serve: calls for each, and what must be right of them in
-/// percent, in the clear and over TLS, as it must on one host (causality.rs). On a busy machine some of asyncio's first
-/// calls over TLS have none.
-const INSIDE: &[(&str, usize, [f64; 2])] = &[
-    ("node", 1, [99.0, 99.0]),
-    ("asyncio", 1, [99.0, 90.0]),
-    ("threads", 1, [99.0, 99.0]),
-    ("go", 3, [99.0, 99.0]),
-];
+/// Programs that call for the requests that they serve, and calls for each.
+const INSIDE: &[(&str, usize)] = &[("node", 1), ("asyncio", 1), ("threads", 1), ("go", 3)];
+
+/// What must be right of these calls, in percent.
+const RIGHT: f64 = 99.0;
 
 /// Requests in all.
 const MANY: usize = 320;
@@ -149,7 +145,7 @@ fn run(stage: &mut Stage, mode: &Mode, words: &[&str], secure: bool, at_once: us
         problems.into_iter().for_each(|one| stage.problem(one));
         spans.extend(own);
     }
-    stage.add(judge(mode, secure, pids, &spans));
+    stage.add(judge(mode, pids, &spans));
     Ok(())
 }
 
@@ -173,7 +169,7 @@ fn tracer(stage: &Stage, sink: &Sink, host: &Host, words: &[&str], secure: bool)
 }
 
 /// Judges answers by hop, and calls by the request that they are made for.
-fn judge(mode: &Mode, secure: bool, pids: impl Fn(&str) -> Vec<u32>, spans: &[Span]) -> Score {
+fn judge(mode: &Mode, pids: impl Fn(&str) -> Vec<u32>, spans: &[Span]) -> Score {
     let ends: Vec<_> = HOPS
         .iter()
         .map(|[from, to]| (format!("{from}>{to}"), pids(from), pids(to), *to))
@@ -196,7 +192,7 @@ fn judge(mode: &Mode, secure: bool, pids: impl Fn(&str) -> Vec<u32>, spans: &[Sp
     }
     // Each link that is missing is one more trace.
     let mut missing = score.counts["calls"] - score.counts["right"];
-    for &(name, calls, least) in INSIDE {
+    for &(name, calls) in INSIDE {
         let done = Done {
             front: &pids(name),
             shape: "",
@@ -204,9 +200,9 @@ fn judge(mode: &Mode, secure: bool, pids: impl Fn(&str) -> Vec<u32>, spans: &[Sp
             calls: MANY * calls,
         };
         let inside = cause::judge(&done, spans);
-        let (share, least) = (inside.share("right", "calls"), least[usize::from(secure)]);
-        if share < least {
-            let problem = format!("{share:.1} % of calls of {name} right, not {least} %");
+        let share = inside.share("right", "calls");
+        if share < RIGHT {
+            let problem = format!("{share:.1} % of calls of {name} right, not {RIGHT} %");
             score.problems.push(problem);
         }
         let problems = inside.problems.iter();

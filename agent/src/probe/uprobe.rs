@@ -32,7 +32,7 @@ pub enum Uprobe {
 }
 
 /// Every hook, and its program: on kernels with bpf_loop (5.17), and on older ones.
-const HOOKS: [(Hook, &str, Option<&str>); 34] = [
+const HOOKS: [(Hook, &str, Option<&str>); 35] = [
     (Hook::Read, "tls_read", Some("tls_read")),
     (Hook::Write, "tls_write", Some("tls_write")),
     (Hook::WriteEx2, "tls_write_ex2", Some("tls_write_ex2")),
@@ -40,6 +40,7 @@ const HOOKS: [(Hook, &str, Option<&str>); 34] = [
     (Hook::DoneEx, "tls_done_ex", Some("tls_done_ex_old")),
     (Hook::Begin, "tls_begin", Some("tls_begin")),
     (Hook::BeginOnce, "tls_begin_once", Some("tls_begin_once")),
+    (Hook::Handshake, "tls_handshake", Some("tls_handshake")),
     (Hook::Free, "tls_free", Some("tls_free")),
     (Hook::BioWrite, "tls_bio_write", Some("tls_bio_write")),
     (Hook::GoRead, "go_read", Some("go_read")),

@@ -74,6 +74,8 @@ pub enum Hook {
     Begin,
     /// As [`Self::Begin`], unless a session is known there.
     BeginOnce,
+    /// A handshake goes on: session in rdi. Also inside of a call that reads or writes.
+    Handshake,
     /// The application lets go of the session in rdi (0: of none). The address may mean another one
     /// from here on. OpenSSL counts its holders: a session that several hold lives on.
     Free,

@@ -140,7 +140,7 @@ fn calls(image: &Image, body: &Body, functions: &[u64]) -> bool {
 fn arguments(known: &Known) -> &'static [Register] {
     use Register::{R8, RCX, RDI, RSI};
     match (known.hook, known.done) {
-        (Hook::Free | Hook::Begin | Hook::BeginOnce, _) => &[RDI],
+        (Hook::Free | Hook::Begin | Hook::BeginOnce | Hook::Handshake, _) => &[RDI],
         (Hook::RustlsWrite | Hook::RustlsRead, _) => &[RDI, RSI],
         (Hook::RustlsSend, _) => &[RDI],
         (Hook::RustlsReceive, _) => &[],

@@ -3,7 +3,8 @@
 //! The functions and their results are those of SSL_read(3), SSL_write(3), SSL_read_early_data(3)
 //! and SSL_free(3); the `ex` forms give 1 or 0, and the count through their last argument.
 //! SSL_read_early_data gives 1 for bytes, 2 for the end of them. SSL_peek is not a read: what it
-//! shows is read later. SSL_sendfile has no bytes of the program's to show.
+//! shows is read later. SSL_do_handshake(3) moves nothing of the program's, but a server that encrypts into
+//! memory sends nothing else of a session before its first answer. SSL_sendfile has no bytes of the program's to show.
 
 use super::named::{self, Known, known};
 use super::{Hook, Library, Plan, Reason};
@@ -24,7 +25,7 @@ impl Library for OpenSsl {
     }
 }
 
-const FUNCTIONS: [Known; 10] = [
+const FUNCTIONS: [Known; 11] = [
     known("SSL_write", Hook::Write, Some(Hook::Done)),
     known("SSL_write_ex", Hook::Write, Some(Hook::DoneEx)),
     known("SSL_write_ex2", Hook::WriteEx2, Some(Hook::DoneEx)),
@@ -34,5 +35,6 @@ const FUNCTIONS: [Known; 10] = [
     known("SSL_read_early_data", Hook::Read, Some(Hook::DoneEx)).seldom(),
     known("SSL_set_connect_state", Hook::Begin, None),
     known("SSL_set_accept_state", Hook::Begin, None),
+    known("SSL_do_handshake", Hook::Handshake, None).seldom(),
     known("SSL_free", Hook::Free, None),
 ];
