@@ -137,7 +137,6 @@ const NONE: &[&str] = &[
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![kept::beside_another()];
     cases.extend(aside::cases());
-    cases.extend(inferred::cases());
     let fronts = FRONTS.iter().chain(PYTHON);
     for front in fronts
         .chain(java::FRONTS)
@@ -157,6 +156,7 @@ pub fn cases() -> Vec<Case> {
             }
         }
     }
+    cases.extend(inferred::cases());
     cases
 }
 

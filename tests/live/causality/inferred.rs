@@ -91,26 +91,32 @@ const RIGHT: &[(&str, f64)] = &[];
 
 const FRONTS: &[Front] = &[
     Front {
-        runtime: "go-inferred",
-        agent: |agent| inferring(agent.goroutines()),
+        shapes: &[WORKER, LATE],
+        at_once: AT_ONCE,
+        ..GOROUTINES
+    },
+    Front {
         shapes: &[
-            WORKER,
-            LATE,
             shape("grown", 1, Behind::Leaf),
             shape("written", 1, Behind::Leaf),
             shape("wrapped", 1, Behind::Leaf),
             shape("flushed", 2, Behind::Leaf),
             DIRECT,
         ],
-        at_once: AT_ONCE,
-        ..GO
+        ..GOROUTINES
     },
     Front {
-        runtime: "go-off-inferred",
-        agent: |agent| inferring(agent.args(["--link-goroutines=false"])),
-        shapes: &[DIRECT, SLEEP, SMALL_POOL, REDIS, SQL, LATE],
         at_once: AT_ONCE,
-        ..GO
+        ..UNTOLD
+    },
+    Front {
+        shapes: &[SMALL_POOL, REDIS, SQL, LATE],
+        ..UNTOLD
+    },
+    Front {
+        shapes: &[SLEEP],
+        at_once: &[1],
+        ..UNTOLD
     },
     Front {
         runtime: "asyncio-inferred",
@@ -129,7 +135,7 @@ const FRONTS: &[Front] = &[
         program: |folder| python(folder, "threaded.py", "http.server"),
         agent: inferring,
         shapes: &[LATE],
-        at_once: AT_ONCE,
+        at_once: FEW,
     },
     Front {
         runtime: "node-inferred",
@@ -144,38 +150,51 @@ const FRONTS: &[Front] = &[
         ..NODE
     },
     Front {
-        runtime: "node-off-inferred",
-        agent: |agent| inferring(agent.args(["--link-node=false"])),
         shapes: &[
             DIRECT,
-            SLEEP,
             shape("turns", 1, Behind::Leaf),
             shape("lock", 1, Behind::Leaf),
             shape("timers", 1, Behind::Leaf),
             LATE,
         ],
         at_once: AT_ONCE,
-        ..NODE
+        ..TURNLESS
     },
     Front {
-        runtime: "java-inferred",
-        agent: |agent| inferring(agent.jvm()),
+        shapes: &[SLEEP],
+        at_once: &[1],
+        ..TURNLESS
+    },
+    Front {
+        shapes: &[
+            shape("queued", 1, Behind::Leaf),
+            shape("outlived", 1, Behind::Leaf),
+        ],
+        at_once: AT_ONCE,
+        ..TASKS
+    },
+    Front {
         shapes: &[
             shape("client", 1, Behind::Leaf),
             shape("client-async", 1, Behind::Leaf),
-            shape("queued", 1, Behind::Leaf),
             shape("forgotten", 2, Behind::Leaf),
-            shape("outlived", 1, Behind::Leaf),
             LATE,
         ],
-        at_once: AT_ONCE,
-        ..java::JDK
+        at_once: FEW,
+        ..TASKS
     },
     Front {
         runtime: "java-virtual-inferred",
         agent: |agent| inferring(agent.jvm()),
-        shapes: &[DIRECT, SLEEP, LATE],
+        shapes: &[DIRECT],
         at_once: AT_ONCE,
+        ..java::VIRTUAL
+    },
+    Front {
+        runtime: "java-virtual-inferred",
+        agent: |agent| inferring(agent.jvm()),
+        shapes: &[LATE],
+        at_once: FEW,
         ..java::VIRTUAL
     },
     Front {
@@ -187,7 +206,37 @@ const FRONTS: &[Front] = &[
     },
 ];
 
+/// Go's, where some calls have exact links,
+const GOROUTINES: Front = Front {
+    runtime: "go-inferred",
+    agent: |agent| inferring(agent.goroutines()),
+    at_once: FEW,
+    ..GO
+};
+
+/// and where none has.
+const UNTOLD: Front = Front {
+    runtime: "go-off-inferred",
+    agent: |agent| inferring(agent.args(["--link-goroutines=false"])),
+    at_once: FEW,
+    ..GO
+};
+
+/// Node.js's, where none has.
+const TURNLESS: Front = Front {
+    runtime: "node-off-inferred",
+    agent: |agent| inferring(agent.args(["--link-node=false"])),
+    ..NODE
+};
+
+const TASKS: Front = Front {
+    runtime: "java-inferred",
+    agent: |agent| inferring(agent.jvm()),
+    ..java::JDK
+};
+
 const AT_ONCE: &[usize] = &[1, 8, 32, 64];
+const FEW: &[usize] = &[1, 32];
 
 fn inferring(agent: agent::Setup) -> agent::Setup {
     agent.args(OFF).args(["--link-inferred=true"])

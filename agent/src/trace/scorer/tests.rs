@@ -310,19 +310,19 @@ fn precise(scores: impl Iterator<Item = (String, Score)>) -> usize {
     all.right
 }
 
-const PAUSES: [Nanos; 3] = [0, 2 * MS, 20 * MS];
+const PAUSES: [Nanos; 2] = [0, 5 * MS];
 
 #[test]
 fn what_requests_wait_for_is_linked_and_little_of_it_wrongly() {
     let ways = WAITING
         .iter()
-        .flat_map(|way| [1, 2, 4, 8, 32, 64].map(|clients| (way, clients)));
+        .flat_map(|way| [1, 2, 8, 32].map(|clients| (way, clients)));
     let ways = ways.flat_map(|way| PAUSES.map(|pause| (way, pause)));
     let right = precise(ways.map(|(((name, program), clients), pause)| {
         let name = format!("{name}, {clients} at once, {} ms between", pause / MS);
         (name, told(program, 17, clients, pause))
     }));
-    assert!(right > 60_000, "{right}");
+    assert!(right > 75_000, "{right}");
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn what_is_called_behind_the_answer_is_nobodys() {
                 before,
                 ..PLAIN
             };
-            for clients in [1, 2, 8, 64] {
+            for clients in [1, 8, 64] {
                 for pause in PAUSES {
                     let score = told(&program, 3, clients, pause);
                     assert_eq!(
@@ -396,4 +396,41 @@ fn what_calls_by_itself_is_nobodys() {
         );
         (name, told_beside(&program, 31, clients, every))
     }));
+}
+
+#[test]
+fn what_has_no_room_is_counted_and_nothing_is_linked_meanwhile() {
+    let mut scorer = Scorer::default();
+    let many = MOST_OPEN as u64 + 1;
+    (0..many).for_each(|at| scorer.opened(1, ExchangeId(at), 10 + at));
+    assert_eq!(scorer.left_out, 1);
+    (0..many).for_each(|at| scorer.closed(1, ExchangeId(at), 10 + at, 20_000 + at));
+    let call = |destination, start| Call {
+        destination,
+        exact: false,
+        start,
+        answered: start + 10,
+    };
+    // Of the time in which one was left out, nothing is known.
+    scorer.learn(1, &call(1, 10 + many - 1));
+    assert!(scorer.processes[&1].models.is_empty());
+    for destination in 0..MOST_DESTINATIONS as u64 + 2 {
+        scorer.learn(1, &call(destination, 30_000 + destination));
+    }
+    assert_eq!(scorer.left_out, 3);
+    let models = &scorer.processes[&1].models;
+    assert!(models.len() == MOST_DESTINATIONS && !models.contains_key(&(0, false)));
+    for at in 0..2 * MOST_DONE as u64 {
+        scorer.opened(1, ExchangeId(at), 40_000 + at);
+        scorer.closed(1, ExchangeId(at), 40_000 + at, 40_001 + at);
+    }
+    assert_eq!(scorer.processes[&1].done.len(), MOST_DONE);
+    assert!(scorer.processes[&1].around(40_010, 40_011).is_none());
+    (0..2 * MOST_PROCESSES as u32).for_each(|at| scorer.opened(at, ExchangeId(1), 1));
+    assert_eq!(scorer.processes.len(), MOST_PROCESSES);
+    scorer.checked(1, false);
+    assert!(scorer.checked(1, false) && !scorer.checked(1, false));
+    scorer.forget(1);
+    scorer.opened(1, ExchangeId(1), 1);
+    assert!(!scorer.processes[&1].off);
 }

@@ -84,3 +84,38 @@ fn what_a_unit_asks_for_that_has_answered_its_own_is_not() {
     let sides: Vec<Side> = answered.chain(sides.iter().cloned()).collect();
     assert_eq!(children(&mut inferring(true), &sides), 0);
 }
+
+#[test]
+fn where_exact_links_say_otherwise_nothing_is_inferred_any_more() {
+    // Goroutine 5 asks, and answers without waiting; meanwhile goroutine 6 serves another.
+    let of = |unit: u64, side: Side| Side { unit, ..side };
+    let told = (0..200).flat_map(|at| {
+        let (id, begin) = (1_000_000 + 3 * at, 1000 + at * 40 + at * at % 7);
+        [
+            of(5, server(id, 0, (2, 20), begin, begin + 4)),
+            of(6, server(id + 1, 0, (2, 21), begin + 2, begin + 9)),
+            of(5, client(id + 2, 0, (2, 20), begin + 3, begin + 7)),
+        ]
+    });
+    let later = sides(600, by_worker).into_iter().map(|side| Side {
+        at: side.at.map(|at| at + 10_000 * MS),
+        ..side
+    });
+    let later: Vec<Side> = later.collect();
+    let parents = |sides: &[Side]| {
+        let mut linker = inferring(true);
+        let links = run(&mut linker, sides);
+        let by = |method| {
+            let parents = links.values().filter_map(|link| link.parent);
+            parents.filter(|parent| parent.method == method).count()
+        };
+        let off = linker.doubted();
+        assert_eq!(linker.stats.trace_inference_off.get(), off.len() as u64);
+        (by(Method::Goroutine), by(Method::Inferred), off)
+    };
+    let told: Vec<Side> = told.collect();
+    assert_eq!(parents(&told), (200, 0, vec![2]));
+    assert!(parents(&later).1 > 200);
+    let all: Vec<Side> = told.into_iter().chain(later).collect();
+    assert_eq!(parents(&all), (200, 0, vec![2]));
+}
