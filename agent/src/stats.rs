@@ -172,6 +172,16 @@ counters! {
     trace_by_async_id = "trace.by_async_id",
     /// Parents found by who made a JVM's task.
     trace_by_task = "trace.by_task",
+    /// Parents found by when calls were made and answered.
+    trace_by_inference = "trace.by_inference",
+    /// Calls with a parent of which was inferred as well whose they are, to see whether that is right.
+    trace_inference_checked = "trace.inference_checked",
+    /// Those of them of which it was not.
+    trace_inference_wrong = "trace.inference_wrong",
+    /// Processes in which it was not too often: nothing is inferred there any more.
+    trace_inference_off = "trace.inference_off",
+    /// Requests and destinations left out of what is inferred from, for lack of room.
+    trace_inference_left_out = "trace.inference_left_out",
     /// Places in programs where units of execution are started that outlive the request they are started
     /// for, as a pool's do: what they call for has no parent.
     trace_lasting = "trace.lasting",

@@ -8,12 +8,14 @@
 //! [`Front`].
 
 mod aside;
+mod inferred;
 mod java;
 mod kept;
 mod proxies;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -145,7 +147,7 @@ pub fn cases() -> Vec<Case> {
             for &at_once in front.at_once {
                 let name = format!("{}::{}::{at_once}", front.runtime, shape.name);
                 let case = Case::new(format!("causality::{name}"), move |stage| {
-                    run(stage, front, shape, at_once, &name)
+                    run(stage, front, shape, at_once, &name, &[])
                 });
                 cases.push(match is_usual(front, shape, at_once) {
                     true => case,
@@ -154,6 +156,7 @@ pub fn cases() -> Vec<Case> {
             }
         }
     }
+    cases.extend(inferred::cases());
     cases
 }
 
@@ -591,7 +594,15 @@ impl Drop for Server {
     }
 }
 
-fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &str) -> Result<()> {
+/// Some at once, after these of which nothing is held to be.
+fn run(
+    stage: &mut Stage,
+    front: &Front,
+    shape: &Shape,
+    at_once: usize,
+    name: &str,
+    before: &[Before],
+) -> Result<()> {
     let (port, behind) = (free_port()?, free_port()?);
     let _server = Server::start(stage, shape.behind, behind)?;
     let words = match shape.behind {
@@ -614,11 +625,17 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
         _ => agent,
     };
     let agent = agent.start()?;
+    for load in before {
+        load_as(stage, port, shape.name, MANY, load)?;
+        sleep(inferred::PAUSE);
+    }
     load(stage, port, shape.name, at_once, MANY)?;
     let pids = serving.pids();
     // Both sides of what the load asks, and of each call.
     let log = agent.log_path().to_owned();
-    let spans = stage.receive(agent, 2 * MANY * (1 + shape.between + shape.calls))?;
+    let each = 2 * MANY * (1 + shape.between + shape.calls);
+    let mut spans = stage.receive(agent, each * (1 + before.len()))?;
+    spans.retain(|span| !inferred::is_before(span));
     if agent::dry() {
         return Ok(());
     }
@@ -629,6 +646,9 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
         calls: MANY * shape.calls,
     };
     let mut score = cause::judge(&done, &spans);
+    if name.contains(inferred::KIND) {
+        inferred::allow(&mut score);
+    }
     score.problems.extend(lacking(name, &score));
     let teems = fs::read_to_string(log)?.contains("it starts more than");
     if teems != (shape.name == "teeming") {
@@ -641,12 +661,32 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
 
 /// Makes requests, some at once, whose paths begin with this.
 pub fn load(stage: &Stage, port: u16, shape: &str, at_once: usize, many: usize) -> Result<()> {
+    let load = Before {
+        at_once,
+        first: 0,
+        pause: 0,
+    };
+    load_as(stage, port, shape, many, &load)
+}
+
+/// A load.
+struct Before {
+    at_once: usize,
+    /// The number of its first request.
+    first: usize,
+    /// How long who asks waits before asking again, on average, in microseconds.
+    pause: usize,
+}
+
+fn load_as(stage: &Stage, port: u16, shape: &str, many: usize, how: &Before) -> Result<()> {
     let load = Setup::new("load", &stage.folder, app()?).env("OTEL_SERVICE_NAME", "load");
     let words = [
         port.to_string(),
         shape.into(),
-        at_once.to_string(),
+        how.at_once.to_string(),
         many.to_string(),
+        how.first.to_string(),
+        how.pause.to_string(),
     ];
     let ran = load.arg("load").args(words).run(Duration::from_secs(60))?;
     ensure!(ran.code == Some(0), "the load: {ran:?}");
@@ -655,6 +695,9 @@ pub fn load(stage: &Stage, port: u16, shape: &str, at_once: usize, many: usize) 
 
 /// What is less than is to be.
 fn lacking(name: &str, score: &Score) -> Option<String> {
+    if name.contains(inferred::KIND) {
+        return inferred::lacking(name, score);
+    }
     let mut right = RIGHT
         .iter()
         .chain(java::RIGHT)

@@ -137,7 +137,7 @@ fn number(served: &Span, shape: &str) -> Option<String> {
 }
 
 /// The number of a request that is handed on.
-pub(crate) fn header(span: &Span) -> Option<String> {
+pub fn header(span: &Span) -> Option<String> {
     let values = span
         .attributes
         .get(&format!("http.request.header.{HEADER}"))?;

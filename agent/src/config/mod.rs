@@ -1,6 +1,7 @@
 //! The resolved configuration: plain values, no `Option` that means "default". Flags, environment
 //! and file are read once ([`resolve()`]); after that nothing here changes. Any stage may name it.
 
+mod carrying;
 pub mod cli;
 pub mod docs;
 pub mod endpoint;
@@ -15,6 +16,7 @@ mod resolve;
 pub mod setting;
 mod table;
 
+pub use carrying::Carrying;
 pub use resolve::{Error, Flags, Resolved, load, resolve};
 pub use table::SETTINGS;
 
@@ -256,6 +258,8 @@ pub struct Propagation {
     pub goroutine: bool,
     /// Whether it is that a proxy asks what it was asked.
     pub forwarded: bool,
+    /// Whether it is when calls are made and answered, where nothing else is.
+    pub inferred: bool,
     /// Whether the task of asyncio's is that serves an exchange.
     pub asyncio: bool,
     /// Whether the turn of Node.js's event loop is that an exchange began.
@@ -268,18 +272,6 @@ pub struct Propagation {
     pub networks: Vec<IpNet>,
     /// To where of them it does by a header as well.
     pub headers: Vec<IpNet>,
-}
-
-/// How a request's trace id is carried to another host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Carrying {
-    /// Not at all: only what programs send themselves.
-    Off,
-    /// By a TCP option on the request's first segment.
-    #[default]
-    Option,
-    /// By that, and by a `traceparent` line in the first request of a connection.
-    Header,
 }
 
 impl Propagation {
@@ -297,6 +289,7 @@ impl Default for Propagation {
             thread: true,
             goroutine: true,
             forwarded: true,
+            inferred: false,
             asyncio: true,
             node: true,
             jvm: true,

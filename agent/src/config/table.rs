@@ -207,6 +207,10 @@ settings! {
     /// made the task that it runs: a java.util.concurrent.FutureTask, as ExecutorService.submit makes. That
     /// takes Linux 6.3, and no probe in the program.
     "propagation.jvm" = config.propagation.jvm as Switch, "link-jvm" "BOOL" [] rare;
+    /// Whether a call of which none of these says whose it is becomes the child of the request that it is
+    /// likely to be for, by when it was made and answered, where that was learned and is right in 99 of 100.
+    /// Such spans say `inferred` and how likely it is. Off unless it is given.
+    "propagation.inferred" = config.propagation.inferred as Switch, "link-inferred" "BOOL" [] rare;
 
     /// How a trace is carried on to another host by a program that does not do so itself: `option` puts its
     /// id into a TCP option of the segment with which a request begins, which hosts without spantap ignore,

@@ -92,6 +92,9 @@ impl Weaver {
             for process in self.linker.exporters() {
                 say_exporter(shared, process, now);
             }
+            for process in self.linker.doubted() {
+                say_doubted(shared, process, now);
+            }
             self.finish(shared, now, last, &mut courtesy);
             if last {
                 return;
@@ -193,6 +196,15 @@ fn say_exporter(shared: &Shared, process: u32, now: Nanos) {
     say(format_args!(
         "{name}[{process}] exports spans of its own: none are made for it (trace.instrumented counts them; \
          --exclude-instrumented=false makes them too)"
+    ));
+}
+
+/// What is inferred of a process is wrong too often.
+fn say_doubted(shared: &Shared, process: u32, now: Nanos) {
+    let (name, _) = shared.resources.who(process, now);
+    say(format_args!(
+        "{name}[{process}]: what was inferred of calls whose parent is known was wrong more than once in a \
+         hundred: nothing is inferred of it any more (trace.inference_off counts such processes)"
     ));
 }
 

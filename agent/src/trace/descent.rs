@@ -100,6 +100,24 @@ impl Linker {
         Above::Nothing
     }
 
+    /// Whether a call is known to be no open request's: its unit serves requests, and none now, or was started
+    /// for one that is answered.
+    pub(super) fn is_late(&self, entry: &Entry) -> bool {
+        let Some(unit) = entry.unit else {
+            return false;
+        };
+        let believed = match unit {
+            Unit::Thread(_) => entry.laned && !self.units.is_off(entry.process),
+            Unit::Of(runtime, _) => self.settings.believes(runtime),
+        };
+        let (who, start) = ((entry.process, unit), begun(entry));
+        let late = || match self.above(entry) {
+            Above::Serving(_, until, _) => until < start,
+            Above::Nothing => self.units.has_served(who, start),
+        };
+        entry.alone || believed && late()
+    }
+
     fn by_thread(&mut self, handle: Handle) -> Option<Cause> {
         let entry = self.table.get(handle)?;
         let (process, unit) = (entry.process, entry.unit?);

@@ -35,6 +35,7 @@ impl Linker {
             }
         }
         entry.detached = true;
+        self.inference.remove(entry);
         if entry.role == Role::Client {
             entry.answered = at.time;
         }

@@ -13,6 +13,15 @@ impl Linker {
         std::mem::take(&mut self.sharers)
     }
 
+    /// `process` shares its threads between requests (Go, Node.js, nginx, …): its threads are no
+    /// evidence. Links not yet given out that leaned on them are dropped.
+    pub fn no_thread_links(&mut self, process: u32) {
+        self.sharers.push(process);
+        if self.units.switch_off(process) {
+            self.epoch = self.epoch.wrapping_add(1);
+        }
+    }
+
     /// An exchange begins in its unit.
     pub(super) fn enter_lane(&mut self, handle: Handle, offset: u64) {
         let Some(entry) = self.table.get_mut(handle) else {

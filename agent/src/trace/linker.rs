@@ -16,6 +16,7 @@ use agent_ebpf::abi::unit::ASKED;
 use super::context::{Carried, extract, traces};
 use super::forward::{Forwards, reply};
 use super::ids::{Ids, client_span};
+use super::infer::Inference;
 use super::instrumented::{Instrumented, is_export};
 use super::lineage::Lineage;
 use super::promises::Promises;
@@ -47,6 +48,7 @@ pub struct Linker {
     /// Those whose threads turned out to be no evidence since it was asked.
     pub(super) sharers: Vec<u32>,
     pub(super) forwards: Forwards,
+    pub(super) inference: Inference,
     promises: Promises,
     /// Grows whenever evidence is taken back.
     pub(super) epoch: u64,
@@ -79,6 +81,7 @@ impl Linker {
             exporters: Vec::new(),
             sharers: Vec::new(),
             forwards: Forwards::new(),
+            inference: Inference::default(),
             promises: Promises::new(settings.capacity),
             settings,
             stats,
@@ -115,6 +118,7 @@ impl Linker {
         self.watermark = self.watermark.max(watermark);
         out.append(&mut self.ready);
         self.look_back();
+        self.infer_from();
         while let Some((ready, handle)) = self.settling.front().copied()
             && ready <= self.watermark
         {
@@ -169,15 +173,6 @@ impl Linker {
         }
     }
 
-    /// `process` shares its threads between requests (Go, Node.js, nginx, …): its threads are no
-    /// evidence. Links not yet given out that leaned on them are dropped.
-    pub fn no_thread_links(&mut self, process: u32) {
-        self.sharers.push(process);
-        if self.units.switch_off(process) {
-            self.epoch = self.epoch.wrapping_add(1);
-        }
-    }
-
     /// `process` has ended or called exec: once what it did before is linked, what was known of
     /// its threads is void. A [`Self::no_thread_links`] after this is about the new program.
     pub fn forget(&mut self, process: u32) {
@@ -185,6 +180,7 @@ impl Linker {
         self.units.forget(process, when);
         self.instrumented.forget(process, when);
         self.forwards.forget(process);
+        self.inference.forget(process);
     }
 
     /// Processes that were first seen to export their own spans since this was last asked.
@@ -220,6 +216,7 @@ impl Linker {
         let handle = self.insert(entry);
         self.enter_lane(handle, opened.start.offset);
         self.begin(handle);
+        self.infer_open(handle);
     }
 
     /// The head comes after the end: the thread's record is made up for.
@@ -287,6 +284,7 @@ impl Linker {
         }
         self.note_turn(handle);
         self.leave_lane(handle);
+        self.infer_close(handle);
     }
 
     fn entry(&mut self, seen: &Head) -> Entry {
@@ -387,6 +385,7 @@ impl Linker {
         let removed = self.table.remove(handle);
         if let Some(entry) = &removed {
             self.forwards.remove(handle, entry);
+            self.inference.remove(entry);
         }
         if let Some(entry) = removed
             && let Some(unit) = entry.unit

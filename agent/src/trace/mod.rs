@@ -4,7 +4,7 @@
 //! order: a header the application sent ([`context`], `b3`), the message's name on both ends of
 //! its connection, the thread or goroutine that was serving when a call was made (`units`), what a
 //! proxy was asked and asks (`forward`). A wrong parent is worse than none: what is not exact makes
-//! a root.
+//! a root, but where somebody asks for what is likely as well (`infer`).
 
 mod b3;
 pub mod context;
@@ -12,6 +12,7 @@ mod descent;
 mod detach;
 mod forward;
 pub mod ids;
+mod infer;
 mod instrumented;
 mod lanes;
 mod lineage;
@@ -19,6 +20,7 @@ pub mod linker;
 mod links;
 mod place;
 mod promises;
+mod scorer;
 mod settings;
 mod table;
 mod tasks;
@@ -70,6 +72,8 @@ pub enum Method {
     AsyncId,
     /// The thread that sent the request ran a task that a thread had made which was serving exactly one.
     Task,
+    /// Of all that were being served, when it was made and answered makes this one likely.
+    Inferred,
 }
 
 impl Method {
@@ -86,6 +90,7 @@ impl Method {
             Method::Asyncio => "asyncio",
             Method::AsyncId => "async_id",
             Method::Task => "task",
+            Method::Inferred => "inferred",
         }
     }
 }
@@ -104,6 +109,7 @@ impl Method {
             Some(Method::Asyncio) => &stats.trace_by_asyncio,
             Some(Method::AsyncId) => &stats.trace_by_async_id,
             Some(Method::Task) => &stats.trace_by_task,
+            Some(Method::Inferred) => &stats.trace_by_inference,
         };
         counter.add(1);
     }

@@ -9,6 +9,7 @@ use super::context::{Carried, Context, SAMPLED};
 use super::descent::Cause;
 use super::forward::Forwarded;
 use super::ids::client_span;
+use super::infer::Inferred;
 use super::linker::Linker;
 use super::promises::Promise;
 use super::table::{Entry, Handle, Place};
@@ -91,7 +92,7 @@ impl Linker {
                     break;
                 }
                 let mut reference = self.reference(handle);
-                if let Reference::Local(above, ..) = &reference {
+                if let Reference::Local(above, ..) | Reference::Likely(above, _) = &reference {
                     if chain.len() >= MAX_DEPTH || chain.iter().any(|(h, _)| h == above) {
                         self.stats.trace_cycles.add(1);
                         reference = self.cut(handle);
@@ -169,6 +170,11 @@ impl Linker {
                 }
                 Forwarded::Pending => return Reference::Pending(decision),
                 Forwarded::Unknown => {}
+            }
+            match self.inferred(handle) {
+                Inferred::Of(served, sure) => return Reference::Likely(served, sure),
+                Inferred::Pending => return Reference::Pending(decision),
+                Inferred::Unknown => {}
             }
         }
         Reference::Root(decision)
@@ -259,25 +265,22 @@ impl Linker {
                 }),
                 ..self.root(handle, promise.flags)
             },
-            Reference::Local(above, ..) if self.strays(handle, above) => Place {
-                strayed: self.link_to(above),
-                ..self.root(handle, None)
+            Reference::Local(above, ..) | Reference::Likely(above, _)
+                if self.strays(handle, above) =>
+            {
+                Place {
+                    strayed: self.link_to(above),
+                    ..self.root(handle, None)
+                }
+            }
+            Reference::Local(above, method, descended) => Place {
+                descended,
+                ..self.below(handle, above, |above| parent(above, method))
             },
-            Reference::Local(above, method, descended) => match self.table.get(above) {
-                Some(Entry {
-                    place: Some(place), ..
-                }) => Place {
-                    parent: self.table.get(above).map(|above| parent(above, method)),
-                    above: Some(above),
-                    not_before: Some(place.begin),
-                    begin: start.max(place.begin),
-                    epoch,
-                    descended,
-                    strayed: None,
-                    ..place.clone()
-                },
-                _ => self.root(handle, None),
-            },
+            Reference::Likely(above, confidence) => self.below(handle, above, |above| Parent {
+                confidence,
+                ..parent(above, Method::Inferred)
+            }),
             Reference::Root(flags) => self.root(handle, flags),
             Reference::Pending(flags) => Place {
                 pending: true,
@@ -286,6 +289,28 @@ impl Linker {
         };
         if let Some(entry) = self.table.get_mut(handle) {
             entry.place = Some(place);
+        }
+    }
+
+    /// The place of a child.
+    fn below(&mut self, handle: Handle, above: Handle, parent: impl Fn(&Entry) -> Parent) -> Place {
+        let start = self.table.get(handle).map_or(0, |entry| entry.start);
+        match self.table.get(above) {
+            Some(
+                entry @ Entry {
+                    place: Some(place), ..
+                },
+            ) => Place {
+                parent: Some(parent(entry)),
+                above: Some(above),
+                not_before: Some(place.begin),
+                begin: start.max(place.begin),
+                epoch: self.epoch,
+                descended: false,
+                strayed: None,
+                ..place.clone()
+            },
+            _ => self.root(handle, None),
         }
     }
 
@@ -358,6 +383,8 @@ enum Reference {
     Carried(Promise),
     /// Another exchange on this host, and whether an ancestor of its unit was serving that.
     Local(Handle, Method, bool),
+    /// Another exchange, as likely as that.
+    Likely(Handle, f64),
 }
 
 fn parent(above: &Entry, method: Method) -> Parent {

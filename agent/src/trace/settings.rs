@@ -30,6 +30,8 @@ pub struct Settings {
     pub leave_instrumented: bool,
     /// Whether what a proxy hands on is.
     pub forwarded: bool,
+    /// Whether what is likely is as well.
+    pub inferred: bool,
     /// How long after its end an exchange waits for facts that come late, nanoseconds.
     pub settle: Nanos,
     /// How long it waits where another side is surely on this host and not seen yet.
@@ -69,6 +71,7 @@ impl Settings {
             jvm: config.jvm,
             leave_instrumented: true,
             forwarded: config.forwarded,
+            inferred: config.inferred,
             settle: LATE.saturating_add(drain),
             patience: 200_000_000,
             retain: RETAIN.saturating_add(drain),

@@ -18,6 +18,7 @@ use crate::protocol::{Attribute, Carrier, Finish, Request, Response};
 mod carried;
 mod descent;
 mod forward;
+mod inferred;
 mod tasks;
 
 const DRAIN: Duration = Duration::from_millis(4);

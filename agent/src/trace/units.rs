@@ -359,6 +359,15 @@ impl Units {
         })
     }
 
+    /// Whether `who` had served something that was over by then, as far as is remembered.
+    pub fn has_served(&self, who: Who, at: Nanos) -> bool {
+        let first = self
+            .lanes
+            .get(&who)
+            .and_then(|lane| lane.served.items.front());
+        first.is_some_and(|item| item.until < at)
+    }
+
     /// Drops what is over: once a second of event time, units without anything recent.
     pub fn sweep(&mut self, now: Nanos) {
         self.forget_gone(now);

@@ -5,28 +5,36 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
+// pace says which number the first request has, and how long who asks waits on average before asking again.
+type pace struct {
+	first int
+	pause time.Duration
+}
+
 // load makes that many requests, so many at once, each on a connection kept for the next.
-func load(port, shape string, atOnce, many int) error {
+func load(port, shape string, atOnce, many int, how pace) error {
 	url := fmt.Sprintf("http://127.0.0.1:%s/%s/", port, shape)
 	clients, transport := make([]http.Client, atOnce), &http.Transport{MaxIdleConnsPerHost: atOnce}
 	for at := range clients {
 		clients[at].Transport = transport
 	}
-	return loaded(clients, url, shape, many)
+	return loaded(clients, url, shape, many, how)
 }
 
 // loaded makes that many, of these at once.
-func loaded(clients []http.Client, url, shape string, many int) error {
-	how, own := asks[shape]
+func loaded(clients []http.Client, url, shape string, many int, how pace) error {
+	asks, own := asks[shape]
 	if !own {
-		how = ask
+		asks = ask
 	}
 	var next atomic.Int64
 	var workers sync.WaitGroup
@@ -37,7 +45,8 @@ func loaded(clients []http.Client, url, shape string, many int) error {
 				if number >= int64(many) {
 					return
 				}
-				must(how(&clients[at], fmt.Sprint(url, number)))
+				time.Sleep(time.Duration(rand.ExpFloat64() * float64(how.pause)))
+				must(asks(&clients[at], fmt.Sprint(url, int64(how.first)+number)))
 			}
 		})
 	}
@@ -69,7 +78,7 @@ func aside(way, place, shape string, atOnce, many int) error {
 	if _, err := fmt.Scanln(); err != nil {
 		return err
 	}
-	err := loaded(clients, url, shape, many)
+	err := loaded(clients, url, shape, many, pace{})
 	fmt.Println("done")
 	return err
 }

@@ -6,7 +6,7 @@
 //
 //	causality front PORT LEAF REDIS POSTGRES
 //	causality leaf PORT [CERTIFICATE KEY]
-//	causality load PORT SHAPE AT-ONCE MANY
+//	causality load PORT SHAPE AT-ONCE MANY [FIRST-NUMBER [PAUSE-MICROSECONDS]]
 //	causality aside unix|elder|proxied PATH|PORT SHAPE AT-ONCE MANY
 //
 // A front serves at the unix socket that FRONT_SOCKET names, too.
@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 )
 
 func main() {
@@ -26,7 +27,14 @@ func main() {
 	case "leaf":
 		must(leaf(words[0], words[1:]))
 	case "load":
-		must(load(words[0], words[1], number(words[2]), number(words[3])))
+		how := pace{}
+		if len(words) > 4 {
+			how.first = number(words[4])
+		}
+		if len(words) > 5 {
+			how.pause = time.Duration(number(words[5])) * time.Microsecond
+		}
+		must(load(words[0], words[1], number(words[2]), number(words[3]), how))
 	case "aside":
 		must(aside(words[0], words[1], words[2], number(words[3]), number(words[4])))
 	}

@@ -98,15 +98,19 @@ pub(super) const FRONTS: &[Front] = &[
         ..JDK
     },
     Front {
-        runtime: "java-virtual",
-        program: |folder| java(folder, &install::java_of("elasticsearch")?, "virtual"),
         shapes: SHAPES,
         at_once: &[2, 8, 32, 64],
-        ..JDK
+        ..VIRTUAL
     },
 ];
 
-const JDK: Front = Front {
+pub(super) const VIRTUAL: Front = Front {
+    runtime: "java-virtual",
+    program: |folder| java(folder, &install::java_of("elasticsearch")?, "virtual"),
+    ..JDK
+};
+
+pub(super) const JDK: Front = Front {
     runtime: "java",
     program: |folder| java(folder, "java".as_ref(), "jdk"),
     agent: agent::Setup::jvm,

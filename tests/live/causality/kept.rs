@@ -25,7 +25,7 @@ pub(super) fn beside_another() -> Case {
         let other = agent::Setup::new("other", &stage.folder)?.to(&sink);
         let other = other.args(["--command", "causality"]);
         let other = other.goroutines().start()?;
-        super::run(stage, &GO, &DIRECT, 32, "go::direct::32")?;
+        super::run(stage, &GO, &DIRECT, 32, "go::direct::32", &[])?;
         other.stop()
     })
 }
