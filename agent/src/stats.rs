@@ -172,6 +172,10 @@ counters! {
     trace_by_async_id = "trace.by_async_id",
     /// Parents found by who made a JVM's task.
     trace_by_task = "trace.by_task",
+    /// Parents found by which request a thread answered next, in servers whose threads take what another reads.
+    trace_by_answer = "trace.by_answer",
+    /// Processes whose threads were found to do otherwise.
+    trace_answers_off = "trace.answers_off",
     /// Places in programs where units of execution are started that outlive the request they are started
     /// for, as a pool's do: what they call for has no parent.
     trace_lasting = "trace.lasting",

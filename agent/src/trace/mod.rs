@@ -6,6 +6,7 @@
 //! proxy was asked and asks (`forward`). A wrong parent is worse than none: what is not exact makes
 //! a root.
 
+mod answers;
 mod b3;
 pub mod context;
 mod descent;
@@ -70,6 +71,8 @@ pub enum Method {
     AsyncId,
     /// The thread that sent the request ran a task that a thread had made which was serving exactly one.
     Task,
+    /// The thread that sent the request answered exactly one exchange next, which another may have read.
+    Answer,
 }
 
 impl Method {
@@ -86,6 +89,7 @@ impl Method {
             Method::Asyncio => "asyncio",
             Method::AsyncId => "async_id",
             Method::Task => "task",
+            Method::Answer => "answer",
         }
     }
 }
@@ -104,6 +108,7 @@ impl Method {
             Some(Method::Asyncio) => &stats.trace_by_asyncio,
             Some(Method::AsyncId) => &stats.trace_by_async_id,
             Some(Method::Task) => &stats.trace_by_task,
+            Some(Method::Answer) => &stats.trace_by_answer,
         };
         counter.add(1);
     }

@@ -24,6 +24,8 @@ const PUMA: Front = Front {
         SQL,
         WORKER,
         LATE,
+        shape("behind", 1, Behind::Leaf),
+        shape("flushed", 2, Behind::Leaf),
     ],
     at_once: &[1, 8, 32, 64],
 };
@@ -38,6 +40,17 @@ pub(super) const FRONTS: &[Front] = &[
         ..PUMA
     },
     Front {
+        runtime: "puma-single",
+        program: |folder| ruby(folder, "threaded.rb", "puma-single"),
+        shapes: &[
+            DIRECT,
+            shape("behind", 1, Behind::Leaf),
+            shape("flushed", 2, Behind::Leaf),
+        ],
+        at_once: &[1, 8],
+        ..PUMA
+    },
+    Front {
         runtime: "ruby-fibers",
         program: |folder| ruby(folder, "fibers.rb", "async"),
         shapes: &[DIRECT, SLEEP, SMALL_POOL, FAN_OUT, LATE],
@@ -46,9 +59,23 @@ pub(super) const FRONTS: &[Front] = &[
     },
 ];
 
-pub(super) const RIGHT: &[(&str, f64)] = &[];
+/// But for what waited in the queue, and may be called for the request before it.
+pub(super) const RIGHT: &[(&str, f64)] = &[
+    ("puma::direct", 70.0),
+    ("puma::sleep", 70.0),
+    ("puma::small-pool", 70.0),
+    ("puma::plain", 70.0),
+    ("puma::redis", 70.0),
+    ("puma::sql", 70.0),
+];
 
-pub(super) const NONE: &[&str] = &[];
+pub(super) const NONE: &[&str] = &[
+    "puma::fan-out",
+    "puma::worker",
+    "puma::late",
+    "puma::behind",
+    "puma-single::behind",
+];
 
 /// One of Ruby's fronts: a script, and its first word.
 fn ruby(folder: &Path, script: &str, word: &str) -> Result<Setup> {

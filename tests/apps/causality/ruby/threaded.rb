@@ -1,6 +1,6 @@
 # threaded.rb SERVER PORT LEAF REDIS POSTGRES: a front under Puma, whose threads each serve one request at a time.
 #
-# SERVER is puma or puma-cluster, that in two processes. Puma reads a connection's first head where it serves it, and
+# SERVER is puma, puma-cluster, that in two processes, or puma-single, with one thread. Puma reads a connection's first head where it serves it, and
 # those of one that waits for its next in a thread of its own. The shapes are those of ../main.go.
 require 'connection_pool'
 require 'net/http'
@@ -87,15 +87,40 @@ SHAPES = {
   }
 }.freeze
 
+# What is said when all of an answer was sent.
+class Said
+  def initialize(&closed)
+    @closed = closed
+  end
+
+  def each
+    yield "front\n"
+  end
+
+  def close
+    @closed.call
+  end
+end
+
 application = lambda do |env|
   _, shape, number = env['PATH_INFO'].split('/')
-  SHAPES.fetch(shape).call(number)
-  [200, { 'Content-Length' => '6' }, ["front\n"]]
+  body = ["front\n"]
+  case shape
+  when 'behind'
+    env['rack.after_reply'] << -> { direct.call(number) }
+  when 'flushed'
+    direct.call(number)
+    body = Said.new { direct.call(number, 1) }
+  else
+    SHAPES.fetch(shape).call(number)
+  end
+  [200, { 'Content-Length' => '6' }, body]
 end
 
 configuration = Puma::Configuration.new do |config|
   config.bind "tcp://127.0.0.1:#{PORT}"
-  config.threads 32, 32
+  threads = server == 'puma-single' ? 1 : 32
+  config.threads threads, threads
   config.workers 2 if server == 'puma-cluster'
   config.app application
   config.quiet
