@@ -61,12 +61,12 @@ pub(super) const FRONTS: &[Front] = &[
 
 /// But for what waited in the queue, and may be called for the request before it.
 pub(super) const RIGHT: &[(&str, f64)] = &[
-    ("puma::direct", 70.0),
-    ("puma::sleep", 70.0),
-    ("puma::small-pool", 70.0),
-    ("puma::plain", 70.0),
-    ("puma::redis", 70.0),
-    ("puma::sql", 70.0),
+    ("puma::direct::32", 70.0),
+    ("puma::sleep::32", 70.0),
+    ("puma::small-pool::32", 70.0),
+    ("puma::plain::32", 70.0),
+    ("puma::redis::32", 70.0),
+    ("puma::sql::32", 70.0),
 ];
 
 pub(super) const NONE: &[&str] = &[
