@@ -182,6 +182,10 @@ counters! {
     trace_inference_off = "trace.inference_off",
     /// Requests and destinations left out of what is inferred from, for lack of room.
     trace_inference_left_out = "trace.inference_left_out",
+    /// Parents found by which request a thread answered next, in servers whose threads take what another reads.
+    trace_by_answer = "trace.by_answer",
+    /// Processes whose threads were found to do otherwise.
+    trace_answers_off = "trace.answers_off",
     /// Places in programs where units of execution are started that outlive the request they are started
     /// for, as a pool's do: what they call for has no parent.
     trace_lasting = "trace.lasting",

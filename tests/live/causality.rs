@@ -12,6 +12,8 @@ mod inferred;
 mod java;
 mod kept;
 mod proxies;
+mod ruby;
+mod rust;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -142,6 +144,8 @@ pub fn cases() -> Vec<Case> {
         .chain(java::FRONTS)
         .chain(proxies::FRONTS)
         .chain(kept::FRONTS)
+        .chain(ruby::FRONTS)
+        .chain(rust::FRONTS)
     {
         for shape in front.shapes {
             for &at_once in front.at_once {
@@ -162,7 +166,14 @@ pub fn cases() -> Vec<Case> {
 
 /// Fronts whose shapes are another's, on another event loop or other threads: what might differ there is
 /// run each time.
-const TWINS: [&str; 3] = ["uvloop", "asgi-uvloop", "java-virtual"];
+const TWINS: [&str; 6] = [
+    "uvloop",
+    "asgi-uvloop",
+    "java-virtual",
+    "tokio-current",
+    "tokio-pinned",
+    "tokio-unknown",
+];
 /// That.
 const TELLING: [&str; 7] = [
     "direct",
@@ -702,7 +713,9 @@ fn lacking(name: &str, score: &Score) -> Option<String> {
         .iter()
         .chain(java::RIGHT)
         .chain(proxies::RIGHT)
-        .chain(kept::RIGHT);
+        .chain(kept::RIGHT)
+        .chain(ruby::RIGHT)
+        .chain(rust::RIGHT);
     let right = right.find(|(begins, _)| name.starts_with(begins));
     let right = right.map(|(_, percent)| ("right", *percent));
     let none = NONE
@@ -710,6 +723,8 @@ fn lacking(name: &str, score: &Score) -> Option<String> {
         .chain(java::NONE)
         .chain(proxies::NONE)
         .chain(kept::NONE)
+        .chain(ruby::NONE)
+        .chain(rust::NONE)
         .find(|begins| name.starts_with(*begins));
     let (verdict, percent) = right.or(none.map(|_| ("none", 100.0)))?;
     let share = score.share(verdict, "calls");

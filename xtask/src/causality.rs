@@ -224,13 +224,14 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `nested` | one of the front itself, whose second request makes one |
 | `timeout` | one; half are given up before there is an answer |
 | `dns` | one, by a connection of its own, to a name |
-| `to-thread`, `blocking` | one, in a thread that a task hands it to with its context |
+| `to-thread`, `blocking` | one, in a thread that a task hands it to with its context; of tokio spawn_blocking |
 | `executor` | one, in a thread of a pool |
 | `tasks` | one, by a task that a task starts for it |
 | `grown` | one, by one of some tasks that live on, started by who finds none idle |
 | `pipelined`, `clogged` | one, by a connection that all write to as they come; with 1 KiB, of which its socket takes no more than some |
-| `requests`, `plain` | one, by requests, by http.client |
-| `flushed` | one before the request is answered, one after that and before the handler returns |
+| `requests`, `plain` | one, by requests, by http.client; of Ruby by Net::HTTP, each with a connection of its own |
+| `flushed` | one before the request is answered, one after that and before the handler returns; of Ruby in `close` of the answer's body |
+| `behind` | one, by the thread that serves, when all of the answer was sent (`rack.after_reply`) |
 | `hijack` | the same, where the handler has taken the connection from the server and goes on with bytes of no protocol |
 | `client`, `client-async` | one, by java.net.http: waited for, or by a future that is |
 | `supply` | one, by CompletableFuture.supplyAsync: in a thread of its own on machines of two CPUs |
@@ -266,6 +267,12 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `nginx`, `nginx-close`, `haproxy` | proxies, that keep connections to the leaf or do not: the call is the request that is handed on |
 | `nginx-off` | traced by `--link-forwarded=false`: none may have a parent |
 | `php-fpm` | PHP behind nginx: eight processes that serve one request at a time; of `own` the call is nginx's |
+| `puma`, `puma-cluster`, `puma-single` | Ruby under Puma, Net::HTTP, redis and pg: 32 threads, 32 in each of two processes, one; most requests' heads another thread has read |
+| `ruby-fibers` | Ruby's async-http, on which Falcon is made: fibers on one thread |
+| `tokio`, `tokio-current`, `tokio-pinned` | hyper, redis and tokio-postgres on four threads, on one, on four with a runtime each: none may have a parent |
+| `tokio-vendored` | where no path of the program's names tokio: the same |
+| `tokio-unknown`, `tokio-pinned-unknown` | where nothing in the program does: its threads have to show what they do |
+| `rust-threads` | Rust without tokio: a thread for each connection, ureq and redis |
 | `python-threads`, `python-gthread` | http.server with a thread for each connection, gunicorn with pools of threads; urllib3, redis-py, psycopg |
 | `asyncio`, `uvloop` | aiohttp, server and client, redis-py and asyncpg; on asyncio's own loop, and on uvloop |
 | `asgi`, `asgi-uvloop` | uvicorn, Starlette and httpx, the same |

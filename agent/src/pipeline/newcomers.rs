@@ -20,6 +20,8 @@ pub enum Word {
     NoThreads,
     /// It hands on what it is asked.
     Proxy,
+    /// Its threads serve what they answer, whoever has read it.
+    TakesOver,
 }
 
 /// Those of which it is not known yet.
@@ -68,6 +70,9 @@ impl Newcomers {
                 if sharing.is_some() && resources.is_proxy(process) {
                     tell(Word::Proxy, process);
                 }
+                if sharing == Some(false) && resources.takes_over(process) {
+                    tell(Word::TakesOver, process);
+                }
                 sharing.is_none() && resources.is_asked(process)
             });
         }
@@ -83,6 +88,9 @@ impl Newcomers {
             }
             if sharing.is_some() && resources.is_proxy(process) {
                 tell(Word::Proxy, process);
+            }
+            if sharing == Some(false) && resources.takes_over(process) {
+                tell(Word::TakesOver, process);
             }
             if sharing.is_none() && self.doubted.len() < DOUBTED {
                 self.doubted.insert(process);

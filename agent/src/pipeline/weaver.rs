@@ -133,6 +133,7 @@ impl Weaver {
                 Word::Threads => threads(process, true),
                 Word::NoThreads => linker.no_thread_links(process),
                 Word::Proxy => linker.hands_on(process),
+                Word::TakesOver => linker.takes_over(process),
             },
         )
     }

@@ -160,6 +160,11 @@ impl Resources {
         self.who(pid, Nanos::MAX).1.is_proxy()
     }
 
+    /// Whether its threads may serve what another has read, as far as is known.
+    pub fn takes_over(&self, pid: u32) -> bool {
+        self.who(pid, Nanos::MAX).1.takes_over()
+    }
+
     /// The executable's name of whoever a process id meant at `at`, and what runs in it.
     pub fn who(&self, pid: u32, at: Nanos) -> (String, Runtime) {
         let life = self.life(pid, at);

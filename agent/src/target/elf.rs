@@ -17,7 +17,7 @@ pub struct Binary {
     pub go: Option<Box<str>>,
     /// It was made by the Rust compiler.
     pub rust: bool,
-    /// It holds a runtime that moves tasks between threads (tokio, async-std).
+    /// It holds a runtime whose threads work for many tasks in turn (tokio, async-std, smol).
     pub tasks: bool,
     /// It asks for an interpreter, so that libraries may be mapped later.
     pub dynamic: bool,
@@ -177,8 +177,17 @@ fn product(bytes: &[u8], name: &'static str) -> Option<(&'static str, Box<str>)>
     None
 }
 
-/// Panic messages name the source file a crate was built from.
-const TASK_RUNTIMES: [&[u8]; 3] = [b"/tokio-1.", b"/tokio-0.", b"/async-std-1."];
+/// Panic messages name the source file a crate was built from, but for its version where its source is the
+/// program's own (`cargo vendor`); tokio's runtimes have one of their own, since 0.2.
+const TASK_RUNTIMES: [&[u8]; 7] = [
+    b"/tokio-1.",
+    b"/tokio-0.",
+    b"Cannot start a runtime from within a runtime",
+    b"/async-std-1.",
+    b"/async-executor-1.",
+    b"/glommio-0.",
+    b"/monoio-0.",
+];
 const PRODUCTS: [&str; 3] = ["nginx", "Apache", "lighttpd"];
 
 const MAX_SECTIONS: usize = 4096;

@@ -152,6 +152,12 @@ impl Runtime {
         )
     }
 
+    /// Whether threads of a server's serve what another has read, each one request at a time, until it answers:
+    /// Puma's. Not where fibers share them, which they show.
+    pub fn takes_over(self) -> bool {
+        self == Self::Ruby
+    }
+
     /// By the name of the executable alone.
     pub fn of_name(name: &str) -> Option<Self> {
         // python3.11, ruby3.1, php-fpm8.2, node20, nginx-debug

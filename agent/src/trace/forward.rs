@@ -174,8 +174,11 @@ impl Linker {
         self.table.get(handle).is_some_and(|entry| {
             let pending = entry.place.as_ref().is_some_and(|place| place.pending);
             let end = entry.end;
-            let patient =
-                end != OPEN && end.saturating_add(self.settings.patience) > self.watermark;
+            let patience = match self.answers.has(entry.process) {
+                true => ANSWERED,
+                false => self.settings.patience,
+            };
+            let patient = end != OPEN && end.saturating_add(patience) > self.watermark;
             pending && patient && !entry.published
         })
     }
@@ -191,5 +194,7 @@ pub(super) fn reply(exchange: &Exchange) -> Option<Reply> {
     }
 }
 
+/// How long after a call's end its thread's answer is waited for, nanoseconds.
+const ANSWERED: Nanos = 2_000_000_000;
 /// Most exchanges of a kind that say the same and are remembered; past that none is evidence.
 const MOST_ALIKE: usize = 512;

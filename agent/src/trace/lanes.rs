@@ -27,6 +27,7 @@ impl Linker {
         let Some(entry) = self.table.get_mut(handle) else {
             return;
         };
+        self.answers.begin(handle, entry);
         let (process, Some(unit)) = (entry.process, entry.unit) else {
             return;
         };
@@ -71,6 +72,7 @@ impl Linker {
             Role::Server => exchange.response_end.map(|(mark, _)| mark),
         };
         entry.answered = answer.map_or(exchange.end, |mark| mark.time);
+        self.answers.end(handle, entry);
         let until = entry.answered;
         let Some(unit) = entry.unit.filter(|_| entry.laned) else {
             return;

@@ -24,7 +24,7 @@ use super::table::{Entry, Handle, Table};
 use super::tasks::Tasks;
 use super::turns::Turns;
 use super::units::{OPEN, Unit, Units};
-use super::{Linked, Method, Settings, links};
+use super::{Linked, Method, Settings, answers::Answers, links};
 use crate::connection::Mark;
 use crate::event::{Address, Java, Nanos, Role};
 use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
@@ -41,6 +41,7 @@ pub struct Linker {
     pub(super) units: Units,
     pub(super) lineage: Lineage,
     pub(super) turns: Turns,
+    pub(super) answers: Answers,
     pub(super) tasks: Tasks,
     pub(super) instrumented: Instrumented,
     /// Those that turned out to be since it was asked.
@@ -76,6 +77,7 @@ impl Linker {
             units: Units::new(settings.capacity),
             lineage: Lineage::new(settings.capacity),
             turns: Turns::new(settings.capacity),
+            answers: Answers::default(),
             tasks: Tasks::new(settings.capacity),
             instrumented: Instrumented::new(settings.capacity),
             exporters: Vec::new(),
@@ -181,6 +183,7 @@ impl Linker {
         self.instrumented.forget(process, when);
         self.forwards.forget(process);
         self.inference.forget(process);
+        self.answers.forget(process);
     }
 
     /// Processes that were first seen to export their own spans since this was last asked.

@@ -6,6 +6,7 @@
 //! proxy was asked and asks (`forward`). A wrong parent is worse than none: what is not exact makes
 //! a root, but where somebody asks for what is likely as well (`infer`).
 
+mod answers;
 mod b3;
 pub mod context;
 mod descent;
@@ -74,6 +75,8 @@ pub enum Method {
     Task,
     /// Of all that were being served, when it was made and answered makes this one likely.
     Inferred,
+    /// The thread that sent the request answered exactly one exchange next, which another may have read.
+    Answer,
 }
 
 impl Method {
@@ -91,6 +94,7 @@ impl Method {
             Method::AsyncId => "async_id",
             Method::Task => "task",
             Method::Inferred => "inferred",
+            Method::Answer => "answer",
         }
     }
 }
@@ -110,6 +114,7 @@ impl Method {
             Some(Method::AsyncId) => &stats.trace_by_async_id,
             Some(Method::Task) => &stats.trace_by_task,
             Some(Method::Inferred) => &stats.trace_by_inference,
+            Some(Method::Answer) => &stats.trace_by_answer,
         };
         counter.add(1);
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use super::answers::Answered;
 use super::context::{Carried, Context, SAMPLED};
 use super::descent::Cause;
 use super::forward::Forwarded;
@@ -29,7 +30,9 @@ impl Linker {
         let thread = place
             .parent
             .is_some_and(|p| matches!(p.method, Method::Thread | Method::Task));
-        if thread && self.units.is_off(entry.process) {
+        let answer = place.parent.is_some_and(|p| p.method == Method::Answer);
+        let off = thread && self.units.is_off(entry.process);
+        if off || answer && !self.answers.has(entry.process) {
             self.stats.trace_links_dropped.add(1);
             if let Some(place) = self.table.get_mut(handle).and_then(|e| e.place.as_mut()) {
                 place.parent = None;
@@ -164,6 +167,13 @@ impl Linker {
             return Reference::Local(serving, method, descended);
         }
         if role == Role::Client {
+            match self.by_answer(handle) {
+                Answered::For(cause) => {
+                    return Reference::Local(cause.serving, cause.method, false);
+                }
+                Answered::Pending => return Reference::Pending(decision),
+                Answered::Unknown => {}
+            }
             match self.forwarded(handle) {
                 Forwarded::Of(served) => {
                     return Reference::Local(served, Method::Forwarded, false);
@@ -393,7 +403,7 @@ fn parent(above: &Entry, method: Method) -> Parent {
         remote: above.role == Role::Client,
         method,
         confidence: match method {
-            Method::Thread | Method::Task => THREAD,
+            Method::Thread | Method::Task | Method::Answer => THREAD,
             Method::Forwarded => FORWARDED,
             _ => 1.0,
         },

@@ -15,6 +15,7 @@ use crate::event::{Address, ConnectionId, Ending, Execution, Role, StreamKey};
 use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
 use crate::protocol::{Attribute, Carrier, Finish, Request, Response};
 
+mod answers;
 mod carried;
 mod descent;
 mod forward;

@@ -137,6 +137,24 @@ pub fn go_build_as(name: &str, place: &str, files: &[&str], flags: &[&str]) -> R
     Ok(folder.join(name))
 }
 
+/// The folder of the binaries that cargo makes of these files of a folder of `apps/`, its Cargo.toml and
+/// Cargo.lock among them.
+pub fn cargo_build(name: &str, place: &str, files: &[&str]) -> Result<PathBuf> {
+    let mut key = String::new();
+    for file in files {
+        key += &app(&format!("{place}/{file}"))?.1;
+    }
+    let (manifest, _) = app(&format!("{place}/Cargo.toml"))?;
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let folder = cached(name, &key, |folder| {
+        let words = ["build", "--release", "--locked", "--quiet"];
+        let step = Step::new(cargo).args(words);
+        let step = step.args(["--manifest-path".as_ref(), manifest.as_os_str()]);
+        step.env("CARGO_TARGET_DIR", folder).run().map(drop)
+    })?;
+    Ok(folder.join("release"))
+}
+
 /// The classes of `apps/java` that need no library; gives their folder.
 pub fn java() -> Result<PathBuf> {
     classes("java", "java", &["JdkServer.java", "JdkClient.java"])
