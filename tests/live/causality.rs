@@ -164,15 +164,19 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
+/// Fronts whose first shape is run with each number at once.
+const MAIN: [&str; 5] = ["go", "node", "asyncio", "python-threads", "java"];
 /// Fronts whose shapes are another's, on another event loop or other threads: what might differ there is
 /// run each time.
-const TWINS: [&str; 6] = [
+const TWINS: [&str; 8] = [
     "uvloop",
     "asgi-uvloop",
     "java-virtual",
-    "tokio-current",
-    "tokio-pinned",
+    "tokio",
     "tokio-unknown",
+    "rust-threads",
+    "ruby-fibers",
+    "tomcat",
 ];
 /// That.
 const TELLING: [&str; 7] = [
@@ -184,16 +188,29 @@ const TELLING: [&str; 7] = [
     "clogged",
     "worker",
 ];
+/// Fronts that differ from another in how they are set up: one case of each.
+const SETTINGS: [&str; 6] = [
+    "tokio-current",
+    "tokio-pinned",
+    "tokio-pinned-unknown",
+    "puma-cluster",
+    "puma-single",
+    "jetty",
+];
 
-/// Whether a case is run each time: of a front's first shape every one, of the others that of 32 at once.
+/// Whether a case is run each time: of most fronts all shapes, as many at once as are asked for of them, or the most
+/// that there are.
 fn is_usual(front: &Front, shape: &Shape, at_once: usize) -> bool {
+    let most = front.at_once.last() == Some(&at_once);
+    let usual = at_once == 32 || most && !front.at_once.contains(&32);
+    let first = front.shapes.first().is_some_and(|it| it.name == shape.name);
     if TWINS.contains(&front.runtime) {
-        return at_once == 32 && TELLING.contains(&shape.name);
+        return usual && TELLING.contains(&shape.name);
     }
-    let first = front.shapes.first();
-    let usual = [32, *front.at_once.last().unwrap_or(&32)];
-    let usual = usual.iter().find(|many| front.at_once.contains(*many));
-    first.is_some_and(|first| first.name == shape.name) || usual == Some(&at_once)
+    if SETTINGS.contains(&front.runtime) {
+        return usual && first;
+    }
+    usual || first && MAIN.contains(&front.runtime)
 }
 
 /// Requests in all.

@@ -29,15 +29,22 @@ pub(super) fn cases() -> impl Iterator<Item = Case> {
             .flat_map(many)
             .map(move |(shape, at_once)| {
                 let name = format!("{}::{}::{at_once}", front.runtime, shape.name);
+                let usual = is_usual(&name);
                 let case = Case::new(format!("causality::{name}"), move |stage| {
                     run(stage, front, shape, at_once, &name, &before(at_once))
                 });
-                match at_once {
-                    1 => case,
-                    _ => case.seldom(),
+                match usual {
+                    true => case,
+                    false => case.seldom(),
                 }
             })
     })
+}
+
+/// Whether a case is run each time.
+fn is_usual(name: &str) -> bool {
+    let late = ["go-inferred::late::1", "node-off-inferred::late::1"];
+    late.contains(&name) || RIGHT.iter().any(|(begins, _)| name.starts_with(begins))
 }
 
 /// What comes before that many at once: one after the other with pauses, then without, then more and more.
