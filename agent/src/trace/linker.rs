@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::mem::take;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use agent_ebpf::abi::unit::ASKED;
@@ -19,14 +18,14 @@ use super::ids::{Ids, client_span};
 use super::instrumented::{Instrumented, is_export};
 use super::lineage::Lineage;
 use super::promises::Promises;
-use super::table::{Entry, Handle, Table};
+use super::streams::{Streams, is_of_all};
+use super::table::{Entry, Handle, Head, Table};
 use super::tasks::Tasks;
 use super::turns::Turns;
 use super::units::{OPEN, Unit, Units};
 use super::{Linked, Method, Settings, links};
-use crate::connection::Mark;
 use crate::event::{Address, Java, Nanos, Role};
-use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
+use crate::exchange::{Exchange, Fact, Opened, Outcome};
 use crate::protocol::{Carrier, GATHERED};
 use crate::stats::Stats;
 
@@ -41,6 +40,7 @@ pub struct Linker {
     pub(super) lineage: Lineage,
     pub(super) turns: Turns,
     pub(super) tasks: Tasks,
+    pub(super) streams: Streams,
     pub(super) instrumented: Instrumented,
     /// Those that turned out to be since it was asked.
     exporters: Vec<u32>,
@@ -75,6 +75,7 @@ impl Linker {
             lineage: Lineage::new(settings.capacity),
             turns: Turns::new(settings.capacity),
             tasks: Tasks::new(settings.capacity),
+            streams: Streams::new(settings.capacity),
             instrumented: Instrumented::new(settings.capacity),
             exporters: Vec::new(),
             sharers: Vec::new(),
@@ -103,6 +104,7 @@ impl Linker {
             Fact::Closed(exchange) => self.close(exchange),
             Fact::Detached(id, at) => self.detach(id, at),
             Fact::Started(started) => self.lineage.started(&started),
+            Fact::Taken(taken) => self.take(&taken),
             Fact::Java(Java::Allocates(allocates)) => self.tasks.allocates(&allocates),
             Fact::Java(Java::Runs(runs)) => self.tasks.runs(&runs),
             Fact::Carried(carried) => self.promises.note(&carried),
@@ -216,10 +218,12 @@ impl Linker {
             gathered: opened.gathered,
             carrier: opened.carrier.as_deref(),
             likeness: opened.likeness,
+            stream: opened.stream,
         });
         let handle = self.insert(entry);
         self.enter_lane(handle, opened.start.offset);
         self.begin(handle);
+        self.find_taken(handle);
     }
 
     /// The head comes after the end: the thread's record is made up for.
@@ -231,7 +235,8 @@ impl Linker {
             return;
         }
         if entry.role == Role::Server && opened.head.execution.process == entry.process {
-            entry.unit = Unit::of(opened.head.execution);
+            let unit = Unit::of(opened.head.execution);
+            entry.unit = unit.filter(|unit| !is_of_all(*unit, entry.role, opened.stream));
             entry.from = opened.head.time;
         }
         self.enter_lane(handle, opened.start.offset);
@@ -259,6 +264,7 @@ impl Linker {
                     gathered: GATHERED.contains(&exchange.request.protocol),
                     carrier: exchange.request.carrier.as_deref(),
                     likeness: exchange.request.likeness,
+                    stream: None,
                 });
                 self.insert(entry)
             }
@@ -317,9 +323,12 @@ impl Linker {
             role,
             connection: seen.peer.connection,
             process: who.process,
-            unit: Unit::of(who).filter(|_| known && !seen.gathered),
+            unit: Unit::of(who)
+                .filter(|unit| known && !seen.gathered && !is_of_all(*unit, role, seen.stream)),
             asked: who.unit & ASKED != 0,
             handed_on: false,
+            stream: seen.stream,
+            taken: None,
             start: seen.start.time,
             from,
             answered: OPEN,
@@ -387,6 +396,7 @@ impl Linker {
         let removed = self.table.remove(handle);
         if let Some(entry) = &removed {
             self.forwards.remove(handle, entry);
+            self.streams.forget(entry);
         }
         if let Some(entry) = removed
             && let Some(unit) = entry.unit
@@ -479,19 +489,4 @@ impl Linker {
             self.publish(pair);
         }
     }
-}
-
-/// What is known of an exchange when it is first heard of.
-struct Head<'a> {
-    id: ExchangeId,
-    peer: &'a Peer,
-    role: Role,
-    key: Option<MessageKey>,
-    start: Mark,
-    head: Option<Mark>,
-    /// Whether it may have been sent by who asks for something else.
-    gathered: bool,
-    carrier: Option<&'a Carrier>,
-    /// [`crate::protocol::Request::likeness`].
-    likeness: Option<NonZeroU64>,
 }

@@ -20,6 +20,7 @@ mod links;
 mod place;
 mod promises;
 mod settings;
+mod streams;
 mod table;
 mod tasks;
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::protocol::{Attribute, Carrier, Finish, Request, Response};
 mod carried;
 mod descent;
 mod forward;
+mod streams;
 mod tasks;
 
 const DRAIN: Duration = Duration::from_millis(4);
@@ -32,6 +33,8 @@ struct Side {
     key: u64,
     connection: u64,
     who: (u32, u32),
+    /// Its number on its connection.
+    stream: Option<u64>,
     /// Its goroutine, or 0; another's that answered; whether others may have sent it.
     unit: u64,
     answered_in: Option<u64>,
@@ -59,6 +62,7 @@ fn side(id: u64, role: Role, key: u64, who: (u32, u32), from: u64, to: u64) -> S
         key,
         connection: id,
         who,
+        stream: None,
         unit: 0,
         answered_in: None,
         asked: false,
@@ -171,6 +175,7 @@ impl Side {
             key: self.message_key(),
             carrier: self.carrier(),
             likeness: NonZeroU64::new(self.says),
+            stream: self.stream,
             gathered: self.gathered,
         }))
     }
