@@ -8,6 +8,7 @@
 //! [`Front`].
 
 mod aside;
+mod go;
 mod java;
 mod kept;
 mod proxies;
@@ -135,7 +136,7 @@ const NONE: &[&str] = &[
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![kept::beside_another()];
     cases.extend(aside::cases());
-    let fronts = FRONTS.iter().chain(PYTHON);
+    let fronts = FRONTS.iter().chain(go::FRONTS).chain(PYTHON);
     for front in fronts
         .chain(java::FRONTS)
         .chain(proxies::FRONTS)
@@ -541,6 +542,7 @@ fn built(name: &str, flags: &[&str]) -> Result<PathBuf> {
         "linked.go",
         "leaf.go",
         "load.go",
+        "speaks.go",
         "go.mod",
         "go.sum",
     ];
@@ -599,7 +601,11 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
         Behind::Redis => [port, 0, behind, 0],
         Behind::PostgreSql => [port, 0, 0, behind],
     };
+    let made = Certificates::make(&stage.folder, "front")?;
     let serving = (front.program)(&stage.folder)?
+        .env("SPEAKS", go::speaks(front.runtime))
+        .env("FRONT_CERTIFICATE", made.server)
+        .env("FRONT_KEY", made.server_key)
         .env("OTEL_SERVICE_NAME", "front")
         .args(words.map(|word| word.to_string()))
         .port(port)
@@ -611,10 +617,12 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
         (front.agent)(agent.args(["--query-text", "full", "--request-header", cause::HEADER]));
     let agent = match shape.behind {
         Behind::Secret => agent.tls(),
+        _ if go::is_secret(front.runtime) => agent.tls(),
         _ => agent,
     };
     let agent = agent.start()?;
-    load(stage, port, shape.name, at_once, MANY)?;
+    let words = [shape.name, go::speaks(front.runtime)];
+    load_by(stage, port, words, at_once, MANY)?;
     let pids = serving.pids();
     // Both sides of what the load asks, and of each call.
     let log = agent.log_path().to_owned();
@@ -641,7 +649,19 @@ fn run(stage: &mut Stage, front: &Front, shape: &Shape, at_once: usize, name: &s
 
 /// Makes requests, some at once, whose paths begin with this.
 pub fn load(stage: &Stage, port: u16, shape: &str, at_once: usize, many: usize) -> Result<()> {
+    load_by(stage, port, [shape, ""], at_once, many)
+}
+
+/// The same by what is spoken.
+fn load_by(
+    stage: &Stage,
+    port: u16,
+    [shape, speaks]: [&str; 2],
+    at_once: usize,
+    many: usize,
+) -> Result<()> {
     let load = Setup::new("load", &stage.folder, app()?).env("OTEL_SERVICE_NAME", "load");
+    let load = load.env("SPEAKS", speaks);
     let words = [
         port.to_string(),
         shape.into(),
@@ -657,6 +677,7 @@ pub fn load(stage: &Stage, port: u16, shape: &str, at_once: usize, many: usize) 
 fn lacking(name: &str, score: &Score) -> Option<String> {
     let mut right = RIGHT
         .iter()
+        .chain(go::RIGHT)
         .chain(java::RIGHT)
         .chain(proxies::RIGHT)
         .chain(kept::RIGHT);
@@ -664,6 +685,7 @@ fn lacking(name: &str, score: &Score) -> Option<String> {
     let right = right.map(|(_, percent)| ("right", *percent));
     let none = NONE
         .iter()
+        .chain(go::NONE)
         .chain(java::NONE)
         .chain(proxies::NONE)
         .chain(kept::NONE)

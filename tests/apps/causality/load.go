@@ -14,6 +14,11 @@ import (
 
 // load makes that many requests, so many at once, each on a connection kept for the next.
 func load(port, shape string, atOnce, many int) error {
+	if by := asker(port); by != nil {
+		return spread(atOnce, many, func(at, number int) error {
+			return by(at)(fmt.Sprintf("/%s/%d", shape, number))
+		})
+	}
 	url := fmt.Sprintf("http://127.0.0.1:%s/%s/", port, shape)
 	clients, transport := make([]http.Client, atOnce), &http.Transport{MaxIdleConnsPerHost: atOnce}
 	for at := range clients {
@@ -28,16 +33,23 @@ func loaded(clients []http.Client, url, shape string, many int) error {
 	if !own {
 		how = ask
 	}
+	return spread(len(clients), many, func(at, number int) error {
+		return how(&clients[at], fmt.Sprint(url, number))
+	})
+}
+
+// spread makes that many, so many at once.
+func spread(atOnce, many int, ask func(at, number int) error) error {
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for at := range clients {
+	for at := range atOnce {
 		workers.Go(func() {
 			for {
 				number := next.Add(1) - 1
 				if number >= int64(many) {
 					return
 				}
-				must(how(&clients[at], fmt.Sprint(url, number)))
+				must(ask(at, int(number)))
 			}
 		})
 	}
