@@ -8,11 +8,13 @@ mod carried;
 mod counter;
 mod jvm;
 mod layout;
+mod stream;
 
 pub use carried::{Carried, NETWORK, NETWORKS, source};
 pub use counter::{COUNTERS, Counter};
 pub use jvm::{Allocates, Jvm, Runs};
 pub use layout::{AsyncIds, Contexts, Goroutines, TEEMING, TEEMING_CALLBACKS, TEEMING_CONTEXTS};
+pub use stream::{Place, Streams, Taken};
 
 /// Which record this is; the first four bytes of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub enum Kind {
     Allocates = 9,
     /// [`Runs`]: which task a thread of a JVM runs, after bytes that it sent.
     Runs = 10,
+    /// [`Taken`]: which unit of execution a stream of HTTP/2 is for.
+    Taken = 11,
 }
 
 /// Bit of a connection's name that only a TLS session has: plaintext, carried by a connection.
@@ -414,6 +418,7 @@ fields! {
     LastSent = "tcp_sock"."lsndtime",
     ThreadArea = "task_struct"."thread.fsbase",
     SkOwned = "sock"."sk_lock.owned",
+    SkCookie = "sock_common"."skc_cookie",
 }
 
 /// [`Field`]s there are.
@@ -440,7 +445,7 @@ macro_rules! records {
 }
 
 records!(
-    Open, Segment, End, Process, Started, Carried, Allocates, Runs
+    Open, Segment, End, Process, Started, Carried, Allocates, Runs, Taken
 );
 
 /// What the first four bytes of a record say it is.
@@ -457,6 +462,7 @@ pub fn kind(bytes: &[u8]) -> Option<Kind> {
         8 => Kind::Carried,
         9 => Kind::Allocates,
         10 => Kind::Runs,
+        11 => Kind::Taken,
         _ => return None,
     })
 }

@@ -68,7 +68,7 @@ pub fn forget(what: Written) {
 
 /// Where things are in the structures of a Go process, where that is known.
 #[inline(always)]
-fn layout(pid_tgid: u64) -> Option<&'static Goroutines> {
+pub fn layout(pid_tgid: u64) -> Option<&'static Goroutines> {
     // SAFETY: written once by user space, read as plain numbers.
     unsafe { GOROUTINES.get((pid_tgid >> 32) as u32) }
 }
@@ -105,7 +105,7 @@ impl Registers {
 
     /// The same, as in `abi::unit`.
     #[inline(always)]
-    fn unit(self, layout: &Goroutines) -> u64 {
+    pub fn unit(self, layout: &Goroutines) -> u64 {
         named(self.number(layout))
     }
 }
@@ -287,6 +287,6 @@ const fn named(number: u64) -> u64 {
 }
 
 /// Of an itab (internal/abi/iface.go).
-const METHODS: u64 = 24;
+pub const METHODS: u64 = 24;
 /// After the mutex, of 16 bytes.
-const SYSFD: u64 = 16;
+pub const SYSFD: u64 = 16;

@@ -44,9 +44,12 @@ pub struct Birth {
     pub site: u64,
     /// 1 once the unit has moved bytes.
     moved: u32,
-    /// 1 where what it sends is its own.
+    /// 1 where what it sends is its own, [`FOR_ALL`] where it is what others gave it.
     pub own: u32,
 }
+
+/// [`Birth::own`].
+pub const FOR_ALL: u32 = 2;
 
 /// How fast a process starts units.
 #[derive(Clone, Copy)]
@@ -131,6 +134,28 @@ pub fn asks(unit: u64, pid_tgid: u64) {
     }
 }
 
+/// A unit begins to serve what another has read: what it starts is for that.
+#[inline(always)]
+pub fn serves(unit: u64, pid_tgid: u64) {
+    if let Some(birth) = LINEAGE.get_ptr_mut(Member::new(unit, pid_tgid)) {
+        // SAFETY: a map value, valid for the program's run.
+        unsafe { (*birth).moved = 1 };
+    }
+}
+
+/// What a unit sends, others give it.
+#[inline(always)]
+pub fn sends_for_all(unit: u64, pid_tgid: u64) {
+    let birth = Birth {
+        parent: 0,
+        time: 0,
+        site: 0,
+        moved: 1,
+        own: FOR_ALL,
+    };
+    let _ = LINEAGE.insert(Member::new(unit, pid_tgid), birth, 0);
+}
+
 /// A unit is about to move its first bytes over a connection: who started it is told, once.
 #[inline(always)]
 pub fn moves(unit: u64, connection: u64, pid_tgid: u64) {
@@ -146,7 +171,7 @@ pub fn moves(unit: u64, connection: u64, pid_tgid: u64) {
     let record = Started {
         kind: Kind::Started as u32,
         tgid: (pid_tgid >> 32) as u32,
-        unit: unit | (u64::from(birth.own) * ASKED),
+        unit: unit | (u64::from(birth.own & 1) * ASKED),
         parent: birth.parent,
         time: birth.time,
         site: birth.site,

@@ -3,7 +3,7 @@
 
 use agent_ebpf::abi::{
     AsyncIds, CHUNK, COUNTERS, Contexts, FIELD_COUNT, Goroutines, Jvm, LISTENED, NETWORK, NETWORKS,
-    Open, Segment, TAIL,
+    Open, Segment, Streams, TAIL,
 };
 use agent_ebpf::header::{Parent, Visit};
 use aya_ebpf::btf_maps::SkStorage;
@@ -96,6 +96,9 @@ pub static HABITS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(32_768, 0
 /// Process → where its goroutines' numbers are; written by user space.
 #[map]
 pub static GOROUTINES: LruHashMap<u32, Goroutines> = LruHashMap::with_max_entries(4096, 0);
+/// Process → where its streams of HTTP/2 are; written by user space.
+#[map]
+pub static STREAMS: LruHashMap<u32, Streams> = LruHashMap::with_max_entries(4096, 0);
 /// What a request is written to → the goroutine that asks; uvloop's sockets → their readers.
 #[map]
 pub static ASKERS: LruHashMap<Written, u64> = LruHashMap::with_max_entries(16_384, 0);

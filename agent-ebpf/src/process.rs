@@ -12,7 +12,8 @@ use aya_log_ebpf::warn;
 use crate::emit;
 use crate::kernel::{Pointer, Untyped, add};
 use crate::maps::{
-    ASYNC_IDS, CONTEXTS, EPOCH, GOROUTINES, JVMS, PROCESSES, SERVED, THREADS, WELCOME, global,
+    ASYNC_IDS, CONTEXTS, EPOCH, GOROUTINES, JVMS, PROCESSES, SERVED, STREAMS, THREADS, WELCOME,
+    global,
 };
 
 /// After exec: the process is somebody else now, to be judged anew.
@@ -75,6 +76,7 @@ pub fn forked(context: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn forget(tgid: u32) {
     let _ = GOROUTINES.remove(tgid);
+    let _ = STREAMS.remove(tgid);
     let _ = CONTEXTS.remove(tgid);
     let _ = ASYNC_IDS.remove(tgid);
     let _ = JVMS.remove(tgid);

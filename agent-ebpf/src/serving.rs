@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 
 use crate::connection::Connection;
 use crate::head::is_preface;
-use crate::lineage::{self, Member};
+use crate::lineage::{self, FOR_ALL, Member};
 use crate::maps::{LASTING, SERVED, SERVING, THREADS};
 use crate::party::{Context, Party, party};
 
@@ -260,6 +260,9 @@ pub fn above(unit: u64, pid_tgid: u64) -> Above {
         let Some(birth) = lineage::birth(at, pid_tgid) else {
             break;
         };
+        if births == 0 && birth.own == FOR_ALL {
+            return Above::Unclear;
+        }
         own |= births == 0 && birth.own != 0;
         site = site.rotate_left(1).wrapping_add(birth.site);
         time = birth.time;

@@ -99,6 +99,7 @@ fn facts_of(side: &Side, peer: &Arc<Peer>, carrier: bool) -> [(u64, Fact); 2] {
         key,
         carrier: carrier.clone(),
         likeness: None,
+        stream: None,
         gathered: false,
     };
     let mut request = request(side.id);

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::connection::Mark;
-use crate::event::{Carried, Ending, Java, Nanos, Role, Started, StreamKey};
+use crate::event::{Carried, Ending, Java, Nanos, Role, Started, StreamKey, Taken};
 use crate::protocol::{
     Carrier, Fault, Finish, Flow, GATHERED, MAX_LINKS, Message, Pairing, Part, Request, Response,
-    replace,
+    STREAMS, replace,
 };
 use crate::stats::Stats;
 pub use peer::Peer;
@@ -92,6 +92,9 @@ pub struct Opened {
     pub carrier: Option<Box<Carrier>>,
     /// As in [`Request::likeness`].
     pub likeness: Option<NonZeroU64>,
+    /// Its number on its connection, where one unit of execution reads or writes the heads of all who serve
+    /// or ask there, as of HTTP/2.
+    pub stream: Option<u64>,
     /// Whether its protocol's clients gather what several ask for, and who sends it is any of them.
     pub gathered: bool,
 }
@@ -138,6 +141,8 @@ pub enum Fact {
     Closed(Box<Exchange>),
     /// A unit of execution was started by another.
     Started(Started),
+    /// Which unit of execution a stream of HTTP/2 is for.
+    Taken(Taken),
     /// What a thread of a JVM does.
     Java(Java),
     /// In which trace a request is that comes next; the low half of its offset is as in a [`Mark`].
@@ -306,6 +311,7 @@ impl Exchanges {
             key,
             carrier: request.carrier.clone(),
             likeness: request.likeness,
+            stream: stream(pairing, &request),
             gathered: GATHERED.contains(&request.protocol),
         })));
         let exchange = Box::new(Exchange {
@@ -402,6 +408,14 @@ impl Exchanges {
         };
         counter.add(1);
         sink.facts.push(Fact::Closed(exchange));
+    }
+}
+
+/// [`Opened::stream`].
+pub fn stream(pairing: Pairing, request: &Request) -> Option<u64> {
+    match pairing {
+        Pairing::Number(number) if STREAMS.contains(&request.protocol) => Some(number),
+        _ => None,
     }
 }
 

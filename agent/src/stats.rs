@@ -116,6 +116,9 @@ counters! {
     kernel_options_lost = "kernel.options_lost",
     /// Sends after an answer whose trace was not known yet: no option went with them.
     kernel_uncarried = "kernel.uncarried",
+    /// Streams of HTTP/2 in Go programs whose calls or whose own parent is not known, as their connection is of
+    /// a type that is not known, or was not seen.
+    kernel_streams_unknown = "kernel.streams_unknown",
     /// `traceparent` lines written into requests.
     kernel_headers_written = "kernel.headers_written",
     /// Connections that were given none, as their sockets block or are of a special kind (MSG_ZEROCOPY,

@@ -8,6 +8,7 @@
 //! [`Front`].
 
 mod aside;
+mod go;
 mod inferred;
 mod java;
 mod kept;
@@ -139,7 +140,7 @@ const NONE: &[&str] = &[
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![kept::beside_another()];
     cases.extend(aside::cases());
-    let fronts = FRONTS.iter().chain(PYTHON);
+    let fronts = FRONTS.iter().chain(go::FRONTS).chain(PYTHON);
     for front in fronts
         .chain(java::FRONTS)
         .chain(proxies::FRONTS)
@@ -168,7 +169,9 @@ pub fn cases() -> Vec<Case> {
 const MAIN: [&str; 5] = ["go", "node", "asyncio", "python-threads", "java"];
 /// Fronts whose shapes are another's, on another event loop or other threads: what might differ there is
 /// run each time.
-const TWINS: [&str; 8] = [
+const TWINS: [&str; 10] = [
+    "go-h2c",
+    "go-grpc",
     "uvloop",
     "asgi-uvloop",
     "java-virtual",
@@ -179,9 +182,10 @@ const TWINS: [&str; 8] = [
     "tomcat",
 ];
 /// That.
-const TELLING: [&str; 7] = [
+const TELLING: [&str; 8] = [
     "direct",
     "fan-out",
+    "grpc",
     "late",
     "grown",
     "pipelined",
@@ -207,7 +211,7 @@ fn is_usual(front: &Front, shape: &Shape, at_once: usize) -> bool {
     if TWINS.contains(&front.runtime) {
         return usual && TELLING.contains(&shape.name);
     }
-    if SETTINGS.contains(&front.runtime) {
+    if SETTINGS.contains(&front.runtime) || go::is_setting(front.runtime) {
         return usual && first;
     }
     usual || first && MAIN.contains(&front.runtime)
@@ -572,6 +576,7 @@ fn built(name: &str, flags: &[&str]) -> Result<PathBuf> {
         "linked.go",
         "leaf.go",
         "load.go",
+        "speaks.go",
         "go.mod",
         "go.sum",
     ];
@@ -638,7 +643,11 @@ fn run(
         Behind::Redis => [port, 0, behind, 0],
         Behind::PostgreSql => [port, 0, 0, behind],
     };
+    let made = Certificates::make(&stage.folder, "front")?;
     let serving = (front.program)(&stage.folder)?
+        .env("SPEAKS", go::speaks(front.runtime))
+        .env("FRONT_CERTIFICATE", made.server)
+        .env("FRONT_KEY", made.server_key)
         .env("OTEL_SERVICE_NAME", "front")
         .args(words.map(|word| word.to_string()))
         .port(port)
@@ -650,14 +659,21 @@ fn run(
         (front.agent)(agent.args(["--query-text", "full", "--request-header", cause::HEADER]));
     let agent = match shape.behind {
         Behind::Secret => agent.tls(),
+        _ if go::is_secret(front.runtime) => agent.tls(),
         _ => agent,
     };
     let agent = agent.start()?;
     for load in before {
-        load_as(stage, port, shape.name, MANY, load)?;
+        load_as(stage, port, [shape.name, ""], MANY, load)?;
         sleep(inferred::PAUSE);
     }
-    load(stage, port, shape.name, at_once, MANY)?;
+    let last = Before {
+        at_once,
+        first: 0,
+        pause: 0,
+    };
+    let words = [shape.name, go::speaks(front.runtime)];
+    load_as(stage, port, words, MANY, &last)?;
     let pids = serving.pids();
     // Both sides of what the load asks, and of each call.
     let log = agent.log_path().to_owned();
@@ -694,7 +710,7 @@ pub fn load(stage: &Stage, port: u16, shape: &str, at_once: usize, many: usize) 
         first: 0,
         pause: 0,
     };
-    load_as(stage, port, shape, many, &load)
+    load_as(stage, port, [shape, ""], many, &load)
 }
 
 /// A load.
@@ -706,8 +722,16 @@ struct Before {
     pause: usize,
 }
 
-fn load_as(stage: &Stage, port: u16, shape: &str, many: usize, how: &Before) -> Result<()> {
+/// The same by what is spoken.
+fn load_as(
+    stage: &Stage,
+    port: u16,
+    [shape, speaks]: [&str; 2],
+    many: usize,
+    how: &Before,
+) -> Result<()> {
     let load = Setup::new("load", &stage.folder, app()?).env("OTEL_SERVICE_NAME", "load");
+    let load = load.env("SPEAKS", speaks);
     let words = [
         port.to_string(),
         shape.into(),
@@ -728,6 +752,7 @@ fn lacking(name: &str, score: &Score) -> Option<String> {
     }
     let mut right = RIGHT
         .iter()
+        .chain(go::RIGHT)
         .chain(java::RIGHT)
         .chain(proxies::RIGHT)
         .chain(kept::RIGHT)
@@ -737,6 +762,7 @@ fn lacking(name: &str, score: &Score) -> Option<String> {
     let right = right.map(|(_, percent)| ("right", *percent));
     let none = NONE
         .iter()
+        .chain(go::NONE)
         .chain(java::NONE)
         .chain(proxies::NONE)
         .chain(kept::NONE)

@@ -45,7 +45,7 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
     let mut seen = BTreeMap::new();
     let asks = spans.iter().filter(of_front);
     for span in asks.filter(|span| span.kind == Kind::Client) {
-        let text = span.text("db.query.text").unwrap_or_else(|| span.target());
+        let text = span.text("db.query.text").unwrap_or_else(|| target(span));
         let handed_on = header(span).map(|number| (number, "0".into()));
         let Some((number, which)) = handed_on.or_else(|| call(&text)) else {
             continue;
@@ -125,7 +125,7 @@ fn digits(number: &str) -> &str {
 
 /// What is wrong with a call that the front answers itself.
 fn astray(answer: &Span, seen: &BTreeMap<(String, String), &Span>) -> Option<String> {
-    let target = answer.target();
+    let target = target(answer);
     let asked = seen.get(&call(&target)?).map(|ask| (&ask.trace, &ask.id));
     let fine = asked == answer.parent.as_ref().map(|id| (&answer.trace, id));
     (!fine).then(|| format!("{target} is answered for another or for nobody"))
@@ -133,7 +133,13 @@ fn astray(answer: &Span, seen: &BTreeMap<(String, String), &Span>) -> Option<Str
 
 /// The number of a request.
 fn number(served: &Span, shape: &str) -> Option<String> {
-    header(served).or_else(|| request(&served.target(), shape))
+    header(served).or_else(|| request(&target(served), shape))
+}
+
+/// The path that is asked for, of a call of gRPC as well.
+fn target(span: &Span) -> String {
+    let method = span.text("rpc.method");
+    method.map_or_else(|| span.target(), |method| format!("/{method}"))
 }
 
 /// The number of a request that is handed on.

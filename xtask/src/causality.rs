@@ -215,6 +215,7 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `late` | one, 20 ms after the request was answered |
 | `h2` | one, by HTTP/2, all on one connection |
 | `https` | one, by HTTP/1.1 over TLS |
+| `grpc`, `grpc-fan-out`, `grpc-tls` | one, five at once, and one over TLS, by grpc-go over one connection |
 | `reused` | one: half by connections that net/http closes at once, half by others that come to be where they were in memory |
 | `tls-reused` | the same over TLS |
 | `wrapped` | one, by connections of a type of the program's own: for whom net/http writes is not told then |
@@ -259,6 +260,13 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 |---------|-----------------|
 | `go` | nothing |
 | `go-syscall` | traced by `--capture-path=syscall` |
+| `go-h2c`, `go-h2-tls` | asked by HTTP/2 on four connections, in the clear and over TLS |
+| `go-h2c-one`, `go-grpc-one` | asked on one connection |
+| `go-h2c-module` | the same by golang.org/x/net/http2/h2c |
+| `go-grpc`, `go-grpc-tls` | a server of grpc-go |
+| `go-grpc-workers` | the same with 8 workers that serve all streams |
+| `go-grpc-pie`, `go-h2c-stripped`, `go-grpc-syscall` | as `go-pie`, `go-stripped`, `go-syscall` |
+| `go-grpc-stripped`, `go-grpc-off` | built without DWARF, which alone says where grpc-go keeps streams; traced by `--link-goroutines=false`: none may have a parent |
 | `go-stripped`, `go-pie`, `go-cgo` | built without symbols and DWARF, to be put anywhere in memory, by C's linker |
 | `java`, `tomcat`, `jetty` | the JDK's HttpServer, Tomcat and Jetty: a thread for each request that is at work |
 | `java-g1`, `java-25`, `java-z` | HotSpot 17 with G1 instead of Serial, HotSpot 25 with Parallel, HotSpot 17 with ZGC, where objects move meanwhile: none may have a parent |

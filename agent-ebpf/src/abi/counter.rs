@@ -65,6 +65,8 @@ pub enum Counter {
     HeadersRefused = 27,
     /// Segments with an option that were sent again, or were answered by a reset.
     OptionsLost = 28,
+    /// Streams of HTTP/2 in Go programs whose connection is of a type that is not known, or was not seen.
+    StreamsUnknown = 29,
 }
 /// Number of [`Counter`]s.
-pub const COUNTERS: u32 = 29;
+pub const COUNTERS: u32 = 30;

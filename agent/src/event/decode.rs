@@ -19,7 +19,7 @@ use agent_ebpf::option::{UNDECIDED, UNNAMED};
 
 use super::{
     Address, Allocates, Carried, ConnectionId, Direction, End, Ending, Ends, Event, Execution,
-    Hole, Java, Open, Process, Role, Runs, Segment, Session, Source, Started,
+    Hole, Java, Open, Process, Role, Runs, Segment, Session, Source, Started, Taken,
 };
 
 /// Decodes one record; `None` for what is not one.
@@ -32,6 +32,7 @@ pub fn decode(record: &[u8]) -> Option<Event<'_>> {
         Kind::Exit => Event::Exit(process(&abi::Process::read(record)?.0)),
         Kind::Teems => Event::Teems(process(&abi::Process::read(record)?.0)),
         Kind::Started => Event::Started(started(&abi::Started::read(record)?.0)),
+        Kind::Taken => Event::Taken(taken(&abi::Taken::read(record)?.0)),
         Kind::Allocates => Event::Java(allocates(&abi::Allocates::read(record)?.0)),
         Kind::Runs => Event::Java(runs(&abi::Runs::read(record)?.0)),
         Kind::Carried => Event::Carried(carried(&abi::Carried::read(record)?.0)?),
@@ -107,6 +108,16 @@ fn started(raw: &abi::Started) -> Started {
         time: raw.time,
         site: raw.site,
         own: raw.unit & ASKED != 0,
+    }
+}
+
+fn taken(raw: &abi::Taken) -> Taken {
+    Taken {
+        connection: ConnectionId(raw.connection),
+        number: raw.number.into(),
+        process: raw.tgid,
+        unit: raw.unit,
+        time: raw.time,
     }
 }
 

@@ -291,6 +291,21 @@ pub struct Started {
     pub own: bool,
 }
 
+/// Which unit of execution a stream of HTTP/2 is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Connection end.
+    pub connection: ConnectionId,
+    /// The stream's number.
+    pub number: u64,
+    /// Process of the unit.
+    pub process: u32,
+    /// Which unit, as in [`Execution`]; it begins to serve the stream, or has asked.
+    pub unit: u64,
+    /// When.
+    pub time: Nanos,
+}
+
 /// Where a thread of a JVM makes objects: it alone there, one behind the other, until garbage is collected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allocates {
@@ -388,6 +403,8 @@ pub enum Event<'a> {
     Exit(Process),
     /// Who started a unit of execution.
     Started(Started),
+    /// Which unit of execution a stream of HTTP/2 is for.
+    Taken(Taken),
     /// What a thread of a JVM does.
     Java(Java),
     /// A process starts units of execution faster than they are followed.
@@ -406,7 +423,7 @@ impl Event<'_> {
             Event::Exec(process) | Event::Exit(process) | Event::Teems(process) => {
                 Some(process.time)
             }
-            Event::Started(_) | Event::Java(_) | Event::Carried(_) => None,
+            Event::Started(_) | Event::Taken(_) | Event::Java(_) | Event::Carried(_) => None,
         }
     }
 }

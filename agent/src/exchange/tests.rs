@@ -33,6 +33,7 @@ pub(crate) fn opened(id: u64) -> Fact {
         key: None,
         carrier: None,
         likeness: None,
+        stream: None,
         gathered: false,
     }))
 }

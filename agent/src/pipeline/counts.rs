@@ -32,6 +32,7 @@ pub(super) fn count(control: &Control, stats: &Stats) -> Result<()> {
         ),
         (&stats.kernel_options_shared, Counter::OptionsShared),
         (&stats.kernel_options_foreign, Counter::OptionsForeign),
+        (&stats.kernel_streams_unknown, Counter::StreamsUnknown),
         (&stats.kernel_options_lost, Counter::OptionsLost),
         (&stats.kernel_uncarried, Counter::Uncarried),
         (&stats.kernel_second_socket, Counter::SecondSocket),

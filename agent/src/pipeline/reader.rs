@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use agent_ebpf::abi::{AsyncIds, Contexts, Goroutines, Jvm};
+use agent_ebpf::abi::{AsyncIds, Contexts, Goroutines, Jvm, Streams};
 use anyhow::Result;
 use tokio::sync::Notify;
 
@@ -77,6 +77,12 @@ pub trait Orders: Send + Sync {
     /// Where the kernel refuses.
     fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()>;
 
+    /// Where streams of HTTP/2 are in a Go program's process.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn streams(&self, process: u32, layout: Streams) -> Result<()>;
+
     /// How Python's contexts are told apart in a process.
     ///
     /// # Errors
@@ -143,6 +149,10 @@ impl Orders for Control {
 
     fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()> {
         Control::goroutines(self, process, layout)
+    }
+
+    fn streams(&self, process: u32, layout: Streams) -> Result<()> {
+        Control::streams(self, process, layout)
     }
 
     fn contexts(&self, process: u32, layout: Contexts) -> Result<()> {
@@ -367,6 +377,7 @@ impl Reader<'_> {
             Event::Segment(_)
             | Event::End(_)
             | Event::Started(_)
+            | Event::Taken(_)
             | Event::Java(_)
             | Event::Carried(_) => {}
             Event::Exec(process) => {

@@ -79,8 +79,7 @@ pub struct Shard {
     /// Bytes held of all connections, and the most that may be.
     held: usize,
     room: usize,
-    /// Who began to hold some, and with which number; the oldest first, some not any more or anew
-    /// since.
+    /// Who began to hold some, with which number, oldest first; some not any more, or anew since.
     holders: VecDeque<(ConnectionId, u64)>,
     /// Numbers of those who begin to hold some.
     begun: u64,
@@ -181,6 +180,7 @@ impl Shard {
                 self.release(end.connection, out);
                 self.end(end, out);
             }
+            Event::Taken(taken) => out.facts.push(Fact::Taken(*taken)),
             Event::Started(started) => out.facts.push(Fact::Started(*started)),
             Event::Java(java) => out.facts.push(Fact::Java(*java)),
             Event::Carried(carried) => match self.table.get(carried.connection) {

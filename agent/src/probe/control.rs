@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agent_ebpf::abi::{
-    AsyncIds, COUNTERS, Contexts, Counter, Goroutines, Jvm, served, verdict, wish,
+    AsyncIds, COUNTERS, Contexts, Counter, Goroutines, Jvm, Place, Streams, served, verdict, wish,
 };
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
@@ -17,6 +17,7 @@ pub struct Control {
     pub(super) shards: u32,
     processes: Mutex<HashMap<MapData, u32, u32>>,
     goroutines: Mutex<HashMap<MapData, u32, [i32; 5]>>,
+    streams: Mutex<HashMap<MapData, u32, [u64; 9]>>,
     contexts: Mutex<HashMap<MapData, u32, [u64; 6]>>,
     async_ids: Mutex<HashMap<MapData, u32, [u32; 4]>>,
     jvms: Mutex<HashMap<MapData, u32, [u64; 11]>>,
@@ -40,6 +41,7 @@ impl Control {
             shards,
             processes: Mutex::new(HashMap::try_from(map("PROCESSES")?)?),
             goroutines: Mutex::new(HashMap::try_from(map("GOROUTINES")?)?),
+            streams: Mutex::new(HashMap::try_from(map("STREAMS")?)?),
             contexts: Mutex::new(HashMap::try_from(map("CONTEXTS")?)?),
             async_ids: Mutex::new(HashMap::try_from(map("ASYNC_IDS")?)?),
             jvms: Mutex::new(HashMap::try_from(map("JVMS")?)?),
@@ -105,6 +107,40 @@ impl Control {
             .insert(process, [goid, parent, conn, tcp_close, tls_close], 0)
             .with_context(|| format!("tell the kernel side of the goroutines of {process}"))?;
         self.raise_epoch()
+    }
+
+    /// The same of where its streams of HTTP/2 are.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn streams(&self, process: u32, layout: Streams) -> Result<()> {
+        let Streams {
+            tcp_close,
+            tls_close,
+            wrapped_close: [credentials, buffered],
+            server_close,
+            server_conn,
+            client_conn,
+            served,
+            asked,
+            client,
+            pad,
+        } = layout;
+        let place = |Place { offset, behind }| two(offset, behind);
+        let words = [
+            tcp_close,
+            tls_close,
+            credentials,
+            buffered,
+            server_close,
+            two(server_conn, client_conn),
+            place(served),
+            place(asked),
+            two(client, pad),
+        ];
+        lock(&self.streams)
+            .insert(process, words, 0)
+            .with_context(|| format!("tell the kernel side of the streams of {process}"))
     }
 
     /// The same of Python's contexts.

@@ -49,6 +49,9 @@ pub use message::{
 /// whomever.
 pub const GATHERED: [&str; 1] = ["nats"];
 
+/// What is spoken over streams, whose heads one unit of execution may read or write for all.
+pub const STREAMS: [&str; 2] = ["http2", grpc::NAME];
+
 /// Declares the protocols: each line makes the module and its entry in [`ALL`], in sniffing order.
 macro_rules! registry {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {

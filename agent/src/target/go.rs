@@ -43,7 +43,7 @@ impl<'a> Code<'a> {
     }
 
     /// Where in the file, in bytes, the jump of the check is that the stack is large enough: the
-    /// kernel emulates it, and the first three arguments stand as the caller left them. Passed
+    /// kernel emulates it, and the first four arguments stand as the caller left them. Passed
     /// again, with the same arguments, where the stack has to grow first.
     pub fn entry(&self) -> Result<u64, &'static str> {
         self.offset(self.stack_check()?)
@@ -58,7 +58,7 @@ impl<'a> Code<'a> {
     }
 }
 
-const ARGUMENTS: [Register; 3] = [Register::RAX, Register::RBX, Register::RCX];
+const ARGUMENTS: [Register; 4] = [Register::RAX, Register::RBX, Register::RCX, Register::RDI];
 /// More than the version takes.
 const BUILD_INFO: u64 = 256;
 /// Before Go 1.18 the version was pointed to, twice: more than what is there takes.

@@ -16,6 +16,7 @@ use super::image::{Function, Image};
 use super::pclntab::Table;
 
 mod dwarf;
+pub mod streams;
 
 /// Offsets of members, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

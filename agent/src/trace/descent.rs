@@ -208,7 +208,9 @@ impl Linker {
 /// When a call began, as far as is known: a hook may tell of its first byte when all is answered.
 pub(super) fn begun(entry: &Entry) -> Nanos {
     let answer = entry.exchange.as_ref().and_then(|e| e.response_start);
-    answer.map_or(entry.start, |mark| mark.time.min(entry.start))
+    let begun = answer.map_or(entry.start, |mark| mark.time.min(entry.start));
+    // Who asks may have gone on when it is written.
+    entry.taken.map_or(begun, |taken| taken.min(begun))
 }
 
 /// Whether a call is its unit's own, which no other waits for: a probe saw it ask, or it reads the answer

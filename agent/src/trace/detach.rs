@@ -43,7 +43,8 @@ impl Linker {
             return;
         };
         let who = (entry.process, unit);
-        let handed_on = entry.role == Role::Server && another(who, at);
+        let own = entry.taken.is_none();
+        let handed_on = entry.role == Role::Server && own && another(who, at);
         entry.handed_on = handed_on;
         let crossed = self.units.end(who, handle, at.time, true);
         self.shown(who, handed_on || crossed);

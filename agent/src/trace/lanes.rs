@@ -53,6 +53,12 @@ impl Linker {
             seen: false,
             crossed: OPEN,
         };
+        if entry.taken.is_some() && entry.role == Role::Server {
+            if !self.units.serve_alone((process, unit), item) {
+                self.stats.trace_threads_full.add(1);
+            }
+            return;
+        }
         match self.units.begin((process, unit), item) {
             Some(shared) => self.shown((process, unit), shared),
             None => self.stats.trace_threads_full.add(1),
@@ -78,7 +84,9 @@ impl Linker {
             return;
         };
         let who = (entry.process, unit);
-        let other = |mark: Mark| another(who, mark);
+        // Of what was taken, others write the answer.
+        let own = entry.taken.is_none();
+        let other = |mark: Mark| own && another(who, mark);
         let handed_on = entry.role == Role::Server
             && (exchange.response_start.is_some_and(other) || answer.is_some_and(other));
         entry.handed_on = handed_on;

@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::mem::take;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use agent_ebpf::abi::unit::ASKED;
@@ -20,14 +19,14 @@ use super::infer::Inference;
 use super::instrumented::{Instrumented, is_export};
 use super::lineage::Lineage;
 use super::promises::Promises;
-use super::table::{Entry, Handle, Table};
+use super::streams::{Streams, is_of_all};
+use super::table::{Entry, Handle, Head, Table};
 use super::tasks::Tasks;
 use super::turns::Turns;
 use super::units::{OPEN, Unit, Units};
 use super::{Linked, Method, Settings, answers::Answers, links};
-use crate::connection::Mark;
 use crate::event::{Address, Java, Nanos, Role};
-use crate::exchange::{Exchange, ExchangeId, Fact, MessageKey, Opened, Outcome, Peer};
+use crate::exchange::{Exchange, Fact, Opened, Outcome};
 use crate::protocol::{Carrier, GATHERED};
 use crate::stats::Stats;
 
@@ -43,6 +42,7 @@ pub struct Linker {
     pub(super) turns: Turns,
     pub(super) answers: Answers,
     pub(super) tasks: Tasks,
+    pub(super) streams: Streams,
     pub(super) instrumented: Instrumented,
     /// Those that turned out to be since it was asked.
     exporters: Vec<u32>,
@@ -79,6 +79,7 @@ impl Linker {
             turns: Turns::new(settings.capacity),
             answers: Answers::default(),
             tasks: Tasks::new(settings.capacity),
+            streams: Streams::new(settings.capacity),
             instrumented: Instrumented::new(settings.capacity),
             exporters: Vec::new(),
             sharers: Vec::new(),
@@ -108,6 +109,7 @@ impl Linker {
             Fact::Closed(exchange) => self.close(exchange),
             Fact::Detached(id, at) => self.detach(id, at),
             Fact::Started(started) => self.lineage.started(&started),
+            Fact::Taken(taken) => self.take(&taken),
             Fact::Java(Java::Allocates(allocates)) => self.tasks.allocates(&allocates),
             Fact::Java(Java::Runs(runs)) => self.tasks.runs(&runs),
             Fact::Carried(carried) => self.promises.note(&carried),
@@ -215,11 +217,13 @@ impl Linker {
             gathered: opened.gathered,
             carrier: opened.carrier.as_deref(),
             likeness: opened.likeness,
+            stream: opened.stream,
         });
         let handle = self.insert(entry);
         self.enter_lane(handle, opened.start.offset);
         self.begin(handle);
         self.infer_open(handle);
+        self.find_taken(handle);
     }
 
     /// The head comes after the end: the thread's record is made up for.
@@ -231,7 +235,8 @@ impl Linker {
             return;
         }
         if entry.role == Role::Server && opened.head.execution.process == entry.process {
-            entry.unit = Unit::of(opened.head.execution);
+            let unit = Unit::of(opened.head.execution);
+            entry.unit = unit.filter(|unit| !is_of_all(*unit, entry.role, opened.stream));
             entry.from = opened.head.time;
         }
         self.enter_lane(handle, opened.start.offset);
@@ -259,6 +264,7 @@ impl Linker {
                     gathered: GATHERED.contains(&exchange.request.protocol),
                     carrier: exchange.request.carrier.as_deref(),
                     likeness: exchange.request.likeness,
+                    stream: None,
                 });
                 self.insert(entry)
             }
@@ -318,9 +324,12 @@ impl Linker {
             role,
             connection: seen.peer.connection,
             process: who.process,
-            unit: Unit::of(who).filter(|_| known && !seen.gathered),
+            unit: Unit::of(who)
+                .filter(|unit| known && !seen.gathered && !is_of_all(*unit, role, seen.stream)),
             asked: who.unit & ASKED != 0,
             handed_on: false,
+            stream: seen.stream,
+            taken: None,
             start: seen.start.time,
             from,
             answered: OPEN,
@@ -389,6 +398,7 @@ impl Linker {
         if let Some(entry) = &removed {
             self.forwards.remove(handle, entry);
             self.inference.remove(entry);
+            self.streams.forget(entry);
         }
         if let Some(entry) = removed
             && let Some(unit) = entry.unit
@@ -481,19 +491,4 @@ impl Linker {
             self.publish(pair);
         }
     }
-}
-
-/// What is known of an exchange when it is first heard of.
-struct Head<'a> {
-    id: ExchangeId,
-    peer: &'a Peer,
-    role: Role,
-    key: Option<MessageKey>,
-    start: Mark,
-    head: Option<Mark>,
-    /// Whether it may have been sent by who asks for something else.
-    gathered: bool,
-    carrier: Option<&'a Carrier>,
-    /// [`crate::protocol::Request::likeness`].
-    likeness: Option<NonZeroU64>,
 }

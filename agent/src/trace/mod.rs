@@ -23,6 +23,7 @@ mod place;
 mod promises;
 mod scorer;
 mod settings;
+mod streams;
 mod table;
 mod tasks;
 #[cfg(test)]

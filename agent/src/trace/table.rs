@@ -13,9 +13,10 @@ use super::forward::Reply;
 use super::promises::Promise;
 use super::units::Unit;
 use super::{Link, Parent, SpanId, TraceId};
-use crate::connection::IdHasher;
+use crate::connection::{IdHasher, Mark};
 use crate::event::{ConnectionId, Nanos, Role};
-use crate::exchange::{Exchange, ExchangeId, MessageKey};
+use crate::exchange::{Exchange, ExchangeId, MessageKey, Peer};
+use crate::protocol::Carrier;
 
 /// Names an entry for as long as it is there; stale afterwards, never another entry's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +75,10 @@ pub(super) struct Entry {
     pub end: Nanos,
     /// Whether it is registered with its thread.
     pub laned: bool,
+    /// Its number, where its connection has streams.
+    pub stream: Option<u64>,
+    /// When a probe saw that unit begin to serve it, or had seen it ask.
+    pub taken: Option<Nanos>,
     /// Whether another than its unit wrote the answer.
     pub handed_on: bool,
     /// Whether what an ancestor of its unit serves is not to be its parent: that went on for too long.
@@ -108,6 +113,23 @@ pub(super) struct Entry {
     pub exchange: Option<Box<Exchange>>,
     /// It was given out.
     pub emitted: bool,
+}
+
+/// What is known of an exchange when it is first heard of.
+pub(super) struct Head<'a> {
+    pub id: ExchangeId,
+    pub peer: &'a Peer,
+    pub role: Role,
+    pub key: Option<MessageKey>,
+    pub start: Mark,
+    pub head: Option<Mark>,
+    /// Whether it may have been sent by who asks for something else.
+    pub gathered: bool,
+    pub carrier: Option<&'a Carrier>,
+    /// [`crate::protocol::Request::likeness`].
+    pub likeness: Option<NonZeroU64>,
+    /// [`crate::exchange::Opened::stream`].
+    pub stream: Option<u64>,
 }
 
 #[derive(Debug, Default)]

@@ -20,6 +20,7 @@ mod carried;
 mod descent;
 mod forward;
 mod inferred;
+mod streams;
 mod tasks;
 
 const DRAIN: Duration = Duration::from_millis(4);
@@ -34,6 +35,8 @@ struct Side {
     key: u64,
     connection: u64,
     who: (u32, u32),
+    /// Its number on its connection.
+    stream: Option<u64>,
     /// Its goroutine, or 0; another's that answered; whether others may have sent it.
     unit: u64,
     answered_in: Option<u64>,
@@ -61,6 +64,7 @@ fn side(id: u64, role: Role, key: u64, who: (u32, u32), from: u64, to: u64) -> S
         key,
         connection: id,
         who,
+        stream: None,
         unit: 0,
         answered_in: None,
         asked: false,
@@ -173,6 +177,7 @@ impl Side {
             key: self.message_key(),
             carrier: self.carrier(),
             likeness: NonZeroU64::new(self.says),
+            stream: self.stream,
             gathered: self.gathered,
         }))
     }

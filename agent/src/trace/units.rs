@@ -100,6 +100,11 @@ pub(super) struct Item {
 }
 
 impl Item {
+    /// Whether its unit leaves it when it begins to serve another then.
+    fn is_left_at(&self, at: Nanos) -> bool {
+        self.task == Task::Serve && self.from < at && self.until > at
+    }
+
     fn proves_sharing(&self) -> bool {
         self.seen && self.crossed < self.until
     }
@@ -165,6 +170,21 @@ impl Closed {
                 .items
                 .partition_point(|other| other.until <= item.until);
             self.items.insert(at, item);
+        }
+    }
+
+    /// What was not over then is.
+    fn leave_at(&mut self, at: Nanos) {
+        let mut left = SmallVec::<[Item; 2]>::new();
+        while let Some(last) = self.items.back().filter(|last| last.until > at) {
+            left.push(*last);
+            self.items.pop_back();
+        }
+        for mut item in left.into_iter().rev() {
+            if item.is_left_at(at) {
+                item.until = at;
+            }
+            self.insert(item);
         }
     }
 
@@ -299,6 +319,34 @@ impl Units {
         }
         lane.open.push(item);
         Some(shared)
+    }
+
+    /// `who` begins to serve one thing, and is done with what it served before, answered or not; false if
+    /// there is no room to remember it.
+    pub fn serve_alone(&mut self, who: Who, mut item: Item) -> bool {
+        if !self.lanes.contains_key(&who) && self.lanes.len() >= self.capacity {
+            return false;
+        }
+        let lane = self.lanes.entry(who).or_default();
+        let mut next = OPEN;
+        for other in lane.open.iter().chain(lane.served.after(item.from)) {
+            if other.task == Task::Serve && other.from > item.from {
+                next = next.min(other.from);
+            }
+        }
+        while let Some(at) = lane.open.iter().position(|o| o.is_left_at(item.from)) {
+            let mut before = lane.open.swap_remove(at);
+            before.until = item.from;
+            lane.served.insert(before);
+        }
+        lane.served.leave_at(item.from);
+        if next == OPEN {
+            lane.open.push(item);
+        } else {
+            item.until = next;
+            lane.served.insert(item);
+        }
+        true
     }
 
     /// An exchange ends at `until`, by a byte that was `seen` or not; true if it proves that the

@@ -431,7 +431,7 @@ fn read(facts: &[Fact]) -> Vec<Seen> {
                 seen.push(Seen::of(exchange));
             }
             Fact::Detached(id, _) => assert!(open.contains(id), "detached while it is open"),
-            Fact::Started(_) | Fact::Carried(_) | Fact::Java(_) => {}
+            Fact::Started(_) | Fact::Taken(_) | Fact::Carried(_) | Fact::Java(_) => {}
         }
     }
     assert!(open.is_empty(), "every exchange is closed");

@@ -62,6 +62,10 @@ func front(port, leaf, cache, database string) error {
 		"closing":    by(&http.Transport{DisableKeepAlives: true}, base),
 		"nested":     nested("http://127.0.0.1:" + port),
 		"timeout":    timeout("http://127.0.0.1:" + leaf),
+
+		"grpc":         byCalls(leaf, false, 1),
+		"grpc-fan-out": byCalls(leaf, false, 5),
+		"grpc-tls":     byCalls(leaf, true, 1),
 	}
 	for shape, made := range shapes {
 		serve("/"+shape+"/{id}", made.answer)
@@ -78,7 +82,7 @@ func front(port, leaf, cache, database string) error {
 		}
 		go http.Serve(unix, nil)
 	}
-	return http.ListenAndServe("127.0.0.1:"+port, nil)
+	return serveAs(port, shapes)
 }
 
 func serve(path string, answer handler) {

@@ -22,6 +22,11 @@ type pace struct {
 
 // load makes that many requests, so many at once, each on a connection kept for the next.
 func load(port, shape string, atOnce, many int, how pace) error {
+	if by := asker(port); by != nil {
+		return spread(atOnce, many, how, func(at, number int) error {
+			return by(at)(fmt.Sprintf("/%s/%d", shape, number))
+		})
+	}
 	url := fmt.Sprintf("http://127.0.0.1:%s/%s/", port, shape)
 	clients, transport := make([]http.Client, atOnce), &http.Transport{MaxIdleConnsPerHost: atOnce}
 	for at := range clients {
@@ -36,9 +41,16 @@ func loaded(clients []http.Client, url, shape string, many int, how pace) error 
 	if !own {
 		asks = ask
 	}
+	return spread(len(clients), many, how, func(at, number int) error {
+		return asks(&clients[at], fmt.Sprint(url, number))
+	})
+}
+
+// spread makes that many, so many at once.
+func spread(atOnce, many int, how pace, ask func(at, number int) error) error {
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for at := range clients {
+	for at := range atOnce {
 		workers.Go(func() {
 			for {
 				number := next.Add(1) - 1
@@ -46,7 +58,7 @@ func loaded(clients []http.Client, url, shape string, many int, how pace) error 
 					return
 				}
 				time.Sleep(time.Duration(rand.ExpFloat64() * float64(how.pause)))
-				must(asks(&clients[at], fmt.Sprint(url, int64(how.first)+number)))
+				must(ask(at, how.first+int(number)))
 			}
 		})
 	}

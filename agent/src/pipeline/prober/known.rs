@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use agent_ebpf::abi::{AsyncIds, Contexts, Goroutines};
+use agent_ebpf::abi::{AsyncIds, Contexts, Goroutines, Streams};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::reaper::Set;
@@ -11,6 +11,7 @@ use crate::pipeline::reader::{Orders, Shared};
 use crate::probe::lease::Lease;
 use crate::say;
 use crate::target::go;
+use crate::target::goroutine::streams;
 use crate::target::goroutine::{self, RoundTrip};
 use crate::target::image::Image;
 use crate::target::jvm;
@@ -27,6 +28,8 @@ pub(super) struct Known {
     pub unread: Option<Arc<str>>,
     /// How the goroutines of the program in it are told apart.
     pub goroutines: Option<Goroutines>,
+    /// Where its streams of HTTP/2 are.
+    pub streams: Option<streams::Found>,
     /// How Python's contexts are told apart in it.
     pub python: Option<Python>,
     /// Where Node.js keeps ids.
@@ -46,8 +49,9 @@ pub(super) struct Known {
 }
 
 /// The plans that say what units of execution do: who asks for a request, who starts whom.
-pub(super) const UNITS: [&str; 5] = [NET_HTTP, STARTS, CONTEXTS, UVLOOP, NODE];
+pub(super) const UNITS: [&str; 6] = [NET_HTTP, STREAMS, STARTS, CONTEXTS, UVLOOP, NODE];
 const NET_HTTP: &str = "net/http";
+const STREAMS: &str = "HTTP/2 of Go";
 const STARTS: &str = "runtime.newproc";
 const CONTEXTS: &str = "contextvars";
 const UVLOOP: &str = "uvloop";
@@ -85,6 +89,8 @@ impl Known {
             let found = layout(image, &mut plans);
             found.inspect_err(|why| unlinked(why)).ok().flatten()
         });
+        let go = go.filter(|_| goroutines.is_some());
+        let streams = go.and_then(|image| streams(image, &mut plans, &mut unlinked));
         let node = image.as_ref().filter(|_| shared.node);
         let async_ids = node.and_then(|image| match node::find(image)? {
             Ok(node::Found { layout, sites }) => {
@@ -117,6 +123,7 @@ impl Known {
             plans: plans.into(),
             unread,
             goroutines,
+            streams,
             python,
             async_ids,
             jvm: image.as_ref().filter(|_| shared.jvm).and_then(jvm::find),
@@ -138,6 +145,9 @@ impl Known {
     ) -> anyhow::Result<()> {
         if let Some(layout) = self.goroutines.filter(|_| file.is_program) {
             control.goroutines(process, layout)?;
+        }
+        if let Some((found, code)) = self.streams.as_ref().zip(file.code) {
+            control.streams(process, at(found, code))?;
         }
         if let Some(layout) = self.async_ids {
             control.async_ids(process, layout)?;
@@ -177,12 +187,41 @@ fn contexts(python: &Python, (begin, offset): (u64, u64)) -> Contexts {
     }
 }
 
+/// Where streams are in a process that has a program's code there: in memory, and in the file.
+fn at(found: &streams::Found, (begin, offset): (u64, u64)) -> Streams {
+    let base = begin.wrapping_sub(offset.wrapping_add(found.shift));
+    let there = |address: Option<u64>| address.map_or(0, |address| base.wrapping_add(address));
+    Streams {
+        tcp_close: there(found.tcp),
+        tls_close: there(found.tls),
+        wrapped_close: found.wrapped.map(there),
+        server_close: there(found.server),
+        ..found.layout
+    }
+}
+
 fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let [seconds, nanoseconds] = [now.tv_sec, now.tv_nsec].map(i64::cast_unsigned);
     seconds
         .saturating_mul(1_000_000_000)
         .saturating_add(nanoseconds)
+}
+
+/// Where streams of HTTP/2 are, with the plan that tells whose they are.
+fn streams(
+    image: &Image,
+    plans: &mut Vec<Plan>,
+    unlinked: &mut dyn FnMut(&str),
+) -> Option<streams::Found> {
+    let found = streams::find(image)?
+        .inspect_err(|why| unlinked(why))
+        .ok()?;
+    plans.push(plan(STREAMS, found.sites.clone()));
+    if let Some(why) = found.no_grpc {
+        unlinked(why);
+    }
+    Some(found)
 }
 
 /// How goroutines are told apart, `None` where there are none; where net/http is there, with the plan

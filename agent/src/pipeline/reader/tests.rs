@@ -59,6 +59,10 @@ impl Orders for Told {
         self.push(format!("{process} {layout:?}"))
     }
 
+    fn streams(&self, process: u32, layout: Streams) -> Result<()> {
+        self.push(format!("{process} {layout:?}"))
+    }
+
     fn contexts(&self, _: u32, _: Contexts) -> Result<()> {
         Ok(())
     }

@@ -125,6 +125,16 @@ pub enum Hook {
     /// A goroutine (r14) was started to send one request, and begins. Passed again where the stack has to
     /// grow first.
     GoDoRequest,
+    /// A goroutine (r14) begins to serve a stream of HTTP/2: the connection's state in rax, what writes the
+    /// answer in rbx. Passed again where the stack has to grow first.
+    GoHttp2Serve,
+    /// The same of grpc-go: the connection's state is an interface in rbx and rcx, the stream in rdi.
+    GoGrpcServe,
+    /// A goroutine (r14) has asked for a stream by grpc-go: it is in rax, 0 where there is none.
+    GoGrpcAsk,
+    /// A goroutine (r14) of grpc-go begins that writes what all give it. Passed again where the stack has to
+    /// grow first.
+    GoGrpcWrite,
     /// Data are given to rustls: session in rdi, data told at rsi, as 64-bit numbers. If the first
     /// is 0, address and length follow. Else they are the address of a list, how many it has (each
     /// an address and a length), and from which byte to which of all of them.
