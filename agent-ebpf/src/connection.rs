@@ -114,6 +114,16 @@ impl Connection {
         self.judgement.passes()
     }
 
+    /// Whether user space is told of bytes that go that way; of those that it is not, only the way is noted.
+    #[inline(always)]
+    pub fn is_told(&mut self, wanted: bool, way: u8) -> bool {
+        let told = wanted && self.encrypted == 0;
+        if !told {
+            self.way = way;
+        }
+        told
+    }
+
     #[inline(always)]
     fn judge(&mut self, tgid: u32) -> Judgement {
         // SAFETY: a u32 read once; a concurrent update gives the old or the new wish.

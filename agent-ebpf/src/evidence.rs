@@ -10,25 +10,14 @@ use crate::record::{ciphertext, is_hello};
 use crate::rustls;
 use crate::session::{Key, Unit, begin, get, inside};
 
-/// What says whose bytes these are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Evidence {
-    /// Who moves them is inside a call for the session.
-    Inside,
-    /// A goroutine was last inside of one.
-    Goroutine,
-    /// The library encrypted them.
-    Bytes,
-}
-
-/// The session whose bytes these may be.
+/// The session whose bytes these may be, and whether that is sure if they look like TLS.
 #[inline(always)]
 pub fn whose(
     connection: &Connection,
     arguments: &Arguments,
     pid_tgid: u64,
     way: u8,
-) -> Option<(Key, Evidence)> {
+) -> Option<(Key, bool)> {
     let habits = u32::from(connection.habits);
     if habits & habit::RUSTLS != 0 && rustls::moves(connection.id) {
         let key = Key::of(connection.id, pid_tgid);
@@ -36,18 +25,18 @@ pub fn whose(
             begin(key);
         }
         let _ = get(key);
-        return Some((key, Evidence::Inside));
+        return Some((key, true));
     }
     if let Some(object) = thread_in(habits, arguments, pid_tgid) {
-        return Some((Key::new(object, pid_tgid), Evidence::Inside));
+        return Some((Key::new(object, pid_tgid), true));
     }
     if let Some(object) = goroutine_in(habits, arguments, pid_tgid) {
         // It is not seen to leave its calls: what it moves may be of something else by now.
-        return Some((Key::new(object, pid_tgid), Evidence::Goroutine));
+        return Some((Key::new(object, pid_tgid), false));
     }
     if habits & habit::MEMORY != 0 && way == EGRESS && connection.session == 0 {
         let object = encrypted(Buffer::of(arguments, way).first(), pid_tgid)?;
-        return Some((Key::new(object, pid_tgid), Evidence::Bytes));
+        return Some((Key::new(object, pid_tgid), true));
     }
     None
 }

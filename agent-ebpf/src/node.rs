@@ -341,10 +341,6 @@ pub fn note(connection: &mut Connection, way: u8, pid_tgid: u64) {
         current(pid_tgid)
     };
     connection.unit[slot] = unit;
-    if connection.encrypted != 0 {
-        // Nobody else notes it of what is not told.
-        connection.way = way;
-    }
 }
 
 /// Bytes came. What goes on coming is the same.

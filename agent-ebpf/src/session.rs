@@ -13,7 +13,7 @@ use crate::arch::Arguments;
 use crate::carry;
 use crate::connection::{self, Call, Connection};
 use crate::emit;
-use crate::evidence::{Evidence, whose};
+use crate::evidence::whose;
 use crate::frames::NOTHING_YET;
 use crate::introduction::Name;
 use crate::iovec::{Slices, Walker};
@@ -355,7 +355,14 @@ pub fn bind(
     pid_tgid: u64,
     way: u8,
 ) -> Option<&'static mut Session> {
-    let (key, evidence) = whose(connection, arguments, pid_tgid, way)?;
+    let first = || first_of(Buffer::of(arguments, way).first()) & 0xff;
+    let Some((key, inside)) = whose(connection, arguments, pid_tgid, way) else {
+        // Who encrypts into memory was known by its first record, in the clear.
+        if connection.session != 0 && connection.encrypted == 0 && first() == APPLICATION_DATA {
+            connection.encrypted = 1;
+        }
+        return None;
+    };
     let found = SESSIONS.get_ptr_mut(key)?;
     // SAFETY: a map value, valid for the program's run.
     let session = unsafe { &mut *found };
@@ -364,26 +371,25 @@ pub fn bind(
         return None;
     }
     if session.carrier != connection.id || connection.encrypted == 0 {
-        let first = first_of(Buffer::of(arguments, way).first()) & 0xff;
+        let first = first();
         // A callback may move other bytes inside of a call.
         if session.carrier != connection.id && first == 0 && connection.encrypted == 0 {
             return None;
         }
-        if session.carrier == 0 && (evidence != Evidence::Goroutine || connection.session == 0) {
+        if session.carrier == 0 && (inside || connection.session == 0) {
             // What was known of the session it carried was lost, or the library took another object.
             // A goroutine that does the last of another session is not it.
             session.carrier = connection.id;
             connection.session = session.plain.id;
         } else if session.carrier != connection.id {
-            if evidence != Evidence::Goroutine {
+            if inside {
                 session.carrier = DOUBTED;
                 emit::count(Counter::SecondSocket, 1);
             }
             return None;
         }
-        // As everything is once keys are agreed upon (TLS 1.3), or only application data is (before). Who
-        // encrypts into memory is not asked again.
-        if first == APPLICATION_DATA || evidence == Evidence::Bytes {
+        // As everything is once keys are agreed upon (TLS 1.3), or only application data is (before).
+        if first == APPLICATION_DATA {
             connection.encrypted = 1;
         }
     }

@@ -101,7 +101,7 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     {
         session::untold(session);
     }
-    if !wanted || state.encrypted != 0 {
+    if !state.is_told(wanted, way) {
         return;
     }
     if state.opened == 0 {

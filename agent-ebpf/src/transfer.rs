@@ -114,7 +114,7 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
     {
         session::untold(session);
     }
-    if !wanted || state.encrypted != 0 {
+    if !state.is_told(wanted, way) {
         return;
     }
     let left = transfers.left as u32;

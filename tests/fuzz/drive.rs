@@ -289,7 +289,7 @@ impl Play {
                     );
                     assert!(exchange.start.time <= exchange.end);
                 }
-                Fact::Started(_) | Fact::Carried(_) | Fact::Java(_) => {}
+                Fact::Started(_) | Fact::Taken(_) | Fact::Carried(_) | Fact::Java(_) => {}
                 Fact::Detached(id, _) => {
                     assert!(self.open.contains(&id.0), "detached without being open");
                 }

@@ -667,13 +667,8 @@ fn run(
         load_as(stage, port, [shape.name, ""], MANY, load)?;
         sleep(inferred::PAUSE);
     }
-    let last = Before {
-        at_once,
-        first: 0,
-        pause: 0,
-    };
     let words = [shape.name, go::speaks(front.runtime)];
-    load_as(stage, port, words, MANY, &last)?;
+    load_as(stage, port, words, MANY, &Before::none(at_once))?;
     let pids = serving.pids();
     // Both sides of what the load asks, and of each call.
     let log = agent.log_path().to_owned();
@@ -705,12 +700,7 @@ fn run(
 
 /// Makes requests, some at once, whose paths begin with this.
 pub fn load(stage: &Stage, port: u16, shape: &str, at_once: usize, many: usize) -> Result<()> {
-    let load = Before {
-        at_once,
-        first: 0,
-        pause: 0,
-    };
-    load_as(stage, port, [shape, ""], many, &load)
+    load_as(stage, port, [shape, ""], many, &Before::none(at_once))
 }
 
 /// A load.
@@ -720,6 +710,17 @@ struct Before {
     first: usize,
     /// How long who asks waits before asking again, on average, in microseconds.
     pause: usize,
+}
+
+impl Before {
+    /// Of which all is counted.
+    const fn none(at_once: usize) -> Self {
+        Self {
+            at_once,
+            first: 0,
+            pause: 0,
+        }
+    }
 }
 
 /// The same by what is spoken.
