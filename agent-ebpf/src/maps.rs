@@ -150,9 +150,9 @@ pub static INSIDE: LruHashMap<Unit, Inside> = LruHashMap::with_max_entries(32_76
 /// What threads do with rustls.
 #[map]
 pub static RUSTLS: LruHashMap<Unit, rustls::Thread> = LruHashMap::with_max_entries(16_384, 0);
-/// The object of the session that a thread last had a handshake for.
+/// The object of the session that a thread last had a handshake for, and its stack pointer then.
 #[map]
-pub static HANDSHAKES: LruHashMap<Unit, u64> = LruHashMap::with_max_entries(16_384, 0);
+pub static HANDSHAKES: LruHashMap<Unit, [u64; 2]> = LruHashMap::with_max_entries(16_384, 0);
 /// Records that were encrypted into memory → the object of their session.
 #[map]
 pub static CIPHERTEXTS: LruHashMap<Ciphertext, u64> = LruHashMap::with_max_entries(16_384, 0);

@@ -83,8 +83,11 @@ fn elsewhere(inside: &Inside) -> Option<u64> {
 #[uprobe]
 pub fn tls_handshake(context: ProbeContext) -> u32 {
     if let Some(pid_tgid) = wanted() {
-        let object = register(&context, arch::C[0]);
-        let _ = HANDSHAKES.insert(Unit::thread(pid_tgid), object, 0);
+        let handshake = [
+            register(&context, arch::C[0]),
+            register(&context, arch::STACK),
+        ];
+        let _ = HANDSHAKES.insert(Unit::thread(pid_tgid), handshake, 0);
     }
     0
 }
@@ -128,14 +131,11 @@ pub fn tls_bio_write(context: ProbeContext) -> u32 {
     let address = register(&context, arch::C[1]);
     let object = match session::inside(by) {
         Some(inside) => inside.object,
-        // Whoever says this is in a handshake, and has said whose.
-        None if is_first(address) => match HANDSHAKES.get_ptr(by) {
-            // SAFETY: a number, read once.
-            Some(object) => unsafe { *object },
-            None => return 0,
-        },
-        None => return 0,
+        None => handshake(by, address, register(&context, arch::STACK)),
     };
+    if object == 0 {
+        return 0;
+    }
     if let Some(session) = SESSIONS.get_ptr(Key::new(object, pid_tgid)) {
         // SAFETY: a map value, valid for the program's run.
         if unsafe { (*session).carrier } != 0 {
@@ -145,6 +145,25 @@ pub fn tls_bio_write(context: ProbeContext) -> u32 {
     session::note(pid_tgid, habit::MEMORY);
     evidence::encrypts(object, address, pid_tgid);
     0
+}
+
+/// The object of the session whose handshake writes a record, if it is the first that it writes, once; 0 where
+/// that is not known.
+#[inline(always)]
+fn handshake(by: Unit, record: u64, stack: u64) -> u64 {
+    if !is_first(record) {
+        return 0;
+    }
+    // SAFETY: numbers, read once.
+    let Some(&[object, above]) = (unsafe { HANDSHAKES.get(by) }) else {
+        return 0;
+    };
+    let _ = HANDSHAKES.remove(by);
+    // Another library's, behind that one's.
+    if stack >= above {
+        return 0;
+    }
+    object
 }
 
 /// The current thread, where its process is traced.
