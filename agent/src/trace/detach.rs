@@ -25,6 +25,11 @@ impl Linker {
         if entry.exchange.is_some() || entry.emitted {
             return;
         }
+        self.answers_detach(handle, at.time);
+        self.infer_detach(handle, at.time);
+        let Some(entry) = self.table.get_mut(handle) else {
+            return;
+        };
         let settled = at.time.saturating_add(self.settings.settle);
         match entry.role {
             Role::Client => self.settling.push_back((settled, handle)),
@@ -35,7 +40,6 @@ impl Linker {
             }
         }
         entry.detached = true;
-        self.inference.remove(entry);
         if entry.role == Role::Client {
             entry.answered = at.time;
         }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::linker::Linker;
 use super::table::{Entry, Handle};
-use super::units::{OPEN, Unit};
+use super::units::Unit;
 use crate::event::{Nanos, Role};
 use crate::exchange::Exchange;
 use crate::protocol::Value;
@@ -168,20 +168,6 @@ impl Linker {
         let ((read, status), (written, same)) = (call.reply?, request.reply?);
         (read <= written && status == same).then_some(Forwarded::Of(served))
     }
-
-    /// Whether its place waits for what is not over, and for how long still.
-    pub(super) fn is_pending(&self, handle: Handle) -> bool {
-        self.table.get(handle).is_some_and(|entry| {
-            let pending = entry.place.as_ref().is_some_and(|place| place.pending);
-            let end = entry.end;
-            let patience = match self.answers.has(entry.process) {
-                true => ANSWERED,
-                false => self.settings.patience,
-            };
-            let patient = end != OPEN && end.saturating_add(patience) > self.watermark;
-            pending && patient && !entry.published
-        })
-    }
 }
 
 /// What an HTTP exchange's answer says.
@@ -194,7 +180,5 @@ pub(super) fn reply(exchange: &Exchange) -> Option<Reply> {
     }
 }
 
-/// How long after a call's end its thread's answer is waited for, nanoseconds.
-const ANSWERED: Nanos = 2_000_000_000;
 /// Most exchanges of a kind that say the same and are remembered; past that none is evidence.
 const MOST_ALIKE: usize = 512;

@@ -40,15 +40,25 @@ impl Inference {
         self.scorer.forget(process);
     }
 
-    /// An exchange is forgotten, or goes on for as long as it likes.
+    /// An exchange is forgotten.
     pub fn remove(&mut self, entry: &Entry) {
-        if entry.role == Role::Server && entry.end == OPEN {
+        if entry.role == Role::Server && entry.end == OPEN && !entry.detached {
             self.scorer.removed(entry.process, entry.id);
         }
     }
 }
 
 impl Linker {
+    /// An exchange goes on for as long as it likes, and is done with what it calls for.
+    pub(super) fn infer_detach(&mut self, handle: Handle, at: Nanos) {
+        if let Some(entry) = self.table.get(handle).filter(|_| self.settings.inferred)
+            && entry.role == Role::Server
+        {
+            let scorer = &mut self.inference.scorer;
+            scorer.closed(entry.process, entry.id, entry.from, at);
+        }
+    }
+
     /// Processes whose scorer was found to be wrong too often since this was last asked.
     pub fn doubted(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.inference.doubted)
@@ -72,12 +82,15 @@ impl Linker {
         };
         let scorer = &mut self.inference.scorer;
         if entry.role == Role::Server {
+            if entry.detached {
+                return;
+            }
             return scorer.closed(entry.process, entry.id, entry.from, entry.answered);
         }
         let destination = entry.exchange.as_deref().and_then(|e| where_to(scorer, e));
         if let Some(destination) = destination {
             let patience = self.settings.patience.max(self.settings.settle);
-            let due = entry.end.saturating_add(patience + LATER);
+            let due = entry.end.saturating_add(patience.saturating_add(LATER));
             self.inference.over.push_back((due, handle, destination));
             if self.inference.over.len() > self.settings.capacity {
                 self.inference.over.pop_front();

@@ -24,10 +24,10 @@ impl Linker {
 
     /// An exchange begins in its unit.
     pub(super) fn enter_lane(&mut self, handle: Handle, offset: u64) {
+        self.answers_begin(handle);
         let Some(entry) = self.table.get_mut(handle) else {
             return;
         };
-        self.answers.begin(handle, entry);
         let (process, Some(unit)) = (entry.process, entry.unit) else {
             return;
         };
@@ -67,6 +67,7 @@ impl Linker {
 
     /// The exchange is over: when was it answered, and by whom?
     pub(super) fn leave_lane(&mut self, handle: Handle) {
+        self.answers_end(handle);
         let Some(entry) = self.table.get_mut(handle) else {
             return;
         };
@@ -78,7 +79,6 @@ impl Linker {
             Role::Server => exchange.response_end.map(|(mark, _)| mark),
         };
         entry.answered = answer.map_or(exchange.end, |mark| mark.time);
-        self.answers.end(handle, entry);
         let until = entry.answered;
         let Some(unit) = entry.unit.filter(|_| entry.laned) else {
             return;

@@ -165,6 +165,7 @@ impl Linker {
         }
         self.units.sweep(self.watermark);
         self.instrumented.sweep(self.watermark);
+        self.answers.sweep(self.watermark);
     }
 
     /// Gives out everything that is over: nothing more will be fed.
@@ -185,7 +186,7 @@ impl Linker {
         self.instrumented.forget(process, when);
         self.forwards.forget(process);
         self.inference.forget(process);
-        self.answers.forget(process);
+        self.answers.forget(process, when);
     }
 
     /// Processes that were first seen to export their own spans since this was last asked.

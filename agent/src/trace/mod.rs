@@ -2,7 +2,8 @@
 //!
 //! [`linker::Linker`] is fed the facts of all shards and gives [`Linked`] exchanges. Evidence, in
 //! order: a header the application sent ([`context`], `b3`), the message's name on both ends of
-//! its connection, the thread or goroutine that was serving when a call was made (`units`), what a
+//! its connection, the thread or goroutine that was serving when a call was made (`units`), what a thread
+//! answers next (`answers`), what a
 //! proxy was asked and asks (`forward`). A wrong parent is worse than none: what is not exact makes
 //! a root, but where somebody asks for what is likely as well (`infer`).
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::answers::Answered;
+use super::answers::{ANSWERED, Answered};
 use super::context::{Carried, Context, SAMPLED};
 use super::descent::Cause;
 use super::forward::Forwarded;
@@ -14,6 +14,7 @@ use super::infer::Inferred;
 use super::linker::Linker;
 use super::promises::Promise;
 use super::table::{Entry, Handle, Place};
+use super::units::OPEN;
 use super::{CARRIED, Link, Method, Parent, UNTRUSTED};
 use crate::event::{Role, Source};
 
@@ -65,6 +66,29 @@ impl Linker {
             place.first = first;
         }
         self.publish(pair);
+    }
+
+    /// Whether its place, or the one above all of it, waits for what is not over, and may still.
+    pub(super) fn is_pending(&self, handle: Handle) -> bool {
+        let mut next = Some(handle);
+        let mut depth = 0;
+        while let Some(entry) = next.and_then(|handle| self.table.get(handle))
+            && let Some(place) = &entry.place
+        {
+            if !place.pending || entry.published || depth >= MAX_DEPTH {
+                return false;
+            }
+            let patience = match self.answers.has(entry.process) {
+                true => ANSWERED,
+                false => self.settings.patience,
+            };
+            if entry.end != OPEN && entry.end.saturating_add(patience) > self.watermark {
+                return true;
+            }
+            next = place.above;
+            depth += 1;
+        }
+        false
     }
 
     /// Marks a place and those it hangs from as final.

@@ -72,7 +72,7 @@ impl Scorer {
         }
         let process = self.processes.entry(process).or_default();
         if process.open.len() >= MOST_OPEN {
-            process.since = process.since.max(from);
+            process.unknown += 1;
             return self.left_out += 1;
         }
         process.open.insert(request, from);
@@ -80,9 +80,11 @@ impl Scorer {
 
     /// It was answered.
     pub fn closed(&mut self, process: u32, request: ExchangeId, from: Nanos, answered: Nanos) {
-        if let Some(process) = self.processes.get_mut(&process)
-            && process.open.remove(&request).is_some()
-        {
+        if let Some(process) = self.processes.get_mut(&process) {
+            if process.open.remove(&request).is_none() && process.unknown > 0 {
+                process.unknown -= 1;
+                process.since = process.since.max(answered);
+            }
             process.requests += 1.0;
             process.insert(Served {
                 request,
@@ -94,8 +96,10 @@ impl Scorer {
 
     /// It is none, or nobody will see its end.
     pub fn removed(&mut self, process: u32, request: ExchangeId) {
-        if let Some(process) = self.processes.get_mut(&process) {
-            process.open.remove(&request);
+        if let Some(process) = self.processes.get_mut(&process)
+            && process.open.remove(&request).is_none()
+        {
+            process.unknown = process.unknown.saturating_sub(1);
         }
     }
 
@@ -159,6 +163,8 @@ struct Process {
     done: VecDeque<Served>,
     /// From when on `open` and `done` are all there were.
     since: Nanos,
+    /// Being served as well, but left out of `open`: nothing is known meanwhile.
+    unknown: u64,
     /// How many were answered.
     requests: f64,
     models: HashMap<(u64, bool), Model>,
@@ -198,7 +204,7 @@ impl Process {
 
     /// What was being served about a call; nothing where that is not known.
     fn around(&self, start: Nanos, answered: Nanos) -> Option<Around> {
-        if start <= self.since {
+        if start <= self.since || self.unknown > 0 {
             return None;
         }
         let mut around = Around::default();
@@ -245,7 +251,9 @@ impl Process {
     /// that is not known.
     fn chance(&self, call: &Call, around: &Around) -> Option<bool> {
         let length = around.waiting.iter().map(|(_, before, after)| {
-            u64::from(*before) + u64::from(*after) + u64::from(micros(call.answered - call.start))
+            u64::from(*before)
+                + u64::from(*after)
+                + u64::from(micros(call.answered.saturating_sub(call.start)))
         });
         let length = length.min().unwrap_or(UNKNOWN_LENGTH).saturating_mul(1000);
         // Anything that no request chose will do.

@@ -404,7 +404,16 @@ fn what_has_no_room_is_counted_and_nothing_is_linked_meanwhile() {
     let many = MOST_OPEN as u64 + 1;
     (0..many).for_each(|at| scorer.opened(1, ExchangeId(at), 10 + at));
     assert_eq!(scorer.left_out, 1);
-    (0..many).for_each(|at| scorer.closed(1, ExchangeId(at), 10 + at, 20_000 + at));
+    let about = |scorer: &Scorer, at| scorer.processes[&1].around(at, at + 5).is_some();
+    // While the one is served that was left out, whoever else is.
+    (1..many - 1).for_each(|at| scorer.closed(1, ExchangeId(at), 10 + at, 15_000 + at));
+    assert!(!about(&scorer, 10 + many) && !about(&scorer, 16_000));
+    scorer.opened(1, ExchangeId(many), 17_000);
+    assert!(!about(&scorer, 18_000));
+    for at in [0, many - 1, many] {
+        scorer.closed(1, ExchangeId(at), 10 + at, 20_000 + at);
+    }
+    assert!(!about(&scorer, 18_000) && about(&scorer, 30_000));
     let call = |destination, start| Call {
         destination,
         exact: false,
