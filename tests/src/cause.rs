@@ -28,7 +28,7 @@ pub const HEADER: &str = "x-cause";
 pub(crate) const METHOD: &str = "spantap.link.method";
 
 /// Counts calls (`calls`), those whose parent is the span of the request they were made for (`right`),
-/// something else (`wrong`) or nothing (`none`), what linked those that have a parent (`by METHOD`), and
+/// something else (`wrong`) or nothing (`none`), what linked those that have a parent (`by METHOD`, `right by METHOD`, `wrong by METHOD`), and
 /// calls without a span (`unseen`). Parents that are wrong are problems, as are requests and calls that
 /// are unseen, calls that are seen twice, calls that the front answers as children of anything but
 /// themselves, and traces that calls and requests of several numbers are in (`mixed` calls), whoever is
@@ -70,7 +70,9 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
         };
         *score.counts.entry(verdict.into()).or_default() += 1;
         if let Some(method) = span.text(METHOD) {
-            *score.counts.entry(format!("by {method}")).or_default() += 1;
+            for so in [format!("by {method}"), format!("{verdict} by {method}")] {
+                *score.counts.entry(so).or_default() += 1;
+            }
         }
     }
     score

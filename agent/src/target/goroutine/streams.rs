@@ -1,6 +1,6 @@
 //! Where Go's servers of HTTP/2 begin to serve a stream, and where grpc-go's clients have asked for one.
 //!
-//! Those of net/http and of golang.org/x/net/http2 have had the same members at the same places since Go 1.18
+//! Those of net/http up to Go 1.26 and of golang.org/x/net/http2 have the same members at the same places
 //! (`serverConn.conn` at 16, `responseWriter.rws` at 0, `responseWriterState.stream` at 0, `stream.id` at
 //! 8). grpc-go's have moved; where they are says the program's DWARF.
 //!
