@@ -643,11 +643,8 @@ fn run(
         Behind::Redis => [port, 0, behind, 0],
         Behind::PostgreSql => [port, 0, 0, behind],
     };
-    let made = Certificates::make(&stage.folder, "front")?;
-    let serving = (front.program)(&stage.folder)?
-        .env("SPEAKS", go::speaks(front.runtime))
-        .env("FRONT_CERTIFICATE", made.server)
-        .env("FRONT_KEY", made.server_key)
+    let serving = (front.program)(&stage.folder)?;
+    let serving = go::told(serving, front.runtime, &stage.folder)?
         .env("OTEL_SERVICE_NAME", "front")
         .args(words.map(|word| word.to_string()))
         .port(port)

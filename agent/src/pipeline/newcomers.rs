@@ -67,12 +67,7 @@ impl Newcomers {
                     tell(Word::Forget, process);
                     tell(Word::Threads, process);
                 }
-                if sharing.is_some() && resources.is_proxy(process) {
-                    tell(Word::Proxy, process);
-                }
-                if sharing == Some(false) && resources.takes_over(process) {
-                    tell(Word::TakesOver, process);
-                }
+                tell_kind(resources, process, sharing, &mut tell);
                 sharing.is_none() && resources.is_asked(process)
             });
         }
@@ -86,12 +81,7 @@ impl Newcomers {
                 Some(false) => tell(Word::Threads, process),
                 _ => tell(Word::NoThreads, process),
             }
-            if sharing.is_some() && resources.is_proxy(process) {
-                tell(Word::Proxy, process);
-            }
-            if sharing == Some(false) && resources.takes_over(process) {
-                tell(Word::TakesOver, process);
-            }
+            tell_kind(resources, process, sharing, &mut tell);
             if sharing.is_none() && self.doubted.len() < DOUBTED {
                 self.doubted.insert(process);
             }
@@ -104,6 +94,21 @@ impl Newcomers {
     /// Whether nobody is waited for.
     pub fn is_empty(&self) -> bool {
         self.waited_for.is_empty()
+    }
+}
+
+/// Says what else a process is of which it is known by now whether its threads are shared.
+fn tell_kind(
+    resources: &Resources,
+    process: u32,
+    sharing: Option<bool>,
+    tell: &mut impl FnMut(Word, u32),
+) {
+    if sharing.is_some() && resources.is_proxy(process) {
+        tell(Word::Proxy, process);
+    }
+    if sharing == Some(false) && resources.takes_over(process) {
+        tell(Word::TakesOver, process);
     }
 }
 

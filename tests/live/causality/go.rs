@@ -1,6 +1,11 @@
 //! Go's fronts that are asked by HTTP/2, or by gRPC.
 
+use std::path::Path;
+
+use anyhow::Result;
 use spantap_tests::agent::Capture;
+use spantap_tests::certificates::Certificates;
+use spantap_tests::program::Setup;
 
 use super::{Behind, DIRECT, FAN_OUT, Front, GO, LATE, REDIS, SLEEP, Shape, WORKER, go, shape};
 
@@ -63,7 +68,20 @@ pub(super) fn speaks(runtime: &str) -> &'static str {
 
 /// Whether a front differs from another in how it is set up.
 pub(super) fn is_setting(runtime: &str) -> bool {
-    !["", "h2c", "grpc"].contains(&speaks(runtime)) || runtime.matches('-').count() > 1
+    let speaks = speaks(runtime);
+    let as_usual = ["h2c", "grpc"].contains(&speaks) && runtime.matches('-').count() == 1;
+    !speaks.is_empty() && !as_usual
+}
+
+/// The front, told what to speak, with a certificate where that is over TLS.
+pub(super) fn told(front: Setup, runtime: &str, folder: &Path) -> Result<Setup> {
+    let front = front.env("SPEAKS", speaks(runtime));
+    if !is_secret(runtime) {
+        return Ok(front);
+    }
+    let made = Certificates::make(folder, "front")?;
+    let front = front.env("FRONT_CERTIFICATE", made.server);
+    Ok(front.env("FRONT_KEY", made.server_key))
 }
 
 /// Whether they do so over TLS.
@@ -75,6 +93,17 @@ const GRPC: Shape = shape("grpc", 1, Behind::Leaf);
 const GRPC_FAN_OUT: Shape = shape("grpc-fan-out", 5, Behind::Leaf);
 const GRPC_TLS: Shape = shape("grpc-tls", 1, Behind::Secret);
 
+const SHAPES: &[Shape] = &[
+    DIRECT,
+    SLEEP,
+    FAN_OUT,
+    REDIS,
+    WORKER,
+    LATE,
+    GRPC,
+    GRPC_FAN_OUT,
+];
+
 pub(super) const FRONTS: &[Front] = &[
     Front {
         shapes: &[GRPC, GRPC_FAN_OUT, GRPC_TLS],
@@ -83,16 +112,7 @@ pub(super) const FRONTS: &[Front] = &[
     },
     Front {
         runtime: "go-h2c",
-        shapes: &[
-            DIRECT,
-            SLEEP,
-            FAN_OUT,
-            REDIS,
-            WORKER,
-            LATE,
-            GRPC,
-            GRPC_FAN_OUT,
-        ],
+        shapes: SHAPES,
         at_once: &[1, 8, 32, 64],
         ..GO
     },
@@ -116,16 +136,7 @@ pub(super) const FRONTS: &[Front] = &[
     },
     Front {
         runtime: "go-grpc",
-        shapes: &[
-            DIRECT,
-            SLEEP,
-            FAN_OUT,
-            REDIS,
-            WORKER,
-            LATE,
-            GRPC,
-            GRPC_FAN_OUT,
-        ],
+        shapes: SHAPES,
         at_once: &[1, 8, 32, 64],
         ..GO
     },
