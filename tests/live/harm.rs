@@ -237,11 +237,11 @@ fn compare(
 }
 
 fn bulk(stage: &mut Stage, mode: Mode, size: u64) -> Result<()> {
-    let (name, size) = match size {
-        _ if in_guest() => ("bulk", size >> 4),
-        ..=0x1000_0000 => ("bulk", size),
-        _ => ("bulk-2-GiB", size),
+    let name = match size {
+        ..=0x1000_0000 => "bulk",
+        _ => "bulk-2-GiB",
     };
+    let size = if in_guest() { size >> 4 } else { size };
     compare(stage, mode, name, |ground| {
         ground.client(&["bulk", &ground.at_server(), &size.to_string()])
     })

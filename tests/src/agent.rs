@@ -204,7 +204,7 @@ impl Setup {
         let mut ended = None;
         let ready = process::until(
             "the agent is ready",
-            slowly(Duration::from_secs(15)),
+            slowly(Duration::from_secs(60)),
             || {
                 ended = agent.program.child().try_wait().ok().flatten();
                 ended.is_some() || agent.log().lines().any(says_ready)
