@@ -742,9 +742,28 @@ fn a_switch_says_how_its_value_is_written() {
             "{refused}"
         );
     }
-    for words in [&["false"][..], &["--drain", "1ms", "false"]] {
+    for words in [
+        &["false"][..],
+        &["--drain", "1ms", "false"],
+        &["--redact", "perhaps"],
+    ] {
         assert!(!why(words).contains("write '"), "{words:?}");
     }
+}
+
+#[test]
+fn a_switch_takes_the_same_words_everywhere() {
+    for (word, redacts) in [("off", false), ("NO", false), ("0", false), ("on", true)] {
+        for resolved in [
+            right(&[&format!("--redact={word}")], &[], ""),
+            right(&[], &[("SPANTAP_REDACT", word)], ""),
+            right(&[], &[], &format!("redaction: {{enabled: {word}}}")),
+        ] {
+            assert_eq!(resolved.config.redaction.enabled, redacts, "{word}");
+        }
+    }
+    let why = wrong(&["--redact=perhaps"], &[], "");
+    assert!(why.contains("[possible values: true, false]"), "{why}");
 }
 
 #[test]
