@@ -767,6 +767,28 @@ fn a_switch_takes_the_same_words_everywhere() {
 }
 
 #[test]
+fn a_header_that_is_not_written_is_warned_about() {
+    let warned = |flags: &[&str]| right(flags, &[], "").warnings;
+    let header = ["--propagation", "header"];
+    for (flags, why) in [
+        (&header[..], "names no network"),
+        (&["--header-to", "10.0.0.0/8"], "is not `header`"),
+        (
+            &["--propagation", "header", "--header-to", "8.8.8.8"],
+            "8.8.8.8/32",
+        ),
+    ] {
+        let warnings = warned(flags);
+        assert!(
+            matches!(warnings.as_slice(), [it] if it.contains(why)),
+            "{warnings:?}"
+        );
+    }
+    let right = ["--propagation", "header", "--header-to", "10.1.0.0/16"];
+    assert_eq!(warned(&right), Vec::<String>::new());
+}
+
+#[test]
 fn files_without_a_setting_are_right() {
     for text in [
         "",
