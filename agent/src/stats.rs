@@ -64,8 +64,8 @@ counters! {
     probe_attached = "probe.attached",
     /// TLS libraries found that cannot be probed, as their code cannot be made out.
     probe_unreadable = "probe.unreadable",
-    /// Programs whose units of execution are not told apart: Go's goroutines, or those that ask for
-    /// requests, Python's contexts, Node.js's turns, and tasks of JVMs.
+    /// Programs whose calls have no parent, or some of them, as goroutines, contexts of asyncio, turns of
+    /// Node.js or tasks of a JVM cannot be told apart there; each is said on standard error, with the reason.
     probe_unlinked = "probe.unlinked",
     /// Programs that start more goroutines, make more contexts or are called back more often than is followed.
     probe_teeming = "probe.teeming",

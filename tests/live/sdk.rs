@@ -203,6 +203,15 @@ fn continued(stage: &mut Stage, hop: Hop) -> Result<()> {
     ensure!(spans.len() == count, "{} spans, not {count}", spans.len());
     let pids = [front.pid(), hop.pid()];
     let served = |span: &&Span| span.scope != OURS && span.kind == Kind::Server;
+    // The line names the call that it was written for: of that nothing is a parent but what it was made for.
+    let calls = |span: &&Span| span.scope == OURS && span.kind == Kind::Client;
+    for call in spans.iter().filter(calls) {
+        let fine = call.parent.as_ref().is_none_or(|above| {
+            let above = spans.iter().find(|span| span.id == *above);
+            above.is_some_and(|above| above.kind == Kind::Server && above.pid() == call.pid())
+        });
+        stage.check(fine, || format!("{} has another parent", call.line()));
+    }
     for below in spans.iter().filter(served) {
         let above = spans
             .iter()

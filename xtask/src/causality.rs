@@ -203,6 +203,8 @@ that nothing reads to link by. Of all calls: right have the span of their reques
 no parent, which is allowed; unseen have no span, which is not. Wrong fails in every case, and the lists `RIGHT` and `NONE` in
 tests/live/causality.rs say of which cases most must be right, and of which all must have no parent.
 
+What the methods in the last column are, what each needs and how it is switched off: [links.md](links.md).
+
 | shape | how a request's calls are made |
 |-------|--------------------------------|
 | `direct` | one, in the handler, by the default pool of connections |
@@ -213,7 +215,7 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `sql` | one query of PostgreSQL, by a pool of 4 connections |
 | `worker` | one, by one of 8 workers that live as long as the program |
 | `late` | one, 20 ms after the request was answered |
-| `h2` | one, by HTTP/2, all on one connection |
+| `h2`, `h2-tls` | one, by HTTP/2, all on one connection; over TLS |
 | `https` | one, by HTTP/1.1 over TLS |
 | `grpc`, `grpc-fan-out`, `grpc-tls` | one, five at once, and one over TLS, by grpc-go over one connection |
 | `reused` | one: half by connections that net/http closes at once, half by others that come to be where they were in memory |
@@ -229,6 +231,9 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `executor` | one, in a thread of a pool |
 | `tasks` | one, by a task that a task starts for it |
 | `grown` | one, by one of some tasks that live on, started by who finds none idle |
+| `written` | one, over one of 8 connections, each of which two goroutines of its own write and read for all |
+| `tree` | three, each by a goroutine at the end of a line of goroutines that ask for nothing |
+| `teeming` | one, after a thousand goroutines were started: too many to follow |
 | `pipelined`, `clogged` | one, by a connection that all write to as they come; with 1 KiB, of which its socket takes no more than some |
 | `requests`, `plain` | one, by requests, by http.client; of Ruby by Net::HTTP, each with a connection of its own |
 | `flushed` | one before the request is answered, one after that and before the handler returns; of Ruby in `close` of the answer's body |
@@ -351,6 +356,18 @@ mod tests {
         let page = of(&[&ran]).page();
         assert_eq!(of(&[&ran, &all]).differs(&page), Some(row));
         assert_eq!(of(&[&ran, left_out]).differs(&page), None);
+    }
+
+    #[test]
+    fn the_page_says_what_each_of_its_cases_is() {
+        let kept = fs::read_to_string(shell::workspace().join(PAGE)).expect("the page");
+        let rows = frame(&kept);
+        for case in rows.iter().filter(|row| row.len() == CASE) {
+            for name in &case[..2] {
+                let name = name.strip_suffix("-inferred").unwrap_or(name);
+                assert!(HEAD.contains(&format!("`{name}`")), "{name} of {case:?}");
+            }
+        }
     }
 
     #[test]

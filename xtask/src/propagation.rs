@@ -245,7 +245,7 @@ const FIGURES: &str = "How long keep-alive requests to nginx take without an age
 of rounds in turns; in guests processors are emulated):";
 const HEAD: &str = "# What programs notice of propagation
 
-Written by `cargo xtask propagation`. On each kernel, in each mode of `--propagation`, real connections do something with an agent
+Written by `cargo xtask propagation`; what the modes do: [links.md](links.md#to-other-hosts). On each kernel, in each mode of `--propagation`, real connections do something with an agent
 and without one, and what both ends saw is compared byte for byte: heads, bodies, what sockets answer and which calls fail. What is
 `refused` the agent's own test at its start does not allow on that kernel, as it then says; it goes on without, and that was compared. `–` was not run.
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command as Clap, CommandFactory as _, FromArgMatches, Parser,
@@ -13,7 +13,7 @@ use clap::{
 };
 use clap_complete::Shell;
 
-use super::form::{self, Raw, Shape};
+use super::form::{self, NO, Raw, Shape, Switch, YES};
 use super::resolve::{DEFAULT_FILE, Flags};
 use super::setting::Setting;
 use super::table::SETTINGS;
@@ -63,7 +63,7 @@ fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     };
     let texts: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
     let switch = texts.windows(2).find_map(|pair| match pair {
-        [flag, value] if value == odd => {
+        [flag, value] if value == odd && Switch::read(value).is_some() => {
             let flag = flag.strip_prefix("--")?;
             let is = |s: &&Setting| s.flag == flag && s.shape == Shape::Switch;
             SETTINGS.iter().find(is)
@@ -330,6 +330,10 @@ fn argument(setting: &'static Setting) -> Arg {
     };
     let choices = (setting.choices)();
     match (setting.shape, choices.is_empty()) {
+        // All the words that files and variables may have.
+        (Shape::Switch, _) => argument
+            .value_parser([YES, NO].map(|[word, more @ ..]| PossibleValue::new(word).aliases(more)))
+            .ignore_case(true),
         (_, true) if delimited(setting) => argument.value_delimiter(','),
         (_, true) => argument,
         (Shape::List, false) => argument

@@ -261,17 +261,29 @@ fn duration_text(value: Duration) -> String {
 /// True or false.
 pub struct Switch;
 
+/// The words for yes; the first is the one that is told of.
+pub const YES: [&str; 4] = ["true", "on", "yes", "1"];
+/// Those for no.
+pub const NO: [&str; 4] = ["false", "off", "no", "0"];
+
+impl Switch {
+    /// What a word says, whatever its case.
+    pub fn read(text: &str) -> Option<bool> {
+        let is = |words: [&str; 4]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+        match (is(YES), is(NO)) {
+            (false, false) => None,
+            (yes, _) => Some(yes),
+        }
+    }
+}
+
 impl Form for Switch {
     type Value = bool;
     const SHAPE: Shape = Shape::Switch;
 
     fn parse(&self, raw: &Raw) -> Result<bool, String> {
         let text = one(raw)?;
-        match text.to_ascii_lowercase().as_str() {
-            "true" | "on" | "yes" | "1" => Ok(true),
-            "false" | "off" | "no" | "0" => Ok(false),
-            _ => Err(format!("expected true or false, got `{text}`")),
-        }
+        Self::read(text).ok_or_else(|| format!("expected true or false, got `{text}`"))
     }
 
     fn show(&self, value: &bool) -> Shown {
@@ -279,7 +291,7 @@ impl Form for Switch {
     }
 
     fn choices(&self) -> Vec<&'static str> {
-        vec!["true", "false"]
+        vec![YES[0], NO[0]]
     }
 }
 

@@ -7,13 +7,15 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
+
 use super::env::{self, Signal, Vars};
 use super::file::{self, Contents};
 use super::form::{Raw, Shown};
 use super::otlp::{self, Sources};
 use super::setting::{Destination, Draft, Origin, OtlpDraft, Setting, Strategy};
 use super::table::SETTINGS;
-use super::{Config, Exporter, Metrics, Sampler};
+use super::{Carrying, Config, Exporter, Metrics, Propagation, Sampler};
 
 /// Read when no other file is named, if it is there.
 pub const DEFAULT_FILE: &str = "/etc/spantap/spantap.yaml";
@@ -267,11 +269,38 @@ fn finish(
         Destination::None => None,
     });
     draft.config.export.exporters = exporters.collect();
+    warnings.extend(unwritten(&draft.config.propagation));
     if draft.config.disabled {
         warnings.push("tracing is disabled: nothing is attached, no spans are made".into());
         draft.config.export.exporters.clear();
     }
     Ok(())
+}
+
+/// Why a `traceparent` is not written where it seems to be asked for.
+fn unwritten(propagation: &Propagation) -> Option<String> {
+    let Propagation {
+        headers, networks, ..
+    } = propagation;
+    let within = |to: &&IpNet| networks.iter().any(|all| all.contains(*to));
+    match (propagation.mode == Carrying::Header, headers.is_empty()) {
+        (true, true) => Some(
+            "no traceparent is written: propagation.mode is `header`, and propagation.headers \
+             (--header-to) names no network to write one to"
+                .into(),
+        ),
+        (false, false) => Some(
+            "no traceparent is written: propagation.headers is set, and propagation.mode \
+             (--propagation) is not `header`"
+                .into(),
+        ),
+        _ => headers.iter().find(|to| !within(to)).map(|to| {
+            format!(
+                "no traceparent is written to what of {to} (propagation.headers) is outside of \
+                 propagation.networks (--carry-to)"
+            )
+        }),
+    }
 }
 
 /// The agent's own metrics: nowhere unless asked for, by name or by an endpoint.

@@ -186,7 +186,7 @@ settings! {
     /// is one. Who is on this host is always trusted.
     "propagation.trusted" = config.propagation.trusted as Networks, "trusted-network" "CIDR" [] rare;
     /// Whether a call made by the thread that serves a request becomes that request's child, where
-    /// the thread serves one at a time.
+    /// the thread serves one at a time; in Ruby, of the request that the thread answers next.
     "propagation.thread" = config.propagation.thread as Switch, "link-threads" "BOOL" [] rare;
     /// Whether a call that a goroutine asks for becomes the child of the request that it serves, or for
     /// which it was started. For net/http, whose connections write for the goroutines, and for who starts
@@ -209,7 +209,9 @@ settings! {
     "propagation.jvm" = config.propagation.jvm as Switch, "link-jvm" "BOOL" [] rare;
     /// Whether a call of which none of these says whose it is becomes the child of the request that it is
     /// likely to be for, by when it was made and answered, where that was learned and is right in 99 of 100.
-    /// Such spans say `inferred` and how likely it is. Off unless it is given.
+    /// Such spans say `inferred` and how likely it is. What went to `propagation.networks` has left in a trace
+    /// of its own by then, unless `propagation.mode` is `off`: it is linked to that request instead. Off
+    /// unless it is given.
     "propagation.inferred" = config.propagation.inferred as Switch, "link-inferred" "BOOL" [] rare;
 
     /// How a trace is carried on to another host by a program that does not do so itself: `option` puts its

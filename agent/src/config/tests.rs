@@ -742,9 +742,50 @@ fn a_switch_says_how_its_value_is_written() {
             "{refused}"
         );
     }
-    for words in [&["false"][..], &["--drain", "1ms", "false"]] {
+    for words in [
+        &["false"][..],
+        &["--drain", "1ms", "false"],
+        &["--redact", "perhaps"],
+    ] {
         assert!(!why(words).contains("write '"), "{words:?}");
     }
+}
+
+#[test]
+fn a_switch_takes_the_same_words_everywhere() {
+    for (word, redacts) in [("off", false), ("NO", false), ("0", false), ("on", true)] {
+        for resolved in [
+            right(&[&format!("--redact={word}")], &[], ""),
+            right(&[], &[("SPANTAP_REDACT", word)], ""),
+            right(&[], &[], &format!("redaction: {{enabled: {word}}}")),
+        ] {
+            assert_eq!(resolved.config.redaction.enabled, redacts, "{word}");
+        }
+    }
+    let why = wrong(&["--redact=perhaps"], &[], "");
+    assert!(why.contains("[possible values: true, false]"), "{why}");
+}
+
+#[test]
+fn a_header_that_is_not_written_is_warned_about() {
+    let warned = |flags: &[&str]| right(flags, &[], "").warnings;
+    let header = ["--propagation", "header"];
+    for (flags, why) in [
+        (&header[..], "names no network"),
+        (&["--header-to", "10.0.0.0/8"], "is not `header`"),
+        (
+            &["--propagation", "header", "--header-to", "8.8.8.8"],
+            "8.8.8.8/32",
+        ),
+    ] {
+        let warnings = warned(flags);
+        assert!(
+            matches!(warnings.as_slice(), [it] if it.contains(why)),
+            "{warnings:?}"
+        );
+    }
+    let right = ["--propagation", "header", "--header-to", "10.1.0.0/16"];
+    assert_eq!(warned(&right), Vec::<String>::new());
 }
 
 #[test]

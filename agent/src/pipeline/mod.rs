@@ -366,12 +366,6 @@ fn say_unable(probe: &Probe, uprobes: bool, propagation: &Propagation) {
             "traces end at this host's border (propagation.mode: option): {why}"
         ));
     }
-    if mode == Carrying::Header && propagation.headers.is_empty() {
-        say(format_args!(
-            "no traceparent is written (propagation.mode: header): propagation.headers (--header-to) \
-             names no network to write one to"
-        ));
-    }
     if let Some(why) = probe.no_header() {
         say(format_args!(
             "no traceparent is written (propagation.mode: header): {why}"

@@ -171,8 +171,8 @@ pub const CAPABILITIES: &[Capability] = &[
         ..better(
             CAP_SYS_ADMIN,
             "CAP_SYS_ADMIN",
-            "TLS: uprobes as perf events, before Linux 6.12",
-            "all TLS is unread where the kernel has the fix of CVE-2025-38466 (see TLS below)",
+            "uprobes as perf events, before Linux 6.12: TLS, and links in Go, Node.js and asyncio",
+            "none of these where the kernel has the fix of CVE-2025-38466 (see TLS below)",
         )
     },
     Capability {
@@ -185,6 +185,8 @@ pub const CAPABILITIES: &[Capability] = &[
         )
     },
 ];
+/// What [`Kernel::trials`] calls carrying traces to other hosts.
+pub const CARRIER: &str = "traces to other hosts";
 /// How to get them.
 pub const PRIVILEGES: &str = "run spantap as root, or give it these capabilities";
 const CAP_SYS_ADMIN: u32 = 21;
@@ -310,10 +312,11 @@ impl Kernel {
             programs: Vec::new(),
             error: Some("off: no path works".to_owned()),
             replaced: true,
-            remedy: "root, or before Linux 6.12 CAP_SYS_ADMIN; without, TLS stays unread and the rest works",
+            remedy: "root, or before Linux 6.12 CAP_SYS_ADMIN; without, TLS stays unread, and calls of Go, \
+                     Node.js and Python's asyncio have no parent",
         };
         let mut carrier = Trial {
-            feature: "traces to other hosts",
+            feature: CARRIER,
             path: None,
             detail: "programs load: propagation.mode option".to_owned(),
             programs: Vec::new(),

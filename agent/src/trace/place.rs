@@ -153,11 +153,14 @@ impl Linker {
             return Reference::Root(None);
         };
         let pair = entry.pair.and_then(|p| Some((p, self.table.get(p)?)));
-        // Both sides saw the same bytes; one of them may have lost some.
+        // Both sides saw the same bytes; one of them may have lost some. A line that the kernel side wrote the
+        // other side alone has seen: it names this very call.
+        let own = |it: &&Carried| matches!(it, Carried::Context(it, _) if it.span == entry.span);
         let carried = entry
             .carried
             .as_ref()
-            .or_else(|| pair.and_then(|(_, pair)| pair.carried.as_ref()));
+            .or_else(|| pair.and_then(|(_, pair)| pair.carried.as_ref()))
+            .filter(|carried| !own(carried));
         // What a process says of itself has ids of its own: those that it sends on, if it does.
         let told = |pair: &Entry| !self.instrumented.has(pair.process);
         if let (Role::Server, Some((pair, _))) = (entry.role, pair.filter(|p| told(p.1))) {

@@ -122,7 +122,7 @@ impl Report {
 /// Runs the command.
 pub fn run(args: &DoctorArgs, color: Color) -> Result<i32> {
     let config = resolved(&args.settings)?.config;
-    let report = wiring::report(&config.capture);
+    let report = wiring::report(&config);
     let text = match args.output {
         Format::Table => report.text(colored(color, std::io::stdout().is_terminal())),
         Format::Json => report.json()?,

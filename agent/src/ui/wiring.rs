@@ -2,15 +2,18 @@
 //! Everything else in `ui` goes through these two.
 
 use super::doctor::{Held, Program, Report, Row, State};
-use crate::config::{Capture, CapturePath};
-use crate::probe::kernel::{CAPABILITIES, Capability, Kernel, TYPES, Trial, Types, last_words};
+use crate::config::{CapturePath, Carrying, Config};
+use crate::probe::kernel::{
+    CAPABILITIES, CARRIER, Capability, Kernel, TYPES, Trial, Types, last_words,
+};
 use crate::probe::selftest::{self, Verdict};
 
 pub use crate::pipeline::{Loss, OnSpan, Start, Summary, Unable, run as start};
 
-/// What the kernel and our privileges allow, `capture` being as configured: each row looked for, and
-/// the programs tried for real.
-pub fn report(capture: &Capture) -> Report {
+/// What the kernel and our privileges allow with this configuration: each row looked for, and the
+/// programs tried for real.
+pub fn report(config: &Config) -> Report {
+    let capture = &config.capture;
     let kernel = Kernel::look(capture.btf.as_deref());
     // Then programs cannot be loaded, and nothing was learnt of the kernel.
     let barred = !kernel.lacks(true).is_empty();
@@ -33,12 +36,16 @@ pub fn report(capture: &Capture) -> Report {
         && path.state != State::Missing;
     rows.push(path);
     let programs = trials.iter().flat_map(programs).collect();
-    rows.extend(trials.into_iter().map(|trial| tried(trial, barred)));
+    let carrier = |trial: &Trial| trial.feature == CARRIER;
+    rows.extend(trials.into_iter().map(|trial| match carrier(&trial) {
+        true => as_configured(tried(trial, barred), config),
+        false => tried(trial, barred),
+    }));
     let tests = match barred {
         true => Err(NOT_TRIED.into()),
         false => selftest::start(&kernel.offsets).map_err(|why| last_words(&why)),
     };
-    rows.push(header(&tests));
+    rows.push(as_configured(header(&tests), config));
     Report {
         able,
         rows,
@@ -79,6 +86,18 @@ fn header(tests: &Result<Vec<Verdict>, String>) -> Row {
 }
 
 const HEADER: &str = "header mode";
+
+/// What would work of what carries traces to other hosts, and is not asked for.
+fn as_configured(found: Row, config: &Config) -> Row {
+    let why = match (config.propagation.mode, config.capture.path) {
+        _ if found.state != State::Ok => return found,
+        (Carrying::Off, _) => "propagation.mode is off",
+        (_, CapturePath::Syscall) => "capture.path is syscall",
+        _ => return found,
+    };
+    let detail = format!("off, as {why}; else: {}", found.detail);
+    row(&found.feature, State::Degraded, detail, "")
+}
 
 fn row(feature: &str, state: State, detail: impl Into<String>, remedy: &str) -> Row {
     Row {
@@ -271,6 +290,28 @@ mod tests {
         assert_eq!(shown.detail, "off: not so: FIONREAD counts (0 of 100)");
         let shown = header(&Err("operation not permitted".into()));
         assert!(shown.remedy.contains("CAP_NET_ADMIN"));
+    }
+
+    #[test]
+    fn what_is_configured_away_is_not_said_to_be_on() {
+        let found = || row(CARRIER, State::Ok, "programs load", "");
+        let mut config = Config::default();
+        assert_eq!(as_configured(found(), &config), found());
+        config.capture.path = CapturePath::Syscall;
+        let shown = as_configured(found(), &config);
+        assert_eq!(shown.state, State::Degraded);
+        assert_eq!(
+            shown.detail,
+            "off, as capture.path is syscall; else: programs load"
+        );
+        config.propagation.mode = Carrying::Off;
+        let shown = as_configured(found(), &config);
+        assert!(
+            shown.detail.starts_with("off, as propagation.mode is off"),
+            "{shown:?}"
+        );
+        let refused = row(CARRIER, State::Degraded, "off: no cgroup", "mount it");
+        assert_eq!(as_configured(refused.clone(), &config), refused);
     }
 
     #[test]

@@ -85,6 +85,24 @@ fn a_header_and_the_other_side_of_the_same_host_come_first() {
 }
 
 #[test]
+fn a_line_that_was_written_for_a_call_is_no_parent_of_it() {
+    let call = client(2, 8, (2, 20), 10, 90);
+    let key = call.message_key().expect("it has a name");
+    let line = format!("00-{}-{}-01", TraceId(TRACE), ids::client_span(&key));
+    let answered = with(server(3, 8, (3, 30), 11, 89), &line);
+    let asked = server(1, 7, (2, 20), 0, 100);
+    let words = [
+        said(&asked, TRACE, Source::Made),
+        said(&call, TRACE, Source::Made),
+    ];
+    let (_, below) = links(&[asked, call.clone(), answered.clone()], &words);
+    assert_eq!(told(&below), "1, 2 <- 1 thread, 3 <- 2 stream_key");
+    let (_, alone) = links(&[call, answered], &words[1..]);
+    assert_eq!(told(&alone), "2, 3 <- 2 stream_key");
+    assert_eq!(alone[&3].trace, TraceId(TRACE));
+}
+
+#[test]
 fn a_root_is_in_the_trace_that_was_told() {
     let sides = [server(1, 7, (2, 20), 0, 50), client(2, 8, (3, 30), 60, 70)];
     let words = [
