@@ -164,9 +164,12 @@ impl Scorer {
         let Some(model) = process.models.get(&(call.destination, call.exact)) else {
             return Verdict::Unknown;
         };
+        // Asked again and again while that is so: `done` is long.
+        if process.knows(call.start) && process.older(call.start) > 0 {
+            return Verdict::Pending;
+        }
         match process.around(call.start, call.answered) {
             None => Verdict::Unknown,
-            Some(around) if around.pending => Verdict::Pending,
             Some(around) => model.judge(&around),
         }
     }
@@ -271,13 +274,23 @@ impl Process {
         }
     }
 
+    /// Whether it is known what was being served then.
+    fn knows(&self, start: Nanos) -> bool {
+        start > self.since && self.unknown == 0
+    }
+
+    /// How many were read by then that are being served still.
+    fn older(&self, start: Nanos) -> usize {
+        self.open.values().filter(|from| **from <= start).count()
+    }
+
     /// What was being served about a call; nothing where that is not known.
     fn around(&self, start: Nanos, answered: Nanos) -> Option<Around> {
-        if start <= self.since || self.unknown > 0 {
+        if !self.knows(start) {
             return None;
         }
         let mut around = Around::default();
-        let older = self.open.values().filter(|from| **from <= start).count();
+        let older = self.older(start);
         around.pending = older > 0;
         around.open = older;
         let first = self.done.partition_point(|served| served.answered < start);
