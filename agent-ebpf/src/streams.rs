@@ -22,17 +22,29 @@ use crate::session::Key;
 use crate::tls::{register, wanted};
 use crate::transfer::socket_of;
 
-/// Entry of net/http's and x/net/http2's (\*serverConn).runHandler: this goroutine serves a stream.
+/// Entry of (\*serverConn).runHandler in x/net/http2, and in net/http up to Go 1.26: this goroutine serves a
+/// stream.
 #[uprobe]
 pub fn go_http2_serve(context: ProbeContext) -> u32 {
-    let Some(known) = Known::of(&context) else {
+    http2_serve(&context, CONN)
+}
+
+/// The same in net/http/internal/http2.
+#[uprobe]
+pub fn go_http2_serve_inner(context: ProbeContext) -> u32 {
+    http2_serve(&context, INNER_CONN)
+}
+
+#[inline(always)]
+fn http2_serve(context: &ProbeContext, conn: u64) -> u32 {
+    let Some(known) = Known::of(context) else {
         return 0;
     };
     // *responseWriter, of which its state is first, of which the stream is, of which the number is second.
-    let state: u64 = read_user(register(&context, arch::GO[1]));
+    let state: u64 = read_user(register(context, arch::GO[1]));
     let stream: u64 = read_user(state);
     let number: u32 = read_user(stream.wrapping_add(NUMBER));
-    known.serves(register(&context, arch::GO[0]).wrapping_add(CONN), number);
+    known.serves(register(context, arch::GO[0]).wrapping_add(conn), number);
     0
 }
 
@@ -195,5 +207,7 @@ fn number(stream: u64, place: &Place) -> u32 {
 
 /// Of `conn` in serverConn, behind two addresses.
 const CONN: u64 = 16;
+/// The same, behind an address and an interface.
+const INNER_CONN: u64 = 24;
 /// Of `id` in stream, behind an address.
 const NUMBER: u64 = 8;

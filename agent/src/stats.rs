@@ -183,7 +183,8 @@ counters! {
     trace_inference_wrong = "trace.inference_wrong",
     /// Processes in which it was not too often: nothing is inferred there any more.
     trace_inference_off = "trace.inference_off",
-    /// Requests and destinations left out of what is inferred from, for lack of room.
+    /// Requests, calls and destinations left out of what is inferred from, and processes forgotten, for lack of
+    /// room.
     trace_inference_left_out = "trace.inference_left_out",
     /// Parents found by which request a thread answered next, in servers whose threads take what another reads.
     trace_by_answer = "trace.by_answer",
@@ -198,6 +199,9 @@ counters! {
     trace_links_dropped = "trace.links_dropped",
     /// Processes found to share their threads between requests.
     trace_threads_off = "trace.threads_off",
+    /// Streams of HTTP/2 forgotten for lack of room whose goroutine was told and of which nothing else was, as of
+    /// connections that are not read.
+    trace_streams_forgotten = "trace.streams_forgotten",
     /// Exchanges of threads that are not remembered, for lack of room.
     trace_threads_full [lost] = "trace.threads_full",
     /// Exchanges forgotten early for lack of room.

@@ -443,7 +443,7 @@ impl Prober<'_> {
     /// Probes all places of a plan, or none.
     fn attach(&mut self, file: &Mapped, plan: &Plan, scope: Option<NonZeroU32>) -> Vec<Uprobe> {
         let held = self.held.load(Ordering::Relaxed);
-        if held.saturating_add(plan.sites.len()) > self.room {
+        if !system::fits(plan.sites.len(), held, self.room) {
             self.stats.probe_refused.add(1);
             return Vec::new();
         }

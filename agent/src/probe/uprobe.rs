@@ -32,7 +32,7 @@ pub enum Uprobe {
 }
 
 /// Every hook, and its program: on kernels with bpf_loop (5.17), and on older ones.
-const HOOKS: [(Hook, &str, Option<&str>); 39] = [
+const HOOKS: [(Hook, &str, Option<&str>); 40] = [
     (Hook::Read, "tls_read", Some("tls_read")),
     (Hook::Write, "tls_write", Some("tls_write")),
     (Hook::WriteEx2, "tls_write_ex2", Some("tls_write_ex2")),
@@ -94,6 +94,11 @@ const HOOKS: [(Hook, &str, Option<&str>); 39] = [
     ),
     (Hook::GoDoRequest, "go_do_request", Some("go_do_request")),
     (Hook::GoHttp2Serve, "go_http2_serve", Some("go_http2_serve")),
+    (
+        Hook::GoHttp2ServeInner,
+        "go_http2_serve_inner",
+        Some("go_http2_serve_inner"),
+    ),
     (Hook::GoGrpcServe, "go_grpc_serve", Some("go_grpc_serve")),
     (Hook::GoGrpcAsk, "go_grpc_ask", Some("go_grpc_ask")),
     (Hook::GoGrpcWrite, "go_grpc_write", Some("go_grpc_write")),

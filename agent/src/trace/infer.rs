@@ -22,6 +22,8 @@ pub(super) struct Inference {
     over: VecDeque<(Nanos, Handle, u64)>,
     /// Those that were exactly linked, and that process's scorer was wrong too often: since it was asked.
     doubted: Vec<u32>,
+    /// Processes that are others by now, and from when on what was learned of those before is void.
+    gone: VecDeque<(Nanos, u32)>,
 }
 
 /// Whose a call is likely to be.
@@ -35,9 +37,21 @@ pub(super) enum Inferred {
 }
 
 impl Inference {
-    /// What was known of a process is void.
-    pub fn forget(&mut self, process: u32) {
-        self.scorer.forget(process);
+    /// A process is another since `now`; what it called for before is judged until `when`.
+    pub fn forget(&mut self, process: u32, now: Nanos, when: Nanos) {
+        if self.scorer.leave(process, now) {
+            self.gone.push_back((when, process));
+        }
+    }
+
+    /// Forgets what was learned of those that are others.
+    pub fn sweep(&mut self, now: Nanos) {
+        while let Some((when, process)) = self.gone.front().copied()
+            && when <= now
+        {
+            self.gone.pop_front();
+            self.scorer.forget(process);
+        }
     }
 
     /// An exchange is forgotten.
@@ -85,6 +99,9 @@ impl Linker {
             if entry.detached {
                 return;
             }
+            if !entry.opened {
+                return scorer.unopened(entry.process, entry.id, entry.from, entry.answered);
+            }
             return scorer.closed(entry.process, entry.id, entry.from, entry.answered);
         }
         let destination = entry.exchange.as_deref().and_then(|e| where_to(scorer, e));
@@ -94,6 +111,7 @@ impl Linker {
             self.inference.over.push_back((due, handle, destination));
             if self.inference.over.len() > self.settings.capacity {
                 self.inference.over.pop_front();
+                self.stats.trace_inference_left_out.add(1);
             }
         }
     }
@@ -139,7 +157,8 @@ impl Linker {
             };
             let parent = entry.place.as_ref().and_then(|place| place.parent);
             let exact = parent.filter(|parent| parent.method != Method::Inferred);
-            if exact.is_none() && self.is_late(entry) {
+            // Whose it is may yet be known exactly.
+            if self.is_pending(handle) || exact.is_none() && self.is_late(entry) {
                 continue;
             }
             let (process, call) = (entry.process, call(entry, destination, exact.is_some()));

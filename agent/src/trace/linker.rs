@@ -166,6 +166,7 @@ impl Linker {
         self.units.sweep(self.watermark);
         self.instrumented.sweep(self.watermark);
         self.answers.sweep(self.watermark);
+        self.inference.sweep(self.watermark);
     }
 
     /// Gives out everything that is over: nothing more will be fed.
@@ -185,7 +186,7 @@ impl Linker {
         self.units.forget(process, when);
         self.instrumented.forget(process, when);
         self.forwards.forget(process);
-        self.inference.forget(process);
+        self.inference.forget(process, self.watermark, when);
         self.answers.forget(process, when);
     }
 

@@ -15,12 +15,16 @@
 //!
 //! Never true here: that what was inferred is learned from.
 
+mod delays;
+
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hash};
 
 use foldhash::HashMap;
 use foldhash::quality::RandomState;
 use smallvec::SmallVec;
+
+use delays::Delays;
 
 use crate::event::Nanos;
 use crate::exchange::ExchangeId;
@@ -67,10 +71,13 @@ impl Scorer {
     /// A request's head was read.
     pub fn opened(&mut self, process: u32, request: ExchangeId, from: Nanos) {
         let room = self.processes.len() < MOST_PROCESSES;
-        if !room && !self.processes.contains_key(&process) {
+        if !room && !self.processes.contains_key(&process) && !self.make_room(from) {
             return self.left_out += 1;
         }
-        let process = self.processes.entry(process).or_default();
+        let process = self.processes.entry(process).or_insert_with(|| Process {
+            since: from,
+            ..Process::default()
+        });
         if process.open.len() >= MOST_OPEN {
             process.unknown += 1;
             return self.left_out += 1;
@@ -78,13 +85,35 @@ impl Scorer {
         process.open.insert(request, from);
     }
 
+    /// Forgets the process that nobody has asked for the longest time, if for so long that it may be gone.
+    fn make_room(&mut self, now: Nanos) -> bool {
+        let idle = self.processes.iter().filter(|(_, known)| known.is_idle());
+        let longest = idle.min_by_key(|(_, known)| known.last());
+        let Some(process) = longest
+            .filter(|(_, known)| known.last().saturating_add(GONE) < now)
+            .map(|(process, _)| *process)
+        else {
+            return false;
+        };
+        self.left_out += 1;
+        self.processes.remove(&process).is_some()
+    }
+
     /// It was answered.
     pub fn closed(&mut self, process: u32, request: ExchangeId, from: Nanos, answered: Nanos) {
+        if let Some(process) = self.processes.get_mut(&process)
+            && process.open.remove(&request).is_none()
+            && process.unknown > 0
+        {
+            process.unknown -= 1;
+            process.since = process.since.max(answered);
+        }
+        self.unopened(process, request, from, answered);
+    }
+
+    /// One was answered of which it was not told that its head was read.
+    pub fn unopened(&mut self, process: u32, request: ExchangeId, from: Nanos, answered: Nanos) {
         if let Some(process) = self.processes.get_mut(&process) {
-            if process.open.remove(&request).is_none() && process.unknown > 0 {
-                process.unknown -= 1;
-                process.since = process.since.max(answered);
-            }
             process.requests += 1.0;
             process.insert(Served {
                 request,
@@ -103,29 +132,53 @@ impl Scorer {
         }
     }
 
-    /// What was known of a process is void.
+    /// A process is another from then on: nothing that was learned is true of that. Whether it was known.
+    pub fn leave(&mut self, process: u32, at: Nanos) -> bool {
+        let known = self.processes.get_mut(&process);
+        known.map(|known| known.left.get_or_insert(at)).is_some()
+    }
+
+    /// What was learned of a process that was left is void. What is being served is so all the same.
     pub fn forget(&mut self, process: u32) {
-        self.processes.remove(&process);
+        if let Some(known) = self.processes.get_mut(&process) {
+            if known.is_idle() {
+                self.processes.remove(&process);
+                return;
+            }
+            *known = Process {
+                open: std::mem::take(&mut known.open),
+                done: std::mem::take(&mut known.done),
+                since: known.since,
+                unknown: known.unknown,
+                ..Process::default()
+            };
+        }
     }
 
     /// Whose a call is, that began and was answered then.
     pub fn judge(&self, process: u32, call: &Call) -> Verdict {
-        let Some(process) = self.processes.get(&process).filter(|p| !p.off) else {
+        let asked = |p: &&Process| !p.off && !p.is_left(call);
+        let Some(process) = self.processes.get(&process).filter(asked) else {
             return Verdict::Unknown;
         };
         let Some(model) = process.models.get(&(call.destination, call.exact)) else {
             return Verdict::Unknown;
         };
+        // Asked again and again while that is so: `done` is long.
+        if process.knows(call.start) && process.older(call.start) > 0 {
+            return Verdict::Pending;
+        }
         match process.around(call.start, call.answered) {
             None => Verdict::Unknown,
-            Some(around) if around.pending => Verdict::Pending,
             Some(around) => model.judge(&around),
         }
     }
 
     /// Takes in a call all about which is over.
     pub fn learn(&mut self, process: u32, call: &Call) {
-        if let Some(process) = self.processes.get_mut(&process) {
+        if let Some(process) = self.processes.get_mut(&process)
+            && !process.is_left(call)
+        {
             self.left_out += process.learn(call);
         }
     }
@@ -173,6 +226,8 @@ struct Process {
     wrong: f64,
     /// Whether it is not asked any more.
     off: bool,
+    /// From when on it is another, of which nothing is learned yet.
+    left: Option<Nanos>,
 }
 
 /// What was being served about a call.
@@ -188,6 +243,23 @@ struct Around {
 }
 
 impl Process {
+    /// Whether it serves nothing.
+    fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.unknown == 0
+    }
+
+    /// When it last answered, as far as is known.
+    fn last(&self) -> Nanos {
+        self.done
+            .back()
+            .map_or(self.since, |served| served.answered)
+    }
+
+    /// Whether a call is that of another.
+    fn is_left(&self, call: &Call) -> bool {
+        self.left.is_some_and(|left| call.start >= left)
+    }
+
     fn insert(&mut self, served: Served) {
         let at = self
             .done
@@ -202,13 +274,23 @@ impl Process {
         }
     }
 
+    /// Whether it is known what was being served then.
+    fn knows(&self, start: Nanos) -> bool {
+        start > self.since && self.unknown == 0
+    }
+
+    /// How many were read by then that are being served still.
+    fn older(&self, start: Nanos) -> usize {
+        self.open.values().filter(|from| **from <= start).count()
+    }
+
     /// What was being served about a call; nothing where that is not known.
     fn around(&self, start: Nanos, answered: Nanos) -> Option<Around> {
-        if start <= self.since || self.unknown > 0 {
+        if !self.knows(start) {
             return None;
         }
         let mut around = Around::default();
-        let older = self.open.values().filter(|from| **from <= start).count();
+        let older = self.older(start);
         around.pending = older > 0;
         around.open = older;
         let first = self.done.partition_point(|served| served.answered < start);
@@ -365,61 +447,6 @@ impl Model {
     }
 }
 
-/// Delays before a call, and after its answer.
-#[derive(Debug, Default)]
-struct Delays {
-    before: Histogram,
-    after: Histogram,
-}
-
-/// Delays by powers of two of microseconds.
-#[derive(Debug, Default)]
-struct Histogram {
-    counts: [f64; BUCKETS],
-    total: f64,
-}
-
-impl Histogram {
-    fn add(&mut self, micros: u32) {
-        let at = bucket(micros);
-        let around = [at.checked_sub(1), Some(at), at.checked_add(1)];
-        for (place, part) in around.into_iter().zip([0.25, 0.5, 0.25]) {
-            let place = place.unwrap_or(0).min(BUCKETS - 1);
-            if let Some(count) = self.counts.get_mut(place) {
-                *count += part;
-            }
-        }
-        self.total += 1.0;
-        if self.total >= MOST_DELAYS {
-            self.counts.iter_mut().for_each(|count| *count /= 2.0);
-            self.total /= 2.0;
-        }
-    }
-
-    fn known(&self) -> bool {
-        self.total >= FEWEST_DELAYS
-    }
-
-    fn count(&self, micros: u32) -> f64 {
-        self.counts.get(bucket(micros)).copied().unwrap_or(0.0)
-    }
-
-    /// How likely a delay is, for each microsecond.
-    fn density(&self, micros: u32) -> f64 {
-        let buckets = f64::from(u32::try_from(BUCKETS).unwrap_or(1));
-        let share = (self.count(micros) + UNMET) / (self.total + UNMET * buckets);
-        share / f64::from(1_u32 << bucket(micros))
-    }
-
-    fn is_usual(&self, micros: u32) -> bool {
-        self.count(micros) >= self.total * USUAL
-    }
-}
-
-fn bucket(micros: u32) -> usize {
-    (micros.max(1).ilog2() as usize).min(BUCKETS - 1)
-}
-
 fn micros(time: Nanos) -> u32 {
     u32::try_from(time / 1000).unwrap_or(u32::MAX)
 }
@@ -438,18 +465,9 @@ const SUREST: f64 = 0.99;
 const MOST_NOBODYS: f64 = 0.05;
 /// How many calls that are nobody's there may be where none was seen, with 95 % certainty.
 const UNSEEN: f64 = 3.0;
-/// Fewest delays from which others are told.
-const FEWEST_DELAYS: f64 = 32.0;
-/// As if so many delays had been met of each length.
-const UNMET: f64 = 0.25;
-/// What part of the delays are as long as one that is not unusual.
-const USUAL: f64 = 0.01;
 /// Counts beyond which the older half is worth less.
-const MOST_DELAYS: f64 = 1024.0;
 const MOST_COUNTED: f64 = 4096.0;
 const CHECKED: f64 = 512.0;
-/// Delays up to 16 s.
-const BUCKETS: usize = 24;
 /// Requests being served: 1, 2, to 4, to 8, to 16, to 32, to 64.
 const CLASSES: usize = 7;
 /// Calls by which their rate is told.
@@ -458,6 +476,8 @@ const RECENT: usize = 16;
 const UNKNOWN_LENGTH: u64 = 10_000;
 /// How long after its answer a request is remembered.
 const KEEP: Nanos = 1_000_000_000;
+/// How long a process answers nothing that may be gone without a word.
+const GONE: Nanos = 60_000_000_000;
 /// Most processes; most destinations, requests being served, and requests answered lately, of each.
 const MOST_PROCESSES: usize = 256;
 const MOST_DESTINATIONS: usize = 64;

@@ -44,17 +44,20 @@ impl Streams {
         }
     }
 
-    fn keep(&mut self, taken: &Taken) {
+    /// Keeps one that is told early; how many others were forgotten for it.
+    fn keep(&mut self, taken: &Taken) -> u64 {
         let name = (taken.connection, taken.number);
         if self.early.insert(name, *taken).is_some() {
-            return;
+            return 0;
         }
         self.order.push_back(name);
+        let mut forgotten = 0;
         while self.order.len() > self.capacity
             && let Some(oldest) = self.order.pop_front()
         {
-            self.early.remove(&oldest);
+            forgotten += u64::from(self.early.remove(&oldest).is_some());
         }
+        forgotten
     }
 }
 
@@ -63,7 +66,10 @@ impl Linker {
     pub(super) fn take(&mut self, taken: &Taken) {
         match self.streams.known.get(&(taken.connection, taken.number)) {
             Some(handle) => self.give_to(*handle, taken),
-            None => self.streams.keep(taken),
+            None => {
+                let forgotten = self.streams.keep(taken);
+                self.stats.trace_streams_forgotten.add(forgotten);
+            }
         }
     }
 

@@ -76,3 +76,26 @@ pub(super) fn encrypts_into_memory(proc: &Path, process: u32) -> bool {
 
 /// How their programs are called.
 const MEMORY: [&str; 4] = ["python", "pypy", "uwsgi", "dotnet"];
+
+/// Whether the places of a plan are to be probed, beside those that are: there is room, and no file may have
+/// more than its part. A program that somebody made may return from a function wherever it likes.
+pub(super) const fn fits(places: usize, held: usize, room: usize) -> bool {
+    places <= MOST_PLACES && held.saturating_add(places) <= room
+}
+
+/// Most places of one plan; those of libraries and programs as compilers make them are some tens.
+const MOST_PLACES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_full_of_places_takes_no_room_from_others() {
+        let room = MOST_DESCRIPTORS / 2;
+        assert!(fits(60, 0, room) && fits(60, room - 60, room));
+        assert!(!fits(60, room - 59, room) && !fits(60, usize::MAX, room));
+        // As many returns as the most that is read of a function.
+        assert!(!fits(65_536 / 4, 0, room));
+    }
+}

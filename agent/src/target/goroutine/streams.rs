@@ -1,8 +1,9 @@
 //! Where Go's servers of HTTP/2 begin to serve a stream, and where grpc-go's clients have asked for one.
 //!
-//! Those of net/http up to Go 1.26 and of golang.org/x/net/http2 have the same members at the same places
+//! Those of net/http and of golang.org/x/net/http2 have the same members at the same places
 //! (`serverConn.conn` at 16, `responseWriter.rws` at 0, `responseWriterState.stream` at 0, `stream.id` at
-//! 8). grpc-go's have moved; where they are says the program's DWARF.
+//! 8), but for `conn`, which is at 24 in net/http/internal/http2 (Go 1.27). grpc-go's have moved; where they
+//! are says the program's DWARF.
 //!
 //! Never true here: that grpc-go's are taken to be anywhere but where that says.
 
@@ -65,8 +66,15 @@ pub fn find(image: &Image) -> Option<Result<Found, &'static str>> {
         .next()?;
     let read = || {
         let mut sites = Vec::new();
-        for function in [own, inner, module].into_iter().flatten() {
-            sites.push(site(Hook::GoHttp2Serve, entry(image, function)?));
+        let serves = [
+            (own, Hook::GoHttp2Serve),
+            (inner, Hook::GoHttp2ServeInner),
+            (module, Hook::GoHttp2Serve),
+        ];
+        for (function, hook) in serves {
+            if let Some(function) = function {
+                sites.push(site(hook, entry(image, function)?));
+            }
         }
         if let Some(write) = write {
             sites.push(site(Hook::GoGrpcWrite, entry(image, write)?));
@@ -238,7 +246,17 @@ mod tests {
             let image = Image::open(file).unwrap();
             let found = find(&image).unwrap().unwrap();
             let hooks: Vec<Hook> = found.sites.iter().map(|site| site.hook).collect();
-            assert_eq!(hooks, [Hook::GoHttp2Serve]);
+            let [hook] = hooks[..] else {
+                panic!("{hooks:?}");
+            };
+            // It is another package's from Go 1.27 on.
+            let (name, conn) = match hook {
+                Hook::GoHttp2ServeInner => ("net/http/internal/http2.serverConn", 24),
+                _ => ("net/http.http2serverConn", 16),
+            };
+            let stripped = flags.contains(&"-ldflags=-s -w");
+            let told = dwarf::members(&image, &[(name, "conn")]).map(|told| told[0]);
+            assert_eq!(told, (!stripped).then_some(Some(conn)));
             assert!(found.tcp.is_some() && found.tls.is_some() && found.tcp != found.tls);
             assert_eq!((found.wrapped, found.server), ([None; 2], None));
             assert_eq!((found.layout, found.no_grpc), (Streams::default(), None));

@@ -128,6 +128,8 @@ pub enum Hook {
     /// A goroutine (r14) begins to serve a stream of HTTP/2: the connection's state in rax, what writes the
     /// answer in rbx. Passed again where the stack has to grow first.
     GoHttp2Serve,
+    /// The same where the connection's state has another member before it.
+    GoHttp2ServeInner,
     /// The same of grpc-go: the connection's state is an interface in rbx and rcx, the stream in rdi.
     GoGrpcServe,
     /// A goroutine (r14) has asked for a stream by grpc-go: it is in rax, 0 where there is none.

@@ -443,3 +443,103 @@ fn what_has_no_room_is_counted_and_nothing_is_linked_meanwhile() {
     scorer.opened(1, ExchangeId(1), 1);
     assert!(!scorer.processes[&1].off);
 }
+
+#[test]
+fn a_process_that_is_another_is_judged_as_such_and_what_it_serves_is_not_forgotten() {
+    let mut scorer = Scorer::default();
+    let story = waited_for(100);
+    for (at, begin) in story.iter().enumerate() {
+        let request = ExchangeId(at as u64);
+        scorer.opened(1, request, *begin);
+        scorer.closed(1, request, *begin, begin + 10 * MS);
+        scorer.learn(1, &waited(*begin));
+    }
+    let last = story.last().unwrap() + 100 * MS;
+    let [one, two] = [1000, 1001].map(ExchangeId);
+    scorer.opened(1, one, last);
+    scorer.closed(1, one, last, last + 10 * MS);
+    let of_one = Verdict::Of(one, 0.99);
+    let is = |verdict, other| match (verdict, other) {
+        (Verdict::Of(one, _), Verdict::Of(other, _)) => one == other,
+        (one, other) => one == other,
+    };
+    assert!(is(scorer.judge(1, &waited(last)), of_one));
+    // One that goes on, and another program, which is asked as regularly.
+    scorer.opened(1, two, last + 20 * MS);
+    assert!(scorer.leave(1, last + 30 * MS) && !scorer.leave(2, last));
+    assert!(is(scorer.judge(1, &waited(last)), of_one));
+    let next = last + 40 * MS;
+    scorer.opened(1, ExchangeId(1002), next);
+    scorer.closed(1, ExchangeId(1002), next, next + 10 * MS);
+    let call = waited(next);
+    assert_eq!(scorer.judge(1, &call), Verdict::Unknown);
+    scorer.forget(1);
+    let known = &scorer.processes[&1];
+    assert!(known.models.is_empty() && known.left.is_none());
+    assert!(known.around(call.start, call.answered).unwrap().pending);
+    scorer.removed(1, two);
+    scorer.leave(1, next + 20 * MS);
+    scorer.forget(1);
+    assert!(scorer.processes.is_empty());
+    // What was served when nobody listened is not known.
+    scorer.opened(1, two, next);
+    assert!(scorer.processes[&1].around(next - 1, next).is_none());
+}
+
+#[test]
+fn processes_that_are_gone_without_a_word_make_room() {
+    let mut scorer = Scorer::default();
+    for process in 0..MOST_PROCESSES as u32 {
+        scorer.opened(process, ExchangeId(1), 1);
+        if process > 0 {
+            scorer.closed(process, ExchangeId(1), 1, 1 + u64::from(process));
+        }
+    }
+    let new = MOST_PROCESSES as u32;
+    scorer.opened(new, ExchangeId(1), GONE);
+    assert_eq!(
+        (scorer.processes.contains_key(&new), scorer.left_out),
+        (false, 1)
+    );
+    scorer.opened(new, ExchangeId(1), GONE + 10);
+    assert_eq!(
+        (scorer.processes.contains_key(&new), scorer.left_out),
+        (true, 2)
+    );
+    let known = |process| scorer.processes.contains_key(&process);
+    // The first serves one still.
+    assert!(known(0) && !known(1) && known(2));
+}
+
+#[test]
+fn an_answer_to_what_was_not_seen_does_not_stand_for_one_that_was_left_out() {
+    let mut scorer = Scorer::default();
+    let many = MOST_OPEN as u64 + 1;
+    (0..many).for_each(|at| scorer.opened(1, ExchangeId(at), 10 + at));
+    (0..many - 1).for_each(|at| scorer.closed(1, ExchangeId(at), 10 + at, 1000 + at));
+    scorer.unopened(1, ExchangeId(many), 500, 2000);
+    assert!(scorer.processes[&1].around(3000, 3010).is_none());
+    scorer.closed(1, ExchangeId(many - 1), 10 + many, 4000);
+    assert!(scorer.processes[&1].around(5000, 5010).is_some());
+}
+
+/// When requests begin that each take 10 ms, [`waited`] for a call, come one after the other.
+fn waited_for(many: u64) -> Vec<Nanos> {
+    let mut random = Random(7);
+    let mut at = 1000 * MS;
+    let mut next = || {
+        at += 30 * MS + random.below(20 * MS);
+        at
+    };
+    (0..many).map(|_| next()).collect()
+}
+
+/// The call of a request that began then.
+fn waited(begin: Nanos) -> Call {
+    Call {
+        destination: DESTINATION,
+        exact: false,
+        start: begin + 3 * MS,
+        answered: begin + 7 * MS,
+    }
+}

@@ -106,3 +106,17 @@ fn who_asks_for_a_stream_asks_and_not_who_sends() {
     let expected = "1, 2, 3 <- 1 goroutine, 4 <- 2 goroutine, 5 <- 2 goroutine, 6, 7";
     assert_eq!(linked(&sides, &takes), expected);
 }
+
+#[test]
+fn what_is_told_of_streams_that_nobody_reads_is_bounded_and_counted() {
+    let stats = Arc::<Stats>::default();
+    let settings = Settings {
+        capacity: 8,
+        ..Settings::new(&Propagation::default(), DRAIN)
+    };
+    let mut linker = Linker::new(settings, Ids::from_seed(1), Arc::clone(&stats));
+    for number in 0..100 {
+        linker.feed(taken(51, number, 9, 10 + number).1);
+    }
+    assert_eq!(stats.trace_streams_forgotten.get(), 92);
+}
