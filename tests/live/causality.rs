@@ -415,6 +415,7 @@ const PYTHON: &[Front] = &[
             HTTPS,
             FAN_OUT,
             shape("submit", 1, Behind::Leaf),
+            shape("submit-tls", 1, Behind::Secret),
             shape("completed", 5, Behind::Leaf),
             shape("forgotten", 1, Behind::Leaf),
             shape("abandoned", 1, Behind::Leaf),
@@ -452,6 +453,7 @@ const PYTHON: &[Front] = &[
     Front {
         runtime: "asyncio-syscall",
         agent: |agent| agent.asyncio().capture(Capture::Syscall),
+        shapes: &[DIRECT, shape("executor", 1, Behind::Leaf)],
         ..ASYNCIO
     },
     Front {

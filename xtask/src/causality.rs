@@ -226,7 +226,7 @@ tests/live/causality.rs say of which cases most must be right, and of which all 
 | `timeout` | one; half are given up before there is an answer |
 | `dns` | one, by a connection of its own, to a name |
 | `to-thread`, `blocking` | one, in a thread that a task hands it to with its context; of tokio spawn_blocking |
-| `executor`, `submit` | one, in a thread of a pool, waited for |
+| `executor`, `submit`, `submit-tls` | one, in a thread of a pool, waited for; over TLS |
 | `executors`, `completed` | five at once, the same; of `completed` one within an item that waits for another pool's |
 | `submits` | two, given to a pool by an item of another |
 | `tasks` | one, by a task that a task starts for it |

@@ -95,6 +95,10 @@ def submit(number):
     executor.submit(direct, number).result()
 
 
+def submit_tls(number):
+    executor.submit(https, number).result()
+
+
 def completed(number):
     """As they are done; one that is waited for asks within itself, by another pool."""
     def ask(which):
@@ -151,7 +155,7 @@ def late(number):
 shapes = {
     'direct': direct, 'sleep': sleep, 'small-pool': small_pool, 'requests': by_requests, 'plain': plain,
     'redis': keys, 'sql': query, 'https': https, 'fan-out': fan_out, 'late': late,
-    'submit': submit, 'completed': completed, 'forgotten': forgotten, 'abandoned': abandoned,
+    'submit': submit, 'submit-tls': submit_tls, 'completed': completed, 'forgotten': forgotten, 'abandoned': abandoned,
     'grown': grown,
 }
 urllib3.disable_warnings()
