@@ -13,7 +13,9 @@ mod stream;
 pub use carried::{Carried, NETWORK, NETWORKS, source};
 pub use counter::{COUNTERS, Counter};
 pub use jvm::{Allocates, Jvm, Runs};
-pub use layout::{AsyncIds, Contexts, Goroutines, TEEMING, TEEMING_CALLBACKS, TEEMING_CONTEXTS};
+pub use layout::{
+    AsyncIds, Contexts, Goroutines, TEEMING, TEEMING_CALLBACKS, TEEMING_CONTEXTS, TEEMING_LOCKS,
+};
 pub use stream::{Place, Streams, Taken};
 
 /// Which record this is; the first four bytes of every record.
@@ -219,7 +221,8 @@ pub mod unit {
     pub const KIND: u64 = 0xf << 60;
     /// A goroutine, by its number.
     pub const GOROUTINE: u64 = 1 << 60;
-    /// A context of Python's, by when it was made, or by its address where that was not seen.
+    /// A context of Python's, by when it was made, or by its address where that was not seen; what is given to one
+    /// of its pools of threads, by when.
     pub const CONTEXT: u64 = 2 << 60;
     /// An asynchronous resource of Node.js's, by its id.
     pub const RESOURCE: u64 = 3 << 60;
@@ -241,7 +244,8 @@ pub struct Started {
     /// The unit, as in [`Segment`]; with [`mod@unit`]'s `ASKED` where a probe saw it ask, so that what it sends is
     /// its own.
     pub unit: u64,
-    /// The unit that started it, or the nearest above that one which may have moved bytes.
+    /// The unit that started it, or the nearest above that one which may have moved bytes; a thread's id where
+    /// there is no unit.
     pub parent: u64,
     /// CLOCK_MONOTONIC when `parent` started it or the first between them, nanoseconds.
     pub time: u64,

@@ -68,7 +68,9 @@ pub struct Connection {
     /// 1 for UDP: each call moves a message of its own.
     pub datagrams: u16,
     /// 1 where what was sent last is not all that was to be: others' bytes may come to lie behind the rest.
-    pub clogged: u16,
+    pub clogged: u8,
+    /// Whether this end accepted it, see `futures`.
+    pub accepted: u8,
 }
 
 impl Connection {
@@ -99,6 +101,7 @@ impl Connection {
             follows: NOTHING_YET,
             datagrams: 0,
             clogged: 0,
+            accepted: 0,
         }
     }
 

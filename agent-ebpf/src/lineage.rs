@@ -30,6 +30,12 @@ impl Member {
             pad: 0,
         }
     }
+
+    /// The unit.
+    #[inline(always)]
+    pub const fn unit(&self) -> u64 {
+        self.unit
+    }
 }
 
 /// How a unit came to be; the members are as in `abi::Started`.

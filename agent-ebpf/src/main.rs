@@ -22,6 +22,8 @@ mod frames;
 #[cfg(target_arch = "bpf")]
 mod framing;
 #[cfg(target_arch = "bpf")]
+mod futures;
+#[cfg(target_arch = "bpf")]
 mod go;
 #[cfg(target_arch = "bpf")]
 mod goroutine;

@@ -111,6 +111,9 @@ pub static CONTEXTS: LruHashMap<u32, Contexts> = LruHashMap::with_max_entries(40
 /// Python's contexts → when they were made, and those above them.
 #[map]
 pub static MADE: LruHashMap<Member, Made> = LruHashMap::with_max_entries(65_536, 0);
+/// Futures of Python's pools of threads → when they were made.
+#[map]
+pub static FUTURES: LruHashMap<Member, u64> = LruHashMap::with_max_entries(16_384, 0);
 /// Contexts that were made when a connection was set up → who reads it.
 #[map]
 pub static FAMILIES: LruHashMap<Serial, Family> = LruHashMap::with_max_entries(16_384, 0);

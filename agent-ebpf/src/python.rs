@@ -19,6 +19,7 @@ use aya_ebpf::programs::ProbeContext;
 
 use crate::arch::{self, Arguments};
 use crate::connection::{Call, Connection};
+use crate::futures;
 use crate::goroutine;
 use crate::iovec::iovec;
 use crate::kernel::{Pointer, Untyped, read_user};
@@ -76,7 +77,10 @@ impl Serial {
 /// Notes in which context plaintext is moved that way.
 #[inline(always)]
 pub fn note(connection: &mut Connection, way: u8, pid_tgid: u64) {
-    let unit = unit(pid_tgid);
+    let mut unit = entered_as(pid_tgid);
+    if unit == 0 && way == EGRESS {
+        unit = futures::unit(pid_tgid);
+    }
     goroutine::moves(connection, (way & 1) as usize, unit, pid_tgid);
 }
 
@@ -85,9 +89,13 @@ pub fn note(connection: &mut Connection, way: u8, pid_tgid: u64) {
 /// have written since.
 #[inline(always)]
 pub fn mover(connection: &mut Connection, arguments: &Arguments, socket: u64, call: &Call) -> u64 {
-    let unit = unit(call.pid_tgid);
+    let unit = entered_as(call.pid_tgid);
     if call.way != EGRESS {
-        return uvloop::reads(connection, unit, socket, call.pid_tgid);
+        let unit = uvloop::reads(connection, unit, socket, call.pid_tgid);
+        if unit == 0 {
+            futures::reads(connection, socket, call.pid_tgid);
+        }
+        return unit;
     }
     let buffer = Buffer::of(arguments, EGRESS);
     let unit = uvloop::sends(connection, unit, buffer.iovecs > 1, socket);
@@ -96,11 +104,14 @@ pub fn mover(connection: &mut Connection, arguments: &Arguments, socket: u64, ca
         0 => arguments.value[2],
         _ => length(&buffer),
     };
-    connection.clogged = u16::from(buffer.is_there() && u64::from(call.length) < whole);
+    connection.clogged = u8::from(buffer.is_there() && u64::from(call.length) < whole);
     if clogged && unit & KIND == CONTEXT {
         return NOBODY;
     }
-    unit
+    match unit {
+        0 => futures::sends(connection, socket, call.pid_tgid),
+        unit => unit,
+    }
 }
 
 /// In `abi::unit`: of what belongs to none.
@@ -137,10 +148,20 @@ pub fn refuses(connection: &mut Connection, result: i32, way: u8) {
 /// include/uapi/asm-generic/errno-base.h
 const EAGAIN: i32 = -11;
 
+/// What this thread works for, as in `abi::unit`: the context that it is in, or an item of a pool's work; 0
+/// where there is none.
+#[inline(always)]
+pub fn unit(pid_tgid: u64) -> u64 {
+    match entered_as(pid_tgid) {
+        0 => futures::unit(pid_tgid),
+        unit => unit,
+    }
+}
+
 /// The context that this thread is in, as in `abi::unit`, or the reader that it stands for; 0 where there
 /// is none. It asks for what it sends: whoever writes for others is of a family of its own.
 #[inline(always)]
-pub fn unit(pid_tgid: u64) -> u64 {
+fn entered_as(pid_tgid: u64) -> u64 {
     // SAFETY: written once by user space, read as plain numbers.
     let Some(layout) = (unsafe { CONTEXTS.get((pid_tgid >> 32) as u32) }) else {
         return 0;
@@ -163,7 +184,7 @@ pub fn entered(pid_tgid: u64) -> u64 {
 /// keys (`specific_1stblock`, nptl/descr.h), if there is a pointer to a state that says it is this
 /// thread's.
 #[inline(always)]
-fn state(layout: &Contexts) -> u64 {
+pub fn state(layout: &Contexts) -> u64 {
     // SAFETY: no arguments.
     let task = Untyped(unsafe { bpf_get_current_task() } as *const _);
     let area: u64 = task.field(Field::ThreadArea);
@@ -417,17 +438,35 @@ fn make(address: u64, state: u64, layout: &Contexts, pid_tgid: u64) {
         current => known_as(current, layout, pid_tgid),
     };
     // Whom a connection's reader starts, it starts for one request.
-    let site = if reads { 0 } else { site(state, layout) };
+    let site = match reads {
+        true => 0,
+        false => site(innermost(state, layout), layout),
+    };
     lineage::started(named(time), parent, site, pid_tgid);
 }
 
-/// Where in the program this is: a sum of the codes of the innermost frames.
+/// The context of a thread's state as in `abi::unit`, where it starts something; 0 for none.
 #[inline(always)]
-fn site(state: u64, layout: &Contexts) -> u64 {
-    let mut frame: u64 = read_user(state.wrapping_add(layout.frame.into()));
-    if layout.inner != Contexts::DIRECT {
-        frame = read_user(frame.wrapping_add(layout.inner.into()));
+pub fn parent(state: u64, layout: &Contexts, pid_tgid: u64) -> u64 {
+    match current(state, layout) {
+        0 => 0,
+        current => known_as(current, layout, pid_tgid).0,
     }
+}
+
+/// The frame that a thread is in.
+#[inline(always)]
+pub fn innermost(state: u64, layout: &Contexts) -> u64 {
+    let frame: u64 = read_user(state.wrapping_add(layout.frame.into()));
+    match layout.inner {
+        Contexts::DIRECT => frame,
+        inner => read_user(frame.wrapping_add(inner.into())),
+    }
+}
+
+/// Where in the program a frame is: a sum of the codes of it and of those that it was called by.
+#[inline(always)]
+pub fn site(mut frame: u64, layout: &Contexts) -> u64 {
     let mut sum = 1u64;
     for _ in 0..FRAMES {
         let code: u64 = read_user(frame.wrapping_add(layout.code.into()));

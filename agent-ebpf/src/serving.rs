@@ -267,6 +267,9 @@ pub fn above(unit: u64, pid_tgid: u64) -> Above {
         site = site.rotate_left(1).wrapping_add(birth.site);
         time = birth.time;
         at = birth.parent & !ASKED;
+        if at & KIND == 0 && THREADS.get_ptr((pid_tgid >> 32) as u32).is_none() {
+            return Above::Unclear;
+        }
     }
     // An answer that has begun may go on, and so may calls for it.
     match answered {

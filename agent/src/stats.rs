@@ -67,7 +67,7 @@ counters! {
     /// Programs whose calls have no parent, or some of them, as goroutines, contexts of asyncio, turns of
     /// Node.js or tasks of a JVM cannot be told apart there; each is said on standard error, with the reason.
     probe_unlinked = "probe.unlinked",
-    /// Programs that start more goroutines, make more contexts or are called back more often than is followed.
+    /// Programs that start more goroutines, make more contexts or locks, or are called back more often than is followed.
     probe_teeming = "probe.teeming",
     /// Functions of such libraries that few programs call and that cannot be probed.
     probe_left_out = "probe.left_out",
@@ -173,7 +173,7 @@ counters! {
     trace_by_asyncio = "trace.by_asyncio",
     /// Parents found by Node.js's async ids.
     trace_by_async_id = "trace.by_async_id",
-    /// Parents found by who made a JVM's task.
+    /// Parents found by which thread made a JVM's task, or gave a pool of Python's its work.
     trace_by_task = "trace.by_task",
     /// Parents found by when calls were made and answered.
     trace_by_inference = "trace.by_inference",

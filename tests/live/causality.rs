@@ -64,6 +64,10 @@ const RIGHT: &[(&str, f64)] = &[
     ("python-threads::redis", 99.0),
     ("python-threads::sql", 99.0),
     ("python-threads::https", 99.0),
+    ("python-threads::fan-out", 99.0),
+    ("python-threads::submit", 99.0),
+    ("python-threads::completed", 99.0),
+    ("python-threads-off::direct", 99.0),
     ("python-gthread", 99.0),
     ("asyncio::direct", 99.0),
     ("asyncio::sleep", 99.0),
@@ -74,6 +78,8 @@ const RIGHT: &[(&str, f64)] = &[
     ("asyncio::https", 99.0),
     ("asyncio::dns", 99.0),
     ("asyncio::to-thread", 99.0),
+    ("asyncio::executor", 99.0),
+    ("asyncio::submits", 99.0),
     ("asyncio::tasks", 99.0),
     ("asyncio::post", 99.0),
     ("asyncio-syscall", 99.0),
@@ -91,6 +97,8 @@ const RIGHT: &[(&str, f64)] = &[
     ("uvloop::https", 99.0),
     ("uvloop::dns", 99.0),
     ("uvloop::to-thread", 99.0),
+    ("uvloop::executor", 99.0),
+    ("uvloop::submits", 99.0),
     ("uvloop::tasks", 99.0),
     ("uvloop::post", 99.0),
     ("uvloop-syscall", 99.0),
@@ -126,12 +134,12 @@ const NONE: &[&str] = &[
     "node-off",
     "asyncio::late",
     "asyncio::worker",
-    "asyncio::executor",
     "asgi::late",
     "uvloop::late",
     "uvloop::worker",
-    "uvloop::executor",
     "uvloop-off",
+    "python-threads-off::fan-out",
+    "python-threads::abandoned",
     "asgi-uvloop::late",
     "python-threads::late",
 ];
@@ -395,7 +403,7 @@ const PYTHON: &[Front] = &[
     Front {
         runtime: "python-threads",
         program: |folder| python(folder, "threaded.py", "http.server"),
-        agent: |agent| agent,
+        agent: agent::Setup::asyncio,
         shapes: &[
             DIRECT,
             SLEEP,
@@ -406,15 +414,28 @@ const PYTHON: &[Front] = &[
             SQL,
             HTTPS,
             FAN_OUT,
+            shape("submit", 1, Behind::Leaf),
+            shape("submit-tls", 1, Behind::Secret),
+            shape("completed", 5, Behind::Leaf),
+            shape("forgotten", 1, Behind::Leaf),
+            shape("abandoned", 1, Behind::Leaf),
+            shape("grown", 1, Behind::Leaf),
             LATE,
         ],
         at_once: &[1, 8, 32, 64],
     },
     Front {
+        runtime: "python-threads-off",
+        program: |folder| python(folder, "threaded.py", "http.server"),
+        agent: |agent| agent.args(["--link-asyncio=false"]),
+        shapes: &[DIRECT, FAN_OUT],
+        at_once: &[32],
+    },
+    Front {
         runtime: "python-gthread",
         program: |folder| python(folder, "threaded.py", "gthread"),
-        agent: |agent| agent,
-        shapes: &[DIRECT, REDIS],
+        agent: agent::Setup::asyncio,
+        shapes: &[DIRECT, REDIS, FAN_OUT],
         at_once: &[32],
     },
     Front {
@@ -432,6 +453,7 @@ const PYTHON: &[Front] = &[
     Front {
         runtime: "asyncio-syscall",
         agent: |agent| agent.asyncio().capture(Capture::Syscall),
+        shapes: &[DIRECT, shape("executor", 1, Behind::Leaf)],
         ..ASYNCIO
     },
     Front {
@@ -484,6 +506,9 @@ const TASKS: &[Shape] = &[
     shape("dns", 1, Behind::Leaf),
     shape("to-thread", 1, Behind::Leaf),
     shape("executor", 1, Behind::Leaf),
+    shape("executors", 5, Behind::Leaf),
+    shape("submits", 2, Behind::Leaf),
+    shape("forgotten", 1, Behind::Leaf),
     shape("tasks", 1, Behind::Leaf),
     shape("grown", 1, Behind::Leaf),
     shape("post", 1, Behind::Leaf),
@@ -519,7 +544,10 @@ const UVLOOP: Front = Front {
 
 /// One of Python's fronts: a script, and its first word.
 fn python(folder: &Path, script: &str, word: &str) -> Result<Setup> {
-    let python = install::python_of("causality/python", &[])?.join("python3");
+    let python = match std::env::var_os("PYTHON") {
+        Some(python) => python.into(),
+        None => install::python_of("causality/python", &[])?.join("python3"),
+    };
     let (script, _) = install::app(&format!("causality/python/{script}"))?;
     Ok(Setup::new("front", folder, python).arg(script).arg(word))
 }

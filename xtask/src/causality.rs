@@ -228,7 +228,9 @@ What the methods in the last column are, what each needs and how it is switched 
 | `timeout` | one; half are given up before there is an answer |
 | `dns` | one, by a connection of its own, to a name |
 | `to-thread`, `blocking` | one, in a thread that a task hands it to with its context; of tokio spawn_blocking |
-| `executor` | one, in a thread of a pool |
+| `executor`, `submit`, `submit-tls` | one, in a thread of a pool, waited for; over TLS |
+| `executors`, `completed` | five at once, the same; of `completed` one within an item that waits for another pool's |
+| `submits` | two, given to a pool by an item of another |
 | `tasks` | one, by a task that a task starts for it |
 | `grown` | one, by one of some tasks that live on, started by who finds none idle |
 | `written` | one, over one of 8 connections, each of which two goroutines of its own write and read for all |
@@ -243,7 +245,8 @@ What the methods in the last column are, what each needs and how it is switched 
 | `supply` | one, by CompletableFuture.supplyAsync: in a thread of its own on machines of two CPUs |
 | `invoke-all` | five at once, by 8 workers, waited for together |
 | `saturated` | one, by 4 workers |
-| `forgotten` | one by 4 workers that is not waited for, and one in the handler |
+| `forgotten` | one by 4 workers that is not waited for, and one in the handler; in Python that one alone, by a pool |
+| `abandoned` | the same, 20 ms later: the request is answered by then |
 | `outlived` | one by 4 workers; half are answered before |
 | `lent` | one in the handler and one by 8 workers, each for one of 4 permits that all wait for |
 | `held` | one by 8 workers, which hold a lock meanwhile that requests take as well |
@@ -287,6 +290,7 @@ What the methods in the last column are, what each needs and how it is switched 
 | `tokio-unknown`, `tokio-pinned-unknown` | where nothing in the program does: its threads have to show what they do |
 | `rust-threads` | Rust without tokio: a thread for each connection, ureq and redis |
 | `python-threads`, `python-gthread` | http.server with a thread for each connection, gunicorn with pools of threads; urllib3, redis-py, psycopg |
+| `python-threads-off` | traced by `--link-asyncio=false`: of `fan-out` none may have a parent |
 | `asyncio`, `uvloop` | aiohttp, server and client, redis-py and asyncpg; on asyncio's own loop, and on uvloop |
 | `asgi`, `asgi-uvloop` | uvicorn, Starlette and httpx, the same |
 | `asyncio-syscall`, `asyncio-off`, `uvloop-syscall`, `uvloop-off` | traced by `--capture-path=syscall`, by `--link-asyncio=false` |

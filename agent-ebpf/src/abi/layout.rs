@@ -39,16 +39,27 @@ pub struct Contexts {
     pub previous: u32,
     /// Of whether it was entered in a context, 32 bits.
     pub entered: u32,
+    /// Of the first local variable in a frame; 0 where what pools of threads run is not known.
+    pub locals: u32,
+    /// Of its name in a code object.
+    pub name: u32,
+    /// Of the text in a string.
+    pub text: u32,
+    /// From an object to its first attribute: what is added to an address, to find the next there;
+    /// [`Self::THERE`] behind the last.
+    pub hops: [i32; 3],
     /// Unused.
     pub pad: u32,
     /// CLOCK_MONOTONIC when this was told, nanoseconds: what was noted before was noted of another program.
     pub since: u64,
 }
-const _: () = assert!(size_of::<Contexts>() == 48);
+const _: () = assert!(size_of::<Contexts>() == 72);
 
 impl Contexts {
     /// See [`Self::inner`].
     pub const DIRECT: u32 = u32::MAX;
+    /// See [`Self::hops`].
+    pub const THERE: i32 = i32::MIN;
 }
 
 /// Where Node.js keeps the ids of asynchronous resources.
@@ -76,3 +87,5 @@ pub const TEEMING: u64 = 20_000;
 pub const TEEMING_CONTEXTS: u64 = 50_000;
 /// The same of what uvloop calls back, each of which costs a third of that.
 pub const TEEMING_CALLBACKS: u64 = 150_000;
+/// The same of locks that Python makes: of most is seen at once that they are not a future's.
+pub const TEEMING_LOCKS: u64 = 50_000;

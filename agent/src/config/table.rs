@@ -196,8 +196,9 @@ settings! {
     /// that it was asked, where that is the only one with its method, path, query and end-to-end headers.
     "propagation.forwarded" = config.propagation.forwarded as Switch, "link-forwarded" "BOOL" [] rare;
     /// Whether a call that a task of Python's asyncio makes becomes the child of the request that it, or
-    /// one that started it, works for. That takes probes in CPython, where contexts are made, and in uvloop,
-    /// where it calls back.
+    /// one that started it, works for; and one that a thread of a pool makes (concurrent.futures) the child of the
+    /// request for which its work was given to the pool. That takes probes in CPython, where contexts and locks are
+    /// made, and in uvloop, where it calls back.
     "propagation.asyncio" = config.propagation.asyncio as Switch, "link-asyncio" "BOOL" [] rare;
     /// Whether a call that Node.js makes becomes the child of the request that began the turn of its event
     /// loop, or an earlier one in which was asked for what this one is about. That takes a probe where

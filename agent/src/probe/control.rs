@@ -18,7 +18,7 @@ pub struct Control {
     processes: Mutex<HashMap<MapData, u32, u32>>,
     goroutines: Mutex<HashMap<MapData, u32, [i32; 5]>>,
     streams: Mutex<HashMap<MapData, u32, [u64; 9]>>,
-    contexts: Mutex<HashMap<MapData, u32, [u64; 6]>>,
+    contexts: Mutex<HashMap<MapData, u32, [u64; 9]>>,
     async_ids: Mutex<HashMap<MapData, u32, [u32; 4]>>,
     jvms: Mutex<HashMap<MapData, u32, [u64; 11]>>,
     threads: Mutex<HashMap<MapData, u32, u32>>,
@@ -157,15 +157,23 @@ impl Control {
             code,
             previous,
             entered,
+            locals,
+            name,
+            text,
+            hops: [first, second, third],
             pad,
             since,
         } = layout;
+        let [first, second, third] = [first, second, third].map(i32::cast_unsigned);
         let words = [
             key,
             two(thread, context),
             two(frame, inner),
             two(code, previous),
-            two(entered, pad),
+            two(entered, locals),
+            two(name, text),
+            two(first, second),
+            two(third, pad),
             since,
         ];
         lock(&self.contexts)

@@ -73,6 +73,7 @@ const HOOKS: [(Hook, &str, Option<&str>); 40] = [
         "python_context_r13",
         Some("python_context_r13"),
     ),
+    (Hook::PythonLock, "python_lock", Some("python_lock")),
     (Hook::UvloopEnter, "uvloop_enter", Some("uvloop_enter")),
     (
         Hook::UvloopConnected,

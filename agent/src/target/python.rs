@@ -8,6 +8,10 @@
 //! measured: of 3.8 to 3.13 from DWARF, of 3.14 from the code of `PyContext_Enter` and
 //! `PyThreadState_SetAsyncExc`. The kernel side checks the state that it finds by the thread's id in it.
 //!
+//! What a thread of a pool (concurrent.futures) works for is told by the frames that it is in, and by who was seen to
+//! make the lock within a future: for that there are more offsets, all measured by compiling against the
+//! versions' own headers.
+//!
 //! Never true here: that a version which was not measured is taken for its neighbour.
 
 use std::collections::BTreeMap;
@@ -29,8 +33,10 @@ pub struct Python {
     pub offsets: Offsets,
     /// How far its code is behind where it is in the file: modulo 2^64.
     pub shift: u64,
-    /// Where a new context is in rax, made by the thread that is there.
+    /// Where a new context is in rax, made by the thread that is there; and where locks are made.
     pub sites: Vec<Site>,
+    /// What pools of threads run, or why that cannot be told.
+    pub pools: Result<Pools, &'static str>,
 }
 
 /// Offsets of members, in bytes.
@@ -50,6 +56,19 @@ pub struct Offsets {
     pub previous: u32,
     /// In `PyContext`: whether it was entered, 32 bits. A thread's first context never is.
     pub entered: u32,
+}
+
+/// What tells whose work a thread of a pool does: offsets in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pools {
+    /// In a frame: the first local variable.
+    pub locals: u32,
+    /// In `PyCodeObject`: the function's name.
+    pub name: u32,
+    /// In a string: its text, where that is ASCII.
+    pub text: u32,
+    /// From an object to its first attribute: what is added to an address, to find the next there.
+    pub hops: &'static [i32],
 }
 
 /// What is known of the CPython in a file. `None`: there is none. `Err`: its tasks cannot be told
@@ -88,12 +107,18 @@ fn read(
     }
     let key = key(image, state, runtime).ok_or("a CPython whose thread states are not found")?;
     let code = image.file_offset(state.address).ok_or(UNSEEN)?;
+    let mut sites = sites(image, makers)?;
+    let pools = pools(version).and_then(|pools| {
+        sites.push(lock(image).ok_or("a CPython whose locks are not seen to be made")?);
+        Ok(pools)
+    });
     Ok(Python {
         version,
         key,
         shift: state.address.wrapping_sub(code),
         offsets,
-        sites: sites(image, makers)?,
+        sites,
+        pools,
     })
 }
 
@@ -141,6 +166,42 @@ fn offsets((_, minor): (u8, u8)) -> Result<Offsets, &'static str> {
         previous,
         // After the object's head, ctx_prev, ctx_vars and ctx_weakreflist; the same in all of them.
         entered: 0x28,
+    })
+}
+
+/// An object's first attribute is the first of its values, which are where its dictionary says, before it
+/// or in it (Objects/dictobject.c).
+fn pools((_, minor): (u8, u8)) -> Result<Pools, &'static str> {
+    let (locals, name, text, hops): (_, _, _, &[i32]) = match minor {
+        // 3.8.18, 3.9.18
+        8 | 9 => (0x168, 0x70, 0x30, &[0x10, 0x28, 0]),
+        // 3.10.13
+        10 => (0x160, 0x70, 0x30, &[0x10, 0x28, 0]),
+        // 3.11.7
+        11 => (0x48, 0x78, 0x30, &[-0x20, 0]),
+        // 3.12.1: the pointer is one less than the address.
+        12 => (0x48, 0x78, 0x28, &[-0x18, 1]),
+        // 3.13.0
+        13 => (0x48, 0x78, 0x28, &[0x18]),
+        // Its `RLock` makes no lock that is seen.
+        _ => return Err("a CPython whose pools of threads are not known"),
+    };
+    Ok(Pools {
+        locals,
+        name,
+        text,
+        hops,
+    })
+}
+
+/// Where locks are made.
+fn lock(image: &Image) -> Option<Site> {
+    let found = image.functions(&["PyThread_allocate_lock"]);
+    let place = code::entry(&image.body_of(found.first().copied()??)?, &[])?;
+    Some(Site {
+        offset: image.file_offset(place.address)?,
+        hook: Hook::PythonLock,
+        stepped: place.stepped,
     })
 }
 
@@ -275,10 +336,11 @@ mod tests {
             let runtime = image.object("_PyRuntime").unwrap();
             match find(&image).unwrap() {
                 Ok(found) => println!(
-                    "{path} {:?} key at _PyRuntime+{:#x} {:x?}",
+                    "{path} {:?} key at _PyRuntime+{:#x} {:x?} {:x?}",
                     found.version,
                     found.key - runtime.address,
-                    found.sites
+                    found.sites,
+                    found.pools
                 ),
                 Err(why) => println!("{path} {why}"),
             }
@@ -299,6 +361,12 @@ mod tests {
             offsets((3, 11)).map(|o| (o.thread_id, o.context)),
             Ok((0x98, 0xe0))
         );
+        for minor in 8..=13 {
+            let hops = pools((3, minor)).map(|pools| pools.hops.len());
+            assert!(hops.is_ok_and(|hops| hops <= 3), "{minor}");
+        }
+        let unknown = "a CPython whose pools of threads are not known";
+        assert_eq!(pools((3, 14)), Err(unknown));
     }
 
     #[test]

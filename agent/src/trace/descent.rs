@@ -47,7 +47,7 @@ impl Linker {
                 let Above::Serving(serving, until, site) = self.above(entry) else {
                     return None;
                 };
-                let method = runtime.method();
+                let method = self.method_of(serving, runtime);
                 let Some((site, own)) = site else {
                     // What it asks for while it serves, it asks for that; whether or not it waits.
                     return Some(Cause {
@@ -78,6 +78,9 @@ impl Linker {
         };
         let (mut who, mut at, mut site) = ((entry.process, unit), begun(entry), None);
         for _ in 0..MOST_ABOVE {
+            if matches!(who.1, Unit::Thread(_)) && self.units.is_off(who.0) {
+                return Above::Nothing;
+            }
             match self.units.serving(who, at) {
                 Serving::Unclear => return Above::Nothing,
                 Serving::One(serving, until) => {
@@ -98,6 +101,14 @@ impl Linker {
             at = birth.time;
         }
         Above::Nothing
+    }
+
+    /// What tells that a unit was started for a request: what serves that may be no more than a thread.
+    fn method_of(&self, serving: Handle, runtime: Runtime) -> Method {
+        match self.table.get(serving).and_then(|above| above.unit) {
+            Some(Unit::Thread(_)) => Method::Task,
+            _ => runtime.method(),
+        }
     }
 
     /// Whether a call is known to be no open request's: its unit serves requests, and none now, or was started

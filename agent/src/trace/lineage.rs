@@ -49,8 +49,8 @@ impl Lineage {
 
     /// Takes in a birth.
     pub fn started(&mut self, started: &Started) {
-        let (Some(unit), Some(parent)) = (Unit::named(started.unit), Unit::named(started.parent))
-        else {
+        let parent = Unit::starting(started.parent);
+        let (Some(unit), Some(parent)) = (Unit::named(started.unit), parent) else {
             return;
         };
         let who = (started.process, unit);

@@ -38,7 +38,7 @@ pub(super) enum Unit {
 pub(super) enum Runtime {
     /// Goroutines.
     Go,
-    /// CPython's contexts.
+    /// CPython's contexts, and what is given to its pools of threads.
     Python,
     /// Turns of Node.js's event loops.
     Node,
@@ -51,6 +51,15 @@ impl Unit {
             (0, 0) => None,
             (0, thread) => Some(Self::Thread(thread)),
             (unit, _) => Self::named(unit),
+        }
+    }
+
+    /// The same of what starts another: a thread where there is nothing finer.
+    pub fn starting(unit: u64) -> Option<Self> {
+        match u32::try_from(unit) {
+            Ok(0) => None,
+            Ok(thread) => Some(Self::Thread(thread)),
+            Err(_) => Self::named(unit),
         }
     }
 

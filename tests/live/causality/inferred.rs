@@ -49,7 +49,7 @@ fn is_usual(name: &str) -> bool {
 const USUAL: [&str; 6] = [
     "go-inferred::worker::1",
     "go-inferred::late::1",
-    "asyncio-inferred::executor::1",
+    "asyncio-inferred::worker::1",
     "node-off-inferred::direct::1",
     "node-off-inferred::late::1",
     "java-virtual-inferred::direct::1",
@@ -106,7 +106,6 @@ pub(super) fn lacking(name: &str, score: &Score) -> Option<String> {
 /// What must be right, in percent of all calls: of requests that come one after the other.
 const RIGHT: &[(&str, f64)] = &[
     ("go-inferred::worker::1", 60.0),
-    ("asyncio-inferred::executor::1", 60.0),
     ("node-off-inferred::direct::1", 60.0),
     ("java-virtual-inferred::direct::1", 60.0),
     ("go-inferred::grown::1", 60.0),
@@ -149,12 +148,7 @@ const FRONTS: &[Front] = &[
     Front {
         runtime: "asyncio-inferred",
         agent: |agent| inferring(agent.asyncio()),
-        shapes: &[
-            shape("executor", 1, Behind::Leaf),
-            shape("grown", 1, Behind::Leaf),
-            WORKER,
-            LATE,
-        ],
+        shapes: &[shape("grown", 1, Behind::Leaf), WORKER, LATE],
         at_once: AT_ONCE,
         ..ASYNCIO
     },

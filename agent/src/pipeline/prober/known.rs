@@ -102,7 +102,7 @@ impl Known {
                 None
             }
         });
-        let mut tasks_unlinked = |why: &&str| {
+        let mut tasks_unlinked = |why: &str| {
             stats.probe_unlinked.add(1);
             told.say(format!(
                 "calls of tasks of {} have no parent: {why}",
@@ -110,15 +110,7 @@ impl Known {
             ));
         };
         let asyncio = image.as_ref().filter(|_| shared.asyncio);
-        let python = asyncio.and_then(python::find);
-        let python = python.and_then(|found| found.inspect_err(&mut tasks_unlinked).ok());
-        if let Some(python) = &python {
-            plans.push(plan(CONTEXTS, python.sites.clone()));
-        }
-        let uvloop = asyncio.and_then(uvloop::find);
-        if let Some(sites) = uvloop.and_then(|found| found.inspect_err(&mut tasks_unlinked).ok()) {
-            plans.push(plan(UVLOOP, sites));
-        }
+        let python = asyncio.and_then(|image| contexts_in(image, &mut plans, &mut tasks_unlinked));
         Self {
             plans: plans.into(),
             unread,
@@ -169,10 +161,33 @@ impl Known {
     }
 }
 
+/// How contexts are told apart in a CPython, with the plans that tell who makes them and, in uvloop, enters
+/// them.
+fn contexts_in(
+    image: &Image,
+    plans: &mut Vec<Plan>,
+    unlinked: &mut dyn FnMut(&str),
+) -> Option<Python> {
+    match uvloop::find(image) {
+        Some(Ok(sites)) => plans.push(plan(UVLOOP, sites)),
+        Some(Err(why)) => unlinked(why),
+        None => {}
+    }
+    let found = python::find(image)?;
+    let python = found.inspect_err(|why| unlinked(why)).ok()?;
+    plans.push(plan(CONTEXTS, python.sites.clone()));
+    if let Err(why) = python.pools {
+        unlinked(why);
+    }
+    Some(python)
+}
+
 /// How contexts are told apart in a process that has a CPython's code there: in memory, and in the file.
 fn contexts(python: &Python, (begin, offset): (u64, u64)) -> Contexts {
     let base = begin.wrapping_sub(offset.wrapping_add(python.shift));
     let offsets = python.offsets;
+    let pools = python.pools.ok();
+    let hop = |n: usize| pools?.hops.get(n).copied();
     Contexts {
         key: base.wrapping_add(python.key),
         thread: offsets.thread_id,
@@ -182,6 +197,10 @@ fn contexts(python: &Python, (begin, offset): (u64, u64)) -> Contexts {
         code: offsets.code,
         previous: offsets.previous,
         entered: offsets.entered,
+        locals: pools.map_or(0, |pools| pools.locals),
+        name: pools.map_or(0, |pools| pools.name),
+        text: pools.map_or(0, |pools| pools.text),
+        hops: [0, 1, 2].map(|n| hop(n).unwrap_or(Contexts::THERE)),
         pad: 0,
         since: now(),
     }

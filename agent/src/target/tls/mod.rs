@@ -108,6 +108,8 @@ pub enum Hook {
     PythonContextR12,
     /// The same, in r13.
     PythonContextR13,
+    /// CPython makes a lock.
+    PythonLock,
     /// uvloop enters the context in rdi, to call back.
     UvloopEnter,
     /// uvloop is about to tell a protocol that the stream in rdi, a uv_tcp_t, is connected.

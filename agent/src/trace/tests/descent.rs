@@ -61,6 +61,32 @@ fn what_is_started_for_a_request_works_for_it() {
 }
 
 #[test]
+fn a_thread_starts_what_a_pool_does() {
+    let given = |unit, thread, at| {
+        let (time, Fact::Started(started)) = started(unit, 0, at, 2) else {
+            unreachable!()
+        };
+        let parent = thread;
+        (time, Fact::Started(Started { parent, ..started }))
+    };
+    let call = |id, unit, from, to| of(unit, client(id, 0, (2, 9), from, to));
+    let births = [given(8, 2, 12), given(9, 3, 13), given(10, 4, 14)];
+    let mut sides = [
+        server(1, 0, (2, 2), 10, 40),
+        server(2, 0, (2, 3), 10, 40),
+        call(3, 8, 15, 20),
+        call(4, 9, 21, 25),
+        // Of one that serves nothing.
+        call(5, 10, 26, 30),
+    ];
+    let expected = "1, 2, 3 <- 1 task, 4 <- 2 task, 5";
+    assert_eq!(linked(&sides, &births), expected);
+    // One thread reads all, and the second before the first is answered.
+    (sides[0], sides[1]) = (server(1, 0, (2, 2), 10, 40), server(2, 0, (2, 2), 11, 40));
+    assert_eq!(linked(&sides, &births), "1, 2, 3, 4, 5");
+}
+
+#[test]
 fn what_outlives_its_request_may_work_for_anyone() {
     let served = [
         of(7, server(1, 0, (2, 2), 10, 40)),

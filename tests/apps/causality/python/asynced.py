@@ -8,6 +8,8 @@ import random
 import socket
 import ssl
 import sys
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 import asyncpg
@@ -18,6 +20,7 @@ from words import POOL, call, leaf, words
 
 loop, port, behind, cache, database = words()
 base, secret = leaf(behind)
+pool, other = ThreadPoolExecutor(4, initializer=lambda: None), ThreadPoolExecutor(4)
 trusting = ssl.create_default_context()
 trusting.check_hostname = False
 trusting.verify_mode = ssl.CERT_NONE
@@ -69,6 +72,25 @@ async def to_thread(number):
 
 async def executor(number):
     await asyncio.get_running_loop().run_in_executor(None, threaded, number)
+
+
+async def executors(number):
+    """Five at once, of a pool that has fewer threads than are asked for."""
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(loop.run_in_executor(pool, threaded, number, which) for which in range(5)))
+
+
+async def submits(number):
+    """An item of a pool's work gives another pool two, and waits."""
+    def outer():
+        list(other.map(lambda which: threaded(number, which), range(2)))
+
+    await asyncio.get_running_loop().run_in_executor(pool, outer)
+
+
+async def forgotten(number):
+    """Nobody waits for it: it may be done before the answer or behind it."""
+    asyncio.get_running_loop().run_in_executor(pool, threaded, number)
 
 
 async def tasks(number):
@@ -161,9 +183,8 @@ async def late(number):
     task.add_done_callback(late_ones.discard)
 
 
-def threaded(number):
-    import urllib.request
-    with urllib.request.urlopen(base + call(number)) as answer:
+def threaded(number, which=0):
+    with urllib.request.urlopen(base + call(number, which)) as answer:
         answer.read()
 
 
@@ -177,7 +198,7 @@ async def work():
 shapes = {
     'direct': direct, 'sleep': sleep, 'small-pool': small_pool, 'fan-out': fan_out, 'redis': keys,
     'sql': query, 'https': https, 'dns': dns, 'to-thread': to_thread, 'executor': executor, 'tasks': tasks,
-    'worker': worker, 'late': late, 'grown': grown, 'pipelined': pipelined, 'clogged': clogged,
+    'executors': executors, 'submits': submits, 'forgotten': forgotten, 'worker': worker, 'late': late, 'grown': grown, 'pipelined': pipelined, 'clogged': clogged,
 }
 sessions = {}
 stores = {}

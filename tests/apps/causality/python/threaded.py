@@ -4,12 +4,13 @@ SERVER is http.server (a thread for each connection) or gthread (gunicorn's pool
 processes). The shapes are the clients that are used (../main.go)."""
 import http.client
 import os
+import queue
 import random
 import ssl
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import ThreadingUnixStreamServer
 
@@ -45,7 +46,7 @@ small = urllib3.HTTPConnectionPool('127.0.0.1', behind, maxsize=POOL, block=True
 session = requests.Session()
 store = redis.Redis(connection_pool=redis.BlockingConnectionPool(port=cache, max_connections=POOL, timeout=20))
 kept = Kept()
-executor = ThreadPoolExecutor(8)
+executor, other, crowd = ThreadPoolExecutor(8), ThreadPoolExecutor(4), ThreadPoolExecutor(64)
 
 
 def direct(number):
@@ -90,6 +91,59 @@ def fan_out(number):
     list(executor.map(lambda which: pooled.request('GET', base + call(number, which)), range(5)))
 
 
+def submit(number):
+    executor.submit(direct, number).result()
+
+
+def submit_tls(number):
+    executor.submit(https, number).result()
+
+
+def completed(number):
+    """As they are done; one that is waited for asks within itself, by another pool."""
+    def ask(which):
+        return pooled.request('GET', base + call(number, which))
+
+    given = [executor.submit(ask, which) for which in range(4)]
+    given.append(executor.submit(lambda: other.submit(ask, 4).result()))
+    for one in as_completed(given):
+        one.result()
+
+
+def forgotten(number):
+    executor.submit(direct, number)
+
+
+def abandoned(number):
+    def behind_it():
+        time.sleep(0.02)
+        direct(number)
+
+    executor.submit(behind_it)
+
+
+idle = []
+
+
+def grown(number):
+    """One of some items that live on does the call; who finds none that is idle gives the pool another."""
+    def last(job):
+        while True:
+            number, done = job
+            direct(number)
+            mine = queue.SimpleQueue()
+            idle.append(mine)
+            done.set()
+            job = mine.get()
+
+    done = threading.Event()
+    try:
+        idle.pop().put((number, done))
+    except IndexError:
+        crowd.submit(last, (number, done))
+    done.wait()
+
+
 def late(number):
     def behind_it():
         time.sleep(0.02)
@@ -101,6 +155,8 @@ def late(number):
 shapes = {
     'direct': direct, 'sleep': sleep, 'small-pool': small_pool, 'requests': by_requests, 'plain': plain,
     'redis': keys, 'sql': query, 'https': https, 'fan-out': fan_out, 'late': late,
+    'submit': submit, 'submit-tls': submit_tls, 'completed': completed, 'forgotten': forgotten, 'abandoned': abandoned,
+    'grown': grown,
 }
 urllib3.disable_warnings()
 
