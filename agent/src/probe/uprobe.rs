@@ -32,7 +32,7 @@ pub enum Uprobe {
 }
 
 /// Every hook, and its program: on kernels with bpf_loop (5.17), and on older ones.
-const HOOKS: [(Hook, &str, Option<&str>); 40] = [
+const HOOKS: [(Hook, &str, Option<&str>); 41] = [
     (Hook::Read, "tls_read", Some("tls_read")),
     (Hook::Write, "tls_write", Some("tls_write")),
     (Hook::WriteEx2, "tls_write_ex2", Some("tls_write_ex2")),
