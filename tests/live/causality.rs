@@ -76,6 +76,7 @@ const RIGHT: &[(&str, f64)] = &[
     ("asyncio::to-thread", 99.0),
     ("asyncio::tasks", 99.0),
     ("asyncio::post", 99.0),
+    ("asyncio::beside", 99.0),
     ("asyncio-syscall", 99.0),
     ("asgi::direct", 99.0),
     ("asgi::sleep", 99.0),
@@ -132,6 +133,7 @@ const NONE: &[&str] = &[
     "uvloop::worker",
     "uvloop::executor",
     "uvloop-off",
+    "python-threads-off",
     "asgi-uvloop::late",
     "python-threads::late",
 ];
@@ -395,7 +397,7 @@ const PYTHON: &[Front] = &[
     Front {
         runtime: "python-threads",
         program: |folder| python(folder, "threaded.py", "http.server"),
-        agent: |agent| agent,
+        agent: agent::Setup::asyncio,
         shapes: &[
             DIRECT,
             SLEEP,
@@ -413,7 +415,7 @@ const PYTHON: &[Front] = &[
     Front {
         runtime: "python-gthread",
         program: |folder| python(folder, "threaded.py", "gthread"),
-        agent: |agent| agent,
+        agent: agent::Setup::asyncio,
         shapes: &[DIRECT, REDIS],
         at_once: &[32],
     },
@@ -427,6 +429,25 @@ const PYTHON: &[Front] = &[
     Front {
         shapes: TASKS,
         at_once: &[1, 8, 32],
+        ..ASYNCIO
+    },
+    Front {
+        shapes: BESIDE,
+        at_once: &[1],
+        ..ASYNCIO
+    },
+    Front {
+        runtime: "asyncio-off",
+        agent: |agent| agent.args(["--link-asyncio=false"]),
+        shapes: BESIDE,
+        at_once: &[1],
+        ..ASYNCIO
+    },
+    Front {
+        runtime: "python-threads-off",
+        program: |folder| python(folder, "threaded.py", "http.server"),
+        agent: |agent| agent.args(["--link-asyncio=false"]),
+        at_once: &[1],
         ..ASYNCIO
     },
     Front {
@@ -491,6 +512,8 @@ const TASKS: &[Shape] = &[
     shape("pipelined", 1, Behind::Leaf),
     shape("clogged", 1, Behind::Leaf),
 ];
+/// what a task does for nobody while requests are open, whose calls say numbers that no request has,
+const BESIDE: &[Shape] = &[shape("beside", 1, Behind::Leaf)];
 /// and what Starlette's handlers do.
 const ASGI: &[Shape] = &[
     DIRECT,

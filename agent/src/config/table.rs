@@ -197,7 +197,8 @@ settings! {
     "propagation.forwarded" = config.propagation.forwarded as Switch, "link-forwarded" "BOOL" [] rare;
     /// Whether a call that a task of Python's asyncio makes becomes the child of the request that it, or
     /// one that started it, works for. That takes probes in CPython, where contexts are made, and in uvloop,
-    /// where it calls back.
+    /// where it calls back. Without, no call of Python has a parent, but those of Apache and of `gunicorn -k sync` or
+    /// `gunicorn -k gthread`: a thread may be an event loop's.
     "propagation.asyncio" = config.propagation.asyncio as Switch, "link-asyncio" "BOOL" [] rare;
     /// Whether a call that Node.js makes becomes the child of the request that began the turn of its event
     /// loop, or an earlier one in which was asked for what this one is about. That takes a probe where

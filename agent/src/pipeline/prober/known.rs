@@ -32,6 +32,8 @@ pub(super) struct Known {
     pub streams: Option<streams::Found>,
     /// How Python's contexts are told apart in it.
     pub python: Option<Python>,
+    /// Whether there is a CPython in it: threads of one that is not followed are no evidence.
+    pub is_python: bool,
     /// Where Node.js keeps ids.
     pub async_ids: Option<AsyncIds>,
     /// Where a JVM says what is where.
@@ -102,6 +104,10 @@ impl Known {
                 None
             }
         });
+        let found = image.as_ref().and_then(python::find);
+        let is_python = found.is_some();
+        let found = found.filter(|_| shared.asyncio);
+        let python = found.and_then(|found| python(found, &mut plans, &mut unlinked));
         let mut tasks_unlinked = |why: &&str| {
             stats.probe_unlinked.add(1);
             told.say(format!(
@@ -110,11 +116,6 @@ impl Known {
             ));
         };
         let asyncio = image.as_ref().filter(|_| shared.asyncio);
-        let python = asyncio.and_then(python::find);
-        let python = python.and_then(|found| found.inspect_err(&mut tasks_unlinked).ok());
-        if let Some(python) = &python {
-            plans.push(plan(CONTEXTS, python.sites.clone()));
-        }
         let uvloop = asyncio.and_then(uvloop::find);
         if let Some(sites) = uvloop.and_then(|found| found.inspect_err(&mut tasks_unlinked).ok()) {
             plans.push(plan(UVLOOP, sites));
@@ -125,6 +126,7 @@ impl Known {
             goroutines,
             streams,
             python,
+            is_python,
             async_ids,
             jvm: image.as_ref().filter(|_| shared.jvm).and_then(jvm::find),
             teems: false,
@@ -135,14 +137,16 @@ impl Known {
         }
     }
 
-    /// Tells the kernel side what is known of who maps it, whose own probes in it these are.
+    /// Tells the kernel side what is known of who maps it, whose own probes in it these are, and who links
+    /// whether its contexts are followed.
     pub fn tell(
         &self,
         process: u32,
         file: &Mapped,
         own: &[Set],
-        control: &dyn Orders,
+        shared: &Shared,
     ) -> anyhow::Result<()> {
+        let (control, followed): (&dyn Orders, _) = (&*shared.control, &shared.followed);
         if let Some(layout) = self.goroutines.filter(|_| file.is_program) {
             control.goroutines(process, layout)?;
         }
@@ -159,6 +163,9 @@ impl Known {
             && self.everyone.iter().chain(own).any(sees)
         {
             control.contexts(process, contexts(python, code))?;
+            followed.begin(process, now());
+        } else if self.is_python && file.code.is_some() {
+            followed.refuse(process);
         }
         Ok(())
     }
@@ -206,6 +213,17 @@ fn now() -> u64 {
     seconds
         .saturating_mul(1_000_000_000)
         .saturating_add(nanoseconds)
+}
+
+/// How contexts are told apart, with the plan that tells which are made.
+fn python(
+    found: Result<Python, &'static str>,
+    plans: &mut Vec<Plan>,
+    unlinked: &mut dyn FnMut(&str),
+) -> Option<Python> {
+    let found = found.inspect_err(|why| unlinked(why)).ok()?;
+    plans.push(plan(CONTEXTS, found.sites.clone()));
+    Some(found)
 }
 
 /// Where streams of HTTP/2 are, with the plan that tells whose they are.
