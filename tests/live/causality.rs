@@ -82,6 +82,7 @@ const RIGHT: &[(&str, f64)] = &[
     ("asyncio::submits", 99.0),
     ("asyncio::tasks", 99.0),
     ("asyncio::post", 99.0),
+    ("asyncio::beside", 99.0),
     ("asyncio-syscall", 99.0),
     ("asgi::direct", 99.0),
     ("asgi::sleep", 99.0),
@@ -138,7 +139,7 @@ const NONE: &[&str] = &[
     "uvloop::late",
     "uvloop::worker",
     "uvloop-off",
-    "python-threads-off::fan-out",
+    "python-threads-off",
     "python-threads::abandoned",
     "asgi-uvloop::late",
     "python-threads::late",
@@ -451,6 +452,25 @@ const PYTHON: &[Front] = &[
         ..ASYNCIO
     },
     Front {
+        shapes: BESIDE,
+        at_once: &[1],
+        ..ASYNCIO
+    },
+    Front {
+        runtime: "asyncio-off",
+        agent: |agent| agent.args(["--link-asyncio=false"]),
+        shapes: BESIDE,
+        at_once: &[1],
+        ..ASYNCIO
+    },
+    Front {
+        runtime: "python-threads-off",
+        program: |folder| python(folder, "threaded.py", "http.server"),
+        agent: |agent| agent.args(["--link-asyncio=false"]),
+        at_once: &[1],
+        ..ASYNCIO
+    },
+    Front {
         runtime: "asyncio-syscall",
         agent: |agent| agent.asyncio().capture(Capture::Syscall),
         shapes: &[DIRECT, shape("executor", 1, Behind::Leaf)],
@@ -516,6 +536,8 @@ const TASKS: &[Shape] = &[
     shape("pipelined", 1, Behind::Leaf),
     shape("clogged", 1, Behind::Leaf),
 ];
+/// what a task does for nobody while requests are open, whose calls say numbers that no request has,
+const BESIDE: &[Shape] = &[shape("beside", 1, Behind::Leaf)];
 /// and what Starlette's handlers do.
 const ASGI: &[Shape] = &[
     DIRECT,

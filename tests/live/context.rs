@@ -340,7 +340,7 @@ fn flask(stage: &mut Stage, words: &'static [&'static str]) -> Result<()> {
         programs::flask(folder, port, "flask", words, peer)
     })?;
     let mut driver = Driver::start(&stage.folder, DRIVER, "driver")?;
-    let agent = stage.agent()?.ports(&chain.ports).start()?;
+    let agent = stage.agent()?.ports(&chain.ports).asyncio().start()?;
     let known = chain.calls(&mut driver, 6)?;
     let spans = stage.judge(agent, &known)?;
     let pairs = causes(&spans);

@@ -29,7 +29,7 @@ pub(crate) const METHOD: &str = "spantap.link.method";
 
 /// Counts calls (`calls`), those whose parent is the span of the request they were made for (`right`),
 /// something else (`wrong`) or nothing (`none`), what linked those that have a parent (`by METHOD`, `right by METHOD`, `wrong by METHOD`), and
-/// calls without a span (`unseen`). Parents that are wrong are problems, as are requests and calls that
+/// calls without a span (`unseen`). Calls for no request (`call-WORD…`) are wrong, or count apart (`nobody's`). Parents that are wrong are problems, as are requests and calls that
 /// are unseen, calls that are seen twice, calls that the front answers as children of anything but
 /// themselves, and traces that calls and requests of several numbers are in (`mixed` calls), whoever is
 /// whose child.
@@ -55,8 +55,10 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
             score.problems.push(format!("seen twice: {text}"));
             continue;
         }
+        let nobodys = is_nobodys(&number);
         let server = served.get(&(span.pid(), number));
         let verdict = match &span.parent {
+            None if nobodys => "nobody's",
             None => "none",
             Some(parent) if server.is_some_and(|s| s.id == *parent && s.trace == span.trace) => {
                 "right"
@@ -83,9 +85,10 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
     let mixed = mixed.into_iter();
     let mixed = mixed.map(|text| format!("{text} is in another request's trace"));
     score.problems.extend(mixed);
-    let unseen = done.calls.saturating_sub(seen.len());
+    let calls = seen.keys().filter(|said| !is_nobodys(&said.0)).count();
+    let unseen = done.calls.saturating_sub(calls);
     for (what, of, got) in [
-        ("calls", done.calls, seen.len()),
+        ("calls", done.calls, calls),
         ("requests", done.requests, served.len()),
     ] {
         if got < of {
@@ -99,6 +102,11 @@ pub fn judge(done: &Done<'_>, spans: &[Span]) -> Score {
     score.counts.insert("calls".into(), done.calls);
     score.counts.insert("unseen".into(), unseen);
     score
+}
+
+/// Whether a call is made for no request: its number begins with a word.
+fn is_nobodys(number: &str) -> bool {
+    !number.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// The calls that are in the trace of a request of another number.
@@ -281,6 +289,16 @@ mod tests {
             "1 of 1 requests have no span",
         ];
         assert_eq!(score.problems, problems);
+    }
+
+    #[test]
+    fn what_is_for_no_request_has_no_parent() {
+        let own = |parent| span(3, 3, parent, "db.query.text", "GET call-own7-0");
+        let score = judged(vec![served(2, 12), apart(own(None))], 1, 1);
+        let counts = ["none", "nobody's", "unseen"].map(|name| count(&score, name));
+        assert_eq!(counts, [0, 1, 1]);
+        let score = judged(vec![served(2, 12), own(Some(2))], 1, 0);
+        assert_eq!([count(&score, "wrong"), count(&score, "mixed")], [1, 1]);
     }
 
     #[test]

@@ -232,6 +232,7 @@ What the methods in the last column are, what each needs and how it is switched 
 | `executors`, `completed` | five at once, the same; of `completed` one within an item that waits for another pool's |
 | `submits` | two, given to a pool by an item of another |
 | `tasks` | one, by a task that a task starts for it |
+| `beside` | one, while a task that is nobody's calls on its own |
 | `grown` | one, by one of some tasks that live on, started by who finds none idle |
 | `written` | one, over one of 8 connections, each of which two goroutines of its own write and read for all |
 | `tree` | three, each by a goroutine at the end of a line of goroutines that ask for nothing |
@@ -293,7 +294,8 @@ What the methods in the last column are, what each needs and how it is switched 
 | `python-threads-off` | traced by `--link-asyncio=false`: of `fan-out` none may have a parent |
 | `asyncio`, `uvloop` | aiohttp, server and client, redis-py and asyncpg; on asyncio's own loop, and on uvloop |
 | `asgi`, `asgi-uvloop` | uvicorn, Starlette and httpx, the same |
-| `asyncio-syscall`, `asyncio-off`, `uvloop-syscall`, `uvloop-off` | traced by `--capture-path=syscall`, by `--link-asyncio=false` |
+| `asyncio-syscall`, `uvloop-syscall` | as `go-syscall` |
+| `asyncio-off`, `uvloop-off`, `python-threads-off` | traced by `--link-asyncio=false`: none may have a parent |
 | `node` | in Node.js's front connections are kept as its libraries do: `worker` has the thread pool compute before the call, `redis` has one connection for all |
 | `go-off`, `node-off` | traced by `--link-goroutines=false`, `--link-node=false`: none may have a parent |
 | `node-syscall` | as `go-syscall` |

@@ -198,7 +198,8 @@ settings! {
     /// Whether a call that a task of Python's asyncio makes becomes the child of the request that it, or
     /// one that started it, works for; and one that a thread of a pool makes (concurrent.futures) the child of the
     /// request for which its work was given to the pool. That takes probes in CPython, where contexts and locks are
-    /// made, and in uvloop, where it calls back.
+    /// made, and in uvloop, where it calls back. Without, no call of Python has a parent, but those of Apache and of
+    /// `gunicorn -k sync` or `gunicorn -k gthread`: a thread may be an event loop's.
     "propagation.asyncio" = config.propagation.asyncio as Switch, "link-asyncio" "BOOL" [] rare;
     /// Whether a call that Node.js makes becomes the child of the request that began the turn of its event
     /// loop, or an earlier one in which was asked for what this one is about. That takes a probe where

@@ -8,6 +8,7 @@ pub mod collector;
 mod counts;
 pub mod encrypted;
 pub mod failure;
+pub mod followed;
 pub mod mailbox;
 pub mod newcomers;
 pub mod privilege;
@@ -44,6 +45,7 @@ use collector::Collector;
 use counts::count;
 use encrypted::Encrypted;
 use failure::Failure;
+use followed::Followed;
 use reader::Shared;
 use threads::Threads;
 use weaver::Weaver;
@@ -212,6 +214,7 @@ fn shared(
         tls: config.capture.tls,
         goroutines: config.propagation.goroutine,
         asyncio: config.propagation.asyncio,
+        followed: Followed::new(config.propagation.asyncio),
         node: config.propagation.node,
         jvm: config.propagation.jvm,
         collector,
@@ -358,7 +361,7 @@ fn say_unable(probe: &Probe, uprobes: bool, propagation: &Propagation) {
     let mode = propagation.mode;
     if let Some(why) = probe.no_uprobes().filter(|_| uprobes) {
         say(format_args!(
-            "TLS stays unread, and calls of Go, Node.js and Python's asyncio have no parent: {why}"
+            "TLS stays unread, and calls of Go, Node.js and Python have no parent: {why}"
         ));
     }
     if let Some(why) = probe.no_carrier().filter(|_| mode != Carrying::Header) {

@@ -127,6 +127,9 @@ fn run(
     } else {
         privilege::PROBE_EVENTS
     });
+    if off.is_some() {
+        shared.followed.give_up();
+    }
     let held = Arc::new(AtomicUsize::new(0));
     let reaper = Reaper::start(Arc::clone(&held)).context("start the reaper's thread")?;
     let mut prober = Prober {
@@ -364,10 +367,7 @@ impl Prober<'_> {
             if known.unread.is_some() {
                 self.reasons.set(process, known.unread.as_ref());
             }
-            if known
-                .tell(process, file, &own, &*self.shared.control)
-                .is_err()
-            {
+            if known.tell(process, file, &own, self.shared).is_err() {
                 self.stats.pipeline_control_failed.add(1);
             }
         }

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::collector::Collector;
 use super::encrypted::Encrypted;
 use super::failure::Failure;
+use super::followed::Followed;
 use super::mailbox::Mailbox;
 use super::prober::Queue;
 use super::shard::{Command, Out, Shard};
@@ -232,6 +233,8 @@ pub struct Shared {
     pub goroutines: bool,
     /// Whether Python's contexts are.
     pub asyncio: bool,
+    /// In which processes they are.
+    pub followed: Followed,
     /// Whether the turns of Node.js are.
     pub node: bool,
     /// Whether the tasks of JVMs are.
@@ -390,6 +393,7 @@ impl Reader<'_> {
                 return;
             }
             Event::Teems(process) => {
+                self.shared.followed.refuse(process.process);
                 self.shared.probing.push(Arrival::Teems(process.process));
                 return;
             }
@@ -434,6 +438,9 @@ impl Reader<'_> {
     }
 
     fn arrived(&self, arrival: Arrival) {
+        if let Arrival::Process(process) | Arrival::Gone(process) = arrival {
+            self.shared.followed.forget(process);
+        }
         let arrivals = &self.shared.arrivals;
         let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         if arrivals.len() < ARRIVALS {

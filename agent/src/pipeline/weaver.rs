@@ -125,12 +125,13 @@ impl Weaver {
         let resources = &shared.resources;
         self.newcomers.greet(
             arrivals,
-            resources,
+            (resources, &shared.followed),
             progress,
             last,
             |word, process| match word {
                 Word::Forget => linker.forget(process),
                 Word::Threads => threads(process, true),
+                Word::Since(since) => linker.threads_since(process, since),
                 Word::NoThreads => linker.no_thread_links(process),
                 Word::Proxy => linker.hands_on(process),
                 Word::TakesOver => linker.takes_over(process),

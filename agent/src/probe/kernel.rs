@@ -171,7 +171,7 @@ pub const CAPABILITIES: &[Capability] = &[
         ..better(
             CAP_SYS_ADMIN,
             "CAP_SYS_ADMIN",
-            "uprobes as perf events, before Linux 6.12: TLS, and links in Go, Node.js and asyncio",
+            "uprobes as perf events, before Linux 6.12: TLS, and links in Go, Node.js and Python",
             "none of these where the kernel has the fix of CVE-2025-38466 (see TLS below)",
         )
     },
@@ -313,7 +313,7 @@ impl Kernel {
             error: Some("off: no path works".to_owned()),
             replaced: true,
             remedy: "root, or before Linux 6.12 CAP_SYS_ADMIN; without, TLS stays unread, and calls of Go, \
-                     Node.js and Python's asyncio have no parent",
+                     Node.js and Python have no parent",
         };
         let mut carrier = Trial {
             feature: CARRIER,

@@ -155,6 +155,14 @@ impl Resources {
         answered.or_else(|| Some(Program::by_name(&life.snapshot)?.multiplexes_threads))
     }
 
+    /// Whether it gives each request a thread or a process, as far as is known.
+    pub fn gives_threads(&self, pid: u32) -> bool {
+        let life = self.life(pid, Nanos::MAX);
+        let answered = life.answer.map(|answer| answer.program.gives_threads);
+        let named = || Some(Program::by_name(&life.snapshot)?.gives_threads);
+        answered.or_else(named).unwrap_or_default()
+    }
+
     /// Whether the program that a process is now hands on what it is asked, as far as is known.
     pub fn is_proxy(&self, pid: u32) -> bool {
         self.who(pid, Nanos::MAX).1.is_proxy()

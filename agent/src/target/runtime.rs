@@ -193,6 +193,8 @@ pub struct Program {
     pub version: Option<Box<str>>,
     /// [`Runtime::multiplexes_threads`], refined: tokio in Rust, asyncio servers in Python.
     pub multiplexes_threads: bool,
+    /// Whether it gives each request a thread or a process, whichever language its handlers are in.
+    pub gives_threads: bool,
 }
 
 /// Recognises programs; what a file says is kept by (device, inode, time of change, size).
@@ -220,6 +222,7 @@ impl Program {
             runtime,
             version: None,
             multiplexes_threads,
+            gives_threads: gives_threads(runtime, &process.argv),
         })
     }
 }
@@ -259,6 +262,7 @@ impl Runtimes {
         };
         Program {
             multiplexes_threads: multiplexes(runtime, &process.argv) || facts.binary.tasks,
+            gives_threads: gives_threads(runtime, &process.argv),
             runtime,
             version,
         }
@@ -409,6 +413,36 @@ fn is_async_python(argv: &[Box<str>]) -> bool {
             .iter()
             .any(|name| base_name(argument) == *name || argument.contains("uvicorn"))
     })
+}
+
+/// Servers of which it is known, before they load anything, that they give each request a thread or a process:
+/// Apache, whichever interpreter is in it, and gunicorn, if its command line says by which workers, which neither
+/// its files nor its environment overrule.
+fn gives_threads(runtime: Runtime, argv: &[Box<str>]) -> bool {
+    runtime == Runtime::Apache || runtime == Runtime::Python && is_sync_gunicorn(argv)
+}
+
+fn is_sync_gunicorn(argv: &[Box<str>]) -> bool {
+    let mut words = argv.iter().map(|word| &**word).skip(1);
+    let script = words.find(|word| !word.starts_with('-'));
+    if script.is_none_or(|script| base_name(script) != "gunicorn") {
+        return false;
+    }
+    let mut classes = 0;
+    while let Some(word) = words.next() {
+        // The option may be shortened.
+        let class = match word.split_once('=') {
+            Some((name, value)) if name.starts_with("--worker-cl") => Some(value),
+            _ if word == "-k" || word.starts_with("--worker-cl") => words.next(),
+            _ => word.strip_prefix("-k"),
+        };
+        match class {
+            None => {}
+            Some("sync" | "gthread") => classes += 1,
+            Some(_) => return false,
+        }
+    }
+    classes > 0
 }
 
 const ASYNC_PYTHON: [&str; 8] = [

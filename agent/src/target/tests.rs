@@ -321,3 +321,40 @@ fn snapshot_cost() {
         began.elapsed().as_micros() as f64 / 1000.0
     );
 }
+
+#[test]
+fn who_gives_each_request_a_thread() {
+    let gives = |exe: &str, argv: &str| {
+        let process = Snapshot {
+            exe: Some(exe.into()),
+            argv: argv.split(' ').map(Box::from).collect(),
+            ..Snapshot::default()
+        };
+        Runtimes::new(PROC).of(&process).gives_threads
+    };
+    let python = "/usr/bin/python3.11";
+    for words in [
+        "-k sync shop:app",
+        "--threads 4 -kgthread shop:app",
+        "shop:app --worker-class gthread",
+        "--worker-class=sync shop:app",
+    ] {
+        let line = format!("python3 /usr/bin/gunicorn {words}");
+        assert!(gives(python, &line), "{line}");
+    }
+    assert!(gives(python, "python3 -u -m gunicorn -k sync shop:app"));
+    assert!(gives("/usr/sbin/apache2", "apache2"));
+    for line in [
+        "python3 /usr/bin/gunicorn shop:app",
+        "python3 /usr/bin/gunicorn -k gevent shop:app",
+        "python3 /usr/bin/gunicorn -k sync -k eventlet shop:app",
+        "python3 /usr/bin/gunicorn -k sync --worker-cl=asgi shop:app",
+        "python3 /usr/bin/gunicorn shop:app -k",
+        "python3 shop.py gunicorn -k sync",
+        "gunicorn: worker [shop:app]",
+        "python3",
+    ] {
+        assert!(!gives(python, line), "{line}");
+    }
+    assert!(!gives("/usr/bin/ruby", "ruby /usr/bin/gunicorn -k sync"));
+}

@@ -132,7 +132,7 @@ impl Linker {
     fn by_thread(&mut self, handle: Handle) -> Option<Cause> {
         let entry = self.table.get(handle)?;
         let (process, unit) = (entry.process, entry.unit?);
-        if !entry.laned || self.units.is_off(process) {
+        if !entry.laned || !self.units.believes_at(process, entry.start) {
             return None;
         }
         let Serving::One(serving, until) = self.units.serving((process, unit), entry.start) else {

@@ -5,7 +5,7 @@ use super::linker::Linker;
 use super::table::Handle;
 use super::units::{Item, OPEN, Runtime, Task, Unit, Who};
 use crate::connection::Mark;
-use crate::event::Role;
+use crate::event::{Nanos, Role};
 
 impl Linker {
     /// Processes whose threads were found to be no evidence since this was last asked.
@@ -20,6 +20,13 @@ impl Linker {
         if self.units.switch_off(process) {
             self.epoch = self.epoch.wrapping_add(1);
         }
+    }
+
+    /// The threads of `process` are evidence, whatever was thought of them, but not of calls that they began before
+    /// then: those may be tasks'.
+    pub fn threads_since(&mut self, process: u32, since: Nanos) {
+        self.units.believe_since(process, since);
+        self.epoch = self.epoch.wrapping_add(1);
     }
 
     /// An exchange begins in its unit.

@@ -606,6 +606,27 @@ fn multiplexing_runtimes_give_no_thread_links() {
 }
 
 #[test]
+fn threads_that_are_believed_since_are_not_for_what_they_asked_before() {
+    let mut linker = linker();
+    linker.no_thread_links(2);
+    linker.threads_since(2, 20 * MS);
+    let sides = [
+        server(1, 0, (2, 2), 10, 50),
+        client(2, 0, (2, 2), 12, 15),
+        client(3, 0, (2, 2), 25, 30),
+    ];
+    for side in &sides {
+        linker.feed(side.opened());
+    }
+    for side in sides.iter().rev() {
+        linker.feed(side.closed());
+    }
+    let mut out = Vec::new();
+    linker.poll(500 * MS, &mut out);
+    assert_eq!(told(&by_id(out)), "1, 2, 3 <- 1 thread");
+}
+
+#[test]
 fn goroutines_are_told_apart_on_one_thread() {
     let of = |unit, side: Side| Side { unit, ..side };
     // All on one thread, which reads heads while calls are unanswered; one answers from another thread.

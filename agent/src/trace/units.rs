@@ -230,7 +230,9 @@ pub(super) struct Units {
     /// last were not.
     off: HashMap<u32, (u64, u64)>,
     verdicts: u64,
-    /// The same in the order they came, some forgotten since.
+    /// From when on the threads of processes are believed, where not from the start.
+    since: HashMap<u32, (Nanos, u64)>,
+    /// Those that are not believed in the order they came, some forgotten since.
     order: VecDeque<(u32, u64)>,
     /// Processes to be forgotten, from when on, and the count of verdicts at their end.
     gone: VecDeque<(Nanos, u32, u64)>,
@@ -245,6 +247,7 @@ impl Units {
             lanes: HashMap::new(),
             off: HashMap::new(),
             verdicts: 0,
+            since: HashMap::new(),
             order: VecDeque::new(),
             gone: VecDeque::new(),
             capacity,
@@ -255,6 +258,23 @@ impl Units {
     /// Whether the threads of `process` are not believed.
     pub fn is_off(&self, process: u32) -> bool {
         self.off.contains_key(&process)
+    }
+
+    /// Whether the threads of `process` are believed of what they began to ask for at `at`.
+    pub fn believes_at(&self, process: u32, at: Nanos) -> bool {
+        !self.is_off(process) && self.since.get(&process).is_none_or(|since| since.0 <= at)
+    }
+
+    /// Believes the threads of `process` of what they begin from `since` on, and of nothing before; at capacity
+    /// not at all.
+    pub fn believe_since(&mut self, process: u32, since: Nanos) {
+        self.off.remove(&process);
+        if self.since.len() < self.capacity || self.since.contains_key(&process) {
+            self.verdicts = self.verdicts.saturating_add(1);
+            self.since.insert(process, (since, self.verdicts));
+        } else {
+            self.switch_off(process);
+        }
     }
 
     /// Never believes the threads of `process` again; true if that is news. At capacity the oldest is forgotten.
@@ -284,7 +304,8 @@ impl Units {
     /// The process is gone, or is another program now. What it did before is still being linked:
     /// its verdict stands until `when`, and a later verdict is another program's.
     pub fn forget(&mut self, process: u32, when: Nanos) {
-        if self.off.contains_key(&process) && self.gone.len() < self.capacity {
+        let known = self.off.contains_key(&process) || self.since.contains_key(&process);
+        if known && self.gone.len() < self.capacity {
             self.gone.push_back((when, process, self.verdicts));
         }
     }
@@ -296,6 +317,9 @@ impl Units {
             self.gone.pop_front();
             if self.off.get(&process).is_some_and(|v| v.1 <= verdicts) {
                 self.off.remove(&process);
+            }
+            if self.since.get(&process).is_some_and(|v| v.1 <= verdicts) {
+                self.since.remove(&process);
             }
         }
     }

@@ -155,7 +155,7 @@ const FRONTS: &[Front] = &[
     Front {
         runtime: "python-threads-inferred",
         program: |folder| python(folder, "threaded.py", "http.server"),
-        agent: inferring,
+        agent: |agent| inferring(agent.asyncio()),
         shapes: &[LATE],
         at_once: FEW,
     },

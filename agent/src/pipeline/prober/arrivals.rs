@@ -11,6 +11,7 @@ impl Prober<'_> {
     /// A process is there that was not, or runs another program.
     pub(super) fn came(&mut self, process: u32) {
         let coming = Process::new(Instant::now());
+        self.shared.followed.forget(process);
         if let Some(known) = self.processes.get_mut(&process) {
             // What it runs shows when it is looked at: it may be what it ran before.
             (known.looks, known.next, known.again) = (0, coming.next, true);
@@ -75,13 +76,12 @@ impl Prober<'_> {
             self.processes.insert(process, coming);
             return self.begin_reasons(process);
         }
-        let control = &*self.shared.control;
         let told = files.iter().filter_map(|file| {
             let (of, own) = (
                 self.files.get(&file.identity)?,
                 known.files.get(&file.identity)?,
             );
-            Some(of.tell(process, file, own, control))
+            Some(of.tell(process, file, own, self.shared))
         });
         let failed = told.filter(Result::is_err).count();
         self.stats.pipeline_control_failed.add(failed as u64);
@@ -108,7 +108,7 @@ impl Prober<'_> {
             file.teems = true;
             self.stats.probe_teeming.add(1);
             self.told.say(format!(
-                "calls that process {process} makes in goroutines or tasks it starts for them have no \
+                "calls that process {process} makes in goroutines or tasks, or in Python, have no \
                  parent: it starts more than can be followed"
             ));
             self.reaper.take(sets);
@@ -117,6 +117,7 @@ impl Prober<'_> {
         // Nobody who runs one of these is seen to make contexts any more: what was there would pass for others.
         let has = |known: &Process| left.iter().any(|of| known.files.contains_key(of));
         for (process, _) in self.processes.iter().filter(|(_, known)| has(known)) {
+            self.shared.followed.refuse(*process);
             let failed = self.shared.control.no_contexts(*process).is_err();
             self.stats.pipeline_control_failed.add(u64::from(failed));
         }

@@ -32,6 +32,8 @@ pub(super) struct Known {
     pub streams: Option<streams::Found>,
     /// How Python's contexts are told apart in it.
     pub python: Option<Python>,
+    /// Whether there is a CPython in it: threads of one that is not followed are no evidence.
+    pub is_python: bool,
     /// Where Node.js keeps ids.
     pub async_ids: Option<AsyncIds>,
     /// Where a JVM says what is where.
@@ -80,10 +82,11 @@ impl Known {
                 }
             }
         }
-        let mut unlinked = |why: &str| {
+        let mut calls_unlinked = |of: &str, why: &str| {
             stats.probe_unlinked.add(1);
-            told.say(format!("calls of {} have no parent: {why}", file.name));
+            told.say(format!("calls of {of}{} have no parent: {why}", file.name));
         };
+        let mut unlinked = |why: &str| calls_unlinked("", why);
         let go = image.as_ref().filter(|_| shared.goroutines);
         let goroutines = go.and_then(|image| {
             let found = layout(image, &mut plans);
@@ -102,21 +105,23 @@ impl Known {
                 None
             }
         });
-        let mut tasks_unlinked = |why: &str| {
-            stats.probe_unlinked.add(1);
-            told.say(format!(
-                "calls of tasks of {} have no parent: {why}",
-                file.name
-            ));
-        };
+        let found = image.as_ref().and_then(python::find);
+        let is_python = found.is_some();
+        let found = found.filter(|_| shared.asyncio);
+        let python = found.and_then(|found| python(found, &mut plans, &mut calls_unlinked));
         let asyncio = image.as_ref().filter(|_| shared.asyncio);
-        let python = asyncio.and_then(|image| contexts_in(image, &mut plans, &mut tasks_unlinked));
+        match asyncio.and_then(uvloop::find) {
+            Some(Ok(sites)) => plans.push(plan(UVLOOP, sites)),
+            Some(Err(why)) => calls_unlinked("tasks of ", why),
+            None => {}
+        }
         Self {
             plans: plans.into(),
             unread,
             goroutines,
             streams,
             python,
+            is_python,
             async_ids,
             jvm: image.as_ref().filter(|_| shared.jvm).and_then(jvm::find),
             teems: false,
@@ -127,14 +132,16 @@ impl Known {
         }
     }
 
-    /// Tells the kernel side what is known of who maps it, whose own probes in it these are.
+    /// Tells the kernel side what is known of who maps it, whose own probes in it these are, and who links
+    /// whether its contexts are followed.
     pub fn tell(
         &self,
         process: u32,
         file: &Mapped,
         own: &[Set],
-        control: &dyn Orders,
+        shared: &Shared,
     ) -> anyhow::Result<()> {
+        let (control, followed): (&dyn Orders, _) = (&*shared.control, &shared.followed);
         if let Some(layout) = self.goroutines.filter(|_| file.is_program) {
             control.goroutines(process, layout)?;
         }
@@ -151,6 +158,9 @@ impl Known {
             && self.everyone.iter().chain(own).any(sees)
         {
             control.contexts(process, contexts(python, code))?;
+            followed.begin(process, now());
+        } else if self.is_python && file.code.is_some() {
+            followed.refuse(process);
         }
         Ok(())
     }
@@ -159,27 +169,6 @@ impl Known {
     pub fn is_probed(&self) -> bool {
         !self.everyone.is_empty()
     }
-}
-
-/// How contexts are told apart in a CPython, with the plans that tell who makes them and, in uvloop, enters
-/// them.
-fn contexts_in(
-    image: &Image,
-    plans: &mut Vec<Plan>,
-    unlinked: &mut dyn FnMut(&str),
-) -> Option<Python> {
-    match uvloop::find(image) {
-        Some(Ok(sites)) => plans.push(plan(UVLOOP, sites)),
-        Some(Err(why)) => unlinked(why),
-        None => {}
-    }
-    let found = python::find(image)?;
-    let python = found.inspect_err(|why| unlinked(why)).ok()?;
-    plans.push(plan(CONTEXTS, python.sites.clone()));
-    if let Err(why) = python.pools {
-        unlinked(why);
-    }
-    Some(python)
 }
 
 /// How contexts are told apart in a process that has a CPython's code there: in memory, and in the file.
@@ -225,6 +214,20 @@ fn now() -> u64 {
     seconds
         .saturating_mul(1_000_000_000)
         .saturating_add(nanoseconds)
+}
+
+/// How contexts are told apart, with the plan that tells which are made.
+fn python(
+    found: Result<Python, &'static str>,
+    plans: &mut Vec<Plan>,
+    unlinked: &mut dyn FnMut(&str, &str),
+) -> Option<Python> {
+    let found = found.inspect_err(|why| unlinked("", why)).ok()?;
+    plans.push(plan(CONTEXTS, found.sites.clone()));
+    if let Err(why) = found.pools {
+        unlinked("pools of threads of ", why);
+    }
+    Some(found)
 }
 
 /// Where streams of HTTP/2 are, with the plan that tells whose they are.

@@ -132,6 +132,7 @@ impl Bench {
                 tls: true,
                 goroutines: true,
                 asyncio: true,
+                followed: Followed::new(true),
                 node: true,
                 jvm: true,
                 collector: Collector::default(),

@@ -3,6 +3,7 @@
 A request's path is /SHAPE/NUMBER, and each call made for it says call-NUMBER-WHICH (../main.go)."""
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import socket
@@ -172,6 +173,31 @@ async def clogged(number):
     await stores['stream'].ask(number, bytes(1 << 10))
 
 
+bell = asyncio.Event()
+
+
+async def ring():
+    """Calls on its own as long as others call beside it."""
+    for turn in itertools.count():
+        await bell.wait()
+        await ask(sessions['wide'], base + call(f'own{turn}'))
+        await asyncio.sleep(0.003)
+
+
+async def beside(number):
+    """One call, amid those of a task that calls for nobody."""
+    bell.set()
+    await asyncio.sleep(0.006)
+    await direct(number)
+    await asyncio.sleep(0.002)
+    if bell_ends:
+        bell_ends.pop().cancel()
+    bell_ends.append(asyncio.get_running_loop().call_later(0.2, bell.clear))
+
+
+bell_ends = []
+
+
 async def late(number):
     """Answers at once, and calls when that is over."""
     async def behind_it():
@@ -198,7 +224,8 @@ async def work():
 shapes = {
     'direct': direct, 'sleep': sleep, 'small-pool': small_pool, 'fan-out': fan_out, 'redis': keys,
     'sql': query, 'https': https, 'dns': dns, 'to-thread': to_thread, 'executor': executor, 'tasks': tasks,
-    'executors': executors, 'submits': submits, 'forgotten': forgotten, 'worker': worker, 'late': late, 'grown': grown, 'pipelined': pipelined, 'clogged': clogged,
+    'executors': executors, 'submits': submits, 'forgotten': forgotten, 'worker': worker, 'beside': beside, 'late': late,
+    'grown': grown, 'pipelined': pipelined, 'clogged': clogged,
 }
 sessions = {}
 stores = {}
@@ -250,7 +277,7 @@ async def living(app):
                 host='127.0.0.1', port=database, user='app', database='shop', ssl=False,
                 min_size=POOL, max_size=POOL, statement_cache_size=0,
             )
-        workers = [asyncio.create_task(work()) for _ in range(8)]
+        workers = [asyncio.create_task(work()) for _ in range(8)] + [asyncio.create_task(ring())]
         yield
         for one in workers:
             one.cancel()
