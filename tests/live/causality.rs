@@ -67,7 +67,6 @@ const RIGHT: &[(&str, f64)] = &[
     ("python-threads::fan-out", 99.0),
     ("python-threads::submit", 99.0),
     ("python-threads::completed", 99.0),
-    ("python-threads-off::direct", 99.0),
     ("python-gthread", 99.0),
     ("asyncio::direct", 99.0),
     ("asyncio::sleep", 99.0),
@@ -430,7 +429,7 @@ const PYTHON: &[Front] = &[
         program: |folder| python(folder, "threaded.py", "http.server"),
         agent: |agent| agent.args(["--link-asyncio=false"]),
         shapes: &[DIRECT, FAN_OUT],
-        at_once: &[32],
+        at_once: &[1],
     },
     Front {
         runtime: "python-gthread",
@@ -460,13 +459,6 @@ const PYTHON: &[Front] = &[
         runtime: "asyncio-off",
         agent: |agent| agent.args(["--link-asyncio=false"]),
         shapes: BESIDE,
-        at_once: &[1],
-        ..ASYNCIO
-    },
-    Front {
-        runtime: "python-threads-off",
-        program: |folder| python(folder, "threaded.py", "http.server"),
-        agent: |agent| agent.args(["--link-asyncio=false"]),
         at_once: &[1],
         ..ASYNCIO
     },
