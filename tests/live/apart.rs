@@ -90,10 +90,7 @@ pub fn cases() -> Vec<Case> {
                 let name = format!("apart::{}::{transport}::{at_once}", mode.name);
                 let words = if told { mode.words } else { &[] };
                 let case = Case::new(name, move |stage| run(stage, mode, words, secure, at_once));
-                cases.push(match at_once {
-                    32 => case,
-                    _ => case.seldom(),
-                });
+                cases.push(case.seldom_if(at_once != 32));
             }
         }
     }

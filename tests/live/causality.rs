@@ -162,10 +162,7 @@ pub fn cases() -> Vec<Case> {
                 let case = Case::new(format!("causality::{name}"), move |stage| {
                     run(stage, front, shape, at_once, &name, &[])
                 });
-                cases.push(match is_usual(front, shape, at_once) {
-                    true => case,
-                    false => case.seldom(),
-                });
+                cases.push(case.seldom_if(!is_usual(front, shape, at_once)));
             }
         }
     }
@@ -173,11 +170,12 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Fronts whose first shape is run with each number at once.
+/// Fronts whose first shape is run one at a time as well.
 const MAIN: [&str; 5] = ["go", "node", "asyncio", "python-threads", "java"];
 /// Fronts whose shapes are another's, on another event loop or other threads: what might differ there is
 /// run each time.
-const TWINS: [&str; 10] = [
+const TWINS: [&str; 11] = [
+    "asgi",
     "go-h2c",
     "go-grpc",
     "uvloop",
@@ -190,8 +188,9 @@ const TWINS: [&str; 10] = [
     "tomcat",
 ];
 /// That.
-const TELLING: [&str; 8] = [
+const TELLING: [&str; 9] = [
     "direct",
+    "blocking",
     "fan-out",
     "grpc",
     "late",
@@ -222,7 +221,7 @@ fn is_usual(front: &Front, shape: &Shape, at_once: usize) -> bool {
     if SETTINGS.contains(&front.runtime) || go::is_setting(front.runtime) {
         return usual && first;
     }
-    usual || first && MAIN.contains(&front.runtime)
+    usual || first && at_once == 1 && MAIN.contains(&front.runtime)
 }
 
 /// Requests in all.

@@ -103,10 +103,7 @@ pub fn cases() -> Vec<Case> {
             Mode::Option => false,
             Mode::Header => !VISITED.contains(&name),
         };
-        match name == "bulk-2-GiB" || seldom {
-            true => case.seldom(),
-            false => case,
-        }
+        case.seldom_if(name == "bulk-2-GiB" || seldom)
     });
     cases.collect()
 }

@@ -50,13 +50,10 @@ impl Case {
         }
     }
 
-    /// It is like others, and left out unless it is asked for.
+    /// Whether it is like others, and left out unless it is asked for.
     #[must_use]
-    pub fn seldom(self) -> Self {
-        Self {
-            seldom: true,
-            ..self
-        }
+    pub fn seldom_if(self, seldom: bool) -> Self {
+        Self { seldom, ..self }
     }
 
     /// It may run beside another: its agent sees nothing of the other's, and no time is judged.

@@ -29,14 +29,11 @@ pub(super) fn cases() -> impl Iterator<Item = Case> {
             .flat_map(many)
             .map(move |(shape, at_once)| {
                 let name = format!("{}::{}::{at_once}", front.runtime, shape.name);
-                let usual = is_usual(&name);
+                let seldom = !is_usual(&name);
                 let case = Case::new(format!("causality::{name}"), move |stage| {
                     run(stage, front, shape, at_once, &name, &before(at_once))
                 });
-                match usual {
-                    true => case,
-                    false => case.seldom(),
-                }
+                case.seldom_if(seldom)
             })
     })
 }
