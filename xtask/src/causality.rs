@@ -291,7 +291,6 @@ What the methods in the last column are, what each needs and how it is switched 
 | `tokio-unknown`, `tokio-pinned-unknown` | where nothing in the program does: its threads have to show what they do |
 | `rust-threads` | Rust without tokio: a thread for each connection, ureq and redis |
 | `python-threads`, `python-gthread` | http.server with a thread for each connection, gunicorn with pools of threads; urllib3, redis-py, psycopg |
-| `python-threads-off` | traced by `--link-asyncio=false`: of `fan-out` none may have a parent |
 | `asyncio`, `uvloop` | aiohttp, server and client, redis-py and asyncpg; on asyncio's own loop, and on uvloop |
 | `asgi`, `asgi-uvloop` | uvicorn, Starlette and httpx, the same |
 | `asyncio-syscall`, `uvloop-syscall` | as `go-syscall` |
