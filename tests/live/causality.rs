@@ -555,7 +555,8 @@ const UVLOOP: Front = Front {
     ..ASYNCIO
 };
 
-/// One of Python's fronts: a script, and its first word.
+/// One of Python's fronts: a script, and its first word. The variable PYTHON may name another interpreter that has
+/// what they import.
 fn python(folder: &Path, script: &str, word: &str) -> Result<Setup> {
     let python = match std::env::var_os("PYTHON") {
         Some(python) => python.into(),

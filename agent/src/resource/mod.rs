@@ -150,17 +150,20 @@ impl Resources {
     /// Whether the program that a process is now shares its threads between requests; `None` while
     /// that is not known.
     pub fn multiplexes_threads(&self, pid: u32) -> Option<bool> {
-        let life = self.life(pid, Nanos::MAX);
-        let answered = life.answer.map(|answer| answer.program.multiplexes_threads);
-        answered.or_else(|| Some(Program::by_name(&life.snapshot)?.multiplexes_threads))
+        self.of_program(pid, |program| program.multiplexes_threads)
     }
 
     /// Whether it gives each request a thread or a process, as far as is known.
     pub fn gives_threads(&self, pid: u32) -> bool {
+        self.of_program(pid, |program| program.gives_threads)
+            .unwrap_or_default()
+    }
+
+    /// What the program that a process is now says; `None` while it is not known.
+    fn of_program(&self, pid: u32, said: impl Fn(&Program) -> bool) -> Option<bool> {
         let life = self.life(pid, Nanos::MAX);
-        let answered = life.answer.map(|answer| answer.program.gives_threads);
-        let named = || Some(Program::by_name(&life.snapshot)?.gives_threads);
-        answered.or_else(named).unwrap_or_default()
+        let answered = life.answer.map(|answer| said(&answer.program));
+        answered.or_else(|| Some(said(&Program::by_name(&life.snapshot)?)))
     }
 
     /// Whether the program that a process is now hands on what it is asked, as far as is known.

@@ -50,13 +50,7 @@ fn read(
         context: context(&scope).ok_or("where a callback's id is told is not found")?,
     };
     let site = |body: &Body, hook| match code::entry(body, &LIVE) {
-        Some(place) => Ok(Site {
-            offset: image
-                .file_offset(place.address)
-                .ok_or("a function is not in the file")?,
-            hook,
-            stepped: place.stepped,
-        }),
+        Some(place) => Site::at(image, place, hook).ok_or("a function is not in the file"),
         None => Err("a function's code cannot be read"),
     };
     let mut sites = vec![site(&scope, Hook::NodeCallback)?];

@@ -198,11 +198,7 @@ fn pools((_, minor): (u8, u8)) -> Result<Pools, &'static str> {
 fn lock(image: &Image) -> Option<Site> {
     let found = image.functions(&["PyThread_allocate_lock"]);
     let place = code::entry(&image.body_of(found.first().copied()??)?, &[])?;
-    Some(Site {
-        offset: image.file_offset(place.address)?,
-        hook: Hook::PythonLock,
-        stepped: place.stepped,
-    })
+    Site::at(image, place, Hook::PythonLock)
 }
 
 /// `_PyRuntime` begins with what debuggers want to know since 3.13 (pycore_debug_offsets.h): a cookie,
@@ -294,13 +290,7 @@ fn sites(image: &Image, makers: &[Option<Function>]) -> Result<Vec<Site>, &'stat
         };
         places.extend(cheap.or_else(exits).ok_or(UNSEEN)?);
     }
-    let site = |(address, (hook, stepped))| {
-        Some(Site {
-            offset: image.file_offset(address)?,
-            hook,
-            stepped,
-        })
-    };
+    let site = |(address, (hook, stepped))| Site::at(image, code::Place { address, stepped }, hook);
     let sites: Option<Vec<Site>> = places.into_iter().map(site).collect();
     sites.ok_or(UNSEEN)
 }

@@ -26,11 +26,7 @@ pub fn find(image: &Image) -> Option<Result<Vec<Site>, &'static str>> {
     };
     let site = |function, hook| {
         let place = code::entry(&image.body_of(function)?, &[Register::RDI])?;
-        Some(Site {
-            offset: image.file_offset(place.address)?,
-            hook,
-            stepped: place.stepped,
-        })
+        Site::at(image, place, hook)
     };
     let sites: Option<Vec<_>> = [
         site(enters, Hook::UvloopEnter),

@@ -103,6 +103,7 @@ pub(super) fn lacking(name: &str, score: &Score) -> Option<String> {
 /// What must be right, in percent of all calls: of requests that come one after the other.
 const RIGHT: &[(&str, f64)] = &[
     ("go-inferred::worker::1", 60.0),
+    ("asyncio-inferred::worker::1", 60.0),
     ("node-off-inferred::direct::1", 60.0),
     ("java-virtual-inferred::direct::1", 60.0),
     ("go-inferred::grown::1", 60.0),

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::code::Place;
 use super::image::Image;
 
 pub mod named;
@@ -175,6 +176,17 @@ pub struct Site {
     /// The kernel cannot emulate the instruction and steps over it: some 17 µs under nested
     /// virtualisation instead of one.
     pub stepped: bool,
+}
+
+impl Site {
+    /// A place in the code; nothing where that is not in the file.
+    pub fn at(image: &Image, place: Place, hook: Hook) -> Option<Self> {
+        Some(Self {
+            offset: image.file_offset(place.address)?,
+            hook,
+            stepped: place.stepped,
+        })
+    }
 }
 
 /// What to attach for one library in one file.

@@ -119,12 +119,8 @@ fn places(
         places.extend(exits.into_iter().map(|place| (place, done)));
     }
     let sites = places.into_iter().map(|(place, hook)| {
-        let offset = image.file_offset(place.address);
-        Ok(Site {
-            offset: offset.ok_or_else(|| refuse("a place outside the file"))?,
-            hook,
-            stepped: place.stepped,
-        })
+        let site = Site::at(image, place, hook);
+        site.ok_or_else(|| refuse("a place outside the file"))
     });
     sites.collect()
 }

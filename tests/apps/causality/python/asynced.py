@@ -173,7 +173,7 @@ async def clogged(number):
     await stores['stream'].ask(number, bytes(1 << 10))
 
 
-bell = asyncio.Event()
+bell, bell_ends = asyncio.Event(), []
 
 
 async def ring():
@@ -193,9 +193,6 @@ async def beside(number):
     if bell_ends:
         bell_ends.pop().cancel()
     bell_ends.append(asyncio.get_running_loop().call_later(0.2, bell.clear))
-
-
-bell_ends = []
 
 
 async def late(number):
