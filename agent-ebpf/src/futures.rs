@@ -26,27 +26,33 @@ use crate::tls::wanted;
 /// The unit for which a thread sends that is in no context, as in `abi::unit`; 0 where there is none.
 #[inline(always)]
 pub fn unit(pid_tgid: u64) -> u64 {
-    match found(pid_tgid) {
-        Some((_, serial)) => python::named(serial) | ASKED,
-        None => 0,
-    }
+    submits(pid_tgid).map_or(0, |layout| works_for(layout, pid_tgid))
 }
 
 /// The same over the socket at an address. What it accepted is a server's, and its answers are its thread's.
 #[inline(always)]
 pub fn sends(connection: &mut Connection, socket: u64, pid_tgid: u64) -> u64 {
-    if submits(pid_tgid).is_none() || is_accepted(connection, socket) {
-        return 0;
+    match submits(pid_tgid) {
+        Some(layout) if !is_accepted(connection, socket) => works_for(layout, pid_tgid),
+        _ => 0,
     }
-    unit(pid_tgid)
+}
+
+/// The same of a process that gave work to a pool.
+#[inline(always)]
+fn works_for(layout: &Contexts, pid_tgid: u64) -> u64 {
+    match found(layout, pid_tgid) {
+        Some((_, serial)) => python::named(serial) | ASKED,
+        None => 0,
+    }
 }
 
 /// A thread that is in no context reads from the socket at an address.
 #[inline(always)]
 pub fn reads(connection: &mut Connection, socket: u64, pid_tgid: u64) {
-    if submits(pid_tgid).is_some()
+    if let Some(layout) = submits(pid_tgid)
         && is_accepted(connection, socket)
-        && let Some((future, _)) = found(pid_tgid)
+        && let Some((future, _)) = found(layout, pid_tgid)
     {
         let _ = FUTURES.remove(future);
     }
@@ -66,8 +72,7 @@ const ANY: u64 = 0;
 
 /// The future that this thread works for, and its serial number.
 #[inline(always)]
-fn found(pid_tgid: u64) -> Option<(Member, u64)> {
-    let layout = submits(pid_tgid)?;
+fn found(layout: &Contexts, pid_tgid: u64) -> Option<(Member, u64)> {
     let future = Member::new(python_future(pid_tgid), pid_tgid);
     // SAFETY: a number, read once.
     let serial = *unsafe { FUTURES.get(future) }?;
