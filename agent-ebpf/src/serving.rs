@@ -10,7 +10,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use crate::connection::Connection;
 use crate::head::is_preface;
 use crate::lineage::{self, FOR_ALL, Member};
-use crate::maps::{LASTING, SERVED, SERVING, THREADS};
+use crate::maps::{SERVED, SERVING, SITES, THREADS};
 use crate::party::{Context, Party, party};
 
 /// A request that a unit serves.
@@ -233,8 +233,9 @@ pub enum Above {
 
 /// What a unit serves, or the nearest of those that started it served then. As user space knows it
 /// (agent/src/trace/descent.rs): who outlives the request that it was started for works for all, and so may
-/// others that are started there; who sends for others is not what it was started for. Behind an answer's first
-/// byte it is user space that knows where that ends.
+/// others that are started there; who sends for others is not what it was started for. User space waits until
+/// that would have shown; what is decided here cannot wait, so a place of the program is first watched for a
+/// while. Behind an answer's first byte it is user space that knows where that ends.
 #[inline(always)]
 pub fn above(unit: u64, pid_tgid: u64) -> Above {
     let (mut at, mut time, mut site) = (who(unit, pid_tgid), u64::MAX, 0u64);
@@ -243,8 +244,7 @@ pub fn above(unit: u64, pid_tgid: u64) -> Above {
         match served((at, time), pid_tgid) {
             Served::Open(context) if births == 0 => return Above::Serving(context),
             Served::Open(context) => {
-                return match own {
-                    true if is_lasting(site, pid_tgid) => Above::Unclear,
+                return match own && is_proven(site, pid_tgid) {
                     true => Above::Serving(context),
                     false => Above::Unclear,
                 };
@@ -285,14 +285,31 @@ const ABOVE: usize = 8;
 #[inline(always)]
 fn lasts(site: u64, pid_tgid: u64) {
     if site != 0 {
-        let _ = LASTING.insert(Member::new(site, pid_tgid), 1, 0);
+        let _ = SITES.insert(Member::new(site, pid_tgid), LASTING, 0);
     }
 }
 
+/// Whether what is started there was watched for long enough, and never outlived its request.
 #[inline(always)]
-fn is_lasting(site: u64, pid_tgid: u64) -> bool {
-    LASTING.get_ptr(Member::new(site, pid_tgid)).is_some()
+fn is_proven(site: u64, pid_tgid: u64) -> bool {
+    if site == 0 {
+        return true;
+    }
+    let place = Member::new(site, pid_tgid);
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: a number, read once.
+    let Some(since) = (unsafe { SITES.get(place) }) else {
+        let _ = SITES.insert(place, now, BPF_NOEXIST.into());
+        return false;
+    };
+    now.saturating_sub(*since) > WATCHED
 }
+
+/// In [`SITES`], instead of since when a place is watched.
+const LASTING: u64 = u64::MAX;
+/// How long a place is watched, nanoseconds.
+const WATCHED: u64 = 1_000_000_000;
 
 /// What a unit served at a moment.
 enum Served {

@@ -84,7 +84,7 @@ pub fn load(settings: &Settings<'_>, btf: Option<&Btf>) -> Result<Ebpf> {
         .override_global("TRUSTED", trusted.as_slice(), true)
         .map_max_entries("PARTIES", room(MAX_CARRIED))
         .map_max_entries("SERVING", room(MAX_CARRIED))
-        .map_max_entries("LASTING", room(MAX_PROCESSES))
+        .map_max_entries("SITES", room(MAX_PROCESSES))
         .map_max_entries("SENT", room(MAX_CARRIED))
         .map_max_entries("REFUSALS", room(MAX_PROCESSES))
         .map_max_entries("OUTGOING", room(MAX_CARRIED))

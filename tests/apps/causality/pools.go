@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // grown gives the call to a goroutine that is idle, or else to one more, started for it, that goes on to
@@ -30,7 +31,10 @@ func grown(made caller) caller {
 				}
 			}()
 		}
-		return <-done
+		err := <-done
+		// Who made it makes others meanwhile.
+		time.Sleep(5 * time.Millisecond)
+		return err
 	}
 }
 
