@@ -23,6 +23,7 @@ use crate::jvm::Search;
 use crate::lineage::{Birth, Member, Pace};
 use crate::node::{Loop, OWNED, Owner};
 use crate::party::{Context, Party, Sent};
+use crate::payload::Moved;
 use crate::python::{Family, Made, Serial};
 use crate::record::Ciphertext;
 use crate::refusal::Refusal;
@@ -199,6 +200,8 @@ pub struct Scratch {
     pub seen: Seen,
     /// A connection's introduction: too large for the stack of a deep program.
     pub open: Open,
+    /// What a call moved, for the functions that look at it.
+    pub moved: Moved,
     /// Header.
     pub segment: Segment,
     /// Payload and tail.

@@ -13,6 +13,7 @@ use crate::frames;
 use crate::framing;
 use crate::iovec::{Walker, gather, iovec};
 use crate::maps::{SCRATCH, Scratch, global};
+use crate::session::Key;
 
 /// Where a call's bytes are in user memory.
 #[derive(Clone, Copy)]
@@ -128,6 +129,20 @@ impl Buffer {
             _ => Self::none(hole::NO_BUFFER),
         }
     }
+}
+
+/// Bytes that a call moved over a socket.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Moved {
+    /// What it was asked.
+    pub asked: Arguments,
+    /// Address of the socket.
+    pub socket: u64,
+    /// The call.
+    pub call: Call,
+    /// The TLS session that it is of, where that is to be introduced.
+    pub session: Key,
 }
 
 /// Address and number of a message's iovecs. struct msghdr: msg_iov at 16, msg_iovlen at 24.

@@ -138,12 +138,17 @@ pub fn begin(key: Key) {
 /// The session at an address; made where nothing is known of it.
 #[inline(always)]
 pub fn get(key: Key) -> Option<&'static mut Session> {
-    match SESSIONS.get_ptr_mut(key) {
-        // SAFETY: a map value, valid for the program's run.
-        Some(found) => Some(unsafe { &mut *found }),
-        // Two threads may come here at once: the second takes what the first made.
-        None => make(key, 0, BPF_NOEXIST.into()),
-    }
+    // Two threads may come here at once: the second takes what the first made.
+    known(key).or_else(|| make(key, 0, BPF_NOEXIST.into()))
+}
+
+/// The session at an address, if something is known of it.
+#[inline(always)]
+pub fn known(key: Key) -> Option<&'static mut Session> {
+    // SAFETY: a map value, valid for the program's run.
+    SESSIONS
+        .get_ptr_mut(key)
+        .map(|found| unsafe { &mut *found })
 }
 
 /// Made in place from a blank: it is too much for the stack.
@@ -354,7 +359,7 @@ pub fn bind(
     arguments: &Arguments,
     pid_tgid: u64,
     way: u8,
-) -> Option<&'static mut Session> {
+) -> Option<(Key, &'static mut Session)> {
     let first = || first_of(Buffer::of(arguments, way).first()) & 0xff;
     let Some((key, inside)) = whose(connection, arguments, pid_tgid, way) else {
         // Who encrypts into memory was known by its first record, in the clear.
@@ -363,9 +368,7 @@ pub fn bind(
         }
         return None;
     };
-    let found = SESSIONS.get_ptr_mut(key)?;
-    // SAFETY: a map value, valid for the program's run.
-    let session = unsafe { &mut *found };
+    let session = known(key)?;
     if session.plain.id == 0 {
         // Another thread is about to name it.
         return None;
@@ -405,7 +408,7 @@ pub fn bind(
         session.begun = 0;
     }
     session.plain.opened = 1;
-    Some(session)
+    Some((key, session))
 }
 
 impl Session {

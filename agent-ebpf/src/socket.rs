@@ -28,7 +28,7 @@ use crate::maps::{CONNECTIONS, global};
 use crate::payload::{self, Buffer};
 use crate::python;
 use crate::serving;
-use crate::session;
+use crate::session::{self, Key};
 
 /// After a send.
 #[btf_tracepoint(function = "sock_send_length")]
@@ -82,33 +82,35 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     }
     // SAFETY: the helper checks the socket and gives null for anything but TCP.
     let tcp = Typed(unsafe { bpf_skc_to_tcp_sock(socket) }.cast_const().cast());
-    let call = Call {
+    let position = position(tcp, way);
+    // Of ciphertext no buffer is read.
+    let lost = state.encrypted != 0 || !tcp.0.is_null() && flags & MSG_TRUNC != 0;
+    let Some(scratch) = payload::scratch(way.into()) else {
+        return;
+    };
+    let moved = &mut scratch.moved;
+    moved.asked = arguments(Typed(socket), lost);
+    moved.socket = socket as u64;
+    moved.call = Call {
         time,
         pid_tgid,
         way,
         length: result as u32,
     };
-    let position = position(tcp, way);
-    // Of ciphertext no buffer is read.
-    let lost = state.encrypted != 0 || !tcp.0.is_null() && flags & MSG_TRUNC != 0;
-    let mut arguments = arguments(Typed(socket), lost);
-    batch::pick(state, &mut arguments, &call);
-    let buffer = Buffer::of(&arguments, way);
-    goroutine::note(state, &arguments, socket as u64, &call);
-    if state.habits != 0
-        && let Some(session) = session::bind(state, &arguments, pid_tgid, way)
-        && !introduce(session.name(), socket, tcp.0, call)
-    {
-        session::untold(session);
+    batch::pick(state, &mut moved.asked, &moved.call);
+    note(state, way.into());
+    if state.habits != 0 && bind(state, way.into()) != 0 {
+        introduce_session(scratch.moved.session, socket, tcp.0, way);
     }
     if !state.is_told(wanted, way) {
         return;
     }
+    let call = scratch.moved.call;
     if state.opened == 0 {
         if way == INGRESS && !tcp.0.is_null() {
-            python::reads(state.habits, tcp.field(Field::LastSent), pid_tgid);
+            reads(state.habits.into(), tcp.field(Field::LastSent), pid_tgid);
         }
-        if !introduce(Name::own(state.id), socket, tcp.0, call) {
+        if !introduce(Name::own(state.id), socket, tcp.0, way) {
             state.lost = state.lost.wrapping_add(1);
             return;
         }
@@ -116,16 +118,74 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
         state.begin(tcp, way, call.length, position);
     }
     let offset = connection::advance(state, way, call.length, position);
-    // Every send is seen here; a splice from the socket to a pipe is not.
     if way == EGRESS && !tcp.0.is_null() {
-        let position = connection::received(tcp);
-        let bytes = connection::unseen(state, INGRESS, position, pid_tgid as u32);
-        if bytes > 0 {
-            payload::deliver_unseen(state, call, INGRESS, bytes);
-        }
+        opposite(state, tcp, call);
     }
     state.mover[(way & 1) as usize] = pid_tgid as u32;
+    let buffer = Buffer::of(&scratch.moved.asked, way);
     payload::deliver(state, &buffer, call, offset, Walker::Loop, true);
+}
+
+/// Tells of what was received unseen: every send is seen here, a splice from the socket to a pipe is not.
+#[inline(always)]
+fn opposite(state: &mut Connection, tcp: Typed, call: Call) {
+    let position = connection::received(tcp);
+    let bytes = connection::unseen(state, INGRESS, position, call.pid_tgid as u32);
+    if bytes > 0 {
+        payload::deliver_unseen(state, call, INGRESS, bytes);
+    }
+}
+
+#[inline(always)]
+fn introduce_session(key: Key, socket: *const c_void, tcp: *const c_void, way: u8) {
+    if let Some(session) = session::known(key)
+        && !introduce(session.name(), socket, tcp, way)
+    {
+        session::untold(session);
+    }
+}
+
+// Functions of their own also to the verifier, which walks through them once and not for each way to them. What
+// was moved is in the scratch, as the stack is for all of them.
+
+/// Notes which unit moved what was just moved this way.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn note(connection: *mut Connection, way: u64) -> u64 {
+    // SAFETY: null or valid, which the verifier knows.
+    if let Some(connection) = unsafe { connection.as_mut() }
+        && let Some(scratch) = payload::scratch(way as u32)
+    {
+        let moved = &scratch.moved;
+        goroutine::note(connection, &moved.asked, moved.socket, &moved.call);
+    }
+    0
+}
+
+/// Finds the TLS session that it is of; 1 where one is to be introduced.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn bind(connection: *mut Connection, way: u64) -> u64 {
+    // SAFETY: null or valid, which the verifier knows.
+    if let Some(connection) = unsafe { connection.as_mut() }
+        && let Some(scratch) = payload::scratch(way as u32)
+    {
+        let moved = &mut scratch.moved;
+        let by = moved.call.pid_tgid;
+        if let Some((key, _)) = session::bind(connection, &moved.asked, by, way as u8) {
+            moved.session = key;
+            return 1;
+        }
+    }
+    0
+}
+
+/// This thread reads first from a connection that sent nothing since then, see `python`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn reads(habits: u64, last_sent: u32, pid_tgid: u64) -> u64 {
+    python::reads(habits as u8, last_sent, pid_tgid);
+    0
 }
 
 /// How far TCP is; 0 for what is not TCP.
@@ -185,10 +245,14 @@ fn state_of(socket: *mut c_void, tgid: u32, result: i32) -> Option<&'static mut 
     }
 }
 
-/// Not inlined: it happens once per connection and its record is large. `tcp` is null for what is
+/// Of what was just moved this way. Not inlined: it happens once per connection and its record is large. `tcp` is null for what is
 /// not TCP; no Option crosses the call, as the verifier wants every argument register written.
 #[inline(never)]
-fn introduce(name: Name, socket: *const c_void, tcp: *const c_void, call: Call) -> bool {
+fn introduce(name: Name, socket: *const c_void, tcp: *const c_void, way: u8) -> bool {
+    let Some(scratch) = payload::scratch(way.into()) else {
+        return false;
+    };
+    let call = scratch.moved.call;
     let socket = Typed(socket);
     let tcp = (!tcp.is_null()).then_some(Typed(tcp));
     introduction::introduce(name, socket, tcp, Net::typed(socket), call)

@@ -109,7 +109,7 @@ pub fn transfer(transfers: &Transfers, result: i32, rest: Rest) {
     };
     goroutine::note(state, arguments, socket.address(), &call);
     if state.habits != 0
-        && let Some(session) = session::bind(state, arguments, pid_tgid, way)
+        && let Some((_, session)) = session::bind(state, arguments, pid_tgid, way)
         && !introduce(session.name(), socket, tcp, call)
     {
         session::untold(session);
