@@ -65,10 +65,12 @@ pub struct Pace {
     since: u64,
     /// Units since then.
     started: u64,
+    /// 1 once user space was told since then that they are too many.
+    told: u64,
 }
 
-/// Whether a process starts units at a pace that it may, `most` a second; user space is told once a second where not, and
-/// takes the probe away.
+/// Whether a process starts units at a pace that it may, `most` a second. Where not, user space is told once a
+/// second, and takes the probe away; until it could be told, as its ring may be full, all goes on as before.
 #[inline(always)]
 pub fn keeps_pace(pid_tgid: u64, most: u64) -> bool {
     let tgid = (pid_tgid >> 32) as u32;
@@ -78,6 +80,7 @@ pub fn keeps_pace(pid_tgid: u64, most: u64) -> bool {
         let first = Pace {
             since: now,
             started: 1,
+            told: 0,
         };
         let _ = PACES.insert(tgid, first, 0);
         return true;
@@ -86,13 +89,13 @@ pub fn keeps_pace(pid_tgid: u64, most: u64) -> bool {
     let pace = unsafe { &mut *pace };
     if now.wrapping_sub(pace.since) > SECOND {
         pace.since = now;
-        pace.started = 0;
+        (pace.started, pace.told) = (0, 0);
     }
     pace.started += 1;
-    if pace.started == most {
-        process::tell(Kind::Teems);
+    if pace.started >= most && pace.told == 0 {
+        pace.told = process::tell(Kind::Teems).into();
     }
-    pace.started < most
+    pace.told == 0
 }
 
 const SECOND: u64 = 1_000_000_000;

@@ -28,7 +28,7 @@ use crate::python::{Family, Made, Serial};
 use crate::record::Ciphertext;
 use crate::refusal::Refusal;
 use crate::rustls;
-use crate::serving::Serves;
+use crate::serving::{Serves, Site};
 use crate::session::{Inside, Key, PLACES, Session, Unit};
 use crate::transfer::{Delivery, Transfers};
 use crate::uvloop::Turn;
@@ -223,10 +223,10 @@ pub static PARTIES: LruHashMap<u64, Party> = LruHashMap::with_max_entries(1, 0);
 /// Units of execution → the request that they serve; size set at load.
 #[map]
 pub static SERVING: LruHashMap<Member, Serves> = LruHashMap::with_max_entries(1, 0);
-/// Places in programs (site and process) where units are started for requests → since when they are watched,
-/// nanoseconds, or that units outlive requests, see `serving`; size set at load.
+/// Places in programs (site and process) where units are started for requests → what was seen of these; size
+/// set at load.
 #[map]
-pub static SITES: LruHashMap<Member, u64> = LruHashMap::with_max_entries(1, 0);
+pub static SITES: LruHashMap<Member, Site> = LruHashMap::with_max_entries(1, 0);
 /// Requests that processes of this host send → their trace; size set at load.
 #[map]
 pub static SENT: LruHashMap<Sent, Context> = LruHashMap::with_max_entries(1, 0);

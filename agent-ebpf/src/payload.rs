@@ -315,8 +315,8 @@ fn wanted(
 pub fn scratch(way: u32) -> Option<&'static mut Scratch> {
     // SAFETY: no arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    // SAFETY: one slot per CPU and program; a program does not nest in itself (the kernel's
-    // per-program recursion guard), so nobody else holds it.
+    // SAFETY: one slot per CPU and direction. Programs at these hooks run without preemption, and none of one
+    // direction nests in another: nobody else uses it meanwhile.
     SCRATCH
         .get_ptr_mut(cpu * 2 + (way & 1))
         .map(|slot| unsafe { &mut *slot })

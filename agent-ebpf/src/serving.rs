@@ -149,9 +149,14 @@ pub fn note(now: u32, pid_tgid: u64) {
     }
 }
 
-/// Bytes were read, and it is known for which unit.
-#[inline(always)]
-pub fn serves(connection: &Connection) {
+/// Bytes were read, and it is known for which unit. A function of its own also to the verifier, for its stack.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn serves(connection: *const Connection) -> u64 {
+    // SAFETY: null or valid, which the verifier knows.
+    let Some(connection) = (unsafe { connection.as_ref() }) else {
+        return 0;
+    };
     // SAFETY: no arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     if let Some(party) = party(connection.id)
@@ -161,6 +166,7 @@ pub fn serves(connection: &Connection) {
         let unit = connection.unit[INGRESS as usize];
         party.by(connection.id, unit, pid_tgid);
     }
+    0
 }
 
 impl Party {
@@ -239,12 +245,12 @@ pub enum Above {
 #[inline(always)]
 pub fn above(unit: u64, pid_tgid: u64) -> Above {
     let (mut at, mut time, mut site) = (who(unit, pid_tgid), u64::MAX, 0u64);
-    let (mut own, mut answered) = (unit & ASKED != 0, false);
+    let (mut own, mut answered, mut born) = (unit & ASKED != 0, false, 0u64);
     for births in 0..ABOVE {
         match served((at, time), pid_tgid) {
-            Served::Open(context) if births == 0 => return Above::Serving(context),
-            Served::Open(context) => {
-                return match own && is_proven(site, pid_tgid) {
+            Served::Open(context, _) if births == 0 => return Above::Serving(context),
+            Served::Open(context, request) => {
+                return match own && is_fresh(born) && is_proven(site, request, pid_tgid) {
                     true => Above::Serving(context),
                     false => Above::Unclear,
                 };
@@ -263,7 +269,10 @@ pub fn above(unit: u64, pid_tgid: u64) -> Above {
         if births == 0 && birth.own == FOR_ALL {
             return Above::Unclear;
         }
-        own |= births == 0 && birth.own != 0;
+        if births == 0 {
+            own |= birth.own != 0;
+            born = birth.time;
+        }
         site = site.rotate_left(1).wrapping_add(birth.site);
         time = birth.time;
         at = birth.parent & !ASKED;
@@ -281,40 +290,70 @@ pub fn above(unit: u64, pid_tgid: u64) -> Above {
 /// Most births between a unit and what serves the request.
 const ABOVE: usize = 8;
 
+/// A place in a program where units are started for requests.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Site {
+    /// The first request that was seen to have one started there, which called.
+    first: Request,
+    /// When that was, nanoseconds; [`LASTING`] once a unit outlived its request.
+    since: u64,
+}
+
 /// What is started there outlives the request that it is started for; 0 is where what is for one is.
 #[inline(always)]
 fn lasts(site: u64, pid_tgid: u64) {
     if site != 0 {
-        let _ = SITES.insert(Member::new(site, pid_tgid), LASTING, 0);
+        let lasting = Site {
+            first: Request::NONE,
+            since: LASTING,
+        };
+        let _ = SITES.insert(Member::new(site, pid_tgid), lasting, 0);
     }
 }
 
-/// Whether what is started there was watched for long enough, and never outlived its request.
+/// Whether what is started there was watched for long enough, until behind the end of the first request, and
+/// never outlived its own. A call for this request is watched from now on, where none was.
 #[inline(always)]
-fn is_proven(site: u64, pid_tgid: u64) -> bool {
+fn is_proven(site: u64, request: Request, pid_tgid: u64) -> bool {
     if site == 0 {
         return true;
     }
     let place = Member::new(site, pid_tgid);
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: a number, read once.
-    let Some(since) = (unsafe { SITES.get(place) }) else {
-        let _ = SITES.insert(place, now, BPF_NOEXIST.into());
+    // SAFETY: plain numbers, read once.
+    let Some(known) = (unsafe { SITES.get(place) }) else {
+        let watched = Site {
+            first: request,
+            since: now,
+        };
+        let _ = SITES.insert(place, watched, BPF_NOEXIST.into());
         return false;
     };
-    now.saturating_sub(*since) > WATCHED
+    now.saturating_sub(known.since) > WATCHED && known.first.is_over()
 }
 
-/// In [`SITES`], instead of since when a place is watched.
+/// Whether a unit was started so lately that user space would still believe that it works for who had it
+/// started (agent/src/trace/descent.rs, `LONGEST`): one that is idle, while that request goes on for long,
+/// may be given other work.
+#[inline(always)]
+fn is_fresh(born: u64) -> bool {
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_ns() }.wrapping_sub(born) < LONGEST
+}
+
+/// In [`Site::since`].
 const LASTING: u64 = u64::MAX;
 /// How long a place is watched, nanoseconds.
 const WATCHED: u64 = 1_000_000_000;
+/// How long a unit works for one request, nanoseconds.
+const LONGEST: u64 = 5_000_000_000;
 
 /// What a unit served at a moment.
 enum Served {
     /// A request that is not answered yet, in this trace.
-    Open(Context),
+    Open(Context, Request),
     /// One that is answered.
     Over,
     /// Several at once.
@@ -348,5 +387,5 @@ fn served((unit, time): (u64, u64), pid_tgid: u64) -> Served {
     }
     context.flags &= !u32::from(UNNAMED);
     context.source = source::SERVED.into();
-    Served::Open(context)
+    Served::Open(context, serves.request)
 }

@@ -98,8 +98,8 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
         length: result as u32,
     };
     batch::pick(state, &mut moved.asked, &moved.call);
-    note(state, way.into());
-    if state.habits != 0 && bind(state, way.into()) != 0 {
+    socket_unit(state, way.into());
+    if state.habits != 0 && socket_session(state, way.into()) != 0 {
         introduce_session(scratch.moved.session, socket, tcp.0, way);
     }
     if !state.is_told(wanted, way) {
@@ -108,7 +108,7 @@ fn moved(socket: *mut c_void, result: i32, way: u8, flags: i32) {
     let call = scratch.moved.call;
     if state.opened == 0 {
         if way == INGRESS && !tcp.0.is_null() {
-            reads(state.habits.into(), tcp.field(Field::LastSent), pid_tgid);
+            socket_first_read(state.habits.into(), tcp.field(Field::LastSent), pid_tgid);
         }
         if !introduce(Name::own(state.id), socket, tcp.0, way) {
             state.lost = state.lost.wrapping_add(1);
@@ -138,7 +138,8 @@ fn opposite(state: &mut Connection, tcp: Typed, call: Call) {
 
 #[inline(always)]
 fn introduce_session(key: Key, socket: *const c_void, tcp: *const c_void, way: u8) {
-    if let Some(session) = session::known(key)
+    // Another thread may have begun it anew meanwhile.
+    if let Some(session) = session::known(key).filter(|session| session.carrier != 0)
         && !introduce(session.name(), socket, tcp, way)
     {
         session::untold(session);
@@ -146,12 +147,12 @@ fn introduce_session(key: Key, socket: *const c_void, tcp: *const c_void, way: u
 }
 
 // Functions of their own also to the verifier, which walks through them once and not for each way to them. What
-// was moved is in the scratch, as the stack is for all of them.
+// was moved is in the scratch: it is too much for their arguments, and they share 512 bytes of stack.
 
 /// Notes which unit moved what was just moved this way.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn note(connection: *mut Connection, way: u64) -> u64 {
+pub extern "C" fn socket_unit(connection: *mut Connection, way: u64) -> u64 {
     // SAFETY: null or valid, which the verifier knows.
     if let Some(connection) = unsafe { connection.as_mut() }
         && let Some(scratch) = payload::scratch(way as u32)
@@ -165,7 +166,7 @@ pub extern "C" fn note(connection: *mut Connection, way: u64) -> u64 {
 /// Finds the TLS session that it is of; 1 where one is to be introduced.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn bind(connection: *mut Connection, way: u64) -> u64 {
+pub extern "C" fn socket_session(connection: *mut Connection, way: u64) -> u64 {
     // SAFETY: null or valid, which the verifier knows.
     if let Some(connection) = unsafe { connection.as_mut() }
         && let Some(scratch) = payload::scratch(way as u32)
@@ -183,7 +184,7 @@ pub extern "C" fn bind(connection: *mut Connection, way: u64) -> u64 {
 /// This thread reads first from a connection that sent nothing since then, see `python`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn reads(habits: u64, last_sent: u32, pid_tgid: u64) -> u64 {
+pub extern "C" fn socket_first_read(habits: u64, last_sent: u32, pid_tgid: u64) -> u64 {
     python::reads(habits as u8, last_sent, pid_tgid);
     0
 }

@@ -64,7 +64,7 @@ counters! {
     probe_attached = "probe.attached",
     /// TLS libraries found that cannot be probed, as their code cannot be made out.
     probe_unreadable = "probe.unreadable",
-    /// Programs whose calls have no parent, or some of them, as goroutines, contexts of asyncio, turns of
+    /// Programs whose calls have no parent, or some of them, as goroutines, contexts and pools of Python, turns of
     /// Node.js or tasks of a JVM cannot be told apart there; each is said on standard error, with the reason.
     probe_unlinked = "probe.unlinked",
     /// Programs that start more goroutines, make more contexts or locks, or are called back more often than is followed.

@@ -242,6 +242,7 @@ struct Front {
 }
 
 /// How calls are made: the first segment of a request's path.
+#[derive(Clone, Copy)]
 struct Shape {
     name: &'static str,
     /// Requests that the front serves for each of the load's: more than one where it asks itself.
@@ -450,7 +451,7 @@ const PYTHON: &[Front] = &[
         ..ASYNCIO
     },
     Front {
-        shapes: BESIDE,
+        shapes: &[BESIDE[0], shape("teeming", 1, Behind::Leaf)],
         at_once: &[1],
         ..ASYNCIO
     },
@@ -555,10 +556,10 @@ const UVLOOP: Front = Front {
     ..ASYNCIO
 };
 
-/// One of Python's fronts: a script, and its first word. The variable PYTHON may name another interpreter that has
+/// One of Python's fronts: a script, and its first word. The variable SPANTAP_TEST_PYTHON may name another interpreter that has
 /// what they import.
 fn python(folder: &Path, script: &str, word: &str) -> Result<Setup> {
-    let python = match std::env::var_os("PYTHON") {
+    let python = match std::env::var_os("SPANTAP_TEST_PYTHON") {
         Some(python) => python.into(),
         None => install::python_of("causality/python", &[])?.join("python3"),
     };
@@ -730,7 +731,7 @@ fn run(
     score.problems.extend(lacking(name, &score));
     let teems = fs::read_to_string(log)?.contains("it starts more than");
     if teems != (shape.name == "teeming") {
-        let problem = format!("that it starts too many goroutines was told: {teems}");
+        let problem = format!("that it starts too many was told: {teems}");
         score.problems.push(problem);
     }
     stage.add(score);

@@ -236,7 +236,7 @@ What the methods in the last column are, what each needs and how it is switched 
 | `grown` | one, by one of some tasks that live on, started by who finds none idle |
 | `written` | one, over one of 8 connections, each of which two goroutines of its own write and read for all |
 | `tree` | three, each by a goroutine at the end of a line of goroutines that ask for nothing |
-| `teeming` | one, after a thousand goroutines were started: too many to follow |
+| `teeming` | one, after a thousand goroutines were started, or as `beside` after two thousand locks were made: too many to follow |
 | `pipelined`, `clogged` | one, by a connection that all write to as they come; with 1 KiB, of which its socket takes no more than some |
 | `requests`, `plain` | one, by requests, by http.client; of Ruby by Net::HTTP, each with a connection of its own |
 | `flushed` | one before the request is answered, one after that and before the handler returns; of Ruby in `close` of the answer's body |

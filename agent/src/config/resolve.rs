@@ -282,7 +282,8 @@ fn unwritten(propagation: &Propagation) -> Option<String> {
     let Propagation {
         headers, networks, ..
     } = propagation;
-    let within = |to: &&IpNet| networks.iter().any(|all| all.contains(*to));
+    let joined = IpNet::aggregate(networks);
+    let within = |to: &&IpNet| joined.iter().any(|all| all.contains(*to));
     match (propagation.mode == Carrying::Header, headers.is_empty()) {
         (true, true) => Some(
             "no traceparent is written: propagation.mode is `header`, and propagation.headers \

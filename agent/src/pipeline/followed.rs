@@ -4,7 +4,7 @@
 //! Never true here: that a process is followed whose contexts the kernel side does not look for any more. Who
 //! learns that says so before it is done with the record that told it, so whatever came later is linked later.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -32,7 +32,7 @@ pub struct Followed {
 #[derive(Debug, Default)]
 struct Known {
     of: HashMap<u32, Contexts>,
-    lost: Vec<u32>,
+    lost: HashSet<u32>,
 }
 
 impl Followed {
@@ -67,7 +67,9 @@ impl Followed {
         if known.of.len() < MAX || known.of.contains_key(&process) {
             known.of.insert(process, Contexts::Refused);
         }
-        known.lost.push(process);
+        if known.lost.len() < MAX {
+            known.lost.insert(process);
+        }
         drop(known);
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
@@ -89,7 +91,7 @@ impl Followed {
     }
 
     /// Those that were refused since this was last asked.
-    pub fn lost(&self) -> Vec<u32> {
+    pub fn lost(&self) -> HashSet<u32> {
         std::mem::take(&mut self.lock().lost)
     }
 
@@ -119,7 +121,10 @@ mod tests {
         followed.refuse(7);
         followed.begin(7, 9);
         assert_eq!(followed.of(7), Contexts::Refused);
-        assert_eq!((followed.lost(), followed.lost()), (vec![7], vec![]));
+        assert_eq!(
+            (followed.lost(), followed.lost()),
+            (HashSet::from([7]), HashSet::new())
+        );
         followed.forget(7);
         assert_eq!(followed.of(7), Contexts::Unknown);
         assert!(followed.is_possible());

@@ -301,14 +301,17 @@ impl Prober<'_> {
         let files: Vec<_> = self.files.extract_if(|_, file| in_the_way(file)).collect();
         for (identity, file) in files {
             let mut sets = file.everyone;
+            let mut without = Vec::new();
             for (process, known) in &mut self.processes {
                 if let Some(own) = known.files.remove(&identity) {
                     sets.extend(own);
+                    without.extend(file.is_python.then_some(*process));
                     // What it maps is to be looked at again, whether or not it became another.
                     known.next = Instant::now() + AGAIN;
                     self.due.push(Reverse((known.next, *process)));
                 }
             }
+            without.into_iter().for_each(|of| self.lose_contexts(of));
             drop(file.lease);
             drop_all(sets, &self.held);
         }

@@ -130,7 +130,8 @@ impl Weaver {
             last,
             |word, process| match word {
                 Word::Forget => linker.forget(process),
-                Word::Threads => threads(process, true),
+                Word::Threads if linker.believes_threads() => threads(process, true),
+                Word::Threads => {}
                 Word::Since(since) => linker.threads_since(process, since),
                 Word::NoThreads => linker.no_thread_links(process),
                 Word::Proxy => linker.hands_on(process),

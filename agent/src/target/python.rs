@@ -33,7 +33,7 @@ pub struct Python {
     pub offsets: Offsets,
     /// How far its code is behind where it is in the file: modulo 2^64.
     pub shift: u64,
-    /// Where a new context is in rax, made by the thread that is there; and where locks are made.
+    /// Where a new context is in a register, made by the thread that is there; and where locks are made.
     pub sites: Vec<Site>,
     /// What pools of threads run, or why that cannot be told.
     pub pools: Result<Pools, &'static str>,

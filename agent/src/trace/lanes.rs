@@ -13,6 +13,11 @@ impl Linker {
         std::mem::take(&mut self.sharers)
     }
 
+    /// Whether threads are evidence at all.
+    pub fn believes_threads(&self) -> bool {
+        self.settings.thread
+    }
+
     /// `process` shares its threads between requests (Go, Node.js, nginx, …): its threads are no
     /// evidence. Links not yet given out that leaned on them are dropped.
     pub fn no_thread_links(&mut self, process: u32) {

@@ -132,10 +132,15 @@ impl Scorer {
         }
     }
 
-    /// A process is another from then on: nothing that was learned is true of that. Whether it was known.
+    /// A process is another from then on: nothing that was learned is true of that. Whether it was known, and not
+    /// left before.
     pub fn leave(&mut self, process: u32, at: Nanos) -> bool {
         let known = self.processes.get_mut(&process);
-        known.map(|known| known.left.get_or_insert(at)).is_some()
+        known.is_some_and(|known| {
+            let first = known.left.is_none();
+            known.left.get_or_insert(at);
+            first
+        })
     }
 
     /// What was learned of a process that was left is void. What is being served is so all the same.

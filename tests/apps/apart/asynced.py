@@ -1,14 +1,22 @@
 """aiohttp, server and client, on asyncio's own loop."""
+import asyncio
+
 import aiohttp
 from aiohttp import web
 
-from words import CAUSE, behind, host, port, secret
+from words import CAUSE, behind, gives, host, port, secret
+
+
+async def ask(request):
+    async with request.app['client'].get(behind, headers={CAUSE: request.headers[CAUSE]}) as came:
+        await came.read()
+        return came.status
 
 
 async def answer(request):
-    async with request.app['client'].get(behind, headers={CAUSE: request.headers[CAUSE]}) as came:
-        await came.read()
-        return web.Response(status=came.status, text='hop\n')
+    asked = ask(request)
+    status = await (asyncio.create_task(asked) if gives else asked)
+    return web.Response(status=status, text='hop\n')
 
 
 async def living(app):

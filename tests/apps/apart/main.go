@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/redis/go-redis/v9"
@@ -45,11 +46,20 @@ func main() {
 	}
 }
 
+// gives is whether what is asked is asked by a goroutine of its own, and the first request comes long before the
+// others: who began with it shows by then whether it goes on.
+var gives = os.Getenv("HOP_GIVES") != ""
+
 // load makes that many requests, so many at once, when standard input has ended.
 func load(url string, atOnce, many int) {
 	_, err := io.Copy(io.Discard, os.Stdin)
 	must(err)
 	var last atomic.Int64
+	if gives {
+		must(ask(url, "0"))
+		last.Add(1)
+		time.Sleep(1500 * time.Millisecond)
+	}
 	var workers sync.WaitGroup
 	for range atOnce {
 		workers.Go(func() {
@@ -72,7 +82,13 @@ func hop(at, url, cache, database string, secret []string) {
 	db.SetMaxOpenConns(pool)
 	db.SetMaxIdleConns(pool)
 	calls := func(ctx context.Context, id string) error {
-		if err := ask(url, id); err != nil {
+		asked := make(chan error, 1)
+		if gives {
+			go func() { asked <- ask(url, id) }()
+		} else {
+			asked <- ask(url, id)
+		}
+		if err := <-asked; err != nil {
 			return err
 		}
 		if err := store.Get(ctx, "call-"+id+"-1").Err(); err != nil && err != redis.Nil {

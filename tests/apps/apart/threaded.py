@@ -1,12 +1,18 @@
 """http.server with a thread for each connection, and urllib3."""
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import urllib3
 
-from words import CAUSE, behind, host, port, secret
+from words import CAUSE, behind, gives, host, port, secret
 
 urllib3.disable_warnings()
 client = urllib3.PoolManager(maxsize=64, cert_reqs='CERT_NONE')
+pool = ThreadPoolExecutor(32)
+
+
+def ask(cause):
+    return client.request('GET', behind, headers={CAUSE: cause})
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -15,7 +21,8 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = -1
 
     def do_GET(self):
-        came = client.request('GET', behind, headers={CAUSE: self.headers[CAUSE]})
+        cause = self.headers[CAUSE]
+        came = pool.submit(ask, cause).result() if gives else ask(cause)
         self.send_response(came.status)
         self.send_header('Content-Length', '4')
         self.end_headers()

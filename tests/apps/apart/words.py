@@ -1,9 +1,12 @@
 """HOST PORT NEXT [CERTIFICATE KEY], as main.go says."""
+import os
 import ssl
 import sys
 
 CAUSE = 'X-Cause'
 
+# Whether what is asked is asked by somebody else: a task, a pool's thread, a goroutine.
+gives = bool(os.environ.get('HOP_GIVES'))
 host, port, behind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
 

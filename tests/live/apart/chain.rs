@@ -12,11 +12,13 @@ use spantap_tests::process::free_port;
 use spantap_tests::program::Setup;
 use spantap_tests::{Program, Stage, install};
 
+use super::Transport;
 use crate::{postgresql, redis};
 
 /// Those that run; stopped and cleared away when dropped.
 pub(super) struct Chain<'a> {
     hosts: &'a [Host; 2],
+    how: Transport,
     programs: Vec<(&'static str, usize, Program)>,
     /// What a program that speaks TLS is told besides: its certificate and the key.
     secret: Vec<PathBuf>,
@@ -29,15 +31,16 @@ impl<'a> Chain<'a> {
     pub(super) fn start(
         stage: &Stage,
         hosts: &'a [Host; 2],
-        secure: bool,
+        how: Transport,
     ) -> Result<(Self, String)> {
         let mut chain = Self {
             hosts,
+            how,
             programs: Vec::new(),
             secret: Vec::new(),
             folder: None,
         };
-        if secure {
+        if how == Transport::Tls {
             let made = Certificates::make(&stage.folder, "chain")?;
             chain.secret = vec![made.server, made.server_key];
         }
@@ -86,6 +89,7 @@ impl<'a> Chain<'a> {
     ) -> Result<String> {
         let (at, port) = (&self.hosts[host], free_port()?);
         let setup = make(&at.address(), port)?.env("OTEL_SERVICE_NAME", name);
+        let setup = self.how.told(setup);
         let program = at.place(setup).port(port).start()?;
         self.programs.push((name, host, program));
         at.expose(port)

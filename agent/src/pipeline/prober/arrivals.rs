@@ -114,12 +114,16 @@ impl Prober<'_> {
             self.reaper.take(sets);
             left.push(*identity);
         }
-        // Nobody who runs one of these is seen to make contexts any more: what was there would pass for others.
         let has = |known: &Process| left.iter().any(|of| known.files.contains_key(of));
         for (process, _) in self.processes.iter().filter(|(_, known)| has(known)) {
-            self.shared.followed.refuse(*process);
-            let failed = self.shared.control.no_contexts(*process).is_err();
-            self.stats.pipeline_control_failed.add(u64::from(failed));
+            self.lose_contexts(*process);
         }
+    }
+
+    /// A process is not seen to make contexts any more: what was there would pass for others.
+    pub(super) fn lose_contexts(&self, process: u32) {
+        self.shared.followed.refuse(process);
+        let failed = self.shared.control.no_contexts(process).is_err();
+        self.stats.pipeline_control_failed.add(u64::from(failed));
     }
 }

@@ -9,6 +9,7 @@ import random
 import socket
 import ssl
 import sys
+import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -195,6 +196,13 @@ async def beside(number):
     bell_ends.append(asyncio.get_running_loop().call_later(0.2, bell.clear))
 
 
+async def teeming(number):
+    """The same, when more locks were made than can be looked at."""
+    for _ in range(2000):
+        threading.Lock()
+    await beside(number)
+
+
 async def late(number):
     """Answers at once, and calls when that is over."""
     async def behind_it():
@@ -222,7 +230,7 @@ shapes = {
     'direct': direct, 'sleep': sleep, 'small-pool': small_pool, 'fan-out': fan_out, 'redis': keys,
     'sql': query, 'https': https, 'dns': dns, 'to-thread': to_thread, 'executor': executor, 'tasks': tasks,
     'executors': executors, 'submits': submits, 'forgotten': forgotten, 'worker': worker, 'beside': beside, 'late': late,
-    'grown': grown, 'pipelined': pipelined, 'clogged': clogged,
+    'grown': grown, 'teeming': teeming, 'pipelined': pipelined, 'clogged': clogged,
 }
 sessions = {}
 stores = {}
