@@ -34,6 +34,8 @@ pub mod policy;
 
 pub mod export;
 
+pub mod kubernetes;
+
 pub mod target;
 
 pub mod resource;

@@ -73,6 +73,10 @@ counters! {
     probe_left_out = "probe.left_out",
     /// Times that probes were refused: by the kernel, or for lack of room.
     probe_refused [lost] = "probe.refused",
+    /// Questions that the Kubernetes API did not answer, or with an error.
+    kubernetes_failed = "kubernetes.failed",
+    /// Pods, Services and endpoints that there was no room for.
+    kubernetes_refused = "kubernetes.refused",
     /// Payload bytes the kernel side delivered.
     kernel_bytes = "kernel.bytes",
     /// Records refused by a full ring.

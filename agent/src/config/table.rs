@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::endpoint::Endpoint;
 use super::form::{
-    Choice, Choices, File, Form, Number, Numbers, Ratio, Raw, Shape, Shown, Switch, Text, Texts,
-    Time, Unit, shape_of,
+    Choice, Choices, File, Form, Maybe, Number, Numbers, Ratio, Raw, Shape, Shown, Switch, Text,
+    Texts, Time, Unit, shape_of,
 };
 use super::networks::Networks;
 use super::pairs::{Attributes, Headers};
 use super::setting::{Destination, Setting, Strategy};
-use super::{CapturePath, Carrying, Protocol, QueryText};
+use super::{CapturePath, Carrying, Presence, Protocol, QueryText};
 
 /// `/// what it does` then `name = field as form, "flag" VALUE [standard variables] common|rare`.
 macro_rules! settings {
@@ -67,6 +67,28 @@ settings! {
     /// child of what it says. Otherwise each of its calls is told twice. Exports that cannot be read (over
     /// TLS that is unread, to a port that is not selected) do not show.
     "selection.exclude_instrumented" = config.selection.exclude_instrumented as Switch, "exclude-instrumented" "BOOL" [] rare;
+
+    /// Whether Kubernetes is asked for the pods of this node, so that spans say whose they are, and
+    /// selection can ask for namespaces, labels and workloads: `on`, `off`, or `auto`, which is `on` in a
+    /// pod (where KUBERNETES_SERVICE_HOST is set). Outside of one a kubeconfig says where it is (KUBECONFIG).
+    "kubernetes.enabled" = config.kubernetes.enabled as Choice(PRESENCES), "kubernetes" "WHETHER" [] rare;
+    /// Name of the node, as Kubernetes knows it (`spec.nodeName`); the host's name unless it is given.
+    "kubernetes.node" = config.kubernetes.node as Maybe, "kubernetes-node" "NAME" ["K8S_NODE_NAME"] rare;
+    /// Longest a span waits for what Kubernetes tells of its pod; past that it goes without and is
+    /// counted (resource.pod_late).
+    "kubernetes.wait" = config.kubernetes.wait as Time { min: Duration::ZERO, max: MINUTE }, "kubernetes-wait" "DURATION" [] rare;
+    /// Glob on labels of pods that are told, as k8s.pod.label.KEY; repeatable. None unless it is given.
+    "kubernetes.labels" = config.kubernetes.labels as Texts(Text::Glob), "kubernetes-label" "GLOB" [] rare;
+    /// Glob on annotations of pods that are told, as k8s.pod.annotation.KEY; repeatable. None unless it is
+    /// given. Those that begin with resource.opentelemetry.io/ are attributes of their own in any case.
+    "kubernetes.annotations" = config.kubernetes.annotations as Texts(Text::Glob), "kubernetes-annotation" "GLOB" [] rare;
+    /// Whether the labels app.kubernetes.io/instance, app.kubernetes.io/name and
+    /// app.kubernetes.io/version of pods are service.name and service.version; else the name is that of
+    /// the Deployment or whatever made the pod. An annotation goes before both.
+    "kubernetes.service_labels" = config.kubernetes.service_labels as Switch, "kubernetes-service-labels" "BOOL" [] rare;
+    /// Whether Services and their endpoints are watched in the whole cluster, so that a client's span
+    /// names whom it calls (service.peer.name).
+    "kubernetes.services" = config.kubernetes.services as Switch, "kubernetes-services" "BOOL" [] rare;
 
     /// Where spans go; repeatable. `otlp` sends them to `export.otlp.endpoint`, and to this machine
     /// where that is unset; `stdout` prints a line per span for people, `json` an object per span,
@@ -275,6 +297,12 @@ const DESTINATIONS: &[(&str, Destination)] = &[
     ("console", Destination::Stdout),
 ];
 
+const PRESENCES: &[(&str, Presence)] = &[
+    ("auto", Presence::Auto),
+    ("on", Presence::On),
+    ("off", Presence::Off),
+];
+
 const METRICS: &[(&str, bool)] = &[("none", false), ("otlp", true)];
 
 const PROTOCOLS: &[(&str, Protocol)] = &[
@@ -312,6 +340,7 @@ const CAPTURE_PATHS: &[(&str, CapturePath)] = &[
 ];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// The formats of trace context; `none` reads nothing and `baggage` is known but changes nothing.

@@ -17,11 +17,19 @@ const WAY: &[&str] = &[
 ];
 /// Beside the way, where it touches the world: what each may name.
 const BESIDE: &[(&str, &[&str])] = &[
-    ("target", &["event", "courtesy"]),
+    ("kubernetes", &[]),
+    ("target", &["event", "courtesy", "kubernetes"]),
     ("probe", &["target", "event"]),
     (
         "resource",
-        &["target", "event", "protocol", "span", "policy"],
+        &[
+            "kubernetes",
+            "target",
+            "event",
+            "protocol",
+            "span",
+            "policy",
+        ],
     ),
     ("config", &[]),
     ("courtesy", &["event"]),

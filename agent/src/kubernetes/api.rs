@@ -1,0 +1,352 @@
+//! Objects as the API sends them, with the fields that are looked at and no others: the crate's own types
+//! keep all of them, most of which nobody asks for. Fields are named as in the API
+//! (kubernetes, `staging/src/k8s.io/api/core/v1/types.go`, `discovery/v1/types.go`).
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::core::{ClusterResourceScope, NamespaceResourceScope};
+use serde::Deserialize;
+
+use super::cluster::Node;
+use super::peers::{Endpoints, Peer, Service};
+use super::pod::{Container, Owner, Pod, RESOURCE, TRACE};
+
+macro_rules! objects {
+    ($($(#[doc = $doc:literal])+ $name:ident { $($field:ident: $type:ty,)* } = $kind:literal in $group:literal as $plural:literal of $scope:ty;)+) => {$(
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug, Default, Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        pub struct $name {
+            metadata: ObjectMeta,
+            $($field: $type,)*
+        }
+
+        impl Resource for $name {
+            type DynamicType = ();
+            type Scope = $scope;
+
+            fn kind(&(): &()) -> Cow<'_, str> {
+                $kind.into()
+            }
+
+            fn group(&(): &()) -> Cow<'_, str> {
+                $group.into()
+            }
+
+            fn version(&(): &()) -> Cow<'_, str> {
+                "v1".into()
+            }
+
+            fn plural(&(): &()) -> Cow<'_, str> {
+                $plural.into()
+            }
+
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    )+};
+}
+
+objects! {
+    /// A pod.
+    PodObject { spec: PodSpec, status: PodStatus, } = "Pod" in "" as "pods" of NamespaceResourceScope;
+    /// A Service.
+    ServiceObject { spec: ServiceSpec, status: ServiceStatus, } = "Service" in "" as "services" of NamespaceResourceScope;
+    /// Endpoints of a Service, at most some 100 of them.
+    SliceObject { endpoints: Vec<Endpoint>, ports: Vec<Port>, } = "EndpointSlice" in "discovery.k8s.io" as "endpointslices" of NamespaceResourceScope;
+    /// A node.
+    NodeObject {} = "Node" in "" as "nodes" of ClusterResourceScope;
+    /// A namespace.
+    NamespaceObject {} = "Namespace" in "" as "namespaces" of ClusterResourceScope;
+    /// What makes pods for a Deployment.
+    ReplicaSetObject {} = "ReplicaSet" in "apps" as "replicasets" of NamespaceResourceScope;
+    /// What makes pods that end.
+    JobObject {} = "Job" in "batch" as "jobs" of NamespaceResourceScope;
+}
+
+/// `spec` of a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodSpec {
+    host_network: bool,
+    containers: Vec<Asked>,
+    init_containers: Vec<Asked>,
+    ephemeral_containers: Vec<Asked>,
+}
+
+/// A container as the pod asks for it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    name: String,
+    image: String,
+}
+
+/// `status` of a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodStatus {
+    start_time: Option<String>,
+    #[serde(rename = "podIPs")]
+    addresses: Vec<Address>,
+    container_statuses: Vec<Made>,
+    init_container_statuses: Vec<Made>,
+    ephemeral_container_statuses: Vec<Made>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Address {
+    ip: String,
+}
+
+/// A container as it was made.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Made {
+    name: String,
+    #[serde(rename = "containerID")]
+    id: Option<String>,
+    restart_count: u32,
+    last_state: State,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct State {
+    terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Terminated {
+    #[serde(rename = "containerID")]
+    id: Option<String>,
+}
+
+/// `spec` of a Service.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceSpec {
+    #[serde(rename = "clusterIPs")]
+    cluster: Vec<String>,
+    #[serde(rename = "externalIPs")]
+    external: Vec<String>,
+}
+
+/// `status` of a Service.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceStatus {
+    load_balancer: LoadBalancer,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct LoadBalancer {
+    ingress: Vec<Ingress>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Ingress {
+    ip: Option<String>,
+}
+
+/// One of `endpoints` of a slice.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Endpoint {
+    addresses: Vec<String>,
+}
+
+/// One of `ports` of a slice; none is all of them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Port {
+    port: Option<u16>,
+}
+
+impl PodObject {
+    /// What is kept of it; `keeps` tells which annotations are, besides those that mean something to us.
+    pub fn into_pod(self, keeps: &dyn Fn(&str) -> bool) -> Option<Pod> {
+        let Self {
+            metadata,
+            spec,
+            status,
+        } = self;
+        let owner = owner(&metadata);
+        let annotations = metadata.annotations.unwrap_or_default();
+        let hash = annotations.get(CONFIG_HASH).map(|hash| short(hash));
+        let wanted = |key: &str| key == TRACE || key.starts_with(RESOURCE) || keeps(key);
+        let kept = annotations.iter().filter(|(key, _)| wanted(key));
+        let labels = metadata.labels.unwrap_or_default();
+        let texts = |(key, value): (&String, &String)| (short(key), short(value));
+        let addresses = status.addresses.iter().filter(|_| !spec.host_network);
+        Some(Pod {
+            uid: short(&metadata.uid?),
+            hash,
+            namespace: short(&metadata.namespace?),
+            name: short(&metadata.name?),
+            started: status.start_time.as_deref().map(short),
+            labels: labels.iter().take(MAX_TEXTS).map(texts).collect(),
+            annotations: kept.take(MAX_TEXTS).map(texts).collect(),
+            owner,
+            behind: None,
+            addresses: addresses.filter_map(|address| parse(&address.ip)).collect(),
+            containers: containers(&spec, &status),
+        })
+    }
+}
+
+fn containers(spec: &PodSpec, status: &PodStatus) -> Vec<Container> {
+    let asked = [
+        &spec.containers,
+        &spec.init_containers,
+        &spec.ephemeral_containers,
+    ];
+    let made = [
+        &status.container_statuses,
+        &status.init_container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
+    let all = asked.into_iter().flatten().take(MAX_CONTAINERS);
+    let made = |name: &str| made.into_iter().flatten().find(|made| made.name == name);
+    all.map(|asked| {
+        let made = made(&asked.name);
+        let last = made.and_then(|made| made.last_state.terminated.as_ref()?.id.as_deref());
+        Container {
+            name: short(&asked.name),
+            image: short(&asked.image),
+            id: made
+                .and_then(|made| made.id.as_deref())
+                .map(id)
+                .unwrap_or_default(),
+            last: last.map(id).unwrap_or_default(),
+            restarts: made.map_or(0, |made| made.restart_count),
+        }
+    })
+    .collect()
+}
+
+/// `containerd://ID`, without the engine.
+fn id(text: &str) -> Box<str> {
+    short(text.split_once("://").map_or(text, |(_, id)| id))
+}
+
+impl ServiceObject {
+    /// What is kept of it; of one that is gone no address is.
+    pub fn into_service(self, gone: bool) -> Option<Service> {
+        let peer = peer(&self.metadata, self.metadata.name.as_deref()?)?;
+        let ingress = self
+            .status
+            .load_balancer
+            .ingress
+            .iter()
+            .filter_map(|ingress| ingress.ip.as_ref());
+        let all = self
+            .spec
+            .cluster
+            .iter()
+            .chain(&self.spec.external)
+            .chain(ingress);
+        let addresses = all.filter_map(|address| parse(address));
+        Some(Service {
+            peer,
+            addresses: addresses.take(if gone { 0 } else { MAX_OWN }).collect(),
+        })
+    }
+}
+
+impl SliceObject {
+    /// What is kept of it; of one that is gone no address is. `None` where it is no Service's.
+    pub fn into_endpoints(self, gone: bool) -> Option<Endpoints> {
+        let service = self.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+        let all = self
+            .endpoints
+            .iter()
+            .flat_map(|endpoint| &endpoint.addresses);
+        let addresses = all.filter_map(|address| parse(address));
+        let any = self.ports.iter().any(|port| port.port.is_none());
+        let ports = self.ports.iter().filter_map(|port| port.port);
+        Some(Endpoints {
+            slice: short(self.metadata.name.as_deref()?),
+            peer: peer(&self.metadata, service)?,
+            addresses: addresses
+                .take(if gone { 0 } else { MAX_ENDPOINTS })
+                .collect(),
+            ports: ports.take(if any { 0 } else { MAX_PORTS }).collect(),
+        })
+    }
+}
+
+impl NodeObject {
+    /// Adds what it tells of the node.
+    pub fn tell(&self, node: &mut Node) {
+        let labels = self.metadata.labels.as_ref();
+        let label = |key: &str| {
+            labels
+                .and_then(|labels| labels.get(key))
+                .map(|value| short(value))
+        };
+        node.uid = self.metadata.uid.as_deref().map(short).unwrap_or_default();
+        node.region = label("topology.kubernetes.io/region");
+        node.zone = label("topology.kubernetes.io/zone");
+    }
+}
+
+/// Who made an object: the owner that controls it.
+pub fn owner(metadata: &ObjectMeta) -> Option<Owner> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true))?;
+    Some(Owner {
+        kind: short(&owner.kind),
+        name: short(&owner.name),
+        uid: short(&owner.uid),
+    })
+}
+
+fn peer(metadata: &ObjectMeta, name: &str) -> Option<Peer> {
+    Some(Peer {
+        name: (&*short(name)).into(),
+        namespace: (&*short(metadata.namespace.as_deref()?)).into(),
+    })
+}
+
+/// `None` is no address: of a headless Service.
+fn parse(address: &str) -> Option<IpAddr> {
+    address
+        .parse::<IpAddr>()
+        .ok()
+        .map(|address| address.to_canonical())
+}
+
+fn short(text: &str) -> Box<str> {
+    let mut end = text.len().min(TEXT_LIMIT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().into()
+}
+
+/// On mirror pods: what the kubelet names their cgroups by (`pkg/kubelet/types/pod_update.go`,
+/// `ConfigHashAnnotationKey`).
+const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+/// On slices: whose they are (`discovery/v1/well_known_labels.go`).
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const TEXT_LIMIT: usize = 1024;
+/// Labels, and annotations, that are kept.
+const MAX_TEXTS: usize = 128;
+const MAX_CONTAINERS: usize = 128;
+const MAX_OWN: usize = 16;
+/// The API's own bound is 1,000 in a slice, and 20,000 ports; nobody has more than a handful.
+const MAX_ENDPOINTS: usize = 1000;
+const MAX_PORTS: usize = 64;

@@ -1,0 +1,309 @@
+//! What is known of the cluster: the pods of this node by UID, the node, and who is behind an address.
+//!
+//! A pod that was deleted stays known for [`KEPT`], as its last spans are still to come; its name is
+//! taken from nobody before that. A list that is read anew tells what is gone: whatever was not in it.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use foldhash::{HashMap, HashSet};
+
+use super::peers::{Endpoints, Peer, Peers, Service};
+use super::pod::{Owner, Pod};
+use crate::stats::Stats;
+
+/// What is known of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// `metadata.name`.
+    pub name: Box<str>,
+    /// `metadata.uid`; empty until it is known.
+    pub uid: Box<str>,
+    /// `topology.kubernetes.io/region`.
+    pub region: Option<Box<str>>,
+    /// `topology.kubernetes.io/zone`.
+    pub zone: Option<Box<str>>,
+    /// UID of the namespace kube-system, which stands for the cluster's.
+    pub cluster: Option<Box<str>>,
+}
+
+/// What is known of the cluster. Shared by all who ask and whoever learns.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Grows with whatever changes of pods and node: as long as it does not, answers are the same.
+    version: AtomicU64,
+    /// Whether all pods were listed once.
+    listed: AtomicBool,
+    pods: Mutex<Pods>,
+    peers: Mutex<Peers>,
+    node: Mutex<Arc<Node>>,
+    stats: Arc<Stats>,
+}
+
+#[derive(Debug, Default)]
+struct Pods {
+    /// By UID, and static pods by their hash as well.
+    known: HashMap<Box<str>, Arc<Pod>>,
+    /// Who made ReplicaSets and Jobs, by their UID; nobody where that is known.
+    owners: HashMap<Box<str>, Option<Owner>>,
+    /// UIDs of pods that are gone, the first to go first.
+    gone: VecDeque<(Box<str>, Instant)>,
+    /// UIDs of the pods there were when a list began, without those that are in it.
+    unlisted: HashSet<Box<str>>,
+    /// UIDs of pods that changed since somebody asked.
+    changed: HashSet<Box<str>>,
+}
+
+impl Cluster {
+    /// Nothing is known but the node's name.
+    pub fn new(node: &str, stats: Arc<Stats>) -> Self {
+        let node = Node {
+            name: node.into(),
+            ..Node::default()
+        };
+        Self {
+            version: AtomicU64::new(1),
+            listed: AtomicBool::new(false),
+            pods: Mutex::default(),
+            peers: Mutex::default(),
+            node: Mutex::new(Arc::new(node)),
+            stats,
+        }
+    }
+
+    /// Grows with whatever changes.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Whether all pods of the node were listed once, so that who is not known is new.
+    pub fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Acquire)
+    }
+
+    /// The pod whose cgroups are named by `uid` (its UID, or a static pod's hash).
+    pub fn pod(&self, uid: &str) -> Option<Arc<Pod>> {
+        self.pods().known.get(uid).cloned()
+    }
+
+    /// The node.
+    pub fn node(&self) -> Arc<Node> {
+        Arc::clone(&lock(&self.node))
+    }
+
+    /// Who is behind an address: the Service it belongs to.
+    pub fn peer(&self, address: IpAddr, port: u16) -> Option<Peer> {
+        lock(&self.peers).of(address, port)
+    }
+
+    /// UIDs (or hashes) of the pods that came or changed since this was asked last; by one asker.
+    pub fn changed(&self) -> HashSet<Box<str>> {
+        std::mem::take(&mut self.pods().changed)
+    }
+
+    /// A list of pods begins.
+    pub fn list_pods(&self) {
+        let mut pods = self.pods();
+        let known = pods.known.values().map(|pod| pod.uid.clone());
+        pods.unlisted = known.collect();
+        let gone: Vec<_> = pods.gone.iter().map(|(uid, _)| uid.clone()).collect();
+        for uid in gone {
+            pods.unlisted.remove(&uid);
+        }
+    }
+
+    /// A list of pods ended: what was not in it is gone.
+    pub fn listed_pods(&self) {
+        let unlisted = std::mem::take(&mut self.pods().unlisted);
+        for uid in unlisted {
+            self.remove_pod(&uid);
+        }
+        self.listed.store(true, Ordering::Release);
+        self.tell();
+    }
+
+    /// A pod appeared or changed. The answer is its owner, where it is one of whom only the API tells
+    /// who made it, and that is not known.
+    pub fn put_pod(&self, mut pod: Pod) -> Option<Owner> {
+        let mut pods = self.pods();
+        pods.unlisted.remove(&pod.uid);
+        let owner = pod.owner.as_ref().filter(|owner| has_owner(&owner.kind));
+        let asked = owner.map(|owner| pods.owners.get(&owner.uid).cloned());
+        let unknown = match asked {
+            Some(None) => owner.cloned(),
+            _ => None,
+        };
+        pod.behind = match asked {
+            Some(Some(known)) => known,
+            Some(None) => deployment(&pod),
+            None => None,
+        };
+        pods.replace(pod, &self.stats);
+        drop(pods);
+        self.tell();
+        unknown
+    }
+
+    /// Whether it is known who made this one.
+    pub fn knows_owner(&self, of: &str) -> bool {
+        self.pods().owners.contains_key(of)
+    }
+
+    /// Who made a ReplicaSet or a Job was learnt: nobody, or this.
+    pub fn put_owner(&self, of: &str, owner: Option<Owner>) {
+        let mut pods = self.pods();
+        if pods.owners.len() >= MAX_OWNERS {
+            let Pods { known, owners, .. } = &mut *pods;
+            let used: HashSet<&str> = known
+                .values()
+                .filter_map(|pod| Some(&*pod.owner.as_ref()?.uid))
+                .collect();
+            owners.retain(|uid, _| used.contains(&**uid));
+        }
+        pods.owners.insert(of.into(), owner.clone());
+        let made = |pod: &&Arc<Pod>| pod.owner.as_ref().is_some_and(|owner| *owner.uid == *of);
+        let made: Vec<_> = pods.known.values().filter(made).cloned().collect();
+        for pod in made {
+            let behind = owner.clone();
+            let pod = Pod {
+                behind,
+                ..(*pod).clone()
+            };
+            pods.replace(pod, &self.stats);
+        }
+        drop(pods);
+        self.tell();
+    }
+
+    /// A pod is gone; it stays known for [`KEPT`].
+    pub fn remove_pod(&self, uid: &str) {
+        let mut pods = self.pods();
+        if pods.known.contains_key(uid) {
+            pods.gone.push_back((uid.into(), Instant::now()));
+        }
+        let Pods { known, gone, .. } = &mut *pods;
+        while let Some((uid, since)) = gone.front()
+            && (since.elapsed() > KEPT || gone.len() > MAX_GONE)
+        {
+            if let Some(pod) = known.remove(uid)
+                && let Some(hash) = &pod.hash
+            {
+                known.remove(hash);
+            }
+            gone.pop_front();
+        }
+    }
+
+    /// What is known of the node changed.
+    pub fn put_node(&self, change: impl FnOnce(&mut Node)) {
+        let mut node = lock(&self.node);
+        let mut new = (**node).clone();
+        change(&mut new);
+        let is_same = **node == new;
+        *node = Arc::new(new);
+        drop(node);
+        if !is_same {
+            self.tell();
+        }
+    }
+
+    /// A list of Services, or of their endpoints, begins or ended.
+    pub fn list_peers(&self, list: PeerList, ended: bool) {
+        let mut peers = lock(&self.peers);
+        match (list, ended) {
+            (PeerList::Services, false) => peers.list_services(),
+            (PeerList::Services, true) => peers.listed_services(),
+            (PeerList::Endpoints, false) => peers.list_endpoints(),
+            (PeerList::Endpoints, true) => peers.listed_endpoints(),
+        }
+    }
+
+    /// A Service appeared, changed, or went.
+    pub fn put_service(&self, service: Service) {
+        let refused = lock(&self.peers).put_service(service);
+        self.stats.kubernetes_refused.add(refused);
+    }
+
+    /// Some endpoints of a Service appeared, changed, or went.
+    pub fn put_endpoints(&self, endpoints: Endpoints) {
+        let refused = lock(&self.peers).put_endpoints(endpoints);
+        self.stats.kubernetes_refused.add(refused);
+    }
+
+    fn tell(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn pods(&self) -> MutexGuard<'_, Pods> {
+        lock(&self.pods)
+    }
+}
+
+/// What a list is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerList {
+    /// Services.
+    Services,
+    /// EndpointSlices.
+    Endpoints,
+}
+
+impl Pods {
+    /// Takes a pod in; only where it differs is it another.
+    fn replace(&mut self, pod: Pod, stats: &Stats) {
+        // A pod of that UID that was gone is there again only where a watch told of the past.
+        self.gone.retain(|(uid, _)| *uid != pod.uid);
+        match self.known.get(&pod.uid) {
+            Some(known) if **known == pod => return,
+            None if self.known.len() >= MAX_PODS => {
+                stats.kubernetes_refused.add(1);
+                return;
+            }
+            _ => {}
+        }
+        let pod = Arc::new(pod);
+        if let Some(hash) = &pod.hash {
+            self.changed.insert(hash.clone());
+            self.known.insert(hash.clone(), Arc::clone(&pod));
+        }
+        self.changed.insert(pod.uid.clone());
+        self.known.insert(pod.uid.clone(), pod);
+    }
+}
+
+/// Whether objects of this kind are made by others.
+fn has_owner(kind: &str) -> bool {
+    matches!(kind, "ReplicaSet" | "Job")
+}
+
+/// The Deployment behind a pod's ReplicaSet, as both are named: `NAME-HASH`, the hash being the pod's
+/// label (kubernetes, `pkg/controller/deployment/sync.go`, `getNewReplicaSet`).
+fn deployment(pod: &Pod) -> Option<Owner> {
+    let owner = pod
+        .owner
+        .as_ref()
+        .filter(|owner| *owner.kind == *"ReplicaSet")?;
+    let hash = pod.label("pod-template-hash")?;
+    let name = owner.name.strip_suffix(hash)?.strip_suffix('-')?;
+    Some(Owner {
+        kind: "Deployment".into(),
+        name: name.into(),
+        uid: Box::default(),
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long a pod that was deleted is still known: spans of it wait and are tried again for less.
+const KEPT: Duration = Duration::from_secs(300);
+/// Pods that are gone and known.
+const MAX_GONE: usize = 1024;
+/// Pods of one node: the kubelet's own bound is 110, some raise it to 500; and those that are gone.
+const MAX_PODS: usize = 8192;
+/// Owners that are known of.
+const MAX_OWNERS: usize = 4096;
