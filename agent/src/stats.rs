@@ -272,6 +272,8 @@ counters! {
     resource_made = "resource.made",
     /// Processes whose executable and user were not looked at in time, as their files are slow.
     resource_late = "resource.late",
+    /// Programs whose spans went without what Kubernetes tells of their pod, or some of it, as it did not in time.
+    resource_pod_late = "resource.pod_late",
     /// Resources dropped for room.
     resource_evicted = "resource.evicted",
     /// OTEL_RESOURCE_ATTRIBUTES of a traced process that could not be read.

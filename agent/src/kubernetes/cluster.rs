@@ -47,6 +47,8 @@ pub struct Cluster {
 struct Pods {
     /// By UID, and static pods by their hash as well.
     known: HashMap<Box<str>, Arc<Pod>>,
+    /// UIDs by address.
+    addresses: HashMap<IpAddr, Box<str>>,
     /// Who made ReplicaSets and Jobs, by their UID; nobody where that is known.
     owners: HashMap<Box<str>, Option<Owner>>,
     /// UIDs of pods that are gone, the first to go first.
@@ -87,6 +89,13 @@ impl Cluster {
     /// The pod whose cgroups are named by `uid` (its UID, or a static pod's hash).
     pub fn pod(&self, uid: &str) -> Option<Arc<Pod>> {
         self.pods().known.get(uid).cloned()
+    }
+
+    /// The pod of this node that has an address for itself.
+    pub fn pod_at(&self, address: IpAddr) -> Option<Arc<Pod>> {
+        let pods = self.pods();
+        let uid = pods.addresses.get(&address.to_canonical())?;
+        pods.known.get(uid).cloned()
     }
 
     /// The node.
@@ -147,6 +156,12 @@ impl Cluster {
         unknown
     }
 
+    /// Whether it may yet become known who made the Job that made a pod. Of a ReplicaSet the name says it.
+    pub fn may_tell_owner(&self, pod: &Pod) -> bool {
+        let job = pod.owner.as_ref().filter(|owner| *owner.kind == *"Job");
+        job.is_some_and(|job| !self.knows_owner(&job.uid))
+    }
+
     /// Whether it is known who made this one.
     pub fn knows_owner(&self, of: &str) -> bool {
         self.pods().owners.contains_key(of)
@@ -181,17 +196,22 @@ impl Cluster {
     /// A pod is gone; it stays known for [`KEPT`].
     pub fn remove_pod(&self, uid: &str) {
         let mut pods = self.pods();
-        if pods.known.contains_key(uid) {
+        let is_new = pods.gone.iter().all(|(gone, _)| **gone != *uid);
+        if is_new && pods.known.contains_key(uid) {
             pods.gone.push_back((uid.into(), Instant::now()));
         }
-        let Pods { known, gone, .. } = &mut *pods;
+        let Pods {
+            known,
+            gone,
+            addresses,
+            ..
+        } = &mut *pods;
         while let Some((uid, since)) = gone.front()
             && (since.elapsed() > KEPT || gone.len() > MAX_GONE)
         {
-            if let Some(pod) = known.remove(uid)
-                && let Some(hash) = &pod.hash
-            {
-                known.remove(hash);
+            if let Some(pod) = known.remove(uid) {
+                addresses.retain(|_, at| *at != *uid);
+                pod.hash.iter().for_each(|hash| drop(known.remove(hash)));
             }
             gone.pop_front();
         }
@@ -202,10 +222,9 @@ impl Cluster {
         let mut node = lock(&self.node);
         let mut new = (**node).clone();
         change(&mut new);
-        let is_same = **node == new;
-        *node = Arc::new(new);
-        drop(node);
-        if !is_same {
+        if **node != new {
+            *node = Arc::new(new);
+            drop(node);
             self.tell();
         }
     }
@@ -269,6 +288,9 @@ impl Pods {
             self.changed.insert(hash.clone());
             self.known.insert(hash.clone(), Arc::clone(&pod));
         }
+        for &address in &pod.addresses {
+            self.addresses.insert(address, pod.uid.clone());
+        }
         self.changed.insert(pod.uid.clone());
         self.known.insert(pod.uid.clone(), pod);
     }
@@ -307,3 +329,140 @@ const MAX_GONE: usize = 1024;
 const MAX_PODS: usize = 8192;
 /// Owners that are known of.
 const MAX_OWNERS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RS: &str = "rs-uid";
+
+    fn pod(uid: &str, name: &str) -> Pod {
+        Pod {
+            uid: uid.into(),
+            namespace: "shop".into(),
+            name: name.into(),
+            owner: Some(Owner {
+                kind: "ReplicaSet".into(),
+                name: "cart-6bd65fb88c".into(),
+                uid: RS.into(),
+            }),
+            labels: [("pod-template-hash".into(), "6bd65fb88c".into())].into(),
+            addresses: vec!["10.1.0.4".parse().expect("an address")],
+            ..Pod::default()
+        }
+    }
+
+    fn cluster() -> Cluster {
+        Cluster::new("node-1", Arc::default())
+    }
+
+    fn workload(cluster: &Cluster, uid: &str) -> String {
+        let pod = cluster.pod(uid).expect("it is known");
+        let owner = pod.workload().expect("it has an owner");
+        format!("{} {} {}", owner.kind, owner.name, owner.uid)
+    }
+
+    #[test]
+    fn a_deployment_is_known_by_names_until_it_is_asked_for() {
+        let cluster = cluster();
+        let unknown = cluster.put_pod(pod("1", "cart-a"));
+        assert_eq!(unknown.map(|owner| owner.uid), Some(RS.into()));
+        assert_eq!(workload(&cluster, "1"), "Deployment cart ");
+        let deployment = Owner {
+            kind: "Deployment".into(),
+            name: "cart".into(),
+            uid: "d".into(),
+        };
+        cluster.put_owner(RS, Some(deployment));
+        assert_eq!(workload(&cluster, "1"), "Deployment cart d");
+        assert_eq!(cluster.put_pod(pod("2", "cart-b")), None);
+        assert_eq!(workload(&cluster, "2"), "Deployment cart d");
+        // It is nobody's.
+        cluster.put_owner(RS, None);
+        assert_eq!(workload(&cluster, "2"), "ReplicaSet cart-6bd65fb88c rs-uid");
+    }
+
+    #[test]
+    fn nothing_changes_but_what_does() {
+        let cluster = cluster();
+        cluster.put_pod(pod("1", "cart-a"));
+        let before = cluster.pod("1").expect("it is known");
+        assert_eq!(cluster.changed().len(), 1);
+        cluster.put_pod(pod("1", "cart-a"));
+        assert!(Arc::ptr_eq(
+            &before,
+            &cluster.pod("1").expect("it is known")
+        ));
+        assert!(cluster.changed().is_empty());
+        let labels = [("app".into(), "cart".into())].into();
+        cluster.put_pod(Pod {
+            labels,
+            ..pod("1", "cart-a")
+        });
+        assert!(cluster.changed().contains("1"));
+    }
+
+    #[test]
+    fn a_pod_that_is_gone_is_known_for_a_while() {
+        let cluster = cluster();
+        cluster.put_pod(pod("1", "cart-a"));
+        cluster.remove_pod("1");
+        assert!(cluster.pod("1").is_some());
+        for n in 0..MAX_GONE {
+            let uid = format!("more-{n}");
+            let name = format!("cart-{n}");
+            cluster.put_pod(Pod {
+                addresses: Vec::new(),
+                ..pod(&uid, &name)
+            });
+            cluster.remove_pod(&uid);
+        }
+        assert!(cluster.pod("1").is_none() && cluster.pod("more-0").is_some());
+        assert!(
+            cluster
+                .pod_at("10.1.0.4".parse().expect("an address"))
+                .is_none()
+        );
+        // Twice is once.
+        cluster.remove_pod("more-1");
+        cluster.remove_pod("nobody");
+        assert!(cluster.pods().gone.len() <= MAX_GONE);
+    }
+
+    #[test]
+    fn a_list_tells_who_is_gone() {
+        let cluster = cluster();
+        assert!(!cluster.is_listed());
+        for uid in ["1", "2"] {
+            cluster.put_pod(pod(uid, "cart"));
+        }
+        cluster.list_pods();
+        cluster.put_pod(pod("2", "cart"));
+        cluster.listed_pods();
+        assert!(cluster.is_listed());
+        let gone: Vec<_> = cluster
+            .pods()
+            .gone
+            .iter()
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        assert_eq!(gone, ["1".into()]);
+        // It was there all the time: only the watch had ended.
+        cluster.put_pod(pod("1", "cart"));
+        assert!(cluster.pods().gone.is_empty());
+    }
+
+    #[test]
+    fn a_static_pod_is_known_by_its_hash() {
+        let cluster = cluster();
+        let hash = "0123456789abcdef0123456789abcdef";
+        cluster.put_pod(Pod {
+            hash: Some(hash.into()),
+            owner: None,
+            ..pod("1", "etcd-node-1")
+        });
+        let found = cluster.pod(hash).expect("by its hash");
+        assert!(found.is("1") && found.is(hash) && !found.is("2"));
+        assert!(cluster.changed().contains(hash));
+    }
+}

@@ -59,6 +59,11 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// Whether its cgroups are named by this.
+    pub fn is(&self, uid: &str) -> bool {
+        *self.uid == *uid || self.hash.as_deref() == Some(uid)
+    }
+
     /// The container with this id, or the one that has taken its place.
     pub fn container(&self, id: &str) -> Option<&Container> {
         let mut all = self.containers.iter();

@@ -29,14 +29,17 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
-use crate::config::{Carrying, Config, Propagation};
+use crate::config::{Carrying, Config, Presence, Propagation};
 use crate::courtesy;
 use crate::event::clock::Clock;
 use crate::export::Exporters;
 use crate::export::metrics::Metrics;
+use crate::kubernetes::watch::Wanted;
+use crate::kubernetes::{self, Cluster};
 use crate::probe::kernel::{Kernel, PRIVILEGES, TYPES, Types};
 use crate::probe::{Control, Probe, clock, shards};
 use crate::resource::Resources;
+use crate::resource::kubernetes::Telling;
 use crate::say::say;
 use crate::span::Span;
 use crate::stats::Stats;
@@ -143,7 +146,8 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let uprobes = config.capture.tls || config.propagation.needs_probes();
     let mut probe = apart(|| Probe::load(&config, &kernel, uprobes))??;
     let control = probe.control();
-    let shared = shared(&config, &control, &stats, collector);
+    let cluster = cluster(&config, &stats, &runtime)?;
+    let shared = shared(&config, &control, cluster, &stats, collector);
     let metrics = metrics(&config, &shared, &runtime)?;
     let weaver = Weaver::new(&mut start, &shared, Arc::clone(&clock), exporters.sender());
     meet(&shared)?;
@@ -192,6 +196,7 @@ fn apart<T: Send>(run: impl FnOnce() -> T + Send) -> Result<T> {
 fn shared(
     config: &Arc<Config>,
     control: &Arc<Control>,
+    cluster: Option<Arc<Cluster>>,
     stats: &Arc<Stats>,
     collector: Collector,
 ) -> Arc<Shared> {
@@ -208,7 +213,8 @@ fn shared(
         failure: Failure::default(),
         hot: AtomicBool::new(false),
         changed: Notify::new(),
-        resources: Resources::new(processes, config, Arc::clone(stats)),
+        resources: Resources::new(processes, config, cluster.clone(), Arc::clone(stats)),
+        cluster,
         arrivals: Mutex::default(),
         probing: prober::Queue::default(),
         tls: config.capture.tls,
@@ -221,6 +227,34 @@ fn shared(
         encrypted: Arc::new(Encrypted::default()),
         unknown: Arc::default(),
     })
+}
+
+/// What Kubernetes tells, where it is to be asked: from now on.
+fn cluster(config: &Config, stats: &Arc<Stats>, runtime: &Runtime) -> Result<Option<Arc<Cluster>>> {
+    let kubernetes = &config.kubernetes;
+    let asked = match kubernetes.enabled {
+        Presence::On => true,
+        Presence::Off => false,
+        Presence::Auto => std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+    };
+    if !asked {
+        return Ok(None);
+    }
+    let host = || {
+        rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let node = kubernetes.node.clone().unwrap_or_else(host);
+    let cluster = Arc::new(Cluster::new(&node, Arc::clone(stats)));
+    let telling = Telling::new(kubernetes);
+    let wanted = Wanted {
+        services: kubernetes.services,
+        keeps: Box::new(move |annotation| telling.tells(annotation)),
+    };
+    kubernetes::watch::start(&cluster, wanted, stats, runtime.handle());
+    Ok(Some(cluster))
 }
 
 /// Finds out who is there already, and for a moment waits for what their files tell. Verdicts reach

@@ -203,7 +203,7 @@ mod tests {
             proc.process(15, 1, 5, "/usr/bin/python3", &sync);
             let stats = Arc::new(Stats::default());
             let processes = Arc::new(Processes::new(proc.root.clone(), Arc::clone(&stats)));
-            let resources = Resources::new(processes, &Config::default(), stats);
+            let resources = Resources::new(processes, &Config::default(), None, stats);
             Self {
                 proc,
                 resources,

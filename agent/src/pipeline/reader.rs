@@ -23,6 +23,7 @@ use crate::courtesy::Courtesy;
 use crate::event::decode::decode;
 use crate::event::{ConnectionId, Event, Nanos};
 use crate::exchange::Fact;
+use crate::kubernetes::Cluster;
 use crate::probe::ring::Ring;
 use crate::probe::{Control, clock};
 use crate::resource::Resources;
@@ -217,6 +218,8 @@ pub struct Shared {
     pub changed: Notify,
     /// Whose span is whose: told of processes while they live.
     pub resources: Resources,
+    /// What is known of the cluster, where there is one.
+    pub cluster: Option<Arc<Cluster>>,
     /// Where spans go, which is not traced.
     pub collector: Collector,
     /// What is known of encrypted connections.

@@ -177,7 +177,9 @@ impl Weaver {
                 handshake.describe(&mut linked.exchange.request.attributes);
             }
             let clock = self.clock.at(linked.begin);
+            let remote = linked.exchange.peer.remote.clone();
             let mut span = self.builder.build(linked, &resource, |at| clock.unix(at));
+            shared.resources.name_peer(&mut span, &remote);
             if !self.policy.apply(&mut span, now) {
                 continue;
             }

@@ -26,6 +26,7 @@ use crate::target::runtime::Program;
 use super::command;
 use super::declared;
 use super::host::{self, Host};
+use super::kubernetes::{self, Place, Telling};
 use super::look::Answer;
 use super::name;
 use super::service;
@@ -39,6 +40,10 @@ pub struct Sources<'a> {
     pub answer: &'a Answer,
     /// Where it runs.
     pub host: &'a Host,
+    /// Its place in a cluster, where it is in a pod that is known.
+    pub place: Option<Place<'a>>,
+    /// What is told of pods.
+    pub telling: &'a Telling,
     /// Added where nothing else is known.
     pub extra: &'a BTreeMap<String, String>,
     /// Cleans command lines and the names made from them; none where nothing is redacted.
@@ -66,12 +71,18 @@ pub fn build(sources: &Sources<'_>) -> Attributes {
             None => sources.stats.resource_malformed.add(1),
         }
     }
+    if let Some(place) = &sources.place {
+        kubernetes::service(&mut set, place, sources.telling);
+    }
     match container.service.as_deref().or(container.name.as_deref()) {
         Some(name) => set.text("service.name", name),
         None => set.text("service.name", service::name(process, sources.redactor)),
     }
     instance(&mut set, process, sources.host);
     about_process(&mut set, process, sources);
+    if let Some(place) = &sources.place {
+        kubernetes::place(&mut set, place, sources.telling);
+    }
     about_container(&mut set, process, container);
     about_host(&mut set, sources.host);
     for (key, value) in sources.extra {
@@ -191,16 +202,16 @@ fn about_host(set: &mut Set, host: &Host) {
 
 /// Attributes in order; the first to set a key wins.
 #[derive(Debug, Default)]
-struct Set {
+pub(super) struct Set {
     attributes: Attributes,
 }
 
 impl Set {
-    fn text(&mut self, key: &'static str, value: impl Into<String>) {
+    pub(super) fn text(&mut self, key: &'static str, value: impl Into<String>) {
         self.owned(Cow::Borrowed(key), value.into());
     }
 
-    fn owned(&mut self, key: impl Into<Cow<'static, str>>, value: String) {
+    pub(super) fn owned(&mut self, key: impl Into<Cow<'static, str>>, value: String) {
         if !value.is_empty() {
             let value = match files::cut(&value, VALUE_LIMIT) {
                 cut if cut.len() < value.len() => cut.to_owned(),
@@ -210,12 +221,14 @@ impl Set {
         }
     }
 
-    fn int(&mut self, key: &'static str, value: i64) {
+    pub(super) fn int(&mut self, key: &'static str, value: i64) {
         self.put(Cow::Borrowed(key), Value::Int(value));
     }
 
-    fn list(&mut self, key: &'static str, value: Vec<String>) {
-        self.put(Cow::Borrowed(key), Value::List(value));
+    pub(super) fn list(&mut self, key: &'static str, value: Vec<String>) {
+        if !value.is_empty() {
+            self.put(Cow::Borrowed(key), Value::List(value));
+        }
     }
 
     fn put(&mut self, key: Cow<'static, str>, value: Value) {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::look::Answer;
 use crate::event::Nanos;
+use crate::kubernetes::{Node, Pod};
 use crate::span::Resource;
 use crate::target::Snapshot;
 
@@ -28,7 +29,15 @@ pub struct Life {
     pub snapshot: Arc<Snapshot>,
     /// What files told.
     pub answer: Option<Arc<Answer>>,
-    /// Made of both.
+    /// Its pod, as far as it is known.
+    pub pod: Option<Arc<Pod>>,
+    /// Its node, where it is in a pod.
+    pub node: Option<Arc<Node>>,
+    /// What of the cluster's versions these are of.
+    pub version: u64,
+    /// Whether the pod is no longer waited for.
+    pub is_placed: bool,
+    /// Made of all of them.
     pub resource: Option<Arc<Resource>>,
     /// Whether more may come.
     pub state: State,
@@ -44,6 +53,10 @@ impl Life {
         Self {
             snapshot,
             answer: None,
+            pod: None,
+            node: None,
+            version: 0,
+            is_placed: false,
             resource: None,
             state: State::Over,
             since: Instant::now(),

@@ -52,7 +52,7 @@ impl Question {
             },
             place: Place {
                 container: self.container.map(|id| Container { id, engine: None }),
-                pod: None,
+                ..Place::default()
             },
             seen: true,
             ..Snapshot::default()

@@ -4,11 +4,12 @@
 //! target::Snapshot ─▶ service (name) ─┐
 //!   environ ─▶ declared ──────────────┼─▶ attributes ─▶ Arc<Resource>, one per instance
 //!   host, container, command ─────────┤
-//!   look::Answer (files) ─────────────┘
+//!   look::Answer (files) ─────────────┤
+//!   Cluster (pods) ─▶ kubernetes ─────┘
 //! ```
 //!
 //! What only files tell comes when it comes: until then, or without it, a resource says what procfs
-//! told.
+//! told. What Kubernetes tells is waited for as well, and may change: then it is another resource.
 //!
 //! What the process itself declares in `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` wins over
 //! what is derived, and that over the agent's own `OTEL_RESOURCE_ATTRIBUTES`.
@@ -22,6 +23,8 @@ pub mod command;
 pub mod declared;
 
 pub mod host;
+
+pub mod kubernetes;
 
 mod lives;
 
@@ -38,14 +41,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::event::Nanos;
+use crate::event::{Address, Nanos};
+use crate::kubernetes::{Cluster, Pod};
 use crate::policy::redact::Redactor;
 use crate::protocol::Attributes;
-use crate::span::Resource;
+use crate::span::{Resource, Span};
 use crate::stats::Stats;
 use crate::target::cache::Cache;
 use crate::target::runtime::{Program, Runtime};
 use crate::target::{Processes, Snapshot};
+use kubernetes::{Place, Telling};
 use lives::{Life, Lives, State};
 use look::{Answer, Looker, Question};
 
@@ -56,6 +61,11 @@ pub use crate::target::{container, process};
 pub struct Resources {
     processes: Arc<Processes>,
     host: host::Host,
+    /// What is known of the pods, where somebody tells of them.
+    cluster: Option<Arc<Cluster>>,
+    telling: Telling,
+    /// Longest a span waits for its pod.
+    wait: Duration,
     extra: BTreeMap<String, String>,
     redactor: Option<Redactor>,
     command_args: bool,
@@ -72,8 +82,16 @@ pub struct Resources {
 impl Resources {
     /// Of the configuration: what the agent's own OTEL_RESOURCE_ATTRIBUTES add where nothing else
     /// is known, and what of command lines never leaves.
-    pub fn new(processes: Arc<Processes>, config: &Config, stats: Arc<Stats>) -> Self {
+    pub fn new(
+        processes: Arc<Processes>,
+        config: &Config,
+        cluster: Option<Arc<Cluster>>,
+        stats: Arc<Stats>,
+    ) -> Self {
         Self {
+            cluster,
+            telling: Telling::new(&config.kubernetes),
+            wait: config.kubernetes.wait,
             host: host::Host::read(processes.proc()),
             known: Mutex::new(Cache::new(MAX_RESOURCES)),
             processes,
@@ -121,19 +139,19 @@ impl Resources {
         if let Some(resource) = life.resource {
             return resource;
         }
-        let answer = life.answer.unwrap_or_else(|| {
+        let answer = life.answer.clone().unwrap_or_else(|| {
             let program = Program::by_name(&life.snapshot);
             Arc::new(Answer {
                 program: program.unwrap_or_default(),
                 ..Answer::default()
             })
         });
-        let resource = self.build(&life.snapshot, &answer);
+        let resource = self.build(&life, &answer);
         let mut known = self.lock();
         let first = known
             .get(&pid)
             .and_then(|lives| lives.find(&life.snapshot))
-            .filter(|now| now.state == life.state);
+            .filter(|now| now.state == life.state && now.version == life.version);
         match first {
             // Another thread may have been first: there must be one only.
             Some(now) => Arc::clone(now.resource.get_or_insert(resource)),
@@ -142,9 +160,10 @@ impl Resources {
     }
 
     /// Whether all that will be known in time of whom [`Self::of`] tells is known. At most
-    /// [`PATIENCE`] after it was first asked for it is.
+    /// [`PATIENCE`] after it was first asked for it is, or after what is configured for its pod.
     pub fn is_settled(&self, pid: u32, at: Nanos) -> bool {
-        self.life(pid, at).state != State::Asked
+        let life = self.life(pid, at);
+        life.state != State::Asked && life.is_placed
     }
 
     /// Whether the program that a process is now shares its threads between requests; `None` while
@@ -201,8 +220,10 @@ impl Resources {
     pub fn own(&self) -> Arc<Resource> {
         let snapshot = self.processes.sight(std::process::id(), "spantap");
         let answer = Looker::new(self.processes.proc()).answer(Question::about(&snapshot));
+        let mut life = Life::new(Arc::clone(&snapshot));
+        self.place(&mut life);
         Arc::new(Resource {
-            attributes: self.attributes(&snapshot, &answer),
+            attributes: self.attributes(&life, &answer),
             program: attributes::program(&snapshot),
         })
     }
@@ -246,6 +267,13 @@ impl Resources {
         &self.host
     }
 
+    /// Names whom a client's span calls, where a cluster is known.
+    pub fn name_peer(&self, span: &mut Span, remote: &Address) {
+        if let Some(cluster) = &self.cluster {
+            kubernetes::name_peer(span, remote, cluster, &self.telling);
+        }
+    }
+
     /// Where procfs is.
     pub fn proc(&self) -> &Path {
         self.processes.proc()
@@ -254,7 +282,7 @@ impl Resources {
     /// A process may be forgotten while spans of it are still to come.
     fn life(&self, pid: u32, at: Nanos) -> Life {
         if let Some(life) = self.lock().get(&pid).and_then(|lives| lives.at(at)) {
-            self.settled(life);
+            self.settle(life);
             return life.clone();
         }
         self.meet(self.processes.get(pid), at)
@@ -268,6 +296,7 @@ impl Resources {
             return life.clone();
         }
         let mut life = Life::new(snapshot);
+        self.place(&mut life);
         // Who is gone has no files to be found, and the kernel's own threads have none.
         if life.snapshot.exe.is_some() && self.ask(&life.snapshot) {
             life.state = State::Asked;
@@ -293,27 +322,84 @@ impl Resources {
         true
     }
 
-    fn settled(&self, life: &mut Life) -> bool {
+    /// Looks whether more is known of somebody, or was waited for long enough.
+    fn settle(&self, life: &mut Life) {
         if life.state == State::Asked && life.since.elapsed() >= PATIENCE {
             life.state = State::Late;
             self.stats.resource_late.add(1);
         }
-        life.state != State::Asked
+        self.place(life);
     }
 
-    fn build(&self, snapshot: &Snapshot, answer: &Answer) -> Arc<Resource> {
+    /// Looks up somebody's pod, where it may have changed.
+    fn place(&self, life: &mut Life) {
+        let snapshot = Arc::clone(&life.snapshot);
+        let Some(cluster) = self
+            .cluster
+            .as_ref()
+            .filter(|_| snapshot.place.pod.is_some())
+        else {
+            life.is_placed = true;
+            return;
+        };
+        let version = cluster.version();
+        if life.version != version {
+            life.version = version;
+            let pod = snapshot.place.pods().find_map(|(uid, _)| cluster.pod(uid));
+            let node = cluster.node();
+            // Who was forgotten since is who it was.
+            let changed = pod.filter(|pod| {
+                life.pod
+                    .as_ref()
+                    .is_none_or(|known| !Arc::ptr_eq(known, pod))
+            });
+            let moved = life
+                .node
+                .as_ref()
+                .is_none_or(|known| !Arc::ptr_eq(known, &node));
+            if changed.is_some() || moved {
+                life.resource = None;
+            }
+            life.pod = changed.or(life.pod.take());
+            life.node = Some(node);
+        }
+        if life.is_placed {
+            return;
+        }
+        let container = life.snapshot.place.container.as_ref();
+        let is_known = |pod: &Arc<Pod>| {
+            let container =
+                container.is_none_or(|container| pod.container(&container.id).is_some());
+            container && !cluster.may_tell_owner(pod)
+        };
+        life.is_placed = life.pod.as_ref().is_some_and(is_known);
+        if !life.is_placed && life.since.elapsed() >= self.wait {
+            life.is_placed = true;
+            self.stats.resource_pod_late.add(1);
+        }
+    }
+
+    fn build(&self, life: &Life, answer: &Answer) -> Arc<Resource> {
         self.stats.resource_made.add(1);
         Arc::new(Resource {
-            attributes: self.attributes(snapshot, answer),
-            program: attributes::program(snapshot),
+            attributes: self.attributes(life, answer),
+            program: attributes::program(&life.snapshot),
         })
     }
 
-    fn attributes(&self, process: &Snapshot, answer: &Answer) -> Attributes {
+    fn attributes(&self, life: &Life, answer: &Answer) -> Attributes {
+        let process = &*life.snapshot;
+        let place = life.pod.as_deref().zip(life.node.as_deref());
         attributes::build(&attributes::Sources {
             process,
             answer,
             host: &self.host,
+            place: place.map(|(pod, node)| Place {
+                pod,
+                container: process.place.container_in(|uid| pod.is(uid)),
+                node,
+            }),
+            telling: &self.telling,
             extra: &self.extra,
             redactor: self.redactor.as_ref(),
             command_args: self.command_args,

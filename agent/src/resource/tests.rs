@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::event::Process;
+use crate::kubernetes::{Container, Owner};
 use crate::protocol::Value;
 use crate::target::fixture::{Proc, Real};
 use crate::target::{PROC, Targets};
@@ -29,7 +30,7 @@ fn configured(
         resource: extra,
         ..config
     };
-    let resources = Resources::new(Arc::clone(&processes), &config, Arc::clone(&stats));
+    let resources = Resources::new(Arc::clone(&processes), &config, None, Arc::clone(&stats));
     (processes, resources, stats)
 }
 
@@ -518,4 +519,205 @@ fn programs_go_by_the_name_they_were_started_under() {
         assert_eq!(attributes::program(&process), program, "{argv:?}");
     }
     assert_eq!(attributes::program(&Snapshot::gone(7, 1, "curl")), "curl");
+}
+
+const POD: &str = "073d9428-b92d-46fa-83a7-a10de3d45bdf";
+
+fn cart(labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> Pod {
+    let texts = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter();
+        pairs
+            .map(|&(key, value)| (key.into(), value.into()))
+            .collect()
+    };
+    Pod {
+        uid: POD.into(),
+        namespace: "shop".into(),
+        name: "cart-6bd65fb88c-x2x".into(),
+        started: Some("2026-11-23T10:00:00Z".into()),
+        labels: texts(labels),
+        annotations: texts(annotations),
+        owner: Some(Owner {
+            kind: "ReplicaSet".into(),
+            name: "cart-6bd65fb88c".into(),
+            uid: "rs".into(),
+        }),
+        containers: vec![Container {
+            name: "app".into(),
+            image: "reg:5000/shop/cart:1.4".into(),
+            id: ID.into(),
+            last: Box::default(),
+            restarts: 2,
+        }],
+        ..Pod::default()
+    }
+}
+
+/// The machine's process is in a container of a pod.
+fn in_a_pod(cgroup: &str, config: Config) -> (Proc, Arc<Cluster>, Resources, Arc<Stats>) {
+    let proc = machine();
+    proc.put(10, "cgroup", format!("0::{cgroup}\n").as_bytes());
+    let stats = Arc::new(Stats::default());
+    let processes = Arc::new(Processes::new(&proc.root, Arc::clone(&stats)));
+    let cluster = Arc::new(Cluster::new("node-1", Arc::clone(&stats)));
+    let known = Some(Arc::clone(&cluster));
+    let resources = Resources::new(processes, &config, known, Arc::clone(&stats));
+    (proc, cluster, resources, stats)
+}
+
+#[test]
+fn of_a_pod() {
+    let cgroup = format!("/kubepods/burstable/pod{POD}/{ID}");
+    let mut config = Config::default();
+    config.kubernetes.labels = vec!["team*".into()];
+    let (_proc, cluster, resources, _) = in_a_pod(&cgroup, config);
+    cluster.put_node(|node| {
+        node.region = Some("eu-1".into());
+        node.cluster = Some("c1".into());
+    });
+    let labels = [
+        ("pod-template-hash", "6bd65fb88c"),
+        ("team", "blue"),
+        ("app", "x"),
+    ];
+    let annotations = [(
+        "resource.opentelemetry.io/deployment.environment.name",
+        "test",
+    )];
+    cluster.put_pod(cart(&labels, &annotations));
+    let resource = resources.met(10, "python3");
+    for (key, value) in [
+        ("service.name", "cart"),
+        ("service.namespace", "shop"),
+        ("service.version", "1.4"),
+        ("service.instance.id", "shop.cart-6bd65fb88c-x2x.app"),
+        ("deployment.environment.name", "test"),
+        ("k8s.pod.name", "cart-6bd65fb88c-x2x"),
+        ("k8s.pod.uid", POD),
+        ("k8s.pod.start_time", "2026-11-23T10:00:00Z"),
+        ("k8s.pod.label.team", "blue"),
+        ("k8s.namespace.name", "shop"),
+        ("k8s.deployment.name", "cart"),
+        ("k8s.replicaset.name", "cart-6bd65fb88c"),
+        ("k8s.replicaset.uid", "rs"),
+        ("k8s.container.name", "app"),
+        ("k8s.node.name", "node-1"),
+        ("k8s.cluster.uid", "c1"),
+        ("cloud.region", "eu-1"),
+        ("container.id", ID),
+        ("container.image.name", "reg:5000/shop/cart"),
+    ] {
+        assert_eq!(text(&resource, key), Some(value), "{key}");
+    }
+    assert_eq!(int(&resource, "k8s.container.restart_count"), Some(2));
+    for key in [
+        "k8s.pod.label.app",
+        "k8s.deployment.uid",
+        "cloud.availability_zone",
+    ] {
+        assert_eq!(text(&resource, key), None, "{key}");
+    }
+    // Its labels were changed: it is another resource; and nothing was.
+    let relabelled = [("pod-template-hash", "6bd65fb88c"), ("team", "red")];
+    cluster.put_pod(cart(&relabelled, &annotations));
+    let changed = resources.of(10, 1);
+    assert_eq!(text(&changed, "k8s.pod.label.team"), Some("red"));
+    cluster.put_pod(cart(&relabelled, &annotations));
+    assert!(Arc::ptr_eq(&changed, &resources.of(10, 1)));
+    // What is forgotten of it was true.
+    cluster.list_pods();
+    cluster.listed_pods();
+    assert_eq!(
+        text(&resources.of(10, 1), "k8s.pod.label.team"),
+        Some("red")
+    );
+}
+
+#[test]
+fn who_a_service_is_by_annotation_label_owner() {
+    let cgroup = format!("/kubepods/pod{POD}/{ID}");
+    let well_known = [
+        ("app.kubernetes.io/name", "carts"),
+        ("app.kubernetes.io/version", "7"),
+    ];
+    let annotated = [("resource.opentelemetry.io/service.name", "basket")];
+    for (asked, annotations, name, version) in [
+        (false, &[][..], "cart-6bd65fb88c", "1.4"),
+        (true, &[][..], "carts", "7"),
+        (true, &annotated[..], "basket", "7"),
+    ] {
+        let mut config = Config::default();
+        config.kubernetes.service_labels = asked;
+        let (_proc, cluster, resources, _) = in_a_pod(&cgroup, config);
+        cluster.put_pod(cart(&well_known, annotations));
+        let resource = resources.met(10, "python3");
+        assert_eq!(text(&resource, "service.name"), Some(name));
+        assert_eq!(text(&resource, "service.version"), Some(version));
+    }
+}
+
+#[test]
+fn a_pod_is_waited_for_and_no_longer_than_is_said() {
+    let cgroup = format!("/kubepods/pod{POD}/{ID}");
+    let mut config = Config::default();
+    config.kubernetes.wait = Duration::from_millis(50);
+    let (_proc, cluster, resources, stats) = in_a_pod(&cgroup, config.clone());
+    resources.met(10, "python3");
+    assert!(!resources.is_settled(10, 1));
+    std::thread::sleep(Duration::from_millis(60));
+    assert!(resources.is_settled(10, 1) && resources.is_settled(10, 1));
+    assert_eq!(stats.resource_pod_late.get(), 1);
+    assert_eq!(text(&resources.of(10, 1), "k8s.pod.name"), None);
+    // Better late than never.
+    cluster.put_pod(cart(&[], &[]));
+    assert!(text(&resources.of(10, 1), "k8s.pod.name").is_some());
+
+    config.kubernetes.wait = Duration::from_secs(60);
+    let (_proc, cluster, resources, stats) = in_a_pod(&cgroup, config);
+    resources.met(10, "python3");
+    // Its container has no id yet.
+    let mut young = cart(&[], &[]);
+    young.containers[0].id = Box::default();
+    cluster.put_pod(young);
+    assert!(!resources.is_settled(10, 1));
+    cluster.put_pod(cart(&[], &[]));
+    assert!(resources.is_settled(10, 1));
+    // Who made its Job is not known yet.
+    let mut job = cart(&[], &[]);
+    job.owner = Some(Owner {
+        kind: "Job".into(),
+        name: "report-2934".into(),
+        uid: "j".into(),
+    });
+    let (_proc, other, resources, _) = in_a_pod(&cgroup, Config::default());
+    resources.met(10, "python3");
+    other.put_pod(job);
+    assert!(!resources.is_settled(10, 1));
+    other.put_owner("j", None);
+    assert!(resources.is_settled(10, 1));
+    assert_eq!(
+        text(&resources.of(10, 1), "service.name"),
+        Some("report-2934")
+    );
+    assert_eq!(stats.resource_pod_late.get(), 0);
+}
+
+#[test]
+fn another_pod_s_name_within_one_s_own_is_not_believed() {
+    let other = "11111111-b92d-46fa-83a7-a10de3d45bdf";
+    let cgroup = format!(
+        "/kubepods/pod{POD}/{ID}/kubepods/pod{other}/{}",
+        ID.replace('c', "d")
+    );
+    let (_proc, cluster, resources, _) = in_a_pod(&cgroup, Config::default());
+    for (uid, name) in [(other, "victim"), (POD, "cart")] {
+        cluster.put_pod(Pod {
+            uid: uid.into(),
+            name: name.into(),
+            ..cart(&[], &[])
+        });
+    }
+    let resource = resources.met(10, "python3");
+    assert_eq!(text(&resource, "k8s.pod.name"), Some("cart"));
+    assert_eq!(text(&resource, "container.id"), Some(ID));
 }

@@ -48,6 +48,10 @@ pub const NETWORK_TYPE: &str = "network.type";
 pub const SERVER_ADDRESS: &str = "server.address";
 /// Port that was asked.
 pub const SERVER_PORT: &str = "server.port";
+/// `service.name` of who was asked.
+pub const SERVICE_PEER_NAME: &str = "service.peer.name";
+/// `service.namespace` of who was asked.
+pub const SERVICE_PEER_NAMESPACE: &str = "service.peer.namespace";
 /// Whole URL, client spans.
 pub const URL_FULL: &str = "url.full";
 /// Path.

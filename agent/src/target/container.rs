@@ -6,6 +6,10 @@
 //! driver, `_`; or 32 digits without dashes (static pods: the configuration's hash). The container
 //! is the first id after the last pod or, without a pod, the last id of the path, since the
 //! innermost container is the one a process lives in.
+//!
+//! A path may name several pods: of a cluster that runs in a pod of another, or because somebody who may
+//! make cgroups in his own container has made one with another's name. Whoever knows the cluster takes the
+//! outermost that is of it: what is outside was there first, and is not the container's to name.
 
 /// A container as its cgroup path tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +27,8 @@ pub struct Place {
     pub container: Option<Container>,
     /// UID of the Kubernetes pod, dashes restored; a static pod's is 32 digits without.
     pub pod: Option<Box<str>>,
+    /// The pods that this one is in, outermost first, with the id of the container in each.
+    pub outer: Vec<(Box<str>, Option<Box<str>>)>,
 }
 
 impl Place {
@@ -33,10 +39,12 @@ impl Place {
         let mut before = "";
         for part in path.split('/') {
             if let Some(pod) = pod_uid(part) {
-                place = Self {
-                    container: None,
-                    pod: Some(pod),
-                };
+                let container = place.container.take().map(|container| container.id);
+                if let Some(around) = place.pod.replace(pod)
+                    && place.outer.len() < MAX_OUTER
+                {
+                    place.outer.push((around, container));
+                }
             }
             let settled = place.pod.is_some() && place.container.is_some();
             if !settled && let Some(container) = container(part, before) {
@@ -47,11 +55,29 @@ impl Place {
         place
     }
 
+    /// The pods it names, outermost first, with the id of the container in each.
+    pub fn pods(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let outer = self
+            .outer
+            .iter()
+            .map(|(pod, container)| (&**pod, container.as_deref()));
+        let container = self.container.as_ref().map(|container| &*container.id);
+        outer.chain(self.pod.as_deref().map(|pod| (pod, container)))
+    }
+
+    /// The id of the container in the first pod that is the one wanted.
+    pub fn container_in(&self, is_it: impl Fn(&str) -> bool) -> Option<&str> {
+        self.pods().find(|(pod, _)| is_it(pod))?.1
+    }
+
     /// Whether the path names neither.
     pub fn is_empty(&self) -> bool {
         self.container.is_none() && self.pod.is_none()
     }
 }
+
+/// Nobody nests clusters deeper.
+const MAX_OUTER: usize = 4;
 
 fn container(part: &str, before: &str) -> Option<Container> {
     let part = part.strip_suffix(".scope").unwrap_or(part);
@@ -255,6 +281,18 @@ mod tests {
         check("/kubepods/pod$POD/$A/docker/$B", "A - POD");
         check("/kubepods/pod$HASH/$A/kubepods/pod$POD/$B", "B - POD");
         check("/docker/$B/kubepods/pod$POD/$A", "A - POD");
+    }
+
+    #[test]
+    fn a_pod_in_a_pod() {
+        let path = format!("/kubepods/pod{HASH}/{A}/kubepods/pod{POD}/{B}");
+        let place = Place::of(&path);
+        let pods: Vec<_> = place.pods().collect();
+        assert_eq!(pods, [(HASH, Some(A)), (POD, Some(B))]);
+        assert_eq!(place.container_in(|pod| pod == POD), Some(B));
+        assert_eq!(place.container_in(|pod| pod == UNDER), None);
+        let deep = format!("/pod{POD}/{A}").repeat(9);
+        assert_eq!(Place::of(&deep).pods().count(), MAX_OUTER + 1);
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl Bench {
             shared: Shared {
                 control: Arc::clone(&told) as _,
                 targets: Arc::new(targets),
-                resources: Resources::new(processes, &config, Arc::clone(&stats)),
+                cluster: None,
+                resources: Resources::new(processes, &config, None, Arc::clone(&stats)),
                 stats,
                 stop: AtomicBool::new(false),
                 interval: config.capture.drain,
