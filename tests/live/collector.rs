@@ -1,8 +1,7 @@
 //! A real OpenTelemetry Collector between the agent and the harness's sink: what it takes for good
 //! OTLP is good OTLP. Agent → Collector (each transport, plain, TLS, mTLS) → the same transport →
-//! sink; and agent → load balancing by trace → two pipelines that sample whole traces → two sinks.
+//! sink. The gateway that the project ships is in `deploy`.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -10,10 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use spantap_tests::certificates::Certificates;
-use spantap_tests::known::{ask, number};
-use spantap_tests::process::{free_port, until};
+use spantap_tests::process::free_port;
 use spantap_tests::program::{Program, Setup};
-use spantap_tests::{Case, Sink, Stage, agent, install};
+use spantap_tests::{Case, Stage, agent, install};
 
 use crate::export::{Traffic, agent_to, trusting};
 
@@ -31,10 +29,6 @@ pub fn cases() -> Vec<Case> {
         cases.push(Case::new(
             format!("collector::away-30-s::{short}"),
             move |stage| away(stage, protocol),
-        ));
-        cases.push(Case::new(
-            format!("collector::balanced::{short}"),
-            move |stage| balanced(stage, protocol),
         ));
     }
     cases
@@ -57,8 +51,8 @@ impl Security {
     }
 }
 
-/// The binary; built once, and its absence told once per case without another try.
-fn binary() -> Result<PathBuf> {
+/// The Collector's binary; built once, and its absence told once per case without another try.
+pub fn binary() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     BUILT
         .get_or_init(|| install::collector().map_err(|error| format!("{error:#}")))
@@ -117,45 +111,6 @@ service:
       receivers: [otlp]
       processors: [batch]
       exporters: [debug, {exporter}]
-"
-        );
-        Self::write(stage, ports, &text)
-    }
-
-    /// One receiver on both ports; behind it the load-balancing exporter, which gives a trace to
-    /// one of two pipelines; each of these keeps traces with an error and has a sink of its own.
-    fn balancing(stage: &Stage, sinks: [u16; 2]) -> Result<Self> {
-        let ports = [free_port()?, free_port()?];
-        let [http, grpc] = ports;
-        let [one, two] = [free_port()?, free_port()?];
-        let [first, second] = sinks;
-        let text = format!(
-            "receivers:
-  otlp:
-    protocols:
-      http: {{ endpoint: 127.0.0.1:{http} }}
-      grpc: {{ endpoint: 127.0.0.1:{grpc} }}
-  otlp/one: {{ protocols: {{ grpc: {{ endpoint: 127.0.0.1:{one} }} }} }}
-  otlp/two: {{ protocols: {{ grpc: {{ endpoint: 127.0.0.1:{two} }} }} }}
-processors:
-  tail_sampling:
-    decision_wait: 1s
-    policies:
-      - {{ name: errors, type: status_code, status_code: {{ status_codes: [ERROR] }} }}
-exporters:
-  loadbalancing:
-    routing_key: traceID
-    protocol: {{ otlp: {{ tls: {{ insecure: true }} }} }}
-    resolver: {{ static: {{ hostnames: [\"127.0.0.1:{one}\", \"127.0.0.1:{two}\"] }} }}
-  otlp_grpc/one: {{ endpoint: 127.0.0.1:{first}, tls: {{ insecure: true }} }}
-  otlp_grpc/two: {{ endpoint: 127.0.0.1:{second}, tls: {{ insecure: true }} }}
-service:
-  telemetry:
-    metrics: {{ level: none }}
-  pipelines:
-    traces: {{ receivers: [otlp], exporters: [loadbalancing] }}
-    traces/one: {{ receivers: [otlp/one], processors: [tail_sampling], exporters: [otlp_grpc/one] }}
-    traces/two: {{ receivers: [otlp/two], processors: [tail_sampling], exporters: [otlp_grpc/two] }}
 "
         );
         Self::write(stage, ports, &text)
@@ -229,62 +184,4 @@ fn away(stage: &mut Stage, protocol: &str) -> Result<()> {
         .sink
         .wait(known.len() * 2, Duration::from_secs(seconds));
     stage.judge(agent, &known).map(drop)
-}
-
-/// Through the load-balancing exporter a trace's spans stay together, and tail sampling, which sees
-/// both ends of a request only then, keeps the traces with an error whole and nothing else.
-fn balanced(stage: &mut Stage, protocol: &str) -> Result<()> {
-    const COUNT: usize = 20;
-    let other = Sink::start()?;
-    let collector = Collector::balancing(stage, [stage.sink.port(), other.port()])?;
-    let _running = collector.start(stage)?;
-    let mut traffic = Traffic::start(stage)?;
-    let endpoint = collector.endpoint(protocol, Security::None);
-    let agent = agent_to(stage, &endpoint, protocol)?
-        .ports(&[traffic.port])
-        .start()?;
-    traffic.make(COUNT)?;
-    // A 404 is an error for the client alone.
-    let failing: Vec<_> = (0..COUNT)
-        .map(|_| ask("GET", &format!("/status/404/{}", number()), 404))
-        .collect();
-    let known = traffic.ask(&failing)?;
-    if agent::dry() {
-        return Ok(());
-    }
-    let came = until("spans of both pipelines", Duration::from_secs(15), || {
-        stage.sink.count() + other.count() >= 2 * COUNT
-    });
-    // Longer than a trace waits for its decision: whatever else is kept comes too.
-    std::thread::sleep(Duration::from_secs(2));
-    agent.stop()?;
-    let parts = [stage.sink.spans(), other.spans()];
-    stage.check(came.is_ok(), || {
-        let count: usize = parts.iter().map(Vec::len).sum();
-        format!("{count} spans, want {}", 2 * COUNT)
-    });
-    let [one, two] = parts.each_ref().map(|spans| {
-        spans
-            .iter()
-            .map(|span| &span.trace)
-            .collect::<BTreeSet<_>>()
-    });
-    stage.check(one.is_disjoint(&two), || {
-        "a trace went to both pipelines".into()
-    });
-    // One in half a million that all traces fall to one side.
-    stage.check(!one.is_empty() && !two.is_empty(), || {
-        format!("{} and {} traces: not balanced", one.len(), two.len())
-    });
-    let mut all = parts.concat();
-    for span in &mut all {
-        // On this way (v0.145) the Collector groups spans anew and leaves the schema URL out, which
-        // the cases above have.
-        stage.check(span.schema.is_empty(), || {
-            format!("the Collector keeps schema URLs by now: {}", span.schema)
-        });
-        span.schema = "https://opentelemetry.io/schemas/".into();
-    }
-    stage.judge_spans(&known, &all);
-    Ok(())
 }

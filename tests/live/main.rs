@@ -12,6 +12,7 @@ mod clients;
 mod collector;
 mod context;
 mod deeds;
+mod deploy;
 mod dns;
 mod duo;
 mod elasticsearch;
@@ -60,6 +61,7 @@ fn main() -> std::process::ExitCode {
         grpc::cases(),
         matrix::cases(),
         collector::cases(),
+        deploy::cases(),
         cassandra::cases(),
         causality::cases(),
         apart::cases(),

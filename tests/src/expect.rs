@@ -26,6 +26,8 @@ pub struct Score {
     pub parts: BTreeMap<String, Counts>,
     /// What is wrong, a line each.
     pub problems: Vec<String>,
+    /// Why nothing was tried, where nothing was.
+    pub skipped: Option<String>,
 }
 
 /// Numbers by their names.

@@ -200,6 +200,11 @@ impl Stage {
         self.score.counts.insert(name.into(), number);
     }
 
+    /// What the case wants is not on this machine: it is shown with the reason, and counted as ignored.
+    pub fn skip(&mut self, why: impl Into<String>) {
+        self.score.skipped = Some(why.into());
+    }
+
     /// Adds to what is wrong; the case goes on.
     pub fn problem(&mut self, text: impl Into<String>) {
         self.score.problems.push(text.into());
@@ -309,8 +314,11 @@ impl<'a> Sum<'a> {
                 None => "passed this time".into(),
                 Some(first) => format!("{} problems: {first}", score.problems.len()),
             };
-            self.known.push(format!("{} ({now}): {why}", case.name));
+            self.known
+                .push(format!("known gap: {} ({now}): {why}", case.name));
             score.problems.clear();
+        } else if let (true, Some(why)) = (score.problems.is_empty(), &score.skipped) {
+            self.known.push(format!("skipped: {}: {why}", case.name));
         }
         let family = case.name.split("::").next().unwrap_or_default();
         *self.families.entry(family).or_default() += took;
@@ -373,7 +381,7 @@ fn close(sum: &Sum<'_>, cases: usize, total: usize, begun: Instant) -> ExitCode 
         }
     }
     println!();
-    known.iter().for_each(|gap| println!("known gap: {gap}"));
+    known.iter().for_each(|line| println!("{line}"));
     for (family, time) in &sum.families {
         println!("{family:<20} {:>7.1} s", time.as_secs_f64());
     }
@@ -419,10 +427,10 @@ fn play(case: &Case) -> Score {
 }
 
 fn row(name: &str, score: &Score, time: Duration) -> String {
-    let verdict = if score.problems.is_empty() {
-        "ok"
-    } else {
-        "FAILED"
+    let verdict = match (score.problems.is_empty(), &score.skipped) {
+        (false, _) => "FAILED",
+        (true, Some(_)) => "skipped",
+        (true, None) => "ok",
     };
     let mut line = format!("{name:<44} ");
     if agent::dry() {

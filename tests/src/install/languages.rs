@@ -261,3 +261,41 @@ pub fn collector() -> Result<PathBuf> {
     })?;
     Ok(folder.join("built/collector"))
 }
+
+/// Helm, which renders and checks the chart.
+pub fn helm() -> Result<PathBuf> {
+    go_install("helm", "helm.sh/helm/v3/cmd/helm@v3.22.0")
+}
+
+/// nfpm, which makes packages of either kind.
+pub fn nfpm() -> Result<PathBuf> {
+    go_install("nfpm", "github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.4")
+}
+
+/// A program of a Go module, at a version.
+fn go_install(name: &str, module: &str) -> Result<PathBuf> {
+    let go = tool("go", &["golang-go"])?;
+    let folder = cached(name, module, |folder| {
+        let step = Step::new(go).args(["install", module]);
+        step.env("GOBIN", folder).run().map(drop)
+    })?;
+    Ok(folder.join(name))
+}
+
+/// Zipkin's server: a jar with all it needs.
+pub fn zipkin() -> Result<PathBuf> {
+    const VERSION: &str = "3.5.1";
+    tool("java", &["default-jre-headless"])?;
+    let folder = cached("zipkin", VERSION, |folder| {
+        let maven = tool("mvn", &["maven"])?;
+        let artifact = format!("-Dartifact=io.zipkin:zipkin-server:{VERSION}:jar:exec");
+        let output = format!("-DoutputDirectory={}", folder.display());
+        Step::new(maven)
+            .args(["--quiet", "--batch-mode", "dependency:copy"])
+            .args([artifact, output])
+            .inside(folder)
+            .run()
+            .map(drop)
+    })?;
+    Ok(folder.join(format!("zipkin-server-{VERSION}-exec.jar")))
+}

@@ -17,8 +17,8 @@ use anyhow::{Context as _, Result, bail};
 
 pub use debian::{Debian, debian, tool};
 pub use languages::{
-    cargo_build, classes, collector, go, go_build, go_build_as, go_grpc, java, java_grpc, java_of,
-    jetty, libraries, maven, modules, node, node_grpc, python, python_of,
+    cargo_build, classes, collector, go, go_build, go_build_as, go_grpc, helm, java, java_grpc,
+    java_of, jetty, libraries, maven, modules, nfpm, node, node_grpc, python, python_of, zipkin,
 };
 
 use crate::agent;

@@ -99,7 +99,8 @@ pub(super) fn completion(socket: &TcpStream) -> Result<Option<(u32, u32)>> {
     // SAFETY: plain numbers and null pointers.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of_val(&control);
+    // 128, in a number whose size is the C library's choice.
+    message.msg_controllen = size_of_val(&control) as _;
     // SAFETY: the control buffer is as long as is told, and is read as far as it was filled.
     unsafe {
         let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
