@@ -24,6 +24,7 @@ mod h2;
 mod harm;
 mod io;
 mod kafka;
+mod kubernetes;
 mod matrix;
 mod memcached;
 mod mongodb;
@@ -68,6 +69,7 @@ fn main() -> std::process::ExitCode {
         option::cases(),
         sdk::cases(),
         harm::cases(),
+        kubernetes::cases(),
     ];
     let beside = [
         amqp::cases(),

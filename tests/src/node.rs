@@ -7,9 +7,12 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
+use crate::process::until;
 use crate::program::Ran;
 
 /// How much of it.
@@ -71,6 +74,48 @@ impl Node {
     /// Runs a command in it, with this to read.
     pub fn attempt(&self, words: &[&str], input: Option<&str>) -> Result<Ran> {
         finish(command(&self.scripts, "node.sh", words), input)
+    }
+
+    /// Makes an image `localhost/NAME` of programs and folders of this machine, with the libraries they need.
+    pub fn image_of(&self, name: &str, root: &Path, paths: &[&Path], run: &[&str]) -> Result<()> {
+        let mut copy = command(&self.scripts, "rootfs.sh", &[root]);
+        copy.args(paths);
+        let ran = finish(copy, None)?;
+        ensure!(ran.code == Some(0), "files of {name}: {}", tail(&ran));
+        self.image(name, root, run)
+    }
+
+    /// Ends one of its programs, as `kube-apiserver`, at once.
+    pub fn kill(&self, name: &str) -> Result<()> {
+        let state = std::env::var_os("K8S_BENCH_STATE").map(PathBuf::from);
+        let state = state.unwrap_or_else(|| std::env::temp_dir().join("k8s-bench"));
+        let noted = std::fs::read_to_string(state.join("pids").join(name))?;
+        let pid = noted.split(' ').next().and_then(|pid| pid.parse().ok());
+        let pid = pid
+            .and_then(Pid::from_raw)
+            .with_context(|| format!("no pid of {name}"))?;
+        kill_process(pid, Signal::KILL).with_context(|| format!("end {name}"))
+    }
+
+    /// Starts what of it does not run any more.
+    pub fn mend(&self) -> Result<()> {
+        let ran = finish(command(&self.scripts, "up.sh", &["--level", "node"]), None)?;
+        ensure!(ran.code == Some(0), "no node: {}", tail(&ran));
+        Ok(())
+    }
+
+    /// Its network.
+    pub fn network(&self) -> Result<File> {
+        let own = std::fs::read_link("/proc/self/ns/net")?;
+        let mut inside = command(&self.scripts, "node.sh", &["sleep", "30"]).spawn()?;
+        let path = PathBuf::from(format!("/proc/{}/ns/net", inside.id()));
+        let entered = until("the node's network", Duration::from_secs(10), || {
+            std::fs::read_link(&path).is_ok_and(|net| net != own)
+        });
+        let network = entered.and_then(|()| Ok(File::open(&path)?));
+        inside.kill()?;
+        inside.wait()?;
+        network
     }
 
     /// Makes an image `localhost/NAME` of a folder; in a pod say `imagePullPolicy: Never`.

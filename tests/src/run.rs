@@ -210,6 +210,11 @@ impl Stage {
         self.score.problems.push(text.into());
     }
 
+    /// Whether anything is wrong so far.
+    pub fn has_problems(&self) -> bool {
+        !self.score.problems.is_empty()
+    }
+
     /// Checks by its log that an agent, which has ended, lost nothing.
     pub fn check_lossless(&mut self, log: &Path) -> Result<()> {
         if agent::dry() {

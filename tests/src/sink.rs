@@ -4,7 +4,10 @@
 //! that refusals can be staged.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::io::Read as _;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,7 @@ use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use rustls::{ServerConfig, server::WebPkiClientVerifier};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -80,7 +84,23 @@ impl Sink {
         Self::with(0, Some(acceptor(certificates, mutual)?))
     }
 
+    /// Starts one on a free port of all addresses of another network namespace.
+    pub fn inside(network: &File) -> Result<Self> {
+        let enter = || {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(network.as_fd(), kind).context("enter the network")?;
+            Self::at((Ipv4Addr::UNSPECIFIED, 0), None)
+        };
+        // Whoever enters stays there.
+        let started = std::thread::scope(|scope| scope.spawn(enter).join());
+        started.unwrap_or_else(|_| anyhow::bail!("a panic"))
+    }
+
     fn with(port: u16, tls: Option<TlsAcceptor>) -> Result<Self> {
+        Self::at((Ipv4Addr::LOCALHOST, port), tls)
+    }
+
+    fn at(address: (Ipv4Addr, u16), tls: Option<TlsAcceptor>) -> Result<Self> {
         let secure = tls.is_some();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -88,7 +108,7 @@ impl Sink {
             .enable_all()
             .build()?;
         let listener = runtime
-            .block_on(tokio::net::TcpListener::bind(("127.0.0.1", port)))
+            .block_on(tokio::net::TcpListener::bind(address))
             .context("bind the sink")?;
         let port = listener.local_addr()?.port();
         let state = Arc::new(State::default());
