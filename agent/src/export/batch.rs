@@ -44,6 +44,7 @@ pub fn start<E: Exporter>(
 ) -> (Queue, JoinHandle<()>) {
     let capacity = config.queue_size.max(1);
     let shared = Arc::new(Shared {
+        name: exporter.name().to_owned(),
         capacity,
         batch: config.batch_size.clamp(1, capacity),
         delay: config.schedule_delay.min(exporter.patience()),
@@ -113,7 +114,21 @@ impl Queue {
         }
         let lost = surplus + evicted.len();
         if lost > 0 {
-            shared.finish(lost, &shared.stats.export_dropped_full);
+            shared.overflows(lost);
+        }
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        let shared = &self.0;
+        let waiting = shared.lock();
+        let since = |at: Option<Instant>| at.map(|at| at.elapsed());
+        Standing {
+            name: shared.name.clone(),
+            waiting: waiting.spans.len(),
+            room: shared.capacity,
+            away: since(waiting.away),
+            full: since(waiting.full),
         }
     }
 
@@ -125,8 +140,24 @@ impl Queue {
     }
 }
 
+/// How a queue stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The exporter behind it, for people.
+    pub name: String,
+    /// Spans that wait, without those on their way.
+    pub waiting: usize,
+    /// Spans that can.
+    pub room: usize,
+    /// For how long attempts have found no receiver or a busy one; None where the last one found it.
+    pub away: Option<Duration>,
+    /// For how long spans have been dropped for lack of room; None once it is half empty again and the receiver there.
+    pub full: Option<Duration>,
+}
+
 #[derive(Debug)]
 struct Shared {
+    name: String,
     capacity: usize,
     batch: usize,
     delay: Duration,
@@ -144,6 +175,10 @@ struct Shared {
 struct Waiting {
     spans: VecDeque<(Instant, Span)>,
     closed: bool,
+    /// Since when the receiver is away.
+    away: Option<Instant>,
+    /// Since when there is no room.
+    full: Option<Instant>,
 }
 
 impl Shared {
@@ -190,7 +225,28 @@ impl Shared {
         let entries = batch.into_iter().skip(over).map(|span| (now, span));
         waiting.spans.extend(entries);
         drop(waiting);
-        self.finish(over, &self.stats.export_dropped_full);
+        if over > 0 {
+            self.overflows(over);
+        }
+    }
+
+    /// So many spans found no room.
+    fn overflows(&self, count: usize) {
+        self.lock().full.get_or_insert_with(Instant::now);
+        self.finish(count, &self.stats.export_dropped_full);
+    }
+
+    /// Whether an attempt found the receiver, and in a mood to take something.
+    fn met(&self, there: bool) {
+        let mut waiting = self.lock();
+        if !there {
+            waiting.away.get_or_insert_with(Instant::now);
+            return;
+        }
+        waiting.away = None;
+        if waiting.spans.len() <= self.capacity / 2 {
+            waiting.full = None;
+        }
     }
 
     /// Drops all that waits, and says of each what `counter` counts.
@@ -292,7 +348,9 @@ impl<E: Exporter> Worker<E> {
         loop {
             let closed = shared.closed();
             let answer = self.exporter.export(batch).await;
-            if !matches!(answer, Answer::Later { .. }) {
+            let there = !matches!(answer, Answer::Later { .. });
+            shared.met(there);
+            if there {
                 self.backoff = Backoff::default();
             }
             let (after, why) = match answer {

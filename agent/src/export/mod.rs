@@ -28,6 +28,7 @@ use crate::span::Span;
 use crate::stats::Stats;
 
 use batch::Queue;
+pub use batch::Standing;
 
 /// Takes one batch at a time to one place. Retrying, waiting and counting are the queue's part.
 pub trait Exporter: Send + 'static {
@@ -83,6 +84,11 @@ impl Sender {
             queue.push(spans.clone());
         }
         last.push(spans);
+    }
+
+    /// How each exporter's queue stands.
+    pub fn standing(&self) -> Vec<Standing> {
+        self.queues.iter().map(Queue::standing).collect()
     }
 }
 

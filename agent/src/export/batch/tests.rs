@@ -417,3 +417,48 @@ proptest! {
         });
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_tells_how_it_stands() {
+    let bench = bench(small(), vec![Step::Say(later(None)); 9], Then::Take);
+    let stands = |bench: &Bench| {
+        let standing = bench.queue.standing();
+        (standing.waiting, standing.away.is_some(), standing.full)
+    };
+    assert_eq!(bench.queue.standing().name, "test");
+    assert_eq!(stands(&bench), (0, false, None));
+    bench.queue.push(spans(1, 10));
+    sleep(Duration::from_secs(1)).await;
+    // There is room for what waits for it.
+    assert_eq!(stands(&bench), (0, true, None));
+    bench.queue.push(spans(11, 100));
+    assert_eq!(stands(&bench), (100, true, None));
+    bench.queue.push(spans(111, 1));
+    sleep(Duration::from_secs(3)).await;
+    bench.queue.push(spans(112, 1));
+    let full = Some(Duration::from_secs(3));
+    assert_eq!(stands(&bench), (100, true, full));
+    assert_eq!(bench.queue.standing().away, Some(Duration::from_secs(4)));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(stands(&bench), (0, false, None));
+    let (stats, _) = bench.shutdown(Duration::ZERO).await;
+    assert_eq!(stats.export_dropped_full.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_refuses_is_there() {
+    let refusal = Step::Say(Answer::Refused("no".into()));
+    let script = vec![Step::Say(later(None)), refusal, Step::Hang];
+    let bench = bench(small(), script, Then::Take);
+    bench.queue.push(spans(1, 10));
+    sleep(Duration::from_millis(1)).await;
+    assert!(bench.queue.standing().away.is_some());
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(bench.queue.standing().away, None);
+    // As long as more than half of it is full, what comes next may be dropped again.
+    bench.queue.push(spans(11, 10));
+    sleep(Duration::from_millis(1)).await;
+    bench.queue.push(spans(21, 101));
+    assert!(bench.queue.standing().full.is_some());
+    bench.shutdown(Duration::ZERO).await;
+}
