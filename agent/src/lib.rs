@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A stage may name the stages before it and none after it; `cargo xtask tidy` refuses the rest.
-//! `config`, `say` and `stats` may be named by all, `courtesy` by `target`; `pipeline` and `ui` are where the
-//! stages meet.
+//! `config`, `say` and `stats` may be named by all, `courtesy` by `target`; `serve` tells others of counters and
+//! health; `pipeline` and `ui` are where the stages meet.
 
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
@@ -39,6 +39,8 @@ pub mod kubernetes;
 pub mod target;
 
 pub mod resource;
+
+pub mod serve;
 
 pub mod pipeline;
 

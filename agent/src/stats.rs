@@ -53,6 +53,9 @@ macro_rules! counters {
     };
 }
 
+/// The lines that may also fall.
+pub const GAUGES: &[&str] = &["export.queue_depth"];
+
 // Each stage adds its own lines here; the name is `stage.what`. `[lost]`: what is counted was there
 // and is missing from what leaves, against anybody's wish.
 counters! {
@@ -260,6 +263,8 @@ counters! {
     export_retries = "export.retries",
     /// Spans waiting in queues or on their way.
     export_queue_depth = "export.queue_depth",
+    /// Connections to `serve.listen` that were ended before their answer had left: too slow, or too many at once.
+    serve_cut = "serve.cut",
     /// Processes read from procfs.
     target_snapshots = "target.snapshots",
     /// Processes gone before procfs could be read: known by the kernel's name only, and marked so.

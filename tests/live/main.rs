@@ -40,6 +40,7 @@ mod redis;
 mod robust;
 mod s3;
 mod sdk;
+mod serve;
 mod servers;
 mod shapes;
 mod tls;
@@ -68,6 +69,7 @@ fn main() -> std::process::ExitCode {
         apart::cases(),
         option::cases(),
         sdk::cases(),
+        serve::cases(),
         harm::cases(),
         kubernetes::cases(),
     ];

@@ -355,6 +355,7 @@ fn heading(section: &'static str) -> &'static str {
     match section {
         "selection" => "Whose traffic",
         "export" | "export.otlp" => "Where spans go",
+        "serve" => "How the agent is",
         "sampling" => "Which traces are kept",
         "capture" => "How traffic is captured",
         "http" | "route" => "HTTP",

@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod env;
 pub mod file;
 pub mod form;
+mod listen;
 mod near;
 mod networks;
 mod otlp;
@@ -17,6 +18,7 @@ pub mod setting;
 mod table;
 
 pub use carrying::Carrying;
+pub use listen::Serve;
 pub use resolve::{Error, Flags, Resolved, load, resolve};
 pub use table::SETTINGS;
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where spans go.
     pub export: Export,
+    /// Who may ask the agent how it is.
+    pub serve: Serve,
     /// Attributes added to every resource (OTEL_RESOURCE_ATTRIBUTES of the agent itself).
     pub resource: BTreeMap<String, String>,
 }

@@ -9,6 +9,7 @@ use super::form::{
     Choice, Choices, File, Form, Maybe, Number, Numbers, Ratio, Raw, Shape, Shown, Switch, Text,
     Texts, Time, Unit, shape_of,
 };
+use super::listen::Listen;
 use super::networks::Networks;
 use super::pairs::{Attributes, Headers};
 use super::setting::{Destination, Setting, Strategy};
@@ -141,6 +142,12 @@ settings! {
     "export.metrics.endpoint" = metrics.endpoint as Endpoint, "metrics-endpoint" "URL" ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"] rare;
     /// How often counters are sent.
     "export.metrics.interval" = metrics.interval as Time { min: Duration::from_millis(100), max: DAY }, "metrics-interval" "DURATION" ["OTEL_METRIC_EXPORT_INTERVAL"] rare;
+
+    /// Address and port at which `spantap agent` says how it is, over HTTP: /healthz (its threads get on), /readyz
+    /// (everything is attached, and spans find room on their way out) and /metrics (all counters, for Prometheus). Any host that
+    /// reaches the port may ask: 127.0.0.1 is for this one, 0.0.0.0 or [::] for all. Nothing listens
+    /// unless it is given; of `watch` and `run`, which may be used beside an agent, only the flag counts.
+    "serve.listen" = config.serve.listen as Listen, "listen" "ADDRESS:PORT" [] rare;
 
     /// Which traces are kept. The parentbased ones follow the caller's decision where there is one.
     "sampling.sampler" = sampler as Choice(SAMPLERS), "sampler" "SAMPLER" ["OTEL_TRACES_SAMPLER"] common;

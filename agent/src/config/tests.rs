@@ -139,6 +139,7 @@ fn sample_value(setting: &setting::Setting) -> &'static str {
         ("export.to", _) => "otlp",
         (_, "PID" | "PORT") => "12,13",
         (_, "URL") => "http://h:1/x",
+        (_, "ADDRESS:PORT") => "[::1]:9465",
         (_, "PATTERN") => "/a/{b}",
         (_, "NAME=VALUE") => "a=b",
         _ => "x",

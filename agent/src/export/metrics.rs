@@ -21,7 +21,7 @@ use super::{otlp, say};
 use crate::config;
 use crate::protocol::Value;
 use crate::span::Resource;
-use crate::stats::Stats;
+use crate::stats::{GAUGES, Stats};
 
 /// The task that sends counters; [`shutdown`](Metrics::shutdown) sends them a last time.
 #[derive(Debug)]
@@ -184,6 +184,3 @@ async fn exchange(
     }
     Ok(answer.body(otlp::read(response).await.into())?)
 }
-
-/// The lines of the counters that may also fall.
-pub(super) const GAUGES: &[&str] = &["export.queue_depth"];

@@ -4,10 +4,9 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::metrics::GAUGES;
 use super::stdout::Table;
 use super::{json, text};
-use crate::stats::Stats;
+use crate::stats::{GAUGES, Stats};
 use crate::trace::Method;
 
 fn page() -> (PathBuf, String) {

@@ -284,7 +284,7 @@ fn gauges_exist() {
         .into_iter()
         .map(|(name, ..)| name)
         .collect();
-    for gauge in super::metrics::GAUGES {
+    for gauge in crate::stats::GAUGES {
         assert!(names.contains(gauge), "{gauge}");
     }
 }

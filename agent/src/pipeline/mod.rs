@@ -9,6 +9,7 @@ mod counts;
 pub mod encrypted;
 pub mod failure;
 pub mod followed;
+pub mod health;
 pub mod mailbox;
 pub mod newcomers;
 pub mod privilege;
@@ -41,6 +42,7 @@ use crate::probe::{Control, Probe, clock, shards};
 use crate::resource::Resources;
 use crate::resource::kubernetes::Telling;
 use crate::say::say;
+use crate::serve;
 use crate::span::Span;
 use crate::stats::Stats;
 use crate::target::{PROC, Processes, Targets};
@@ -49,6 +51,7 @@ use counts::count;
 use encrypted::Encrypted;
 use failure::Failure;
 use followed::Followed;
+use health::Health;
 use reader::Shared;
 use threads::Threads;
 use weaver::Weaver;
@@ -121,33 +124,27 @@ impl std::error::Error for Unable {}
 /// # Errors
 /// [`Unable`] where a privilege or kernel feature is missing; otherwise what went wrong.
 pub fn run(mut start: Start) -> Result<Summary> {
+    let (stats, health) = (Arc::new(Stats::default()), Arc::new(Health::default()));
+    let runtime = runtime(&start.config, &stats, &health)?;
     if start.config.disabled {
-        return idle(start);
+        health.idles();
+        return idle(start, &runtime);
     }
     let capture = &start.config.capture;
     // Maps, programs and probes are descriptors all.
     prober::descriptors();
     let kernel = apart(|| Kernel::look(capture.btf.as_deref()))?;
     able(&kernel)?;
-    privilege::no_new().context("give up new privileges")?;
     let config = Arc::clone(&start.config);
     let collector = collector(&config);
-    let stats = Arc::new(Stats::default());
     let clock = Arc::new(Clock::default());
     set(&clock);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .thread_name("export")
-        .on_thread_start(privilege::none)
-        .build()
-        .context("start the exporters' runtime")?;
+    let cluster = cluster(&config, &stats, &runtime)?;
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
     let uprobes = config.capture.tls || config.propagation.needs_probes();
     let mut probe = apart(|| Probe::load(&config, &kernel, uprobes))??;
     let control = probe.control();
-    let cluster = cluster(&config, &stats, &runtime)?;
-    let shared = shared(&config, &control, cluster, &stats, collector);
+    let shared = shared(&config, &control, cluster, &stats, &health, collector);
     let metrics = metrics(&config, &shared, &runtime)?;
     let weaver = Weaver::new(&mut start, &shared, Arc::clone(&clock), exporters.sender());
     meet(&shared)?;
@@ -157,9 +154,11 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let probe = Arc::new(Mutex::new(probe));
     let prober = prober::start(&probe, &shared)?;
     privilege::keep(privilege::ATTACH).context("give up privileges")?;
+    health.runs(exporters.sender());
     (start.ready)();
-    let mut told = Told::default();
+    let (beat, mut told) = (health.beat(), Told::default());
     let reason = runtime.block_on(attend(&mut start.stop, &exporters, &shared, &mut |look| {
+        beat.at(clock::monotonic());
         if look == Look::Around {
             set(&clock);
             count(&control, &stats)?;
@@ -170,6 +169,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
         }
         heat(&mut lock(&probe), &shared)
     }));
+    health.ends();
     // Nothing is attached any more while the rest is flushed.
     let detached = lock(&probe).set_hot(false);
     threads.stop(&shared);
@@ -186,6 +186,24 @@ pub fn run(mut start: Start) -> Result<Summary> {
     })
 }
 
+/// What exporters run in. Who asks how the agent is gets an answer from here on.
+fn runtime(config: &Config, stats: &Arc<Stats>, health: &Arc<Health>) -> Result<Runtime> {
+    let listener = config.serve.listen.map(serve::listen).transpose()?;
+    privilege::no_new().context("give up new privileges")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .thread_name("export")
+        .on_thread_start(privilege::none)
+        .build()
+        .context("start the exporters' runtime")?;
+    if let Some(listener) = listener {
+        let health = Arc::clone(health);
+        serve::start(listener, health, stats, runtime.handle())?;
+    }
+    Ok(runtime)
+}
+
 /// Does what takes much memory for a moment on a thread that ends: its heap goes with it.
 fn apart<T: Send>(run: impl FnOnce() -> T + Send) -> Result<T> {
     let done = thread::scope(|scope| scope.spawn(run).join());
@@ -198,6 +216,7 @@ fn shared(
     control: &Arc<Control>,
     cluster: Option<Arc<Cluster>>,
     stats: &Arc<Stats>,
+    health: &Arc<Health>,
     collector: Collector,
 ) -> Arc<Shared> {
     let processes = Arc::new(Processes::new(PROC, Arc::clone(stats)));
@@ -211,6 +230,7 @@ fn shared(
         share: courtesy::share(config.limits.cpu_share, shards() + 1),
         generation: AtomicU64::new(0),
         failure: Failure::default(),
+        health: Arc::clone(health),
         hot: AtomicBool::new(false),
         changed: Notify::new(),
         resources: Resources::new(processes, config, cluster.clone(), Arc::clone(stats)),
@@ -296,11 +316,9 @@ fn lock(probe: &Mutex<Probe>) -> MutexGuard<'_, Probe> {
 }
 
 /// Disabled: nothing is loaded, attached or asked for; only the end is waited for.
-fn idle(mut start: Start) -> Result<Summary> {
+fn idle(mut start: Start, runtime: &Runtime) -> Result<Summary> {
     (start.ready)();
     drop(start.on_span);
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.context("start a runtime to wait in")?;
     // Whoever could stop us being gone is a reason to stop, too.
     let _ = runtime.block_on(start.stop.wait_for(|stop| *stop));
     Ok(Summary::default())

@@ -15,6 +15,7 @@ use super::collector::Collector;
 use super::encrypted::Encrypted;
 use super::failure::Failure;
 use super::followed::Followed;
+use super::health::Health;
 use super::mailbox::Mailbox;
 use super::prober::Queue;
 use super::shard::{Command, Out, Shard};
@@ -212,6 +213,8 @@ pub struct Shared {
     pub generation: AtomicU64,
     /// Told of a thread that ended before its time.
     pub failure: Failure,
+    /// Told by each thread that it gets on.
+    pub health: Arc<Health>,
     /// Whether what sees traffic is attached.
     pub hot: AtomicBool,
     /// Told when it should no longer be, or should be again.
@@ -284,12 +287,13 @@ pub fn run(
         facts: Vec::new(),
         commands: Vec::new(),
     };
-    let mut ticked = 0;
+    let (beat, mut ticked) = (shared.health.beat(), 0);
     let mut courtesy = Courtesy::new(shared.share, &shared.stop, clock::monotonic());
     loop {
         let last = shared.stop.load(Ordering::Acquire);
         let before = clock::monotonic();
         courtesy.settle(before);
+        beat.at(before);
         mailbox.wake(before);
         reader.renew();
         // Nothing is attached any more when it is the last pass.
@@ -299,7 +303,9 @@ pub fn run(
             if reader.facts.len() >= HANDFUL {
                 mailbox.put(&mut reader.facts, &shared.stats);
                 weaver.unpark();
-                courtesy.settle(clock::monotonic());
+                let now = clock::monotonic();
+                courtesy.settle(now);
+                beat.at(now);
             }
         });
         shared.stats.event_records.add(records);

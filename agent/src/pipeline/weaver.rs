@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::health::Beat;
 use super::mailbox::Mailbox;
 use super::newcomers::{Newcomers, Word};
 use super::reader::Shared;
@@ -68,10 +69,12 @@ impl Weaver {
     /// The thread's loop; returns when `done`, after everything that is over was given out.
     pub fn run(mut self, shared: &Shared, mailboxes: &[Mailbox], done: &AtomicBool) {
         let mut courtesy = Courtesy::new(shared.share, &shared.stop, clock::monotonic());
+        let beat = shared.health.beat();
         loop {
             let last = done.load(Ordering::Acquire);
             let now = clock::monotonic();
             courtesy.settle(now);
+            beat.at(now);
             let progress = mailboxes.iter().map(|m| m.progress(now)).min();
             // Progress first, then the rest: whatever is older than it has arrived by now.
             let known = self.greet(shared, progress.unwrap_or(0), last);
@@ -80,7 +83,9 @@ impl Weaver {
             }
             for (place, fact) in self.facts.drain(..).enumerate() {
                 if place % HANDFUL == 0 {
-                    courtesy.settle(clock::monotonic());
+                    let now = clock::monotonic();
+                    courtesy.settle(now);
+                    beat.at(now);
                 }
                 self.linker.feed(fact);
             }
@@ -95,7 +100,7 @@ impl Weaver {
             for process in self.linker.doubted() {
                 say_doubted(shared, process, now);
             }
-            self.finish(shared, now, last, &mut courtesy);
+            self.finish(shared, now, last, (&mut courtesy, &beat));
             if last {
                 return;
             }
@@ -141,7 +146,13 @@ impl Weaver {
     }
 
     /// Linked exchanges → spans → exporters. Those whose process is being looked at stay.
-    fn finish(&mut self, shared: &Shared, now: u64, last: bool, courtesy: &mut Courtesy<'_>) {
+    fn finish(
+        &mut self,
+        shared: &Shared,
+        now: u64,
+        last: bool,
+        (courtesy, beat): (&mut Courtesy<'_>, &Beat),
+    ) {
         let whose = |linked: &Linked| {
             let start = &linked.exchange.start;
             (start.execution.process, start.time)
@@ -155,7 +166,9 @@ impl Weaver {
         });
         for (place, mut linked) in ready.enumerate() {
             if place % HANDFUL == 0 {
-                courtesy.settle(clock::monotonic());
+                let now = clock::monotonic();
+                courtesy.settle(now);
+                beat.at(now);
             }
             if shared.collector.receives(&linked.exchange.request) {
                 self.stats.pipeline_own_exports.add(1);

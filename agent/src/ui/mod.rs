@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::config::cli::{self, Cli, Color, Command, SettingFlags};
+use crate::config::setting::Origin;
 use crate::config::{self, Resolved, env};
 use crate::say::{say, say_lines};
 use crate::target::PROC;
@@ -83,6 +84,14 @@ fn resolved(flags: &SettingFlags) -> Result<Resolved> {
         }
     }
     Ok(resolved)
+}
+
+/// Without the port of an agent that the same file is for, unless it was typed.
+fn beside_an_agent(mut resolved: Resolved) -> Resolved {
+    if !matches!(resolved.origin("serve.listen"), Origin::Flag(_)) {
+        resolved.config.serve.listen = None;
+    }
+    resolved
 }
 
 /// Whether to colour what goes to a terminal or elsewhere.

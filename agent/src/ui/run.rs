@@ -19,7 +19,7 @@ use super::output::{Lines, Printer, width};
 use super::signals::{self, Signal};
 use super::watch::Look;
 use super::wiring::{self, Start};
-use super::{agent, colored, exit, resolved};
+use super::{agent, beside_an_agent, colored, exit, resolved};
 use crate::config::cli::{Color, Format, RunArgs};
 use crate::config::{Config, Exporter};
 use crate::export::stdout::Table;
@@ -27,7 +27,7 @@ use crate::say::say;
 
 /// Runs the command.
 pub fn run(args: &RunArgs, color: Color) -> Result<i32> {
-    let mut config = resolved(&args.settings)?.config;
+    let mut config = beside_an_agent(resolved(&args.settings)?).config;
     let (stop, stopped) = watch::channel(false);
     let (lines, printer) = match format(args, &mut config) {
         Some(format) => {

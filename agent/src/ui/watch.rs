@@ -11,7 +11,7 @@ use super::filter::Filter;
 use super::output::{Header, Printer, width};
 use super::signals::{self, Signal};
 use super::wiring::{self, OnSpan, Start};
-use super::{agent, colored, exit, resolved};
+use super::{agent, beside_an_agent, colored, exit, resolved};
 use crate::config::cli::{Color, Format, WatchArgs};
 use crate::config::setting::Origin;
 use crate::config::{Config, Exporter, Resolved};
@@ -23,7 +23,7 @@ use crate::span::Span;
 /// Runs the command.
 pub fn run(args: &WatchArgs, color: Color) -> Result<i32> {
     let filter = Filter::new(args)?;
-    let config = watched(resolved(&args.settings)?);
+    let config = watched(beside_an_agent(resolved(&args.settings)?));
     let (stop, stopped) = watch::channel(false);
     let stop = Arc::new(stop);
     let heard = Arc::new(Mutex::new(None));
@@ -179,6 +179,19 @@ mod tests {
             Command::Watch(args) => args,
             other => panic!("not watch: {other:?}"),
         }
+    }
+
+    #[test]
+    fn the_port_of_an_agent_is_left_to_it() {
+        let listens = |flags: &[&str]| {
+            let vars = [("SPANTAP_LISTEN".to_owned(), "127.0.0.1:9465".to_owned())];
+            let vars = std::collections::BTreeMap::from(vars);
+            let resolved = crate::config::resolve(&args(flags).settings.0, &vars, None);
+            let config = watched(beside_an_agent(resolved.expect("right")));
+            config.serve.listen.map(|address| address.port())
+        };
+        assert_eq!(listens(&[]), None);
+        assert_eq!(listens(&["--listen", "[::1]:9466"]), Some(9466));
     }
 
     #[test]

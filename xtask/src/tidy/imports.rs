@@ -34,6 +34,7 @@ const BESIDE: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("courtesy", &["event"]),
     ("say", &[]),
+    ("serve", &[]),
     ("stats", &[]),
 ];
 /// What every module may name.

@@ -126,6 +126,7 @@ impl Bench {
                 share: 1.0,
                 generation: AtomicU64::new(0),
                 failure: Failure::default(),
+                health: Arc::default(),
                 hot: AtomicBool::new(false),
                 changed: Notify::new(),
                 arrivals: Mutex::default(),
