@@ -494,6 +494,9 @@ const QUIET: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
     use super::*;
 
     #[test]
@@ -523,6 +526,36 @@ mod tests {
             config: Arc::new(config),
             on_span: None,
             ready: Box::new(move || {
+                stop.send_replace(true);
+            }),
+            stop: stopped,
+        });
+        assert_eq!(summary.expect("nothing can go wrong"), Summary::default());
+    }
+
+    #[test]
+    fn who_asks_is_answered_while_it_is_disabled() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let address = free.expect("a port");
+        let mut config = Config {
+            disabled: true,
+            ..Config::default()
+        };
+        config.serve.listen = Some(address);
+        let (stop, stopped) = watch::channel(false);
+        let asked = move || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).map(|_| answer)
+        };
+        let summary = run(Start {
+            config: Arc::new(config),
+            on_span: None,
+            ready: Box::new(move || {
+                let answer = asked().expect("it listens");
+                assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+                assert!(answer.ends_with("\r\n\r\nready: disabled, nothing is attached\n"));
                 stop.send_replace(true);
             }),
             stop: stopped,

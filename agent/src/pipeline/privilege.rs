@@ -8,7 +8,7 @@
 //! | prober | CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE, CAP_LEASE, CAP_SYS_ADMIN | mappings of others; leases on their files; uprobes, for which kernels before 6.12 ask that much |
 //! | weaver | the same | whose threads are evidence, in a map; whose span it is; back from SCHED_IDLE |
 //! | clerk, and its process | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | files of others |
-//! | exporters, metrics | none | they speak to the network |
+//! | exporters, metrics, `serve` | none | they speak to the network |
 //!
 //! docs/decisions/0012-privileges.md has the reasons.
 

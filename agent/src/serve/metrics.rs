@@ -2,6 +2,7 @@
 //! would tell nothing more of them (docs/decisions/0034-metrics.md).
 
 use std::fmt::{Display, Write as _};
+use std::sync::OnceLock;
 
 use crate::stats::{GAUGES, Stats};
 
@@ -65,7 +66,9 @@ impl Process {
     fn look() -> Option<Self> {
         let own = procfs::process::Process::myself().ok()?.stat().ok()?;
         let seconds = |ticks: u64| ticks as f64 / procfs::ticks_per_second() as f64;
-        let boot = procfs::boot_time_secs().ok()?;
+        // The file that has it has all interrupts, too, and is long.
+        static BOOT: OnceLock<Option<u64>> = OnceLock::new();
+        let boot = (*BOOT.get_or_init(|| procfs::boot_time_secs().ok()))?;
         Some(Self {
             cpu: seconds(own.utime.saturating_add(own.stime)),
             resident: own.rss.saturating_mul(procfs::page_size()),

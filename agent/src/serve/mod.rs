@@ -1,8 +1,8 @@
 //! How the agent is, for whoever asks over HTTP: /healthz and /readyz for those who start and stop it,
 //! /metrics for Prometheus. It listens from the very start, so that a probe is told why and not refused.
 //!
-//! Anybody may reach the port. So each connection has one request and [`LONGEST`] for all of it, there
-//! are no more than [`CONNECTIONS`], where the eldest makes room for the newest, and of a request nothing
+//! Anybody may reach the port. So each connection has one request and `LONGEST` for all of it, there
+//! are no more than `CONNECTIONS`, where the eldest makes room for the newest, and of a request nothing
 //! is used but its method and path. Never here: what health is, which [`Health`] says.
 
 mod metrics;
