@@ -54,7 +54,7 @@ impl Cluster {
         cluster.images(stage)?;
         let collector = file("kubernetes/collector.yaml")?;
         let address = format!("http://{NODE}:{}", cluster.sink.port());
-        cluster.apply(&collector.replace("SINK", &address))?;
+        cluster.apply(&collector.replace("ADDRESS", &address))?;
         cluster.apply(&file("kubernetes/apps.yaml")?)?;
         cluster.ready("observability", "deployment/collector")?;
         cluster.install(&[])?;
@@ -95,7 +95,11 @@ impl Cluster {
         )?;
         let (script, _) = install::app("kubernetes/front.py")?;
         let front = put("front", &script, "front.py")?;
-        let python = install::tool("python3.11", &["python3.11"])?;
+        // Not one that is made by a version manager: a shell script.
+        let python = PathBuf::from("/usr/bin/python3.11");
+        if !python.exists() {
+            install::tool("python3.11", &["python3.11"])?;
+        }
         let paths = [python.as_path(), Path::new("/usr/lib/python3.11")];
         let run = [&*python.to_string_lossy(), "/front.py"];
         self.node.image_of("front:2", &front, &paths, &run)
@@ -145,7 +149,9 @@ impl Cluster {
         for value in own.iter().chain(values) {
             words.extend(["--set", value]);
         }
-        self.node.run(&words).map(drop)
+        self.node.run(&words)?;
+        // To helm a DaemonSet is ready that may lack a pod.
+        self.ready("spantap", "daemonset/spantap")
     }
 
     /// Asks the front for these paths, a connection each.
@@ -363,18 +369,24 @@ fn names(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
         "spantap",
         "--wait",
     ])?;
-    let left = cluster.kubectl(&[
-        "get",
-        "all,clusterrole,clusterrolebinding,configmap",
-        "-A",
-        "-l",
-        "app.kubernetes.io/name=spantap",
-        "-o",
-        "name",
-    ])?;
-    stage.check(left.trim().is_empty(), || {
-        format!("left after uninstall: {left}")
+    let kinds = "all,clusterrole,clusterrolebinding,configmap,serviceaccount";
+    let left = || {
+        cluster.kubectl(&[
+            "get",
+            kinds,
+            "-A",
+            "-l",
+            "app.kubernetes.io/name=spantap",
+            "-o",
+            "name",
+        ])
+    };
+    let gone = until("the end of all of it", Duration::from_secs(30), || {
+        left().is_ok_and(|left| left.trim().is_empty())
     });
+    if gone.is_err() {
+        stage.problem(format!("left after uninstall: {}", left()?));
+    }
     Ok(())
 }
 

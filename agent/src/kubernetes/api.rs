@@ -8,11 +8,20 @@ use std::net::IpAddr;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::cluster::Node;
 use super::peers::{Endpoints, Peer, Service};
 use super::pod::{Container, Owner, Pod, RESOURCE, TRACE};
+
+/// `null` is written for what is empty, here and there: it is no reason to refuse all of a list.
+fn nullable<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
 
 macro_rules! objects {
     ($($(#[doc = $doc:literal])+ $name:ident { $($field:ident: $type:ty,)* } = $kind:literal in $group:literal as $plural:literal of $scope:ty;)+) => {$(
@@ -21,7 +30,7 @@ macro_rules! objects {
         #[serde(default, rename_all = "camelCase")]
         pub struct $name {
             metadata: ObjectMeta,
-            $($field: $type,)*
+            $(#[serde(deserialize_with = "nullable")] $field: $type,)*
         }
 
         impl Resource for $name {
@@ -76,9 +85,13 @@ objects! {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
+    #[serde(deserialize_with = "nullable")]
     host_network: bool,
+    #[serde(deserialize_with = "nullable")]
     containers: Vec<Asked>,
+    #[serde(deserialize_with = "nullable")]
     init_containers: Vec<Asked>,
+    #[serde(deserialize_with = "nullable")]
     ephemeral_containers: Vec<Asked>,
 }
 
@@ -86,7 +99,9 @@ pub struct PodSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Asked {
+    #[serde(deserialize_with = "nullable")]
     name: String,
+    #[serde(deserialize_with = "nullable")]
     image: String,
 }
 
@@ -96,15 +111,20 @@ struct Asked {
 pub struct PodStatus {
     start_time: Option<String>,
     #[serde(rename = "podIPs")]
+    #[serde(deserialize_with = "nullable")]
     addresses: Vec<Address>,
+    #[serde(deserialize_with = "nullable")]
     container_statuses: Vec<Made>,
+    #[serde(deserialize_with = "nullable")]
     init_container_statuses: Vec<Made>,
+    #[serde(deserialize_with = "nullable")]
     ephemeral_container_statuses: Vec<Made>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Address {
+    #[serde(deserialize_with = "nullable")]
     ip: String,
 }
 
@@ -112,10 +132,13 @@ struct Address {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Made {
+    #[serde(deserialize_with = "nullable")]
     name: String,
     #[serde(rename = "containerID")]
     id: Option<String>,
+    #[serde(deserialize_with = "nullable")]
     restart_count: u32,
+    #[serde(deserialize_with = "nullable")]
     last_state: State,
 }
 
@@ -137,8 +160,10 @@ struct Terminated {
 #[serde(default, rename_all = "camelCase")]
 pub struct ServiceSpec {
     #[serde(rename = "clusterIPs")]
+    #[serde(deserialize_with = "nullable")]
     cluster: Vec<String>,
     #[serde(rename = "externalIPs")]
+    #[serde(deserialize_with = "nullable")]
     external: Vec<String>,
 }
 
@@ -146,12 +171,14 @@ pub struct ServiceSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServiceStatus {
+    #[serde(deserialize_with = "nullable")]
     load_balancer: LoadBalancer,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct LoadBalancer {
+    #[serde(deserialize_with = "nullable")]
     ingress: Vec<Ingress>,
 }
 
@@ -165,6 +192,7 @@ struct Ingress {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Endpoint {
+    #[serde(deserialize_with = "nullable")]
     addresses: Vec<String>,
 }
 
@@ -350,3 +378,89 @@ const MAX_OWN: usize = 16;
 /// The API's own bound is 1,000 in a slice, and 20,000 ports; nobody has more than a handful.
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_PORTS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: for<'de> Deserialize<'de>>(text: &str) -> T {
+        serde_json::from_str(text).expect("an object")
+    }
+
+    #[test]
+    fn what_is_kept_of_a_pod() {
+        let pod: PodObject = read(
+            r#"{"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "cart-x", "namespace": "shop", "uid": "u", "labels": {"app": "cart"},
+                "annotations": {"spantap/trace": "false", "resource.opentelemetry.io/a": "b", "kept": "1",
+                    "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Other", "name": "o", "uid": "x"},
+                    {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "cart-1", "uid": "r", "controller": true}]},
+            "spec": {"containers": [{"name": "app", "image": "cart:1", "env": []}], "initContainers": null, "volumes": []},
+            "status": {"startTime": "2026-11-23T10:00:00Z", "podIPs": [{"ip": "10.1.0.4"}, {"ip": "fd00::4"}],
+                "containerStatuses": [{"name": "app", "containerID": "containerd://now", "restartCount": 1,
+                    "lastState": {"terminated": {"containerID": "containerd://before", "exitCode": 1}}}]}}"#,
+        );
+        let pod = pod.into_pod(&|key| key == "kept").expect("a whole one");
+        assert_eq!(
+            (&*pod.name, pod.addresses.len(), pod.opted()),
+            ("cart-x", 2, Some(false))
+        );
+        assert_eq!(pod.owner.as_ref().map(|owner| &*owner.name), Some("cart-1"));
+        let kept: Vec<_> = pod.annotations.keys().map(|key| &**key).collect();
+        assert_eq!(
+            kept,
+            ["kept", "resource.opentelemetry.io/a", "spantap/trace"]
+        );
+        let container = pod.container("now").expect("it is there");
+        assert_eq!(
+            (&*container.name, &*container.image, container.restarts),
+            ("app", "cart:1", 1)
+        );
+        assert!(
+            pod.container("before").is_some() && pod.is_before("before") && !pod.is_before("now")
+        );
+        let bare = read::<PodObject>(r#"{"metadata": {}, "spec": null, "status": null}"#);
+        assert!(bare.into_pod(&|_| true).is_none());
+    }
+
+    #[test]
+    fn a_pod_on_the_node_s_network_has_no_address_of_its_own() {
+        let pod: PodObject = read(
+            r#"{"metadata": {"name": "n", "namespace": "s", "uid": "u"}, "spec": {"hostNetwork": true, "containers": []},
+            "status": {"podIPs": [{"ip": "10.0.0.1"}]}}"#,
+        );
+        assert!(
+            pod.into_pod(&|_| false)
+                .expect("a whole one")
+                .addresses
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn services_and_slices() {
+        let service = r#"{"metadata": {"name": "cart", "namespace": "shop"}, "spec": {"clusterIPs": ["10.96.0.7", "None"],
+            "externalIPs": ["1.2.3.4"]}, "status": {"loadBalancer": {"ingress": [{"ip": "5.6.7.8"}, {"hostname": "h"}]}}}"#;
+        let kept = read::<ServiceObject>(service)
+            .into_service(false)
+            .expect("a whole one");
+        assert_eq!(kept.addresses.len(), 3);
+        let gone = read::<ServiceObject>(service)
+            .into_service(true)
+            .expect("a whole one");
+        assert!(gone.addresses.is_empty());
+        let slice = |rest: &str| {
+            let meta = r#""metadata": {"name": "cart-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "cart"}}"#;
+            let slice: SliceObject = read(&format!("{{{meta}, {rest}}}"));
+            slice.into_endpoints(false).expect("a Service's")
+        };
+        let kept = slice(
+            r#""endpoints": [{"addresses": ["10.1.0.4"]}, {"addresses": null}], "ports": [{"port": 8080}]"#,
+        );
+        assert_eq!((kept.addresses.len(), &kept.ports[..]), (1, &[8080][..]));
+        assert_eq!(&*kept.peer.name, "cart");
+        let any = slice(r#""endpoints": null, "ports": [{"port": 80}, {"port": null}]"#);
+        assert!(any.addresses.is_empty() && any.ports.is_empty());
+    }
+}
