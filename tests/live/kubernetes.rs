@@ -396,15 +396,7 @@ fn changes(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["-n", "shop", "scale", "deployment/cart", "--replicas=4"])?;
     cluster.ready("shop", "deployment/cart")?;
     check_all(stage, cluster, "scaled")?;
-    cluster.kubectl(&[
-        "-n",
-        "shop",
-        "delete",
-        "pod",
-        "-l",
-        "app=cart",
-        "--wait=false",
-    ])?;
+    cluster.kubectl(&["-n", "shop", "delete", "pod", "-l", "app=cart"])?;
     cluster.ready("shop", "deployment/cart")?;
     check_all(stage, cluster, "deleted")?;
     cluster.kubectl(&["-n", "shop", "label", "pod", "-l", "app=cart", "tier=blue"])?;
@@ -418,6 +410,11 @@ fn changes(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
         format!("without their new label: {wrong:?}")
     });
     // The same pod, another container.
+    let restarts = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
+    let before = cluster
+        .pods("shop", "app=front")?
+        .first()
+        .and_then(restarts);
     cluster.kubectl(&[
         "-n",
         "shop",
@@ -426,13 +423,13 @@ fn changes(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
         "--",
         "sh",
         "-c",
-        "kill 1",
+        "kill -INT 1",
     ])?;
     until("the front's new container", Duration::from_secs(60), || {
         let pods = cluster.pods("shop", "app=front").unwrap_or_default();
         pods.iter().all(|pod| {
             let status = &pod["status"]["containerStatuses"][0];
-            status["restartCount"] == 1 && status["ready"] == true
+            restarts(pod) > before && status["ready"] == true
         })
     })?;
     check_all(stage, cluster, "restarted")?;
@@ -455,6 +452,7 @@ fn check_all(stage: &mut Stage, cluster: &Cluster, what: &str) -> Result<Vec<Spa
 fn jobs(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
     const COUNT: usize = 50;
     let names: Vec<String> = (0..COUNT).map(|n| format!("report-{n}")).collect();
+    cluster.kubectl(&["-n", "shop", "delete", "job", "--all"])?;
     let manifests = names.iter().map(|name| job(name));
     cluster.apply(&manifests.collect::<Vec<_>>().join("---\n"))?;
     cluster.kubectl(&[
@@ -467,7 +465,8 @@ fn jobs(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
         "--timeout=240s",
     ])?;
     let asked: Vec<String> = names.iter().map(|name| format!("/job/{name}")).collect();
-    let spans = cluster.spans(&asked, 2);
+    // With the front's, its call and the cart's.
+    let spans = cluster.spans(&asked, 4);
     let pods = cluster.pods("shop", "job-name")?;
     let mut right = 0;
     for name in &names {
@@ -480,7 +479,9 @@ fn jobs(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
             .unwrap_or_default();
         let none = Vec::new();
         let spans = spans.get(&path).unwrap_or(&none);
-        let call = spans.iter().find(|span| span.kind == Kind::Client);
+        let call = spans
+            .iter()
+            .find(|span| span.kind == Kind::Client && span.service() != "front");
         let text = |key| {
             call.and_then(|span| span.resource_text(key))
                 .unwrap_or_default()
@@ -524,7 +525,7 @@ fn away(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
     check_all(stage, cluster, "before")?;
     let pods = cluster.pods("shop", "app in (cart, front)")?;
     let stopped = Instant::now();
-    cluster.node.kill("kube-apiserver")?;
+    cluster.node.kill("apiserver")?;
     let asked = paths("meanwhile", 30);
     let begun: Result<()> = (|| {
         for part in asked.chunks(5) {

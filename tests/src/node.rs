@@ -85,7 +85,7 @@ impl Node {
         self.image(name, root, run)
     }
 
-    /// Ends one of its programs, as `kube-apiserver`, at once.
+    /// Ends one of its programs, as `apiserver`, at once.
     pub fn kill(&self, name: &str) -> Result<()> {
         let state = std::env::var_os("K8S_BENCH_STATE").map(PathBuf::from);
         let state = state.unwrap_or_else(|| std::env::temp_dir().join("k8s-bench"));

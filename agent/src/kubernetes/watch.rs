@@ -316,6 +316,8 @@ async fn follow<K>(
                     }
                     take(event);
                 }
+                // What it was to go on from is too long ago (410 Gone): it begins anew.
+                Some(Err(watcher::Error::WatchError(status))) if status.code == 410 => {}
                 Some(Err(why)) => health.fails(what, &watching(&why)),
                 None => break,
             }
