@@ -423,7 +423,7 @@ fn changes(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
         "--",
         "sh",
         "-c",
-        "kill -INT 1",
+        "kill 1",
     ])?;
     until("the front's new container", Duration::from_secs(60), || {
         let pods = cluster.pods("shop", "app=front").unwrap_or_default();

@@ -70,6 +70,14 @@ impl Pod {
         all.find(|container| *container.id == *id || *container.last == *id)
     }
 
+    /// The container that one of which the API has not told yet must be: the only one that the pod asks for.
+    pub fn only_container(&self) -> Option<&Container> {
+        match self.containers.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     /// Whether the container with this id is the one that ended before the present one.
     pub fn is_before(&self, id: &str) -> bool {
         self.containers

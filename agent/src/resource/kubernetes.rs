@@ -50,13 +50,31 @@ pub struct Place<'a> {
     pub pod: &'a Pod,
     /// Its container's id.
     pub container: Option<&'a str>,
+    /// What the container's engine calls it.
+    pub named: Option<&'a str>,
     /// Its node.
     pub node: &'a Node,
 }
 
 impl Place<'_> {
+    /// Its container: by its id or, until the API has told of that, by its name, or for want of others.
     fn container(&self) -> Option<&Container> {
-        self.pod.container(self.container?)
+        let pod = self.pod;
+        let by_name = |name: &str| {
+            pod.containers
+                .iter()
+                .find(|container| *container.name == *name)
+        };
+        pod.container(self.container?)
+            .or_else(|| by_name(self.named?))
+            .or_else(|| pod.only_container())
+    }
+
+    /// How often it was started again, where that is known.
+    fn restarts(&self) -> Option<i64> {
+        let id = self.container?;
+        let restarts = i64::from(self.pod.container(id)?.restarts);
+        Some((restarts - i64::from(self.pod.is_before(id))).max(0))
     }
 }
 
@@ -162,9 +180,9 @@ pub(super) fn place(set: &mut Set, place: &Place<'_>, telling: &Telling) {
     if let Some(container) = place.container() {
         let image = Image::of(&container.image);
         set.text("k8s.container.name", &*container.name);
-        let before = place.container.is_some_and(|id| pod.is_before(id));
-        let restarts = i64::from(container.restarts) - i64::from(before);
-        set.int("k8s.container.restart_count", restarts.max(0));
+        if let Some(restarts) = place.restarts() {
+            set.int("k8s.container.restart_count", restarts);
+        }
         set.text("container.image.name", image.name);
         set.list(
             "container.image.tags",

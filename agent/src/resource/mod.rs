@@ -397,6 +397,7 @@ impl Resources {
             place: place.map(|(pod, node)| Place {
                 pod,
                 container: process.place.container_in(|uid| pod.is(uid)),
+                named: answer.container.name.as_deref(),
                 node,
             }),
             telling: &self.telling,

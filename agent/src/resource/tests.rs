@@ -680,6 +680,10 @@ fn a_pod_is_waited_for_and_no_longer_than_is_said() {
     young.containers[0].id = Box::default();
     cluster.put_pod(young);
     assert!(!resources.is_settled(10, 1));
+    // It is the only one that it can be.
+    let unsettled = resources.of(10, 1);
+    assert_eq!(text(&unsettled, "k8s.container.name"), Some("app"));
+    assert_eq!(int(&unsettled, "k8s.container.restart_count"), None);
     cluster.put_pod(cart(&[], &[]));
     assert!(resources.is_settled(10, 1));
     // Who made its Job is not known yet.
