@@ -113,14 +113,21 @@ impl Cluster {
         Ok(())
     }
 
-    fn kubectl(&self, words: &[&str]) -> Result<String> {
-        self.node.run(&[&["kubectl"], words].concat())
+    /// Runs a command in it, in words without blanks.
+    fn run(&self, command: &str) -> Result<String> {
+        self.node.run(&command.split(' ').collect::<Vec<_>>())
+    }
+
+    fn kubectl(&self, command: &str) -> Result<String> {
+        self.run(&format!("kubectl {command}"))
     }
 
     /// Waits until all of it is.
     fn ready(&self, namespace: &str, what: &str) -> Result<()> {
-        self.kubectl(&["-n", namespace, "rollout", "status", what, "--timeout=120s"])
-            .map(drop)
+        self.kubectl(&format!(
+            "-n {namespace} rollout status {what} --timeout=120s"
+        ))
+        .map(drop)
     }
 
     /// The chart, with these values besides; waits until the agent is ready.
@@ -194,13 +201,15 @@ impl Cluster {
 
     /// The pods of a namespace, as the API server has them.
     fn pods(&self, namespace: &str, labels: &str) -> Result<Vec<Value>> {
-        let all = self.kubectl(&["-n", namespace, "get", "pods", "-l", labels, "-o", "json"])?;
+        let all = self.node.run(&[
+            "kubectl", "-n", namespace, "get", "pods", "-l", labels, "-o", "json",
+        ])?;
         let all: Value = serde_json::from_str(&all)?;
         Ok(all["items"].as_array().cloned().unwrap_or_default())
     }
 
     fn log(&self) -> Result<String> {
-        self.kubectl(&["-n", "spantap", "logs", "daemonset/spantap", "--tail=40"])
+        self.kubectl("-n spantap logs daemonset/spantap --tail=40")
     }
 }
 
@@ -305,23 +314,20 @@ fn names(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
     let asked = paths("names", 20);
     cluster.ask(&asked)?;
     let spans = cluster.spans(&asked, 3);
-    let pods = cluster.pods("shop", "app in (cart, front)")?;
+    let pods = cluster.pods("shop", "app in (cart,front)")?;
     for path in &asked {
         let none = Vec::new();
         judge(stage, path, spans.get(path).unwrap_or(&none), &pods);
+    }
+    if stage.has_problems() {
+        stage.problem(cluster.log()?);
     }
     let any = spans
         .values()
         .flatten()
         .find(|span| span.service() == "cart");
     let cart = any.context("no span of cart")?;
-    let uid = cluster.kubectl(&[
-        "get",
-        "namespace",
-        "kube-system",
-        "-o",
-        "jsonpath={.metadata.uid}",
-    ])?;
+    let uid = cluster.kubectl("get namespace kube-system -o jsonpath={.metadata.uid}")?;
     for (key, want) in [
         ("deployment.environment.name", "test"),
         ("service.version", "1.4"),
@@ -332,18 +338,15 @@ fn names(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
             format!("{key}: {found:?}, want {want}")
         });
     }
-    let doctor = cluster.kubectl(&[
-        "-n",
-        "spantap",
-        "exec",
-        "daemonset/spantap",
-        "--",
-        "spantap",
-        "doctor",
-    ])?;
+    let doctor = cluster.kubectl("-n spantap exec daemonset/spantap -- spantap doctor")?;
     stage.check(doctor.contains("spantap can trace on this machine"), || {
         format!("doctor: {doctor}")
     });
+    upgrade(stage, cluster)
+}
+
+/// The release is changed, and is removed without a trace.
+fn upgrade(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
     cluster.install(&["config.kubernetes.labels={app}"])?;
     let asked = paths("upgraded", 3);
     cluster.ask(&asked)?;
@@ -357,29 +360,12 @@ fn names(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
     stage.check(count == 9, || {
         format!("{count} of 9 spans have their pod's label")
     });
-    if stage.has_problems() {
-        let log = cluster.log()?;
-        stage.problem(log);
-    }
-    cluster.node.run(&[
-        "helm",
-        "uninstall",
-        "spantap",
-        "--namespace",
-        "spantap",
-        "--wait",
-    ])?;
+    cluster.run("helm uninstall spantap --namespace spantap --wait")?;
     let kinds = "all,clusterrole,clusterrolebinding,configmap,serviceaccount";
     let left = || {
-        cluster.kubectl(&[
-            "get",
-            kinds,
-            "-A",
-            "-l",
-            "app.kubernetes.io/name=spantap",
-            "-o",
-            "name",
-        ])
+        cluster.kubectl(&format!(
+            "get {kinds} -A -l app.kubernetes.io/name=spantap -o name"
+        ))
     };
     let gone = until("the end of all of it", Duration::from_secs(30), || {
         left().is_ok_and(|left| left.trim().is_empty())
@@ -393,13 +379,13 @@ fn names(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
 /// Pods that are scaled, deleted, relabelled; a container that is started again; fifty pods of a second.
 fn changes(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
     cluster.install(&["config.kubernetes.labels={tier}"])?;
-    cluster.kubectl(&["-n", "shop", "scale", "deployment/cart", "--replicas=4"])?;
+    cluster.kubectl("-n shop scale deployment/cart --replicas=4")?;
     cluster.ready("shop", "deployment/cart")?;
     check_all(stage, cluster, "scaled")?;
-    cluster.kubectl(&["-n", "shop", "delete", "pod", "-l", "app=cart"])?;
+    cluster.kubectl("-n shop delete pod -l app=cart")?;
     cluster.ready("shop", "deployment/cart")?;
     check_all(stage, cluster, "deleted")?;
-    cluster.kubectl(&["-n", "shop", "label", "pod", "-l", "app=cart", "tier=blue"])?;
+    cluster.kubectl("-n shop label pod -l app=cart tier=blue")?;
     std::thread::sleep(Duration::from_millis(500));
     let spans = check_all(stage, cluster, "relabelled")?;
     let blue = spans.iter().filter(|span| span.service() == "cart");
@@ -415,16 +401,7 @@ fn changes(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
         .pods("shop", "app=front")?
         .first()
         .and_then(restarts);
-    cluster.kubectl(&[
-        "-n",
-        "shop",
-        "exec",
-        "deployment/front",
-        "--",
-        "sh",
-        "-c",
-        "kill 1",
-    ])?;
+    cluster.kubectl("-n shop exec deployment/front -- kill 1")?;
     until("the front's new container", Duration::from_secs(60), || {
         let pods = cluster.pods("shop", "app=front").unwrap_or_default();
         pods.iter().all(|pod| {
@@ -440,7 +417,7 @@ fn check_all(stage: &mut Stage, cluster: &Cluster, what: &str) -> Result<Vec<Spa
     let asked = paths(what, 12);
     cluster.ask(&asked)?;
     let spans = cluster.spans(&asked, 3);
-    let pods = cluster.pods("shop", "app in (cart, front)")?;
+    let pods = cluster.pods("shop", "app in (cart,front)")?;
     for path in &asked {
         let none = Vec::new();
         judge(stage, path, spans.get(path).unwrap_or(&none), &pods);
@@ -452,18 +429,10 @@ fn check_all(stage: &mut Stage, cluster: &Cluster, what: &str) -> Result<Vec<Spa
 fn jobs(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
     const COUNT: usize = 50;
     let names: Vec<String> = (0..COUNT).map(|n| format!("report-{n}")).collect();
-    cluster.kubectl(&["-n", "shop", "delete", "job", "--all"])?;
+    cluster.kubectl("-n shop delete job --all")?;
     let manifests = names.iter().map(|name| job(name));
     cluster.apply(&manifests.collect::<Vec<_>>().join("---\n"))?;
-    cluster.kubectl(&[
-        "-n",
-        "shop",
-        "wait",
-        "--for=condition=complete",
-        "job",
-        "--all",
-        "--timeout=240s",
-    ])?;
+    cluster.kubectl("-n shop wait --for=condition=complete job --all --timeout=240s")?;
     let asked: Vec<String> = names.iter().map(|name| format!("/job/{name}")).collect();
     // With the front's, its call and the cart's.
     let spans = cluster.spans(&asked, 4);
@@ -523,7 +492,7 @@ spec:
 /// The API server is stopped for a minute: spans keep their names; of what came meanwhile they get them after.
 fn away(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
     check_all(stage, cluster, "before")?;
-    let pods = cluster.pods("shop", "app in (cart, front)")?;
+    let pods = cluster.pods("shop", "app in (cart,front)")?;
     let stopped = Instant::now();
     cluster.node.kill("apiserver")?;
     let asked = paths("meanwhile", 30);
@@ -550,7 +519,7 @@ fn away(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
         let none = Vec::new();
         judge(stage, path, spans.get(path).unwrap_or(&none), &pods);
     }
-    cluster.kubectl(&["-n", "shop", "scale", "deployment/cart", "--replicas=3"])?;
+    cluster.kubectl("-n shop scale deployment/cart --replicas=3")?;
     cluster.ready("shop", "deployment/cart")?;
     std::thread::sleep(Duration::from_secs(5));
     check_all(stage, cluster, "after").map(drop)

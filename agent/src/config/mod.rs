@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod env;
 pub mod file;
 pub mod form;
+mod kubernetes;
 mod listen;
 mod near;
 mod networks;
@@ -18,6 +19,7 @@ pub mod setting;
 mod table;
 
 pub use carrying::Carrying;
+pub use kubernetes::{Kubernetes, Presence};
 pub use listen::Serve;
 pub use resolve::{Error, Flags, Resolved, load, resolve};
 pub use table::SETTINGS;
@@ -167,51 +169,6 @@ impl Default for Selection {
             exclude_ports: Vec::new(),
             exclude_collector: true,
             exclude_instrumented: true,
-        }
-    }
-}
-
-/// Whether something is done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Presence {
-    /// Where it looks as if it could be.
-    #[default]
-    Auto,
-    /// It is.
-    On,
-    /// It is not.
-    Off,
-}
-
-/// What Kubernetes is asked, and what of it is told.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Kubernetes {
-    /// Whether it is asked; in a pod, where nothing is said.
-    pub enabled: Presence,
-    /// The node's name; the host's, where none is given.
-    pub node: Option<String>,
-    /// Longest a span waits for its pod.
-    pub wait: Duration,
-    /// Globs on labels of pods that are told.
-    pub labels: Vec<String>,
-    /// Globs on annotations of pods that are told.
-    pub annotations: Vec<String>,
-    /// Whether well-known labels name services.
-    pub service_labels: bool,
-    /// Whether Services and their endpoints are watched.
-    pub services: bool,
-}
-
-impl Default for Kubernetes {
-    fn default() -> Self {
-        Self {
-            enabled: Presence::Auto,
-            node: None,
-            wait: Duration::from_secs(2),
-            labels: Vec::new(),
-            annotations: Vec::new(),
-            service_labels: false,
-            services: true,
         }
     }
 }
