@@ -139,7 +139,7 @@ fn load(name: &str, function: &Function, btf: BorrowedFd<'_>) -> io::Result<Owne
     let program = unsafe { &mut attr.__bindgen_anon_3 };
     // The last byte stays zero.
     for (to, from) in program.prog_name.iter_mut().take(15).zip(name.bytes()) {
-        *to = from.cast_signed();
+        *to = from as libc::c_char;
     }
     program.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
     program.expected_attach_type = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;

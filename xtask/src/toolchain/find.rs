@@ -85,7 +85,10 @@ impl Toolchain {
         }
         let mut linker = OsString::from("-Clinker=");
         linker.push(&self.linker);
-        let mut flags = OsString::from(format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH));
+        // Of the machine that the agent is for; a build script is told.
+        let arch = env::var("CARGO_CFG_TARGET_ARCH");
+        let arch = arch.as_deref().unwrap_or(env::consts::ARCH);
+        let mut flags = OsString::from(format!("--cfg=bpf_target_arch=\"{arch}\""));
         for flag in [
             "-Cdebuginfo=2".into(),
             "-Clink-arg=--btf".into(),
