@@ -3,6 +3,7 @@
 
 mod chart;
 mod gateway;
+mod installed;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub fn cases() -> Vec<Case> {
     });
     let mut cases = chart::cases();
     cases.extend(gateway::cases());
+    cases.extend(installed::cases());
     cases.extend(packages);
     cases
 }
