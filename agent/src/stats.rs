@@ -273,6 +273,9 @@ counters! {
     target_evicted = "target.evicted",
     /// Verdicts not told to the kernel side because too many waited.
     target_untold [lost] = "target.untold",
+    /// Spans of processes that were traced for a moment and are not selected: what their pod is was not known
+    /// yet, or something else was selected meanwhile.
+    target_unselected = "target.unselected",
     /// Resources made.
     resource_made = "resource.made",
     /// Processes whose executable and user were not looked at in time, as their files are slow.

@@ -362,7 +362,7 @@ fn watch(stage: &mut Stage) -> Result<()> {
     }
     let pair = Pair::start(stage)?;
     let port = pair.port.to_string();
-    let words = ["watch", "-n", "1", "--side", "server", "--port", &port];
+    let words = ["watch", "--limit", "1", "--side", "server", "--port", &port];
     let mut watch = Setup::new(
         "watch",
         std::path::Path::new(&stage.folder),

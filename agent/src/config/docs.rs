@@ -148,6 +148,11 @@ fn open_sections(out: &mut String, at: &mut &'static str, to: &'static str) -> u
     parts(to).count()
 }
 
+/// A value as it could stand in a file, on one line but for pairs.
+pub fn value_text(shown: &Shown) -> String {
+    yaml(shown, "").trim().to_owned()
+}
+
 /// A value as YAML, to stand right after `key:`; `indent` begins the lines of pairs.
 fn yaml(shown: &Shown, indent: &str) -> String {
     match shown {
@@ -202,6 +207,10 @@ variable before the file, the file before the default. The file is the one named
 else by `SPANTAP_CONFIG` (`-` is standard input), else /etc/spantap/spantap.yaml if that exists;
 `deploy/spantap.yaml` is a sample with every key. `spantap config show` prints each value and where it came from;
 `spantap config check` says all that is wrong.
+
+While the agent runs, the file is looked at every half a second, through links, and what it says of
+`selection` takes effect; of all else that changed it is said that it takes a restart. A file that is wrong is
+told of and changes nothing. SIGHUP has it looked at at once, where standard error is no terminal.
 
 In variables, lists are separated by commas. Several standard variables of one setting are listed
 most specific first. A value of a standard `OTEL_*` variable that cannot be read is warned about and

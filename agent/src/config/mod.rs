@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod env;
 pub mod file;
 pub mod form;
+mod help;
 mod kubernetes;
 mod listen;
 mod near;
@@ -15,13 +16,15 @@ mod networks;
 mod otlp;
 pub mod pairs;
 mod resolve;
+mod selection;
 pub mod setting;
 mod table;
 
 pub use carrying::Carrying;
 pub use kubernetes::{Kubernetes, Presence};
 pub use listen::Serve;
-pub use resolve::{Error, Flags, Resolved, load, resolve};
+pub use resolve::{Error, Flags, Resolved, load, read_text, resolve};
+pub use selection::{Selection, labels, workload};
 pub use table::SETTINGS;
 
 use std::collections::BTreeMap;
@@ -39,6 +42,8 @@ pub struct Config {
     pub capture: Capture,
     /// Whose traffic.
     pub selection: Selection,
+    /// Whether who is traced may change while it runs: the file is looked at again, or Kubernetes is asked.
+    pub selection_changes: bool,
     /// What Kubernetes is asked.
     pub kubernetes: Kubernetes,
     /// HTTP details.
@@ -110,65 +115,6 @@ impl Default for Capture {
             max_connections: 65_536,
             exchange_timeout: Duration::from_secs(300),
             unknown_bytes: 64 * 1024,
-        }
-    }
-}
-
-/// Whose traffic is traced. Empty lists select everything; each non-empty list must match
-/// (a process is selected if it matches one entry of every non-empty list), then exclusions apply.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Selection {
-    /// Process ids; their later children are selected too.
-    pub pids: Vec<u32>,
-    /// Globs on the executable's name, its path, or the whole command line.
-    pub commands: Vec<String>,
-    /// Globs on container ids (a prefix of 12 is enough).
-    pub containers: Vec<String>,
-    /// Ports, either end's.
-    pub ports: Vec<u16>,
-    /// Globs on cgroup paths.
-    pub cgroups: Vec<String>,
-    /// Globs on commands never traced.
-    pub exclude_commands: Vec<String>,
-    /// Ports never traced, either end's.
-    pub exclude_ports: Vec<u16>,
-    /// Whether the receiver that spans are exported to is left out.
-    pub exclude_collector: bool,
-    /// Whether the spans of processes that export their own are left to them.
-    pub exclude_instrumented: bool,
-}
-
-impl Selection {
-    /// Whether every process is traced.
-    pub fn has_every_process(&self) -> bool {
-        let chosen = [
-            &self.commands,
-            &self.containers,
-            &self.cgroups,
-            &self.exclude_commands,
-        ];
-        self.pids.is_empty() && chosen.iter().all(|globs| globs.is_empty())
-    }
-
-    /// Whether the ports at either end let a connection be traced.
-    pub fn has_port(&self, ports: [Option<u16>; 2]) -> bool {
-        let any = |of: &[u16]| ports.iter().flatten().any(|port| of.contains(port));
-        (self.ports.is_empty() || any(&self.ports)) && !any(&self.exclude_ports)
-    }
-}
-
-impl Default for Selection {
-    fn default() -> Self {
-        Self {
-            pids: Vec::new(),
-            commands: Vec::new(),
-            containers: Vec::new(),
-            ports: Vec::new(),
-            cgroups: Vec::new(),
-            exclude_commands: Vec::new(),
-            exclude_ports: Vec::new(),
-            exclude_collector: true,
-            exclude_instrumented: true,
         }
     }
 }

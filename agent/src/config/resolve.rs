@@ -91,6 +91,14 @@ fn read(path: &Path) -> Result<Contents, String> {
     file::parse(path, &text)
 }
 
+/// What is in a file.
+///
+/// # Errors
+/// Where it is none that can be read.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    open(path).and_then(text_of)
+}
+
 /// A pipe or a device may never end, or never begin.
 fn open(path: &Path) -> io::Result<File> {
     match std::fs::metadata(path)?.is_file() {

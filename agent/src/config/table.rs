@@ -12,6 +12,7 @@ use super::form::{
 use super::listen::Listen;
 use super::networks::Networks;
 use super::pairs::{Attributes, Headers};
+use super::selection::Labels;
 use super::setting::{Destination, Setting, Strategy};
 use super::{CapturePath, Carrying, Presence, Protocol, QueryText};
 
@@ -44,24 +45,54 @@ macro_rules! settings {
 settings! {
     /// Process to trace, by id, with its later children; repeatable. Within one kind of selection
     /// any match is enough; every kind that is used must match; exclusions come last. With no
-    /// selection everything is traced.
+    /// selection everything is traced. What the file says of it takes effect without a restart when
+    /// the file changes, but for `exclude_collector` and `exclude_instrumented`.
     "selection.pids" = config.selection.pids as Numbers("a process id", PhantomData::<u32>), "pid" "PID" [] common;
     /// Glob on the executable's name, its path, the process's own name or the whole command line;
     /// repeatable.
     "selection.commands" = config.selection.commands as Texts(Text::Glob), "command" "GLOB" [] common;
-    /// Glob on the container's id (its first 12 digits are enough); repeatable.
+    /// Glob on the container's id (its first 12 digits are enough), or on its name in its pod; repeatable.
     "selection.containers" = config.selection.containers as Texts(Text::Glob), "container" "GLOB" [] common;
-    /// Port of either end of a connection; repeatable.
+    /// Port of either end of a connection; repeatable. When the file changes, what it says of ports holds
+    /// for connections that are new, or found, from then on.
     "selection.ports" = config.selection.ports as Numbers("a port from 1 to 65535", PhantomData::<u16>), "port" "PORT" [] common;
     /// Glob on the process's cgroup path; repeatable.
     "selection.cgroups" = config.selection.cgroups as Texts(Text::Glob), "cgroup" "GLOB" [] common;
+    /// Glob on the namespace of the process's pod; repeatable. This and whatever else asks for pods takes
+    /// Kubernetes to be asked (`kubernetes.enabled`). A process whose pod is not known yet is traced, and
+    /// its spans wait for what it is.
+    "selection.namespaces" = config.selection.namespaces as Texts(Text::Glob), "namespace" "GLOB" [] common;
+    /// Glob on the pod's name; repeatable.
+    "selection.pods" = config.selection.pods as Texts(Text::Glob), "pod" "GLOB" [] common;
+    /// Label of the pod, as `key=glob`, or `key` for any value; several with commas between them must all
+    /// match; repeatable, and one is enough. In variables `;` is between two such.
+    "selection.pod_labels" = config.selection.pod_labels as Labels, "pod-label" "LABELS" [] common;
+    /// Who made the pod, as `kind/name` or `name`, both globs: deployment/cart, cronjob/*, web; repeatable.
+    /// Whatever made that counts as well: the Deployment behind a ReplicaSet, the CronJob behind a Job.
+    "selection.workloads" = config.selection.workloads as Texts(Text::Glob), "workload" "GLOB" [] common;
     /// Glob on commands that are never traced; repeatable.
     "selection.exclude_commands" = config.selection.exclude_commands as Texts(Text::Glob), "exclude-command" "GLOB" [] common;
     /// Port of either end that is never traced; repeatable.
     "selection.exclude_ports" = config.selection.exclude_ports as Numbers("a port from 1 to 65535", PhantomData::<u16>), "exclude-port" "PORT" [] common;
+    /// Glob on containers, by id or by name in their pods, that are never traced; repeatable.
+    "selection.exclude_containers" = config.selection.exclude_containers as Texts(Text::Glob), "exclude-container" "GLOB" [] rare;
+    /// Glob on namespaces whose pods are never traced, but for those that `selection.namespaces` names in the
+    /// same words; repeatable. The list takes the place of the default one.
+    "selection.exclude_namespaces" = config.selection.exclude_namespaces as Texts(Text::Glob), "exclude-namespace" "GLOB" [] common;
+    /// Glob on names of pods that are never traced; repeatable.
+    "selection.exclude_pods" = config.selection.exclude_pods as Texts(Text::Glob), "exclude-pod" "GLOB" [] rare;
+    /// Label of pods that are never traced, written as for `selection.pod_labels`; repeatable.
+    "selection.exclude_pod_labels" = config.selection.exclude_pod_labels as Labels, "exclude-pod-label" "LABELS" [] rare;
+    /// Whose pods are never traced, written as for `selection.workloads`; repeatable.
+    "selection.exclude_workloads" = config.selection.exclude_workloads as Texts(Text::Glob), "exclude-workload" "GLOB" [] rare;
+    /// Whether only pods are traced whose annotation spantap/trace is "true". In any case "false" leaves a
+    /// pod out, and "true" lets it in whatever is said of namespaces, pods, labels and workloads.
+    "selection.annotated_only" = config.selection.annotated_only as Switch, "annotated-only" "BOOL" [] rare;
+    /// Whether only processes in pods are traced.
+    "selection.pods_only" = config.selection.pods_only as Switch, "pods-only" "BOOL" [] rare;
     /// Whether the receiver that spans are exported to is left out: connections from and to the
-    /// addresses of its endpoint, and requests that carry spantap's own spans. Each of its spans
-    /// would make another export.
+    /// addresses of its endpoint, the pods behind it where it is a Service, and requests that carry
+    /// spantap's own spans. Each of its spans would make another export.
     "selection.exclude_collector" = config.selection.exclude_collector as Switch, "exclude-collector" "BOOL" [] rare;
     /// Whether a process that exports spans of its own by OTLP, as its OpenTelemetry SDK does, is left to
     /// tell of itself: from its first export on none are made for it, and whoever it calls becomes the

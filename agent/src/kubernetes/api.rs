@@ -369,7 +369,7 @@ fn short(text: &str) -> Box<str> {
 /// `ConfigHashAnnotationKey`).
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 /// On slices: whose they are (`discovery/v1/well_known_labels.go`).
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const TEXT_LIMIT: usize = 1024;
 /// Labels, and annotations, that are kept.
 const MAX_TEXTS: usize = 128;

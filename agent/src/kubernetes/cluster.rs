@@ -35,6 +35,8 @@ pub struct Node {
 pub struct Cluster {
     /// Grows with whatever changes of pods and node: as long as it does not, answers are the same.
     version: AtomicU64,
+    /// The same of Services and their endpoints.
+    peers_version: AtomicU64,
     /// Whether all pods were listed once.
     listed: AtomicBool,
     pods: Mutex<Pods>,
@@ -68,6 +70,7 @@ impl Cluster {
         };
         Self {
             version: AtomicU64::new(1),
+            peers_version: AtomicU64::new(1),
             listed: AtomicBool::new(false),
             pods: Mutex::default(),
             peers: Mutex::default(),
@@ -106,6 +109,21 @@ impl Cluster {
     /// Who is behind an address: the Service it belongs to.
     pub fn peer(&self, address: IpAddr, port: u16) -> Option<Peer> {
         lock(&self.peers).of(address, port)
+    }
+
+    /// The Service whose own address this is.
+    pub fn service_at(&self, address: IpAddr) -> Option<Peer> {
+        lock(&self.peers).service_at(address)
+    }
+
+    /// The addresses of all who are behind a Service.
+    pub fn behind(&self, namespace: &str, service: &str) -> Vec<IpAddr> {
+        lock(&self.peers).behind(namespace, service)
+    }
+
+    /// Grows with whatever changes of Services and their endpoints.
+    pub fn peers_version(&self) -> u64 {
+        self.peers_version.load(Ordering::Acquire)
     }
 
     /// UIDs (or hashes) of the pods that came or changed since this was asked last; by one asker.
@@ -238,18 +256,21 @@ impl Cluster {
             (PeerList::Endpoints, false) => peers.list_endpoints(),
             (PeerList::Endpoints, true) => peers.listed_endpoints(),
         }
+        self.peers_version.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A Service appeared, changed, or went.
     pub fn put_service(&self, service: Service) {
         let refused = lock(&self.peers).put_service(service);
         self.stats.kubernetes_refused.add(refused);
+        self.peers_version.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Some endpoints of a Service appeared, changed, or went.
     pub fn put_endpoints(&self, endpoints: Endpoints) {
         let refused = lock(&self.peers).put_endpoints(endpoints);
         self.stats.kubernetes_refused.add(refused);
+        self.peers_version.fetch_add(1, Ordering::AcqRel);
     }
 
     fn tell(&self) {

@@ -17,5 +17,5 @@ mod pod;
 pub mod watch;
 
 pub use cluster::{Cluster, Node};
-pub use peers::Peer;
+pub use peers::{Endpoints, Peer, Service};
 pub use pod::{Container, Owner, Pod, RESOURCE, TRACE};

@@ -94,6 +94,19 @@ impl Peers {
         peers.min_by_key(key).cloned()
     }
 
+    /// The Service whose own address this is.
+    pub fn service_at(&self, address: IpAddr) -> Option<Peer> {
+        self.own.get(&address.to_canonical()).cloned()
+    }
+
+    /// The addresses of all who are behind a Service.
+    pub fn behind(&self, namespace: &str, service: &str) -> Vec<IpAddr> {
+        let all = self.slices.iter().flatten();
+        let its = |it: &&Slice| *it.peer.name == *service && *it.peer.namespace == *namespace;
+        let all = all.filter(its).flat_map(|slice| &*slice.addresses);
+        all.copied().collect()
+    }
+
     /// Takes a Service in, or forgets it; how many were refused for lack of room.
     pub fn put_service(&mut self, service: Service) -> u64 {
         let key = key(&service.peer.namespace, &service.peer.name);
@@ -298,6 +311,12 @@ mod tests {
         assert_eq!(name(&peers, "10.1.0.5", 80), "web");
         assert_eq!(name(&peers, "10.1.0.5", 8080), "cart");
         assert_eq!(name(&peers, "10.1.0.6", 8080), "-");
+        let addresses = |name| peers.behind("shop", name);
+        assert_eq!((addresses("cart").len(), addresses("web").len()), (2, 1));
+        assert_eq!(peers.behind("other", "cart"), [] as [IpAddr; 0]);
+        let at = |address: &str| peers.service_at(address.parse().expect("an address"));
+        assert_eq!(at("10.96.0.7"), Some(peer("cart")));
+        assert_eq!(at("10.1.0.4"), None);
         // It has another address now; and then it is gone.
         peers.put_service(service("cart", &["10.96.0.8"]));
         assert_eq!(name(&peers, "10.96.0.7", 1), "-");

@@ -76,7 +76,7 @@ async fn run(cluster: Arc<Cluster>, wanted: Wanted, health: Arc<Health>) {
 }
 
 /// A client by the pod's own account or, where there is none, by a kubeconfig.
-async fn client() -> Result<Client, String> {
+pub(super) async fn client() -> Result<Client, String> {
     let mut config = Config::infer().await.map_err(|why| why.to_string())?;
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
@@ -194,9 +194,9 @@ async fn namespace(client: &Client, cluster: &Cluster, health: &Health) {
 }
 
 /// Whose owner is asked for.
-struct Question {
-    namespace: Box<str>,
-    owner: Owner,
+pub(super) struct Question {
+    pub namespace: Box<str>,
+    pub owner: Owner,
 }
 
 /// Finds out who made ReplicaSets and Jobs, one at a time, each once.
@@ -240,7 +240,7 @@ async fn owners(
 }
 
 /// Who made it; nobody where it is gone, or another by now.
-async fn behind(client: &Client, question: &Question) -> Result<Option<Owner>, String> {
+pub(super) async fn behind(client: &Client, question: &Question) -> Result<Option<Owner>, String> {
     let Question {
         namespace,
         owner: object,
@@ -336,7 +336,7 @@ fn watching(error: &watcher::Error) -> String {
 }
 
 /// Why, for people, with what to do about it where that is known.
-fn cause(error: &kube::Error) -> String {
+pub(super) fn cause(error: &kube::Error) -> String {
     let kube::Error::Api(status) = error else {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(error);
@@ -388,7 +388,7 @@ impl Health {
     }
 }
 
-const SILENT: &str = "no answer";
+pub(super) const SILENT: &str = "no answer";
 /// Objects in a page of a list. Whole objects are sent, of which little is kept: a page is what is in
 /// memory at once.
 const PODS: u32 = 50;

@@ -20,6 +20,8 @@ use crate::span::semconv;
 pub struct Collector {
     wanted: bool,
     addresses: Vec<SocketAddr>,
+    /// What its endpoints call it.
+    hosts: Vec<String>,
     /// Our own network namespace: a loopback address means nothing in another. 0 when unknown.
     netns: u32,
 }
@@ -30,14 +32,8 @@ impl Collector {
         if !config.selection.exclude_collector {
             return Self::default();
         }
-        let exporters = config.export.exporters.iter();
-        let spans = exporters.filter_map(|exporter| match exporter {
-            Exporter::Otlp(otlp) => Some(otlp),
-            Exporter::Stdout | Exporter::Json => None,
-        });
-        let metrics = config.export.metrics.iter().map(|metrics| &metrics.otlp);
         let mut addresses: Vec<SocketAddr> = Vec::new();
-        for address in spans.chain(metrics).flat_map(resolve) {
+        for address in receivers(config).flat_map(resolve) {
             if !addresses.contains(&address) {
                 addresses.push(address);
             }
@@ -46,8 +42,26 @@ impl Collector {
         Self {
             wanted: true,
             addresses,
+            hosts: Self::hosts_of(config),
             netns: netns.ok().and_then(|ino| ino.try_into().ok()).unwrap_or(0),
         }
+    }
+
+    /// What the endpoints in use call those that are left out.
+    pub fn hosts_of(config: &Config) -> Vec<String> {
+        let wanted = config.selection.exclude_collector;
+        let all = receivers(config).filter(|_| wanted);
+        let mut hosts: Vec<String> = all
+            .filter_map(|otlp| Some(place(&otlp.endpoint)?.0))
+            .collect();
+        hosts.sort();
+        hosts.dedup();
+        hosts
+    }
+
+    /// What its endpoints call it: names, and addresses without brackets.
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
     }
 
     /// Whether one end of a connection is the receiver. Asked once a connection.
@@ -92,6 +106,17 @@ impl fmt::Display for Collector {
         }
         Ok(())
     }
+}
+
+/// Where spans and metrics are sent to.
+fn receivers(config: &Config) -> impl Iterator<Item = &Otlp> {
+    let exporters = config.export.exporters.iter();
+    let spans = exporters.filter_map(|exporter| match exporter {
+        Exporter::Otlp(otlp) => Some(otlp),
+        Exporter::Stdout | Exporter::Json => None,
+    });
+    let metrics = config.export.metrics.iter();
+    spans.chain(metrics.map(|metrics| &metrics.otlp))
 }
 
 /// The addresses of an endpoint; none where the resolver has none or takes too long.

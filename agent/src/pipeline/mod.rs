@@ -3,6 +3,7 @@
 //! weaver thread carries facts to spans ([`weaver`]); exporters are tasks of a small runtime. Whoever
 //! waits for files is apart ([`clerk`]).
 
+pub mod chooser;
 pub mod clerk;
 pub mod collector;
 mod counts;
@@ -12,6 +13,8 @@ pub mod followed;
 pub mod health;
 pub mod mailbox;
 pub mod newcomers;
+pub mod orders;
+pub mod pods;
 pub mod privilege;
 pub mod prober;
 pub mod reader;
@@ -30,17 +33,15 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
-use crate::config::{Carrying, Config, Presence, Propagation};
+use crate::config::{Carrying, Config, Propagation};
 use crate::courtesy;
 use crate::event::clock::Clock;
 use crate::export::Exporters;
 use crate::export::metrics::Metrics;
-use crate::kubernetes::watch::Wanted;
-use crate::kubernetes::{self, Cluster};
+use crate::kubernetes::Cluster;
 use crate::probe::kernel::{Kernel, PRIVILEGES, TYPES, Types};
 use crate::probe::{Control, Probe, clock, shards};
 use crate::resource::Resources;
-use crate::resource::kubernetes::Telling;
 use crate::say::say;
 use crate::serve;
 use crate::span::Span;
@@ -60,6 +61,8 @@ use weaver::Weaver;
 /// by the time [`run`] returns, as whoever prints waits for that.
 pub type OnSpan = Box<dyn FnMut(&Span) + Send>;
 
+pub use chooser::Reread;
+
 /// What the pipeline is started with.
 pub struct Start {
     /// The resolved configuration.
@@ -70,6 +73,8 @@ pub struct Start {
     pub ready: Box<dyn FnOnce() + Send>,
     /// Becomes true when it is time to flush, detach and return.
     pub stop: watch::Receiver<bool>,
+    /// Looks whether something else is selected by now, where that may be.
+    pub reread: Option<Reread>,
 }
 
 /// What is said at the end.
@@ -135,11 +140,14 @@ pub fn run(mut start: Start) -> Result<Summary> {
     prober::descriptors();
     let kernel = apart(|| Kernel::look(capture.btf.as_deref()))?;
     able(&kernel)?;
-    let config = Arc::clone(&start.config);
+    let cluster = pods::start(&start.config, &stats, runtime.handle());
+    let config = Arc::new(Config {
+        selection_changes: start.reread.is_some() || cluster.is_some(),
+        ..Config::clone(&start.config)
+    });
     let collector = collector(&config);
     let clock = Arc::new(Clock::default());
     set(&clock);
-    let cluster = cluster(&config, &stats, &runtime)?;
     let exporters = Exporters::start(&config.export, &stats, runtime.handle())?;
     let uprobes = config.capture.tls || config.propagation.needs_probes();
     let mut probe = apart(|| Probe::load(&config, &kernel, uprobes))??;
@@ -148,6 +156,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let metrics = metrics(&config, &shared, &runtime)?;
     let weaver = Weaver::new(&mut start, &shared, Arc::clone(&clock), exporters.sender());
     meet(&shared)?;
+    choose(&shared, start.reread.take())?;
     let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
     heat(&mut probe, &shared)?;
     say_unable(&probe, uprobes, &config.propagation);
@@ -220,7 +229,8 @@ fn shared(
     collector: Collector,
 ) -> Arc<Shared> {
     let processes = Arc::new(Processes::new(PROC, Arc::clone(stats)));
-    let targets = Targets::new(Arc::clone(&processes), &config.selection, Arc::clone(stats));
+    let (selection, pods) = (&config.selection, cluster.clone());
+    let targets = Targets::new(Arc::clone(&processes), selection, pods, Arc::clone(stats));
     Arc::new(Shared {
         control: Arc::clone(control) as _,
         targets: Arc::new(targets),
@@ -247,34 +257,6 @@ fn shared(
         encrypted: Arc::new(Encrypted::default()),
         unknown: Arc::default(),
     })
-}
-
-/// What Kubernetes tells, where it is to be asked: from now on.
-fn cluster(config: &Config, stats: &Arc<Stats>, runtime: &Runtime) -> Result<Option<Arc<Cluster>>> {
-    let kubernetes = &config.kubernetes;
-    let asked = match kubernetes.enabled {
-        Presence::On => true,
-        Presence::Off => false,
-        Presence::Auto => std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
-    };
-    if !asked {
-        return Ok(None);
-    }
-    let host = || {
-        rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned()
-    };
-    let node = kubernetes.node.clone().unwrap_or_else(host);
-    let cluster = Arc::new(Cluster::new(&node, Arc::clone(stats)));
-    let telling = Telling::new(kubernetes);
-    let wanted = Wanted {
-        services: kubernetes.services,
-        keeps: Box::new(move |annotation| telling.tells(annotation)),
-    };
-    kubernetes::watch::start(&cluster, wanted, stats, runtime.handle());
-    Ok(Some(cluster))
 }
 
 /// Finds out who is there already, and for a moment waits for what their files tell. Verdicts reach
@@ -305,6 +287,25 @@ fn meet(shared: &Arc<Shared>) -> Result<()> {
     while !shared.resources.is_idle() && began.elapsed() < MEET {
         thread::sleep(Duration::from_millis(5));
     }
+    Ok(())
+}
+
+/// Looks for others to trace from now on, where there may come to be some.
+fn choose(shared: &Arc<Shared>, reread: Option<Reread>) -> Result<()> {
+    if reread.is_none() && shared.targets.cluster().is_none() {
+        return Ok(());
+    }
+    let shared = Arc::clone(shared);
+    let chooser = move || {
+        shared.failure.guard("the chooser", || {
+            privilege::keep_or_go_on(privilege::PROCESSES);
+            chooser::run(&shared, reread);
+            Ok(())
+        });
+    };
+    // Nobody waits for its end, as it may hang in a file.
+    (thread::Builder::new().name("chooser".into()).spawn(chooser))
+        .context("start the chooser's thread")?;
     Ok(())
 }
 
@@ -529,6 +530,7 @@ mod tests {
                 stop.send_replace(true);
             }),
             stop: stopped,
+            reread: None,
         });
         assert_eq!(summary.expect("nothing can go wrong"), Summary::default());
     }
@@ -559,6 +561,7 @@ mod tests {
                 stop.send_replace(true);
             }),
             stop: stopped,
+            reread: None,
         });
         assert_eq!(summary.expect("nothing can go wrong"), Summary::default());
     }

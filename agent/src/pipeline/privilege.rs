@@ -7,6 +7,7 @@
 //! | readers | CAP_BPF, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_SYS_NICE | verdicts in maps; /proc of others; back from SCHED_IDLE |
 //! | prober | CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE, CAP_LEASE, CAP_SYS_ADMIN | mappings of others; leases on their files; uprobes, for which kernels before 6.12 ask that much |
 //! | weaver | the same | whose threads are evidence, in a map; whose span it is; back from SCHED_IDLE |
+//! | chooser | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | /proc of others; the configuration's file |
 //! | clerk, and its process | CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH | files of others |
 //! | exporters, metrics, `serve` | none | they speak to the network |
 //!

@@ -26,6 +26,7 @@ mod queue;
 mod reaper;
 mod system;
 
+use arrivals::Past;
 use known::{Known, UNITS, is_start};
 pub use queue::Queue;
 use reaper::{Reaper, Set, drop_all};
@@ -136,6 +137,7 @@ fn run(
         proc,
         off,
         everyone: shared.targets.takes_all(),
+        past: Past::default(),
         probe,
         reaper: &reaper,
         shared,
@@ -158,8 +160,9 @@ fn run(
         for arrival in shared.probing.take(prober.patience()) {
             match arrival {
                 Arrival::Process(process) => prober.came(process),
-                Arrival::Gone(process) => prober.gone(process),
+                Arrival::Gone(process) => prober.ended(process),
                 Arrival::Teems(process) => prober.teems(process),
+                Arrival::Left(process) => prober.left(process),
             }
         }
         prober.look();
@@ -191,6 +194,7 @@ struct Prober<'a> {
     off: Option<Arc<str>>,
     /// Whether files are probed for all who map them.
     everyone: bool,
+    past: Past,
     probe: &'a Arc<Mutex<Probe>>,
     reaper: &'a Reaper,
     shared: &'a Shared,
@@ -261,6 +265,7 @@ impl Prober<'_> {
 
     /// Looks at those whose time has come, and lets go of what nobody maps.
     fn look(&mut self) {
+        self.choose();
         let now = Instant::now();
         while let Some(&Reverse((at, process))) = self.due.peek()
             && at <= now
@@ -343,7 +348,7 @@ impl Prober<'_> {
             if alone && !system::encrypts_into_memory(self.proc, process) {
                 continue;
             }
-            let everyone = self.everyone && !alone;
+            let everyone = !alone && self.is_for_everyone(file.identity);
             if everyone && probed || is_start(plan.library) && teems {
                 continue;
             }
@@ -365,12 +370,13 @@ impl Prober<'_> {
                 _ => own.push(set),
             }
         }
+        let of_whom = (process, self.past.blind.contains(&process));
         if let Some(known) = self.files.get_mut(&file.identity) {
             known.users = known.users.saturating_add(1);
             if known.unread.is_some() {
                 self.reasons.set(process, known.unread.as_ref());
             }
-            if known.tell(process, file, &own, self.shared).is_err() {
+            if known.tell(of_whom, file, &own, self.shared).is_err() {
                 self.stats.pipeline_control_failed.add(1);
             }
         }

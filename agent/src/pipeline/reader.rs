@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use agent_ebpf::abi::{AsyncIds, Contexts, Goroutines, Jvm, Streams};
 use anyhow::Result;
 use tokio::sync::Notify;
 
@@ -17,16 +16,17 @@ use super::failure::Failure;
 use super::followed::Followed;
 use super::health::Health;
 use super::mailbox::Mailbox;
+use super::orders::Orders;
 use super::prober::Queue;
 use super::shard::{Command, Out, Shard};
 use super::unknown::Unknown;
 use crate::courtesy::Courtesy;
 use crate::event::decode::decode;
-use crate::event::{ConnectionId, Event, Nanos};
+use crate::event::{Event, Nanos};
 use crate::exchange::Fact;
 use crate::kubernetes::Cluster;
+use crate::probe::clock;
 use crate::probe::ring::Ring;
-use crate::probe::{Control, clock};
 use crate::resource::Resources;
 use crate::stats::Stats;
 use crate::target::{Targets, Verdict};
@@ -57,141 +57,6 @@ impl Source for Ring {
 
     fn wait(&mut self, interval: Duration, longest: Duration) -> Result<()> {
         Ring::wait(self, interval, longest)
-    }
-}
-
-/// The kernel side, as far as readers tell it something.
-pub trait Orders: Send + Sync {
-    /// Whether a process is traced.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn judge(&self, process: u32, traced: bool) -> Result<()>;
-
-    /// A process is gone: its id may come to mean another.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn forget(&self, process: u32) -> Result<()>;
-
-    /// How goroutines are told apart in a process.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()>;
-
-    /// Where streams of HTTP/2 are in a Go program's process.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn streams(&self, process: u32, layout: Streams) -> Result<()>;
-
-    /// How Python's contexts are told apart in a process.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn contexts(&self, process: u32, layout: Contexts) -> Result<()>;
-
-    /// That they cannot be, any more.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn no_contexts(&self, process: u32) -> Result<()>;
-
-    /// Where Node.js keeps ids in a process.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()>;
-
-    /// Where things are in a JVM.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn jvm(&self, process: u32, layout: Jvm) -> Result<()>;
-
-    /// Whether the threads of a process serve one request at a time.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn threads(&self, process: u32, exact: bool) -> Result<()>;
-
-    /// A process serves requests in traces that the kernel side does not know.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn serves_unseen(&self, process: u32) -> Result<()>;
-
-    /// No more bytes of this connection.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn mute(&self, connection: ConnectionId) -> Result<()>;
-
-    /// This connection is to be introduced again with its next bytes.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn reintroduce(&self, connection: ConnectionId) -> Result<()>;
-
-    /// The copy budget does not hold for this connection, or, if not `whole`, holds again.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    fn copy_whole(&self, connection: ConnectionId, whole: bool) -> Result<()>;
-}
-
-impl Orders for Control {
-    fn judge(&self, process: u32, traced: bool) -> Result<()> {
-        Control::judge(self, process, traced)
-    }
-
-    fn forget(&self, process: u32) -> Result<()> {
-        Control::forget(self, process)
-    }
-
-    fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()> {
-        Control::goroutines(self, process, layout)
-    }
-
-    fn streams(&self, process: u32, layout: Streams) -> Result<()> {
-        Control::streams(self, process, layout)
-    }
-
-    fn contexts(&self, process: u32, layout: Contexts) -> Result<()> {
-        Control::contexts(self, process, layout)
-    }
-
-    fn no_contexts(&self, process: u32) -> Result<()> {
-        Control::no_contexts(self, process)
-    }
-
-    fn async_ids(&self, process: u32, layout: AsyncIds) -> Result<()> {
-        Control::async_ids(self, process, layout)
-    }
-
-    fn jvm(&self, process: u32, layout: Jvm) -> Result<()> {
-        Control::jvm(self, process, layout)
-    }
-
-    fn threads(&self, process: u32, exact: bool) -> Result<()> {
-        Control::threads(self, process, exact)
-    }
-
-    fn serves_unseen(&self, process: u32) -> Result<()> {
-        Control::serves_unseen(self, process)
-    }
-
-    fn mute(&self, connection: ConnectionId) -> Result<()> {
-        Control::mute(self, connection)
-    }
-
-    fn reintroduce(&self, connection: ConnectionId) -> Result<()> {
-        Control::reintroduce(self, connection)
-    }
-
-    fn copy_whole(&self, connection: ConnectionId, whole: bool) -> Result<()> {
-        Control::copy_whole(self, connection, whole)
     }
 }
 
@@ -248,6 +113,14 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Whether spans that began in a process then are left out after all.
+    pub fn is_left_out(&self, (process, began): (u32, Nanos)) -> bool {
+        !self.targets.takes_all()
+            && (self.targets)
+                .is_left_out(&self.resources.snapshot(process, began))
+                .is_some()
+    }
+
     /// A line for each kind of connection that was not read, and why.
     pub fn unread(&self) -> Vec<String> {
         let mut lines = self.encrypted.report(&self.resources);
@@ -265,6 +138,8 @@ pub enum Arrival {
     Gone(u32),
     /// Starts units of execution faster than they are followed.
     Teems(u32),
+    /// Is not selected any more.
+    Left(u32),
 }
 
 /// A reader's loop; returns when told to stop, after a last drain.
@@ -283,6 +158,7 @@ pub fn run(
         shared,
         verdicts: HashMap::new(),
         generation: 0,
+        chosen: shared.targets.generation(),
         reached: 0,
         facts: Vec::new(),
         commands: Vec::new(),
@@ -354,6 +230,8 @@ struct Reader<'a> {
     /// Verdicts of processes seen here, so that the shared table is asked once a process.
     verdicts: HashMap<u32, bool>,
     generation: u64,
+    /// The generation of targets that is known here.
+    chosen: u64,
     /// Time of the last record.
     reached: Nanos,
     facts: Vec<Fact>,
@@ -361,12 +239,28 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Forgets verdicts that an exec or exit seen by any reader made void.
+    /// Forgets verdicts that an exec or exit seen by any reader made void, or another selection. Whose
+    /// connections are not wanted any more is left alone.
     fn renew(&mut self) {
         let generation = self.shared.generation.load(Ordering::Acquire);
-        if generation != self.generation || self.verdicts.len() > VERDICTS {
+        let chosen = self.shared.targets.generation();
+        if generation != self.generation || chosen != self.chosen || self.verdicts.len() > VERDICTS
+        {
             self.generation = generation;
             self.verdicts.clear();
+        }
+        if chosen != self.chosen {
+            self.chosen = chosen;
+            let targets = &self.shared.targets;
+            let Self {
+                shard,
+                facts,
+                commands,
+                ..
+            } = self;
+            let traced = |process| targets.judge(process).is_traced();
+            let out = &mut Out { facts, commands };
+            shard.choose(targets.selection(), traced, out);
         }
     }
 
@@ -464,13 +358,20 @@ impl Reader<'_> {
     /// Tells the kernel side what was decided.
     fn obey(&mut self) {
         let shared = self.shared;
-        shared.targets.tell(|process, verdict| {
+        shared.targets.tell(|process, verdict, left| {
             let told = match verdict {
                 Some(verdict) => shared.control.judge(process, verdict.is_traced()),
                 None => shared.control.forget(process),
             };
+            let told = told.and_then(|()| match left {
+                true => shared.control.leave(process),
+                false => Ok(()),
+            });
             if told.is_err() {
                 shared.stats.pipeline_control_failed.add(1);
+            }
+            if left && !shared.probing.push(Arrival::Left(process)) {
+                shared.stats.probe_refused.add(1);
             }
             if verdict.is_some_and(Verdict::is_traced) {
                 self.arrived(Arrival::Process(process));

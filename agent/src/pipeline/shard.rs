@@ -7,6 +7,7 @@
 //! that anything waits.
 
 mod apart;
+mod chosen;
 mod early;
 mod foretold;
 mod kept;
@@ -26,7 +27,7 @@ use withheld::Withheld;
 use super::collector::Collector;
 use super::encrypted::Encrypted;
 use super::unknown::Unknown;
-use crate::config::Config;
+use crate::config::{Config, Selection};
 use crate::connection::{Connection, Table};
 use crate::event::{ConnectionId, End, Ending, Event, Nanos, Open, Segment};
 use crate::exchange::{Exchanges, Fact, Ids, Sink};
@@ -70,6 +71,7 @@ pub struct Shard {
     withheld: Withheld,
     ids: Ids,
     config: Arc<Config>,
+    selection: Arc<Selection>,
     collector: Collector,
     encrypted: Arc<Encrypted>,
     unknown: Arc<Unknown>,
@@ -116,6 +118,7 @@ impl Shard {
             foretold: Foretold::default(),
             withheld: Withheld::default(),
             ids: Ids::new(index),
+            selection: config.selection.clone().into(),
             config,
             collector: Collector::default(),
             encrypted: Arc::default(),
@@ -151,11 +154,6 @@ impl Shard {
     #[must_use]
     pub fn knowing(self, shared: Arc<Shared>) -> Self {
         Self { shared, ..self }
-    }
-
-    /// How many connections it follows.
-    pub fn connections(&self) -> usize {
-        self.table.len()
     }
 
     /// Takes one event.
@@ -202,7 +200,7 @@ impl Shard {
         }
         // Who exports spans by itself shows there.
         let receiver = self.config.selection.exclude_instrumented && self.collector.is_sent(open);
-        let selected = self.config.selection.has_port(open.ports()) && !self.collector.has(open);
+        let selected = self.selection.has_port(open.ports()) && !self.collector.has(open);
         if !selected && !receiver {
             self.stats.connection_unselected.add(1);
             return self.leave(id, open.time, out);

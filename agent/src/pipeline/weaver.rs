@@ -174,6 +174,10 @@ impl Weaver {
                 self.stats.pipeline_own_exports.add(1);
                 continue;
             }
+            if shared.is_left_out(whose(&linked)) {
+                self.stats.target_unselected.add(1);
+                continue;
+            }
             if !self.said_untrusted && linked.links.iter().any(|l| l.reason == UNTRUSTED) {
                 self.said_untrusted = true;
                 say_untrusted(&linked);

@@ -23,6 +23,7 @@ pub struct Control {
     jvms: Mutex<HashMap<MapData, u32, [u64; 11]>>,
     threads: Mutex<HashMap<MapData, u32, u32>>,
     served: Mutex<HashMap<MapData, u32, u32>>,
+    serving: Mutex<HashMap<MapData, [u64; 2], [u64; 7]>>,
     wishes: Mutex<HashMap<MapData, u64, u32>>,
     /// Number of the last wish that was no mute.
     wished: AtomicU32,
@@ -47,6 +48,7 @@ impl Control {
             jvms: Mutex::new(HashMap::try_from(map("JVMS")?)?),
             threads: Mutex::new(HashMap::try_from(map("THREADS")?)?),
             served: Mutex::new(HashMap::try_from(map("SERVED")?)?),
+            serving: Mutex::new(HashMap::try_from(map("SERVING")?)?),
             wishes: Mutex::new(HashMap::try_from(map("WISHES")?)?),
             wished: AtomicU32::new(wish::MUTE),
             epoch: Mutex::new(Array::try_from(map("EPOCH")?)?),
@@ -87,6 +89,28 @@ impl Control {
             }
             Err(error) => Err(error).context("forget a process"),
         }
+    }
+
+    /// Takes back which requests the units of a process serve: their answers will not be seen, and when it
+    /// is traced again they serve others.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn leave(&self, process: u32) -> Result<()> {
+        let mut serving = lock(&self.serving);
+        let all = serving.keys().take(MOST_SERVING).filter_map(Result::ok);
+        // A member (agent-ebpf/src/lineage.rs): a unit, and in the lower half its process.
+        let own: Vec<_> = all
+            .filter(|[_, of]| of << 32 == u64::from(process) << 32)
+            .collect();
+        for unit in own {
+            match serving.remove(&unit) {
+                Err(MapError::SyscallError(error))
+                    if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.context("take back what a process serves")?,
+            }
+        }
+        Ok(())
     }
 
     /// Tells the kernel side how goroutines are told apart in a process. It forgets that itself, when
@@ -378,3 +402,7 @@ fn two(low: u32, high: u32) -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Units that are looked at, in a map that changes meanwhile; there are fewer (see `MAX_CARRIED` of
+/// object.rs).
+const MOST_SERVING: usize = 65_536;

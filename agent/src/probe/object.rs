@@ -52,16 +52,9 @@ pub fn load(settings: &Settings<'_>, btf: Option<&Btf>) -> Result<Ebpf> {
     };
     let sessions = capture.max_connections.min(MAX_SESSIONS);
     let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
-    let Config {
-        propagation,
-        selection,
-        ..
-    } = settings.config;
+    let propagation = &settings.config.propagation;
     let visits = propagation.mode == Carrying::Header;
-    let carries = match propagation.mode {
-        Carrying::Off => 0,
-        _ => 1 + u32::from(selection.has_every_process()),
-    };
+    let carries = carries(settings.config);
     let room = |most: u32| if carries == 0 { 1 } else { most };
     let visitors = if visits { MAX_CARRIED } else { 1 };
     let to = networks::words(&propagation.networks)?;
@@ -105,6 +98,15 @@ pub fn load(settings: &Settings<'_>, btf: Option<&Btf>) -> Result<Ebpf> {
     loader
         .load(&object(visits)?)
         .context("load the kernel side")
+}
+
+/// Whether traces are carried to other hosts, and for those, too, who are not judged yet: not where those
+/// may have to be left out, as who is traced may change.
+fn carries(config: &Config) -> u32 {
+    match config.propagation.mode {
+        Carrying::Off => 0,
+        _ => 1 + u32::from(!config.selection_changes && config.selection.has_every_process()),
+    }
 }
 
 fn object(visits: bool) -> Result<Cow<'static, [u8]>> {

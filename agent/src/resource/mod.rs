@@ -159,6 +159,11 @@ impl Resources {
         }
     }
 
+    /// What procfs told of whoever a process id meant at `at`.
+    pub fn snapshot(&self, pid: u32, at: Nanos) -> Arc<Snapshot> {
+        self.life(pid, at).snapshot
+    }
+
     /// Whether all that will be known in time of whom [`Self::of`] tells is known. At most
     /// [`PATIENCE`] after it was first asked for it is, or after what is configured for its pod.
     pub fn is_settled(&self, pid: u32, at: Nanos) -> bool {

@@ -319,7 +319,7 @@ fn many_threads_make_one() {
 #[test]
 fn of_a_real_process() {
     let (processes, resources, stats) = resources(PROC);
-    let targets = Targets::new(processes, &Default::default(), stats);
+    let targets = Targets::new(processes, &Default::default(), None, stats);
     assert!(!targets.judge(std::process::id()).is_traced());
     let Some(real) = Real::start(
         "python3",

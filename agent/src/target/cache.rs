@@ -69,6 +69,16 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         self.entries.values().map(|slot| &slot.value)
     }
 
+    /// The same, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.entries.values_mut().map(|slot| &mut slot.value)
+    }
+
+    /// Every key and value, in no order; no use.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().map(|(key, slot)| (key, &slot.value))
+    }
+
     /// Entries kept.
     pub fn len(&self) -> usize {
         self.entries.len()

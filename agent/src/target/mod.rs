@@ -32,7 +32,11 @@ pub mod jvm;
 pub mod mapped;
 pub mod node;
 
+pub mod own;
+
 pub mod pclntab;
+
+pub mod pods;
 
 pub mod process;
 
@@ -44,15 +48,19 @@ pub mod scan;
 
 pub mod selection;
 
+pub mod targets;
+
 pub mod tls;
 
 pub mod users;
 
 pub mod uvloop;
 
+pub use own::Own;
 pub use process::Snapshot;
-pub use scan::{Processes, Targets};
+pub use scan::Processes;
 pub use selection::{Reason, Selector, Verdict};
+pub use targets::Targets;
 
 /// Where procfs is mounted unless told otherwise.
 pub const PROC: &str = "/proc";

@@ -1,11 +1,16 @@
 //! Whether a process is traced: the configuration's lists, compiled. A process must match one
 //! entry of every list that is not empty, and no exclusion; ports are judged per connection.
+//! What is said of pods is in [`Pods`].
 //! The agent itself is never traced; what started it may be, as a test that starts an agent and
 //! then sends the requests would otherwise see nothing.
+
+use std::fmt;
 
 use crate::config::Selection;
 
 use super::glob::Glob;
+use super::own::Own;
+use super::pods::{Known, Pods};
 use super::process::{Snapshot, base_name};
 
 /// Whether a process is traced.
@@ -21,6 +26,14 @@ impl Verdict {
     /// Whether it is [`Verdict::Traced`].
     pub fn is_traced(self) -> bool {
         self == Self::Traced
+    }
+
+    /// Why it is not.
+    pub fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Traced => None,
+            Self::Ignored(reason) => Some(reason),
+        }
     }
 }
 
@@ -39,8 +52,38 @@ pub enum Reason {
     Command,
     /// Containers were given; it is in none of them.
     Container,
+    /// An exclusion names its container.
+    ExcludedContainer,
     /// cgroups were given; it is in none of them.
     Cgroup,
+    /// It is in the agent's own pod.
+    OwnPod,
+    /// It is in a pod that spans are exported to.
+    Receiver,
+    /// Something was said of pods; it is in none.
+    NoPod,
+    /// Something was said of pods; its own did not become known.
+    UnknownPod,
+    /// Its pod asks to be left out.
+    OptedOut,
+    /// Only pods that ask for it are traced; its own does not.
+    NotOptedIn,
+    /// Namespaces were given; its pod is in none of them.
+    Namespace,
+    /// Pods were given; its own is none of them.
+    Pod,
+    /// Labels were given; its pod does not have them.
+    Label,
+    /// Workloads were given; none of them made its pod.
+    Workload,
+    /// An exclusion names its pod's namespace.
+    ExcludedNamespace,
+    /// An exclusion names its pod.
+    ExcludedPod,
+    /// An exclusion names a label of its pod.
+    ExcludedLabel,
+    /// An exclusion names who made its pod.
+    ExcludedWorkload,
 }
 
 impl Reason {
@@ -53,8 +96,55 @@ impl Reason {
             Self::Pid => "not among the selected processes or their children",
             Self::Command => "no selected command",
             Self::Container => "in no selected container",
+            Self::ExcludedContainer => "in an excluded container",
             Self::Cgroup => "in no selected cgroup",
+            Self::OwnPod => "in the agent's own pod",
+            Self::Receiver => "in a pod that spans are sent to",
+            Self::NoPod => "in no pod",
+            Self::UnknownPod => "in a pod that Kubernetes has not told of",
+            Self::OptedOut => "its pod opts out (annotation spantap/trace)",
+            Self::NotOptedIn => "its pod does not opt in (annotation spantap/trace)",
+            Self::Namespace => "in no selected namespace",
+            Self::Pod => "in no selected pod",
+            Self::Label => "its pod has no selected label",
+            Self::Workload => "of no selected workload",
+            Self::ExcludedNamespace => "in an excluded namespace",
+            Self::ExcludedPod => "in an excluded pod",
+            Self::ExcludedLabel => "its pod has an excluded label",
+            Self::ExcludedWorkload => "of an excluded workload",
         }
+    }
+
+    /// The setting that decided, where it was one.
+    pub fn setting(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Agent | Self::Kernel | Self::OwnPod | Self::OptedOut | Self::UnknownPod => {
+                return None;
+            }
+            Self::Excluded => "selection.exclude_commands",
+            Self::Pid => "selection.pids",
+            Self::Command => "selection.commands",
+            Self::Container => "selection.containers",
+            Self::ExcludedContainer => "selection.exclude_containers",
+            Self::Cgroup => "selection.cgroups",
+            Self::Receiver => "selection.exclude_collector",
+            Self::NoPod => "selection.pods_only",
+            Self::NotOptedIn => "selection.annotated_only",
+            Self::Namespace => "selection.namespaces",
+            Self::Pod => "selection.pods",
+            Self::Label => "selection.pod_labels",
+            Self::Workload => "selection.workloads",
+            Self::ExcludedNamespace => "selection.exclude_namespaces",
+            Self::ExcludedPod => "selection.exclude_pods",
+            Self::ExcludedLabel => "selection.exclude_pod_labels",
+            Self::ExcludedWorkload => "selection.exclude_workloads",
+        })
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -66,39 +156,40 @@ pub struct Selector {
     containers: Vec<Glob>,
     cgroups: Vec<Glob>,
     exclude_commands: Vec<Glob>,
-    own: u32,
+    exclude_containers: Vec<Glob>,
+    pods: Pods,
+    /// Whether Kubernetes tells of pods.
+    asked: bool,
+    own: Own,
 }
 
 impl Selector {
-    /// Compiles `selection`; `own` is the agent's process id.
-    pub fn new(selection: &Selection, own: u32) -> Self {
-        let Selection {
-            pids,
-            commands,
-            containers,
-            cgroups,
-            exclude_commands,
-            // Judged by connection.
-            ports: _,
-            exclude_ports: _,
-            exclude_collector: _,
-            exclude_instrumented: _,
-        } = selection;
+    /// Compiles `selection`; `asked` tells whether Kubernetes tells of pods.
+    pub fn new(selection: &Selection, own: Own, asked: bool) -> Self {
         let globs = |texts: &[String]| texts.iter().map(|text| Glob::new(text)).collect();
+        let containers = |texts: &[String]| texts.iter().map(|text| container_glob(text)).collect();
         Self {
-            pids: pids.clone(),
-            commands: globs(commands),
-            containers: containers.iter().map(|text| container_glob(text)).collect(),
-            cgroups: globs(cgroups),
-            exclude_commands: globs(exclude_commands),
+            pids: selection.pids.clone(),
+            commands: globs(&selection.commands),
+            containers: containers(&selection.containers),
+            cgroups: globs(&selection.cgroups),
+            exclude_commands: globs(&selection.exclude_commands),
+            exclude_containers: containers(&selection.exclude_containers),
+            pods: Pods::new(selection),
+            asked,
             own,
         }
     }
 
-    /// Judges a process; `ancestry` tells whether it descends from a selected process, and is
-    /// asked only where process ids were given.
-    pub fn judge(&self, process: &Snapshot, ancestry: impl FnOnce() -> bool) -> Verdict {
-        match self.refusal(process, ancestry) {
+    /// Judges a process whose pod is known as said; `ancestry` tells whether it descends from a selected
+    /// process, and is asked only where process ids were given.
+    pub fn judge(
+        &self,
+        process: &Snapshot,
+        pod: Known<'_>,
+        ancestry: impl FnOnce() -> bool,
+    ) -> Verdict {
+        match self.refusal(process, pod, ancestry) {
             Some(reason) => Verdict::Ignored(reason),
             None => Verdict::Traced,
         }
@@ -106,7 +197,7 @@ impl Selector {
 
     /// What can be said by the process id alone, before anything is read.
     pub fn judge_pid(&self, pid: u32) -> Option<Verdict> {
-        if self.own == pid {
+        if self.own.pid == pid {
             Some(Verdict::Ignored(Reason::Agent))
         } else if self.takes_all() {
             Some(Verdict::Traced)
@@ -122,6 +213,10 @@ impl Selector {
             && self.containers.is_empty()
             && self.cgroups.is_empty()
             && self.exclude_commands.is_empty()
+            && self.exclude_containers.is_empty()
+            && self.own.pod.is_none()
+            && !self.asked
+            && !self.pods.asks()
     }
 
     /// Whether this very process was selected by its id.
@@ -129,12 +224,30 @@ impl Selector {
         self.pids.contains(&pid)
     }
 
-    fn refusal(&self, process: &Snapshot, ancestry: impl FnOnce() -> bool) -> Option<Reason> {
-        if self.own == process.pid {
+    /// Whether the same process ids are selected.
+    pub fn has_pids_of(&self, other: &Self) -> bool {
+        self.pids == other.pids
+    }
+
+    /// Who the agent is.
+    pub fn own(&self) -> &Own {
+        &self.own
+    }
+
+    fn refusal(
+        &self,
+        process: &Snapshot,
+        pod: Known<'_>,
+        ancestry: impl FnOnce() -> bool,
+    ) -> Option<Reason> {
+        if self.own.pid != 0 && self.own.pid == process.pid {
             return Some(Reason::Agent);
         }
         if process.is_kernel() {
             return Some(Reason::Kernel);
+        }
+        if self.own.has_pod_of(process) {
+            return Some(Reason::OwnPod);
         }
         if command_matches(&self.exclude_commands, process) {
             return Some(Reason::Excluded);
@@ -145,22 +258,18 @@ impl Selector {
         if !self.commands.is_empty() && !command_matches(&self.commands, process) {
             return Some(Reason::Command);
         }
-        if !self.containers.is_empty() && !self.container_matches(process) {
-            return Some(Reason::Container);
-        }
         if !self.cgroups.is_empty() && !self.cgroup_matches(process) {
             return Some(Reason::Cgroup);
         }
-        None
-    }
-
-    fn container_matches(&self, process: &Snapshot) -> bool {
-        let Some(container) = &process.place.container else {
-            return false;
-        };
-        self.containers
-            .iter()
-            .any(|glob| glob.matches(&container.id))
+        if !self.containers.is_empty()
+            && !container_matches(&self.containers, process, pod, pod.may_come())
+        {
+            return Some(Reason::Container);
+        }
+        if container_matches(&self.exclude_containers, process, pod, false) {
+            return Some(Reason::ExcludedContainer);
+        }
+        self.pods.refusal(pod)
     }
 
     fn cgroup_matches(&self, process: &Snapshot) -> bool {
@@ -168,6 +277,17 @@ impl Selector {
             .iter()
             .any(|glob| process.cgroups.iter().any(|path| glob.matches(path)))
     }
+}
+
+/// By its id, or its name in its pod; `unnamed` is the answer where that may still become known: the
+/// kubelet tells of a container's id a moment after it has started it.
+fn container_matches(globs: &[Glob], process: &Snapshot, pod: Known<'_>, unnamed: bool) -> bool {
+    let Some(container) = &process.place.container else {
+        return false;
+    };
+    let any = |text: &str| globs.iter().any(|glob| glob.matches(text));
+    let named = pod.pod().and_then(|pod| pod.container(&container.id));
+    any(&container.id) || named.map_or(unnamed, |container| any(&container.name))
 }
 
 /// The beginning of an id, at least as long as the short form people see, stands for all of it.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use tokio::sync::watch;
 
 use super::wiring::{self, Start, Summary};
-use super::{colored, exit, output, resolved, signals};
+use super::{colored, exit, output, reload, resolved, signals};
 use crate::config::cli::{AgentArgs, Color};
 use crate::config::endpoint::shown;
 use crate::config::{Config, Exporter};
@@ -16,12 +16,16 @@ use crate::say::{self, count, say};
 
 /// Runs the command.
 pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
-    let mut config = resolved(&args.settings)?.config;
+    let resolved = resolved(&args.settings)?;
+    let (reread, again) = reload::rereading(&args.settings.0, &resolved).unzip();
+    let mut config = resolved.config;
     config.export.color = colored(color, std::io::stdout().is_terminal());
     config.export.width = output::width(std::io::stdout());
     let config = Arc::new(config);
     let (stop, stopped) = watch::channel(false);
-    signals::stop_on(move |_| {
+    // Who closes a terminal means that what runs in it ends.
+    let again = again.filter(|_| !std::io::stderr().is_terminal());
+    signals::stop_on(again, move |_| {
         stop.send_replace(true);
     })?;
     let shown = Arc::clone(&config);
@@ -30,6 +34,7 @@ pub fn run(args: &AgentArgs, color: Color) -> Result<i32> {
         on_span: None,
         ready: Box::new(move || announce(&shown)),
         stop: stopped,
+        reread,
     })?;
     say(format_args!("stopped; {}", ended(&summary)));
     explained(&summary).for_each(say);

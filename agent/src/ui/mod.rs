@@ -9,6 +9,7 @@ pub mod exit;
 mod filter;
 mod globs;
 mod output;
+mod reload;
 mod run;
 mod settings;
 mod signals;

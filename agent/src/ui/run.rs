@@ -52,6 +52,7 @@ pub fn run(args: &RunArgs, color: Color) -> Result<i32> {
         // Dropped unopened, the gate tells the waiting child to give up.
         ready: Box::new(move || open(opener)),
         stop: stopped,
+        reread: None,
     });
     let summary = match summary {
         Ok(summary) => summary,

@@ -2,6 +2,8 @@
 //! while the rest of the program waits for something else.
 
 use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
@@ -81,13 +83,22 @@ async fn hear(mut heard: impl FnMut(Signal), started: std::sync::mpsc::SyncSende
 }
 
 /// The usual way: the first signal calls `first`, a second one ends the process at once. What is
-/// attached is held by descriptors only, so nothing stays behind.
-pub fn stop_on(mut first: impl FnMut(Signal) + Send + 'static) -> Result<()> {
+/// attached is held by descriptors only, so nothing stays behind. Where `again` is given, SIGHUP raises
+/// that and ends nothing.
+pub fn stop_on(
+    again: Option<Arc<AtomicBool>>,
+    mut first: impl FnMut(Signal) + Send + 'static,
+) -> Result<()> {
     let mut told = None;
-    listen(move |signal| match meaning(&mut told, Instant::now()) {
-        Meaning::Stop => first(signal),
-        Meaning::Echo => {}
-        Meaning::Leave => leave(signal),
+    listen(move |signal| {
+        if let (Signal::Hangup, Some(again)) = (signal, &again) {
+            return again.store(true, Ordering::Release);
+        }
+        match meaning(&mut told, Instant::now()) {
+            Meaning::Stop => first(signal),
+            Meaning::Echo => {}
+            Meaning::Leave => leave(signal),
+        }
     })
 }
 

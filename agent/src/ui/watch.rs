@@ -28,7 +28,7 @@ pub fn run(args: &WatchArgs, color: Color) -> Result<i32> {
     let stop = Arc::new(stop);
     let heard = Arc::new(Mutex::new(None));
     let (told, sender) = (Arc::clone(&heard), Arc::clone(&stop));
-    signals::stop_on(move |signal| {
+    signals::stop_on(None, move |signal| {
         *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
         sender.send_replace(true);
     })?;
@@ -69,6 +69,7 @@ pub fn run(args: &WatchArgs, color: Color) -> Result<i32> {
             begin.begin();
         }),
         stop: stopped,
+        reread: None,
     })?;
     let unprinted = printer.finish()?;
     let (shown, filtered) = counts.read();

@@ -1,11 +1,21 @@
 //! Who comes, becomes another program, goes, or does too much.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::time::Instant;
 
-use super::known::is_start;
+use super::known::{Known, is_start};
 use super::{Prober, Process};
-use crate::target::mapped::Mapped;
+use crate::target::mapped::{Identity, Mapped};
+
+/// What is left of earlier selections.
+#[derive(Default)]
+pub(super) struct Past {
+    /// Whether some files may be probed for all and others for one, whatever is so now.
+    pub(super) mixed: bool,
+    /// Processes that were left, with contexts that nobody followed since.
+    pub(super) blind: HashSet<u32>,
+}
 
 impl Prober<'_> {
     /// A process is there that was not, or runs another program.
@@ -34,6 +44,46 @@ impl Prober<'_> {
         let unread = (!self.shared.tls).then(|| "capture.tls is false".into());
         self.reasons
             .set(process, self.off.as_ref().or(unread.as_ref()));
+    }
+
+    /// Whether files are probed for all may change. What is probed stays as it is, as long as somebody maps it:
+    /// without probes for a moment, a program's contexts would pass for others.
+    pub(super) fn choose(&mut self) {
+        let everyone = self.shared.targets.takes_all();
+        self.past.mixed |= everyone != self.everyone;
+        self.everyone = everyone;
+    }
+
+    /// Whether a file is to be probed for all who map it: nobody is probed twice.
+    pub(super) fn is_for_everyone(&self, file: Identity) -> bool {
+        if !self.past.mixed {
+            return self.everyone;
+        }
+        let own = |known: &Process| known.files.get(&file).is_some_and(|own| !own.is_empty());
+        let probed = self.files.get(&file).is_some_and(Known::is_probed);
+        probed || self.everyone && !self.processes.values().any(own)
+    }
+
+    /// A process is not to be traced any more: it pays for no probe of its own. When it comes back, what it
+    /// has made meanwhile was not seen, and would pass for others.
+    pub(super) fn left(&mut self, process: u32) {
+        let Some(known) = self.processes.get(&process) else {
+            return;
+        };
+        let is_python = |of: &Identity| self.files.get(of).is_some_and(|file| file.is_python);
+        if known.files.keys().any(is_python) {
+            self.lose_contexts(process);
+            if self.past.blind.len() < MAX_BLIND {
+                self.past.blind.insert(process);
+            }
+        }
+        self.gone(process);
+    }
+
+    /// A process ended.
+    pub(super) fn ended(&mut self, process: u32) {
+        self.past.blind.remove(&process);
+        self.gone(process);
     }
 
     /// A process is not there any more.
@@ -76,12 +126,13 @@ impl Prober<'_> {
             self.processes.insert(process, coming);
             return self.begin_reasons(process);
         }
+        let of_whom = (process, self.past.blind.contains(&process));
         let told = files.iter().filter_map(|file| {
             let (of, own) = (
                 self.files.get(&file.identity)?,
                 known.files.get(&file.identity)?,
             );
-            Some(of.tell(process, file, own, self.shared))
+            Some(of.tell(of_whom, file, own, self.shared))
         });
         let failed = told.filter(Result::is_err).count();
         self.stats.pipeline_control_failed.add(failed as u64);
@@ -127,3 +178,6 @@ impl Prober<'_> {
         self.stats.pipeline_control_failed.add(u64::from(failed));
     }
 }
+
+/// Processes that are remembered to have been left.
+const MAX_BLIND: usize = 65_536;

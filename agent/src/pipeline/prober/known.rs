@@ -7,7 +7,8 @@ use agent_ebpf::abi::{AsyncIds, Contexts, Goroutines, Streams};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::reaper::Set;
-use crate::pipeline::reader::{Orders, Shared};
+use crate::pipeline::orders::Orders;
+use crate::pipeline::reader::Shared;
 use crate::probe::lease::Lease;
 use crate::say;
 use crate::target::go;
@@ -133,10 +134,11 @@ impl Known {
     }
 
     /// Tells the kernel side what is known of who maps it, whose own probes in it these are, and who links
-    /// whether its contexts are followed.
+    /// whether its contexts are followed: not those of a process that is `blind`, of which some were not
+    /// seen to be made.
     pub fn tell(
         &self,
-        process: u32,
+        (process, blind): (u32, bool),
         file: &Mapped,
         own: &[Set],
         shared: &Shared,
@@ -155,6 +157,7 @@ impl Known {
         // Where contexts are not seen to be made, they pass for others.
         if let Some((python, code)) = self.python.as_ref().zip(file.code)
             && !self.teems
+            && !blind
             && self.everyone.iter().chain(own).any(sees)
         {
             control.contexts(process, contexts(python, code))?;

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::config::{Config, Selection};
+use crate::event::ConnectionId;
 use crate::exchange::Outcome;
 use crate::target::fixture::Proc;
 use crate::target::{Processes, Targets};
+use agent_ebpf::abi::{AsyncIds, Contexts, Goroutines, Jvm, Streams};
 
 /// Records by drain; the reader is told to stop with the last of them.
 struct Script<'a> {
@@ -53,6 +55,10 @@ impl Orders for Told {
 
     fn forget(&self, process: u32) -> Result<()> {
         self.push(format!("{process} gone"))
+    }
+
+    fn leave(&self, process: u32) -> Result<()> {
+        self.push(format!("{process} left"))
     }
 
     fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()> {
@@ -111,7 +117,7 @@ impl Bench {
         let proc = Proc::make();
         let stats = Arc::new(Stats::default());
         let processes = Arc::new(Processes::new(proc.root.clone(), Arc::clone(&stats)));
-        let targets = Targets::new(Arc::clone(&processes), selection, Arc::clone(&stats));
+        let targets = Targets::new(Arc::clone(&processes), selection, None, Arc::clone(&stats));
         let config = Arc::new(Config::default());
         let told = Arc::new(Told::default());
         Self {
