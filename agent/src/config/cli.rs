@@ -16,8 +16,8 @@ use clap_complete::Shell;
 use super::form::{self, NO, Raw, Shape, Switch, YES};
 pub use super::help::EXIT_CODES;
 use super::help::{
-    AGENT_HELP, COMPLETIONS_HELP, CONFIG_HELP, DOCTOR_HELP, MAIN_HELP, MAN_HELP, RUN_HELP,
-    WATCH_HELP,
+    AGENT_HELP, COMPLETIONS_HELP, CONFIG_HELP, DOCTOR_HELP, LIST_HELP, MAIN_HELP, MAN_HELP,
+    RUN_HELP, WATCH_HELP,
 };
 use super::resolve::{DEFAULT_FILE, Flags};
 use super::setting::Setting;
@@ -103,6 +103,9 @@ pub enum Command {
     /// Show exchanges live, one line each.
     #[command(after_long_help = WATCH_HELP, visible_alias = "w")]
     Watch(WatchArgs),
+    /// List processes: which of them are traced, and why the others are not.
+    #[command(after_long_help = LIST_HELP, visible_alias = "ls")]
+    List(ListArgs),
     /// Run one command and trace it and its children.
     #[command(after_long_help = RUN_HELP, override_usage = "spantap run [OPTIONS] -- <CMD>...")]
     Run(RunArgs),
@@ -190,6 +193,20 @@ pub enum Side {
     Server,
     /// The one that asks.
     Client,
+}
+
+/// `spantap list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Output format; JSON is an object on a line of its own for each process.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Format,
+    /// Show all processes: those in no pod that are not traced as well, and the kernel's own.
+    #[arg(short, long)]
+    pub all: bool,
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingFlags,
 }
 
 /// `spantap run`.

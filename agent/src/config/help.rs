@@ -24,6 +24,8 @@ Examples:
       sudo spantap agent --otlp-endpoint http://localhost:4318
   What one command sends and receives:
       sudo spantap run -- curl -s http://localhost:8080/
+  Who would be traced, and who not, and why:
+      sudo spantap list
   What this machine allows:
       spantap doctor
 
@@ -78,6 +80,26 @@ Exit codes:
   0 done, 1 failed while running, 2 wrong usage or configuration, 3 a privilege or a kernel
   feature is missing, 4 nothing was shown (--fail-empty), 5 something was lost (--strict),
   130 interrupted.";
+
+/// `spantap list`.
+pub const LIST_HELP: &str = "\
+Examples:
+  Who is traced by an agent with this configuration, and who in pods is not:
+      sudo spantap list
+  Is that program traced, and if not, why?
+      sudo spantap list --all | grep nginx
+  What would be traced by a selection, before it is used:
+      sudo spantap list --command 'python*' --exclude-command '*test*'
+  On a node of a cluster, as the agent there sees it:
+      kubectl exec -n spantap ds/spantap -- spantap list -n shop
+  For scripts:
+      sudo spantap list -o json | jq -r 'select(.traced) | .pid'
+
+It reads /proc and the configuration and, where it is to be asked, Kubernetes, once; an agent that runs is
+not asked. Ports are those that a process listens on.
+
+Exit codes:
+  0 done, 1 failed, 2 wrong usage or configuration.";
 
 /// `spantap run`.
 pub const RUN_HELP: &str = "\

@@ -11,6 +11,7 @@ pub mod encrypted;
 pub mod failure;
 pub mod followed;
 pub mod health;
+pub mod list;
 pub mod mailbox;
 pub mod newcomers;
 pub mod orders;

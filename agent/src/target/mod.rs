@@ -38,6 +38,8 @@ pub mod pclntab;
 
 pub mod pods;
 
+pub mod ports;
+
 pub mod process;
 
 pub mod python;

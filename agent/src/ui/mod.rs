@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod exit;
 mod filter;
 mod globs;
+mod list;
 mod output;
 mod reload;
 mod run;
@@ -62,6 +63,7 @@ fn dispatch(cli: Cli) -> Result<i32> {
     match cli.command {
         Command::Agent(args) => agent::run(&args, cli.color),
         Command::Watch(args) => watch::run(&args, cli.color),
+        Command::List(args) => list::run(&args),
         Command::Run(args) => run::run(&args, cli.color),
         Command::Doctor(args) => doctor::run(&args, cli.color),
         Command::Config(command) => settings::run(command),

@@ -8,6 +8,7 @@ use crate::probe::kernel::{
 };
 use crate::probe::selftest::{self, Verdict};
 
+pub use crate::pipeline::list::{Listed, list};
 pub use crate::pipeline::{Loss, OnSpan, Reread, Start, Summary, Unable, run as start};
 
 /// What the kernel and our privileges allow with this configuration: each row looked for, and the
