@@ -40,6 +40,7 @@ mod redis;
 mod robust;
 mod s3;
 mod sdk;
+mod select;
 mod serve;
 mod servers;
 mod shapes;
@@ -69,6 +70,7 @@ fn main() -> std::process::ExitCode {
         apart::cases(),
         option::cases(),
         sdk::cases(),
+        select::cases(),
         serve::cases(),
         harm::cases(),
         kubernetes::cases(),
