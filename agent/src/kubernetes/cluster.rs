@@ -211,7 +211,7 @@ impl Cluster {
         self.tell();
     }
 
-    /// A pod is gone; it stays known for [`KEPT`].
+    /// A pod is gone; it stays known for a while.
     pub fn remove_pod(&self, uid: &str) {
         let mut pods = self.pods();
         let is_new = pods.gone.iter().all(|(gone, _)| **gone != *uid);
