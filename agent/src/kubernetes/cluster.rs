@@ -94,6 +94,13 @@ impl Cluster {
         self.pods().known.get(uid).cloned()
     }
 
+    /// The first of these that is known.
+    pub fn first_pod<'a>(&self, uids: impl IntoIterator<Item = &'a str>) -> Option<Arc<Pod>> {
+        let pods = self.pods();
+        uids.into_iter()
+            .find_map(|uid| pods.known.get(uid).cloned())
+    }
+
     /// The pod of this node that has an address for itself.
     pub fn pod_at(&self, address: IpAddr) -> Option<Arc<Pod>> {
         let pods = self.pods();

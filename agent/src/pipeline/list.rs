@@ -79,9 +79,9 @@ pub fn list(config: &Config) -> Result<Listing> {
     let verdicts = targets.scan().into_iter();
     let processes = verdicts.map(|(pid, verdict)| {
         let process = processes.get(pid);
-        let uid = process.place.pod.as_deref();
+        let place = &process.place;
         Listed {
-            pod: uid.and_then(|uid| cluster.as_ref()?.pod(uid)),
+            pod: (cluster.as_ref()).and_then(|cluster| cluster.first_pod(place.uids())),
             ports: ports.of(&process).into_iter().collect(),
             reason: reason(&process)
                 .or(verdict.reason())

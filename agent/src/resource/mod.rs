@@ -350,7 +350,7 @@ impl Resources {
         let version = cluster.version();
         if life.version != version {
             life.version = version;
-            let pod = snapshot.place.pods().find_map(|(uid, _)| cluster.pod(uid));
+            let pod = cluster.first_pod(snapshot.place.uids());
             let node = cluster.node();
             // Who was forgotten since is who it was.
             let changed = pod.filter(|pod| {

@@ -65,6 +65,11 @@ impl Place {
         outer.chain(self.pod.as_deref().map(|pod| (pod, container)))
     }
 
+    /// Their UIDs, outermost first.
+    pub fn uids(&self) -> impl Iterator<Item = &str> {
+        self.pods().map(|(pod, _)| pod)
+    }
+
     /// The id of the container in the first pod that is the one wanted.
     pub fn container_in(&self, is_it: impl Fn(&str) -> bool) -> Option<&str> {
         self.pods().find(|(pod, _)| is_it(pod))?.1

@@ -286,7 +286,10 @@ fn container_matches(globs: &[Glob], process: &Snapshot, pod: Known<'_>, unnamed
         return false;
     };
     let any = |text: &str| globs.iter().any(|glob| glob.matches(text));
-    let named = pod.pod().and_then(|pod| pod.container(&container.id));
+    let named = pod.pod().and_then(|pod| {
+        let id = process.place.container_in(|uid| pod.is(uid))?;
+        pod.container(id)
+    });
     any(&container.id) || named.map_or(unnamed, |container| any(&container.name))
 }
 

@@ -279,7 +279,11 @@ impl Targets {
             start: snapshot.start,
             verdict,
             descends,
-            pod: snapshot.place.pod.as_deref().map_or(0, stand_in),
+            pod: match (&snapshot.place.pod, snapshot.place.outer.is_empty()) {
+                (None, _) => 0,
+                (Some(uid), true) => stand_in(uid),
+                (Some(_), false) => NESTED,
+            },
         };
         // What is gone before it could be read is judged for its records only.
         let tell = if snapshot.seen { tell } else { Tell::Nothing };
@@ -294,10 +298,10 @@ impl Targets {
         settled: bool,
         ancestry: impl FnOnce() -> bool,
     ) -> Verdict {
-        let uid = process.place.pod.as_deref();
+        let place = &process.place;
         let cluster = self.cluster.as_ref();
-        let pod = uid.and_then(|uid| cluster?.pod(uid));
-        let known = match uid {
+        let pod = cluster.and_then(|cluster| cluster.first_pod(place.uids()));
+        let known = match &place.pod {
             None => Known::Nowhere,
             Some(_) => Known::In {
                 pod: pod.as_deref(),
@@ -431,8 +435,11 @@ impl Targets {
 fn stand_in(uid: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     uid.hash(&mut hasher);
-    hasher.finish().max(1)
+    hasher.finish().clamp(1, NESTED - 1)
 }
+
+/// For one that is in another, either of which may become known.
+const NESTED: u64 = u64::MAX;
 
 /// How often a verdict is made while more and more becomes known.
 const TRIES: u32 = 4;
@@ -771,6 +778,24 @@ mod tests {
         targets.leave_out(pod("shop").addresses.into_iter().collect());
         assert_eq!(targets.judge(200), Verdict::Ignored(Reason::Receiver));
         assert_eq!(out(), Some(Reason::Receiver));
+    }
+
+    #[test]
+    fn a_pod_is_the_outermost_that_the_cluster_has() {
+        let other = "11111111-b92d-46fa-83a7-a10de3d45bdf";
+        let proc = in_a_pod();
+        let forged = format!("0::/kubepods/pod{UID}/x/kubepods/pod{other}/x\n");
+        proc.put(200, "cgroup", forged.as_bytes());
+        let (targets, cluster) = in_cluster(&proc, &by(|s| s.namespaces = texts(&["shop"])));
+        cluster.put_pod(Pod {
+            uid: other.into(),
+            ..pod("shop")
+        });
+        targets.learn();
+        assert!(targets.judge(200).is_traced());
+        cluster.put_pod(pod("web"));
+        targets.learn();
+        assert_eq!(targets.judge(200), Verdict::Ignored(Reason::Namespace));
     }
 
     #[test]

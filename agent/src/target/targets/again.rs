@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::super::process::Snapshot;
 use super::super::selection::{Reason, Selector};
-use super::{Answer, Chosen, Targets, Tell, stand_in};
+use super::{Answer, Chosen, NESTED, Targets, Tell, stand_in};
 use crate::config::Selection;
 
 impl Targets {
@@ -39,7 +39,7 @@ impl Targets {
         };
         let changed: HashSet<u64> = changed.iter().map(|uid| stand_in(uid)).collect();
         if !changed.is_empty() {
-            self.judge_pods_again(|pod| changed.contains(&pod));
+            self.judge_pods_again(|pod| pod == NESTED || changed.contains(&pod));
         }
     }
 
