@@ -272,7 +272,8 @@ impl Reader<'_> {
         self.reached = event.time().unwrap_or(self.reached);
         match &event {
             Event::Open(open) => {
-                self.shared.targets.sighted(open.process, &open.comm);
+                let targets = &self.shared.targets;
+                targets.sighted_in(open.process, &open.comm, open.netns);
                 if !self.wanted(open.process) {
                     return;
                 }

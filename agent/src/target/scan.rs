@@ -11,7 +11,7 @@ use crate::event::{Nanos, Process};
 use crate::stats::Stats;
 
 use super::cache::Cache;
-use super::process::{Reader, Snapshot};
+use super::process::{Reader, Snapshot, inode};
 
 /// Snapshots of processes, shared by all who ask about one. A snapshot's address names the
 /// process and its program: it changes when the id is reused and when the process calls exec.
@@ -20,6 +20,8 @@ pub struct Processes {
     proc: PathBuf,
     reader: Mutex<Reader>,
     known: Mutex<Cache<u32, Known>>,
+    /// The pod whose network namespace one is, but for the host's.
+    pods: Mutex<Cache<u64, Box<str>>>,
     stats: Arc<Stats>,
 }
 
@@ -39,6 +41,7 @@ impl Processes {
         Self {
             reader: Mutex::new(Reader::new(proc.clone())),
             known: Mutex::new(Cache::new(MAX_PROCESSES)),
+            pods: Mutex::new(Cache::new(MAX_PROCESSES)),
             proc,
             stats,
         }
@@ -129,7 +132,10 @@ impl Processes {
             self.stats.target_snapshots.add(1);
         }
         let snapshot = Arc::new(match read {
-            Some(snapshot) => snapshot,
+            Some(snapshot) => {
+                self.note(&snapshot);
+                snapshot
+            }
             None => {
                 let mut snapshot = Snapshot::gone(pid, parent, comm);
                 if let Some(before) = self.lock().get(&pid).filter(|known| !known.exited) {
@@ -147,6 +153,37 @@ impl Processes {
         let evicted = self.lock().insert(pid, known);
         self.stats.target_evicted.add(evicted);
         snapshot
+    }
+
+    /// A process moved bytes in a network namespace. Where it is gone and nothing is known of where it was,
+    /// as of a child that serves one connection, it was in the pod whose namespace that is.
+    pub fn was_in(&self, pid: u32, netns: u32) {
+        let pod = self.pods().get(&netns.into()).cloned();
+        let mut all = self.lock();
+        if let (Some(pod), Some(known)) = (pod, all.get(&pid))
+            && !known.snapshot.seen
+            && known.snapshot.place.is_empty()
+        {
+            let mut snapshot = Snapshot::clone(&known.snapshot);
+            snapshot.place.pod = Some(pod);
+            known.snapshot = Arc::new(snapshot);
+        }
+    }
+
+    /// Whose network namespace that is.
+    fn note(&self, snapshot: &Snapshot) {
+        let net = snapshot.namespaces.net;
+        if let Some(pod) = &snapshot.place.pod
+            && net != 0
+            && net != inode(&self.proc.join("1/ns/net"))
+            && self.pods().get(&net).is_none_or(|known| known != pod)
+        {
+            self.pods().insert(net, pod.clone());
+        }
+    }
+
+    fn pods(&self) -> MutexGuard<'_, Cache<u64, Box<str>>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Cache<u32, Known>> {

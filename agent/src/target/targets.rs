@@ -163,13 +163,22 @@ impl Targets {
 
     /// Like [`Self::judge`], with the kernel's name for the process, in case it is gone already.
     pub fn sighted(&self, pid: u32, comm: &str) -> Verdict {
+        self.sighted_in(pid, comm, 0)
+    }
+
+    /// The same, with the network namespace that it was seen in; 0 where that is not known.
+    pub fn sighted_in(&self, pid: u32, comm: &str, netns: u32) -> Verdict {
         if let Some(judged) = self.judged().get(&pid) {
             return judged.verdict;
         }
         if let Some(verdict) = self.by_id(pid) {
             return verdict;
         }
-        let snapshot = self.processes.sight(pid, comm);
+        let mut snapshot = self.processes.sight(pid, comm);
+        if !snapshot.seen && netns != 0 {
+            self.processes.was_in(pid, netns);
+            snapshot = self.processes.get(pid);
+        }
         self.weigh(&snapshot, Tell::News)
     }
 
@@ -796,6 +805,27 @@ mod tests {
         cluster.put_pod(pod("web"));
         targets.learn();
         assert_eq!(targets.judge(200), Verdict::Ignored(Reason::Namespace));
+    }
+
+    #[test]
+    fn who_is_gone_was_in_the_pod_whose_network_it_used() {
+        let proc = in_a_pod();
+        let link = |pid: u32, net: &str| {
+            std::fs::create_dir_all(proc.root.join(format!("{pid}/ns"))).expect("a folder");
+            let at = proc.root.join(format!("{pid}/ns/net"));
+            std::os::unix::fs::symlink(net, at).expect("a link");
+        };
+        link(200, "net:[4026531999]");
+        link(1, "net:[4026531840]");
+        let (targets, cluster) = in_cluster(&proc, &by(|s| s.namespaces = texts(&["shop"])));
+        cluster.put_pod(pod("shop"));
+        targets.judge(200);
+        assert!(targets.sighted_in(900, "httpd", 4_026_531_999).is_traced());
+        let process = targets.processes().get(900);
+        assert_eq!(targets.is_left_out(&process), None);
+        let host = targets.sighted_in(901, "httpd", 4_026_531_840);
+        assert_eq!(host, Verdict::Ignored(Reason::NoPod));
+        assert!(!targets.sighted_in(902, "httpd", 0).is_traced());
     }
 
     #[test]
