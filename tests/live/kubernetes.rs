@@ -14,22 +14,29 @@ use spantap_tests::{Case, Sink, Stage, agent, install};
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
-    let all: [(&str, fn(&mut Stage, &Cluster) -> Result<()>); 3] =
-        [("names", names), ("changes", changes), ("away", away)];
-    let case = |(name, body): (&str, fn(&mut Stage, &Cluster) -> Result<()>)| {
-        Case::new(
-            format!("kubernetes::{name}"),
-            move |stage| match Cluster::up(stage)? {
-                Some(cluster) => body(stage, &cluster),
-                None => {
-                    stage.skip(node::NONE);
-                    Ok(())
-                }
-            },
-        )
+    let all: [(&str, Body); 4] = [
+        ("names", names),
+        ("chosen", chosen),
+        ("changes", changes),
+        ("away", away),
+    ];
+    let case = |(name, body): (&str, Body)| {
+        let whole = move |stage: &mut Stage| match Cluster::up(stage)? {
+            Some(cluster) => body(stage, &cluster),
+            None => {
+                stage.skip(node::NONE);
+                Ok(())
+            }
+        };
+        // The others take minutes.
+        Case::new(format!("kubernetes::{name}"), whole)
+            .on_node()
+            .seldom_if(name != "names")
     };
     all.into_iter().map(case).collect()
 }
+
+type Body = fn(&mut Stage, &Cluster) -> Result<()>;
 
 /// A node with the applications, the Collector and the agent on it, and what the Collector sends on.
 struct Cluster {
@@ -136,8 +143,10 @@ impl Cluster {
             .join("../deploy/helm/spantap")
             .canonicalize()?;
         let chart = chart.to_string_lossy();
+        let helm = install::helm()?;
+        let helm = helm.to_string_lossy();
         let mut words = vec![
-            "helm",
+            &*helm,
             "upgrade",
             "--install",
             "spantap",
@@ -338,42 +347,49 @@ fn names(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
             format!("{key}: {found:?}, want {want}")
         });
     }
-    let doctor = cluster.kubectl("-n spantap exec daemonset/spantap -- spantap doctor")?;
-    stage.check(doctor.contains("spantap can trace on this machine"), || {
-        format!("doctor: {doctor}")
-    });
-    upgrade(stage, cluster)
+    Ok(())
 }
 
-/// The release is changed, and is removed without a trace.
-fn upgrade(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
-    cluster.install(&["config.kubernetes.labels={app}"])?;
-    let asked = paths("upgraded", 3);
+/// Namespaces are selected, and a pod opts out: its spans stop, and `spantap list` says why.
+fn chosen(stage: &mut Stage, cluster: &Cluster) -> Result<()> {
+    cluster.install(&["config.selection.namespaces={shop}"])?;
+    check_all(stage, cluster, "chosen")?;
+    let others = cluster.sink.spans().into_iter();
+    let others =
+        others.filter(|span| span.resource_text("k8s.namespace.name").as_deref() != Some("shop"));
+    let others: Vec<_> = others.map(|span| span.line()).collect();
+    stage.check(others.is_empty(), || format!("not of shop: {others:?}"));
+    cluster.kubectl("-n shop annotate pod -l app=cart spantap/trace=false")?;
+    std::thread::sleep(Duration::from_secs(2));
+    let asked = paths("opted-out", 10);
     cluster.ask(&asked)?;
-    let spans = cluster.spans(&asked, 3);
-    let labelled = |span: &Span| span.resource_text("k8s.pod.label.app") == Some(span.service());
-    let count = spans
-        .values()
-        .flatten()
-        .filter(|span| labelled(span))
-        .count();
-    stage.check(count == 9, || {
-        format!("{count} of 9 spans have their pod's label")
-    });
-    cluster.run("helm uninstall spantap --namespace spantap --wait")?;
-    let kinds = "all,clusterrole,clusterrolebinding,configmap,serviceaccount";
-    let left = || {
-        cluster.kubectl(&format!(
-            "get {kinds} -A -l app.kubernetes.io/name=spantap -o name"
-        ))
+    let spans = cluster.spans(&asked, 2);
+    let count = |service: &str| {
+        spans
+            .values()
+            .flatten()
+            .filter(|span| span.service() == service)
+            .count()
     };
-    let gone = until("the end of all of it", Duration::from_secs(30), || {
-        left().is_ok_and(|left| left.trim().is_empty())
+    let counts = (count("front"), count("cart"));
+    stage.check(counts == (20, 0), || {
+        format!("{counts:?} spans of front and cart, want 20 and none")
     });
-    if gone.is_err() {
-        stage.problem(format!("left after uninstall: {}", left()?));
+    let list = cluster.kubectl("-n spantap exec daemonset/spantap -- spantap list")?;
+    let line = |word: &str| {
+        list.lines()
+            .find(|line| line.contains(word))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    for (pod, want) in [("cart-", "opts out"), ("front-", "traced")] {
+        stage.check(line(pod).contains(want), || {
+            format!("{pod}: no {want:?} in\n{list}")
+        });
     }
-    Ok(())
+    cluster.kubectl("-n shop annotate pod -l app=cart spantap/trace-")?;
+    std::thread::sleep(Duration::from_secs(2));
+    check_all(stage, cluster, "again").map(drop)
 }
 
 /// Pods that are scaled, deleted, relabelled; a container that is started again; fifty pods of a second.

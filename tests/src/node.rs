@@ -35,6 +35,23 @@ pub struct Node {
     _lock: File,
 }
 
+/// Builds what it is made of, where there are scripts: many minutes the first time.
+pub fn build() -> Result<()> {
+    let Some(scripts) = scripts()? else {
+        return Ok(());
+    };
+    let _lock = lock()?;
+    let ran = finish(command::<&str>(&scripts, "build.sh", &[]), None)?;
+    ensure!(ran.code == Some(0), "not built: {}", tail(&ran));
+    Ok(())
+}
+
+fn lock() -> Result<File> {
+    let lock = File::create(std::env::temp_dir().join("spantap-k8s.lock"))?;
+    lock.lock().context("wait for the node")?;
+    Ok(lock)
+}
+
 impl Node {
     /// Brings it up; None where there are no scripts.
     pub fn up(level: Level) -> Result<Option<Self>> {
@@ -46,8 +63,7 @@ impl Node {
         let Some(scripts) = scripts()? else {
             return Ok(None);
         };
-        let lock = File::create(std::env::temp_dir().join("spantap-k8s.lock"))?;
-        lock.lock().context("wait for the node")?;
+        let lock = lock()?;
         let up = command(&scripts, "node.sh", &["true"]).output()?;
         let node = Self {
             ours: !up.status.success(),

@@ -34,6 +34,7 @@ pub struct Case {
     body: Body,
     beside: bool,
     seldom: bool,
+    on_node: bool,
 }
 
 impl Case {
@@ -47,6 +48,7 @@ impl Case {
             body: Box::new(body),
             beside: false,
             seldom: false,
+            on_node: false,
         }
     }
 
@@ -61,6 +63,15 @@ impl Case {
     pub fn beside(self) -> Self {
         Self {
             beside: true,
+            ..self
+        }
+    }
+
+    /// It takes a Kubernetes of one node, which is long in the making: these come last.
+    #[must_use]
+    pub fn on_node(self) -> Self {
+        Self {
+            on_node: true,
             ..self
         }
     }
@@ -244,8 +255,9 @@ pub fn gather(sink: &Sink, agent: Agent, count: usize) -> Result<(Vec<Span>, Vec
     Ok((sink.spans(), problems.collect()))
 }
 
-/// Runs what the command line asks for. `gaps` name cases by the beginning of their names.
-pub fn main(cases: Vec<Case>, gaps: &[Gap]) -> ExitCode {
+/// Runs what the command line asks for. `gaps` name cases by the beginning of their names; `prepare` begins to
+/// make what cases on a node take, where there are any.
+pub fn main(cases: Vec<Case>, gaps: &[Gap], prepare: impl FnOnce()) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let flag = |name: &str| arguments.iter().any(|argument| argument == name);
     let words: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
@@ -290,6 +302,9 @@ pub fn main(cases: Vec<Case>, gaps: &[Gap]) -> ExitCode {
             if let Err(error) = told.collect::<Result<()>>() {
                 println!("{error:#}");
                 return ExitCode::FAILURE;
+            }
+            if wanted.iter().any(|case| case.on_node) && !agent::dry() {
+                prepare();
             }
             run(&wanted, total, gaps, &mut report)
         }
@@ -366,9 +381,11 @@ fn run(cases: &[Case], total: usize, gaps: &[Gap], report: &mut Report) -> ExitC
         known: Vec::new(),
         families: BTreeMap::new(),
     };
-    let (beside, alone): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.beside);
-    run_all(&alone, 1, gaps, &Mutex::new(&mut sum));
-    run_all(&beside, 2, gaps, &Mutex::new(&mut sum));
+    let (last, soon): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.on_node);
+    let (beside, alone): (Vec<&Case>, Vec<&Case>) = soon.iter().partition(|case| case.beside);
+    for (cases, workers) in [(alone, 1), (beside, 2), (last, 1)] {
+        run_all(&cases, workers, gaps, &Mutex::new(&mut sum));
+    }
     close(&sum, cases.len(), total, begun)
 }
 

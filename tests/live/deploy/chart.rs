@@ -25,7 +25,7 @@ pub fn cases() -> Vec<Case> {
         .into_iter()
         .map(|(name, body)| Case::new(format!("deploy::{name}"), body).beside())
         .collect();
-    cases.push(Case::new("deploy::manifests::dry-run", dry_run));
+    cases.push(Case::new("deploy::manifests::dry-run", dry_run).on_node());
     cases
 }
 

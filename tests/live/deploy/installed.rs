@@ -13,7 +13,7 @@ use spantap_tests::{Case, Node, Stage, agent, install};
 use super::shipped;
 
 pub fn cases() -> Vec<Case> {
-    vec![Case::new("deploy::helm::installed", installed)]
+    vec![Case::new("deploy::helm::installed", installed).on_node()]
 }
 
 const SPACE: &str = "spantap";
