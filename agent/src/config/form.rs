@@ -299,7 +299,17 @@ impl Form for Switch {
 pub struct Choice<T: 'static>(pub &'static [(&'static str, T)]);
 
 impl<T: Clone + PartialEq> Choice<T> {
+    fn has(&self, word: &str) -> bool {
+        self.0.iter().any(|(name, _)| *name == word)
+    }
+
     fn read(&self, text: &str) -> Result<T, String> {
+        // In YAML 1.1, which Helm writes, `on` and `off` are true and false.
+        let text = match text {
+            "true" if self.has("on") && !self.has(text) => "on",
+            "false" if self.has("off") && !self.has(text) => "off",
+            text => text,
+        };
         let found = self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(text));
         found.map(|(_, value)| value.clone()).ok_or_else(|| {
             let names: Vec<_> = self.0.iter().map(|(name, _)| *name).collect();

@@ -9,9 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use serde::{Deserialize, Deserializer};
+use smallvec::SmallVec;
 
 use super::cluster::Node;
-use super::peers::{Endpoints, Peer, Service};
+use super::peers::{Addresses, Kind, Peer};
 use super::pod::{Container, Owner, Pod, RESOURCE, TRACE};
 
 /// `null` is written for what is empty, here and there: it is no reason to refuse all of a list.
@@ -109,6 +110,8 @@ struct Asked {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodStatus {
+    #[serde(deserialize_with = "nullable")]
+    phase: String,
     start_time: Option<String>,
     #[serde(rename = "podIPs")]
     #[serde(deserialize_with = "nullable")]
@@ -159,6 +162,8 @@ struct Terminated {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServiceSpec {
+    #[serde(deserialize_with = "nullable")]
+    ports: Vec<Port>,
     #[serde(rename = "clusterIPs")]
     #[serde(deserialize_with = "nullable")]
     cluster: Vec<String>,
@@ -200,7 +205,7 @@ struct Endpoint {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Port {
-    port: Option<u16>,
+    port: Option<i64>,
 }
 
 impl PodObject {
@@ -218,7 +223,12 @@ impl PodObject {
         let kept = annotations.iter().filter(|(key, _)| wanted(key));
         let labels = metadata.labels.unwrap_or_default();
         let texts = |(key, value): (&String, &String)| (short(key), short(value));
-        let addresses = status.addresses.iter().filter(|_| !spec.host_network);
+        // Its addresses may be another's by now.
+        let ended = matches!(&*status.phase, "Succeeded" | "Failed");
+        let addresses = status
+            .addresses
+            .iter()
+            .filter(|_| !spec.host_network && !ended);
         Some(Pod {
             uid: short(&metadata.uid?),
             hash,
@@ -272,48 +282,59 @@ fn id(text: &str) -> Box<str> {
 
 impl ServiceObject {
     /// What is kept of it; of one that is gone no address is.
-    pub fn into_service(self, gone: bool) -> Option<Service> {
-        let peer = peer(&self.metadata, self.metadata.name.as_deref()?)?;
-        let ingress = self
-            .status
+    pub fn into_addresses(self, gone: bool) -> Option<Addresses> {
+        let Self {
+            metadata,
+            spec,
+            status,
+        } = self;
+        let name = metadata.name.as_deref()?;
+        let ingress = status
             .load_balancer
             .ingress
             .iter()
             .filter_map(|ingress| ingress.ip.as_ref());
-        let all = self
-            .spec
-            .cluster
-            .iter()
-            .chain(&self.spec.external)
-            .chain(ingress);
-        let addresses = all.filter_map(|address| parse(address));
-        Some(Service {
-            peer,
-            addresses: addresses.take(if gone { 0 } else { MAX_OWN }).collect(),
+        let all = spec.cluster.iter().chain(&spec.external).chain(ingress);
+        let mut addresses: Vec<_> = all.filter_map(|address| parse(address)).collect();
+        addresses.truncate(if gone { 0 } else { MAX_OWN });
+        addresses.sort_unstable();
+        addresses.dedup();
+        Some(Addresses {
+            kind: Kind::Service,
+            name: short(name),
+            peer: peer(&metadata, name)?,
+            addresses,
+            ports: ports(&spec.ports),
         })
     }
 }
 
 impl SliceObject {
     /// What is kept of it; of one that is gone no address is. `None` where it is no Service's.
-    pub fn into_endpoints(self, gone: bool) -> Option<Endpoints> {
+    pub fn into_addresses(self, gone: bool) -> Option<Addresses> {
         let service = self.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
         let all = self
             .endpoints
             .iter()
             .flat_map(|endpoint| &endpoint.addresses);
         let addresses = all.filter_map(|address| parse(address));
-        let any = self.ports.iter().any(|port| port.port.is_none());
-        let ports = self.ports.iter().filter_map(|port| port.port);
-        Some(Endpoints {
-            slice: short(self.metadata.name.as_deref()?),
+        Some(Addresses {
+            kind: Kind::Slice,
+            name: short(self.metadata.name.as_deref()?),
             peer: peer(&self.metadata, service)?,
             addresses: addresses
                 .take(if gone { 0 } else { MAX_ENDPOINTS })
                 .collect(),
-            ports: ports.take(if any { 0 } else { MAX_PORTS }).collect(),
+            ports: ports(&self.ports),
         })
     }
+}
+
+/// None where one of them is any. One that is no port (the API does not look) is nobody's.
+fn ports(all: &[Port]) -> SmallVec<[u16; 4]> {
+    let any = all.iter().any(|port| port.port.is_none());
+    let known = all.iter().filter_map(|port| u16::try_from(port.port?).ok());
+    known.take(if any { 0 } else { MAX_PORTS }).collect()
 }
 
 impl NodeObject {
@@ -335,8 +356,22 @@ impl NodeObject {
 pub fn owner(metadata: &ObjectMeta) -> Option<Owner> {
     let mut owners = metadata.owner_references.iter().flatten();
     let owner = owners.find(|owner| owner.controller == Some(true))?;
+    // It is asked for by its name, which the API takes as it is.
+    let named = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+    if owner.name.starts_with('.') || !owner.name.bytes().all(named) {
+        return None;
+    }
+    // Others have a Job, too: theirs is `Job.GROUP`, as kubectl has it.
+    let group = owner
+        .api_version
+        .split_once('/')
+        .map_or("", |(group, _)| group);
+    let kind = match group {
+        "" | "apps" | "batch" => short(&owner.kind),
+        group => short(&format!("{}.{group}", owner.kind)),
+    };
     Some(Owner {
-        kind: short(&owner.kind),
+        kind,
         name: short(&owner.name),
         uid: short(&owner.uid),
     })
@@ -439,21 +474,54 @@ mod tests {
     }
 
     #[test]
+    fn owners_that_are_not_what_they_seem() {
+        let kind_of = |version: &str, kind: &str, name: &str| {
+            let pod: PodObject = read(&format!(
+                r#"{{"metadata": {{"ownerReferences": [{{"apiVersion": "{version}", "kind": "{kind}", "name": "{name}",
+                "uid": "x", "controller": true}}]}}}}"#
+            ));
+            owner(pod.meta()).map(|owner| owner.kind)
+        };
+        assert_eq!(
+            kind_of("batch/v1", "Job", "report-1").as_deref(),
+            Some("Job")
+        );
+        assert_eq!(kind_of("v1", "Node", "n1").as_deref(), Some("Node"));
+        let other = kind_of("batch.volcano.sh/v1alpha1", "Job", "report-1");
+        assert_eq!(other.as_deref(), Some("Job.batch.volcano.sh"));
+        for name in ["a b", "a?watch=true", "../../secrets/x", ".."] {
+            assert_eq!(kind_of("batch/v1", "Job", name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_address_of_a_pod_that_ended_is_free() {
+        for (phase, count) in [("Running", 1), ("Succeeded", 0), ("Failed", 0)] {
+            let pod: PodObject = read(&format!(
+                r#"{{"metadata": {{"name": "n", "namespace": "s", "uid": "u"}},
+                "status": {{"phase": "{phase}", "podIPs": [{{"ip": "10.0.0.1"}}]}}}}"#
+            ));
+            let pod = pod.into_pod(&|_| false).expect("a whole one");
+            assert_eq!(pod.addresses.len(), count, "{phase}");
+        }
+    }
+
+    #[test]
     fn services_and_slices() {
         let service = r#"{"metadata": {"name": "cart", "namespace": "shop"}, "spec": {"clusterIPs": ["10.96.0.7", "None"],
             "externalIPs": ["1.2.3.4"]}, "status": {"loadBalancer": {"ingress": [{"ip": "5.6.7.8"}, {"hostname": "h"}]}}}"#;
         let kept = read::<ServiceObject>(service)
-            .into_service(false)
+            .into_addresses(false)
             .expect("a whole one");
         assert_eq!(kept.addresses.len(), 3);
         let gone = read::<ServiceObject>(service)
-            .into_service(true)
+            .into_addresses(true)
             .expect("a whole one");
         assert!(gone.addresses.is_empty());
         let slice = |rest: &str| {
             let meta = r#""metadata": {"name": "cart-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "cart"}}"#;
             let slice: SliceObject = read(&format!("{{{meta}, {rest}}}"));
-            slice.into_endpoints(false).expect("a Service's")
+            slice.into_addresses(false).expect("a Service's")
         };
         let kept = slice(
             r#""endpoints": [{"addresses": ["10.1.0.4"]}, {"addresses": null}], "ports": [{"port": 8080}]"#,

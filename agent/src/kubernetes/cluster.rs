@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashSet};
 
-use super::peers::{Endpoints, Peer, Peers, Service};
+use super::peers::{Addresses, Kind, Peer, Peers};
 use super::pod::{Owner, Pod};
 use crate::stats::Stats;
 
@@ -175,9 +175,11 @@ impl Cluster {
             Some(None) => deployment(&pod),
             None => None,
         };
-        pods.replace(pod, &self.stats);
+        let changed = pods.replace(pod, &self.stats);
         drop(pods);
-        self.tell();
+        if changed {
+            self.tell();
+        }
         unknown
     }
 
@@ -218,25 +220,26 @@ impl Cluster {
         self.tell();
     }
 
-    /// A pod is gone; it stays known for a while.
+    /// A pod is gone; it stays known for a while, but for its addresses.
     pub fn remove_pod(&self, uid: &str) {
         let mut pods = self.pods();
+        pods.forget_addresses(uid);
         let is_new = pods.gone.iter().all(|(gone, _)| **gone != *uid);
         if is_new && pods.known.contains_key(uid) {
             pods.gone.push_back((uid.into(), Instant::now()));
         }
-        let Pods {
-            known,
-            gone,
-            addresses,
-            ..
-        } = &mut *pods;
+        let Pods { known, gone, .. } = &mut *pods;
         while let Some((uid, since)) = gone.front()
             && (since.elapsed() > KEPT || gone.len() > MAX_GONE)
         {
-            if let Some(pod) = known.remove(uid) {
-                addresses.retain(|_, at| *at != *uid);
-                pod.hash.iter().for_each(|hash| drop(known.remove(hash)));
+            // A static pod's hash may be that of the one that took its place.
+            if let Some(pod) = known.remove(uid)
+                && let Some(hash) = &pod.hash
+                && known
+                    .get(hash)
+                    .is_some_and(|by_hash| by_hash.uid == pod.uid)
+            {
+                known.remove(hash);
             }
             gone.pop_front();
         }
@@ -254,28 +257,20 @@ impl Cluster {
         }
     }
 
-    /// A list of Services, or of their endpoints, begins or ended.
-    pub fn list_peers(&self, list: PeerList, ended: bool) {
-        let mut peers = lock(&self.peers);
-        match (list, ended) {
-            (PeerList::Services, false) => peers.list_services(),
-            (PeerList::Services, true) => peers.listed_services(),
-            (PeerList::Endpoints, false) => peers.list_endpoints(),
-            (PeerList::Endpoints, true) => peers.listed_endpoints(),
-        }
+    /// A list of Services, or of their endpoints, begins.
+    pub fn list_peers(&self, kind: Kind) {
+        lock(&self.peers).list(kind);
+    }
+
+    /// It ended.
+    pub fn listed_peers(&self, kind: Kind) {
+        lock(&self.peers).listed(kind);
         self.peers_version.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A Service appeared, changed, or went.
-    pub fn put_service(&self, service: Service) {
-        let refused = lock(&self.peers).put_service(service);
-        self.stats.kubernetes_refused.add(refused);
-        self.peers_version.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Some endpoints of a Service appeared, changed, or went.
-    pub fn put_endpoints(&self, endpoints: Endpoints) {
-        let refused = lock(&self.peers).put_endpoints(endpoints);
+    /// Addresses of a Service appeared, changed, or went.
+    pub fn put_addresses(&self, addresses: Addresses) {
+        let refused = lock(&self.peers).put(addresses);
         self.stats.kubernetes_refused.add(refused);
         self.peers_version.fetch_add(1, Ordering::AcqRel);
     }
@@ -289,29 +284,21 @@ impl Cluster {
     }
 }
 
-/// What a list is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerList {
-    /// Services.
-    Services,
-    /// EndpointSlices.
-    Endpoints,
-}
-
 impl Pods {
     /// Takes a pod in; only where it differs is it another.
-    fn replace(&mut self, pod: Pod, stats: &Stats) {
+    fn replace(&mut self, pod: Pod, stats: &Stats) -> bool {
         // A pod of that UID that was gone is there again only where a watch told of the past.
         self.gone.retain(|(uid, _)| *uid != pod.uid);
         match self.known.get(&pod.uid) {
-            Some(known) if **known == pod => return,
+            Some(known) if **known == pod => return false,
             None if self.known.len() >= MAX_PODS => {
                 stats.kubernetes_refused.add(1);
-                return;
+                return false;
             }
             _ => {}
         }
         let pod = Arc::new(pod);
+        self.forget_addresses(&pod.uid);
         if let Some(hash) = &pod.hash {
             self.changed.insert(hash.clone());
             self.known.insert(hash.clone(), Arc::clone(&pod));
@@ -321,6 +308,18 @@ impl Pods {
         }
         self.changed.insert(pod.uid.clone());
         self.known.insert(pod.uid.clone(), pod);
+        true
+    }
+
+    /// The addresses that a pod had are its no more.
+    fn forget_addresses(&mut self, uid: &str) {
+        if let Some(before) = self.known.get(uid) {
+            for address in &before.addresses {
+                if self.addresses.get(address).is_some_and(|at| **at == *uid) {
+                    self.addresses.remove(address);
+                }
+            }
+        }
     }
 }
 
@@ -492,5 +491,36 @@ mod tests {
         let found = cluster.pod(hash).expect("by its hash");
         assert!(found.is("1") && found.is(hash) && !found.is("2"));
         assert!(cluster.changed().contains(hash));
+        // Its mirror is deleted and made again, and only then the old one is forgotten.
+        cluster.put_pod(Pod {
+            hash: Some(hash.into()),
+            owner: None,
+            ..pod("2", "etcd-node-1")
+        });
+        cluster.remove_pod("1");
+        for n in 0..MAX_GONE {
+            let uid = format!("more-{n}");
+            cluster.put_pod(pod(&uid, "cart"));
+            cluster.remove_pod(&uid);
+        }
+        assert!(cluster.pod("1").is_none());
+        assert!(cluster.pod(hash).is_some_and(|pod| pod.is("2")));
+    }
+
+    #[test]
+    fn an_address_is_whose_it_is_now() {
+        let cluster = cluster();
+        let address = "10.1.0.4".parse().expect("an address");
+        let at = || cluster.pod_at(address).map(|pod| pod.uid.clone());
+        cluster.put_pod(pod("1", "cart-a"));
+        assert_eq!(at().as_deref(), Some("1"));
+        cluster.put_pod(pod("2", "cart-b"));
+        cluster.remove_pod("1");
+        assert_eq!(at().as_deref(), Some("2"));
+        cluster.put_pod(Pod {
+            addresses: Vec::new(),
+            ..pod("2", "cart-b")
+        });
+        assert_eq!(at(), None);
     }
 }

@@ -19,5 +19,5 @@ pub mod watch;
 
 pub use cluster::{Cluster, Node};
 pub use once::once;
-pub use peers::{Endpoints, Peer, Service};
+pub use peers::{Addresses, Kind, Peer};
 pub use pod::{Container, Owner, Pod, RESOURCE, TRACE};

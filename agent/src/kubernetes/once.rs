@@ -48,7 +48,7 @@ async fn pods(cluster: &Cluster, wanted: &Wanted) -> Result<(), String> {
             if let Some(owner) = cluster.put_pod(pod) {
                 let question = Question { namespace, owner };
                 // Its own name is known all the same.
-                if let Ok(owner) = behind(&client, &question).await {
+                if let Ok(Some(owner)) = behind(&client, &question).await {
                     cluster.put_owner(&question.owner.uid, owner);
                 }
             }
@@ -72,8 +72,8 @@ async fn endpoints(cluster: &Cluster, services: &[(String, String)]) -> Result<(
         let its = ListParams::default().labels(&format!("{SERVICE_NAME}={name}"));
         let slices = api.list(&its).await.map_err(|why| cause(&why))?;
         for slice in slices.items {
-            if let Some(endpoints) = slice.into_endpoints(false) {
-                cluster.put_endpoints(endpoints);
+            if let Some(endpoints) = slice.into_addresses(false) {
+                cluster.put_addresses(endpoints);
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Who is behind an address: the Service that has it as its own, or among its endpoints. An endpoint's
-//! address counts with its port, as a node's address is that of all pods on its network. Where several
-//! Services have the same endpoint, the one with the shortest name is it, and of those the first in the
-//! alphabet: the same on every node.
+//! Who is behind an address: the Service that has it as its own, or among its endpoints. An address counts
+//! with its port: a node's is that of all pods on its network, and some load balancers give it to all
+//! their Services. Where several Services have the same address and port none of them is it: which one was
+//! meant is not to be seen, and anybody may write down another's address.
 //!
 //! Kept for a cluster of 5,000 nodes: an address is 24 bytes in a map and 17 in its slice, and nothing
 //! else is kept of an endpoint.
@@ -21,23 +21,25 @@ pub struct Peer {
     pub namespace: Arc<str>,
 }
 
-/// A Service, as told.
-#[derive(Clone, Debug)]
-pub struct Service {
-    /// Who it is.
-    pub peer: Peer,
-    /// Its own addresses; none where it is headless, or gone.
-    pub addresses: SmallVec<[IpAddr; 2]>,
+/// What a Service has addresses by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Itself.
+    Service,
+    /// An EndpointSlice.
+    Slice,
 }
 
-/// Some endpoints of a Service, as told.
+/// Addresses of a Service, as told.
 #[derive(Clone, Debug)]
-pub struct Endpoints {
-    /// The slice's name.
-    pub slice: Box<str>,
+pub struct Addresses {
+    /// By what.
+    pub kind: Kind,
+    /// The name of that.
+    pub name: Box<str>,
     /// The Service.
     pub peer: Peer,
-    /// Their addresses; none where the slice is gone.
+    /// The addresses; none where it is gone.
     pub addresses: Vec<IpAddr>,
     /// Their ports; none where any port is theirs.
     pub ports: SmallVec<[u16; 4]>,
@@ -46,26 +48,21 @@ pub struct Endpoints {
 /// All that is known.
 #[derive(Debug, Default)]
 pub struct Peers {
-    services: HashMap<Box<str>, Held>,
-    own: HashMap<IpAddr, Peer>,
-    /// Where a slice is in `slices`.
-    places: HashMap<Box<str>, u32>,
+    /// Where it is in `slices`.
+    places: HashMap<(Kind, Box<str>), u32>,
     slices: Vec<Option<Slice>>,
     free: Vec<u32>,
     /// The slice that an address is in, or the first of them.
     first: HashMap<IpAddr, u32>,
     /// The others.
     more: HashMap<IpAddr, Vec<u32>>,
-}
-
-#[derive(Debug)]
-struct Held {
-    addresses: SmallVec<[IpAddr; 2]>,
-    listed: bool,
+    /// Addresses in all slices.
+    count: usize,
 }
 
 #[derive(Debug)]
 struct Slice {
+    kind: Kind,
     peer: Peer,
     ports: SmallVec<[u16; 4]>,
     addresses: Box<[IpAddr]>,
@@ -73,72 +70,44 @@ struct Slice {
 }
 
 impl Peers {
-    /// Who has this address, or this port of it.
+    /// Who has this port of this address, if it is one.
     pub fn of(&self, address: IpAddr, port: u16) -> Option<Peer> {
-        let address = address.to_canonical();
-        if let Some(peer) = self.own.get(&address) {
-            return Some(peer.clone());
-        }
-        let more = self.more.get(&address).into_iter().flatten();
-        let slices = self.first.get(&address).into_iter().chain(more);
-        let slices = slices.filter_map(|&place| self.slice(place));
-        let theirs = slices.filter(|slice| slice.ports.is_empty() || slice.ports.contains(&port));
-        let peers = theirs.map(|slice| &slice.peer);
-        let key = |peer: &&Peer| {
-            (
-                peer.name.len(),
-                Arc::clone(&peer.name),
-                Arc::clone(&peer.namespace),
-            )
-        };
-        peers.min_by_key(key).cloned()
+        let slices = self.at(address);
+        let mut theirs =
+            slices.filter(|slice| slice.ports.is_empty() || slice.ports.contains(&port));
+        let peer = &theirs.next()?.peer;
+        theirs
+            .all(|other| other.peer == *peer)
+            .then(|| peer.clone())
     }
 
-    /// The Service whose own address this is.
+    /// The Service whose own address this is, if it is one.
     pub fn service_at(&self, address: IpAddr) -> Option<Peer> {
-        self.own.get(&address.to_canonical()).cloned()
+        let mut own = self.at(address).filter(|slice| slice.kind == Kind::Service);
+        let peer = &own.next()?.peer;
+        own.all(|other| other.peer == *peer).then(|| peer.clone())
     }
 
     /// The addresses of all who are behind a Service.
     pub fn behind(&self, namespace: &str, service: &str) -> Vec<IpAddr> {
         let all = self.slices.iter().flatten();
         let its = |it: &&Slice| *it.peer.name == *service && *it.peer.namespace == *namespace;
-        let all = all.filter(its).flat_map(|slice| &*slice.addresses);
-        all.copied().collect()
+        let all = all.filter(|it| it.kind == Kind::Slice).filter(its);
+        all.flat_map(|slice| &*slice.addresses).copied().collect()
     }
 
-    /// Takes a Service in, or forgets it; how many were refused for lack of room.
-    pub fn put_service(&mut self, service: Service) -> u64 {
-        let key = key(&service.peer.namespace, &service.peer.name);
-        self.forget_service(&key);
-        if service.addresses.is_empty() {
-            return 0;
-        }
-        if self.own.len() >= MAX_SERVICES {
-            return 1;
-        }
-        for &address in &service.addresses {
-            self.own.insert(address, service.peer.clone());
-        }
-        let held = Held {
-            addresses: service.addresses,
-            listed: true,
-        };
-        self.services.insert(key, held);
-        0
-    }
-
-    /// Takes endpoints in, or forgets them; how many were refused for lack of room.
-    pub fn put_endpoints(&mut self, endpoints: Endpoints) -> u64 {
-        let Endpoints {
-            slice,
+    /// Takes addresses in, or forgets them; how many were refused for lack of room.
+    pub fn put(&mut self, told: Addresses) -> u64 {
+        let Addresses {
+            kind,
+            name,
             peer,
             addresses,
             ports,
-        } = endpoints;
-        let key = key(&peer.namespace, &slice);
-        self.forget_slice(&key);
-        let room = MAX_ADDRESSES.saturating_sub(self.first.len());
+        } = told;
+        let key = (kind, key(&peer.namespace, &name));
+        self.forget(&key);
+        let room = MAX_ADDRESSES.saturating_sub(self.count);
         let refused = addresses.len().saturating_sub(room);
         let kept = addresses
             .get(..addresses.len().min(room))
@@ -147,6 +116,7 @@ impl Peers {
             return refused as u64;
         }
         let slice = Slice {
+            kind,
             peer,
             ports,
             addresses: kept.into(),
@@ -155,6 +125,7 @@ impl Peers {
         let Some(place) = self.place(slice) else {
             return addresses.len() as u64;
         };
+        self.count += kept.len();
         for &address in kept {
             match self.first.get(&address) {
                 None => drop(self.first.insert(address, place)),
@@ -165,46 +136,30 @@ impl Peers {
         refused as u64
     }
 
-    /// A list of Services begins.
-    pub fn list_services(&mut self) {
-        self.services
-            .values_mut()
-            .for_each(|held| held.listed = false);
-    }
-
-    /// It ended: what was not in it is gone.
-    pub fn listed_services(&mut self) {
-        let all = self.services.iter().filter(|(_, held)| !held.listed);
-        let gone: Vec<_> = all.map(|(key, _)| key.clone()).collect();
-        gone.iter().for_each(|key| self.forget_service(key));
-    }
-
-    /// A list of endpoints begins.
-    pub fn list_endpoints(&mut self) {
-        self.slices
-            .iter_mut()
-            .flatten()
+    /// A list of them begins.
+    pub fn list(&mut self, kind: Kind) {
+        let all = self.slices.iter_mut().flatten();
+        all.filter(|slice| slice.kind == kind)
             .for_each(|slice| slice.listed = false);
     }
 
     /// It ended: what was not in it is gone.
-    pub fn listed_endpoints(&mut self) {
+    pub fn listed(&mut self, kind: Kind) {
         let is_gone = |place: u32| self.slice(place).is_none_or(|slice| !slice.listed);
-        let all = self.places.iter().filter(|&(_, &place)| is_gone(place));
+        let all = self.places.iter();
+        let all = all.filter(|&((of, _), &place)| *of == kind && is_gone(place));
         let gone: Vec<_> = all.map(|(key, _)| key.clone()).collect();
-        gone.iter().for_each(|key| self.forget_slice(key));
+        gone.iter().for_each(|key| self.forget(key));
     }
 
-    fn forget_service(&mut self, key: &str) {
-        let Some(held) = self.services.remove(key) else {
-            return;
-        };
-        for address in held.addresses {
-            self.own.remove(&address);
-        }
+    fn at(&self, address: IpAddr) -> impl Iterator<Item = &Slice> {
+        let address = address.to_canonical();
+        let more = self.more.get(&address).into_iter().flatten();
+        let places = self.first.get(&address).into_iter().chain(more);
+        places.filter_map(|&place| self.slice(place))
     }
 
-    fn forget_slice(&mut self, key: &str) {
+    fn forget(&mut self, key: &(Kind, Box<str>)) {
         let Some(place) = self.places.remove(key) else {
             return;
         };
@@ -213,6 +168,7 @@ impl Peers {
             .and_then(|at| self.slices.get_mut(at)?.take());
         self.free.push(place);
         for address in slice.map(|slice| slice.addresses).unwrap_or_default() {
+            self.count -= 1;
             self.forget_address(address, place);
         }
     }
@@ -252,9 +208,7 @@ fn key(namespace: &str, name: &str) -> Box<str> {
     format!("{namespace}/{name}").into()
 }
 
-/// Addresses of Services.
-const MAX_SERVICES: usize = 65_536;
-/// Addresses of endpoints: Kubernetes is made for 150,000 pods.
+/// Addresses of Services and their endpoints: Kubernetes is made for 10,000 and 150,000.
 const MAX_ADDRESSES: usize = 400_000;
 
 #[cfg(test)]
@@ -268,16 +222,23 @@ mod tests {
         }
     }
 
-    fn endpoints(slice: &str, name: &str, addresses: &[&str], ports: &[u16]) -> Endpoints {
-        Endpoints {
-            slice: slice.into(),
-            peer: peer(name),
-            addresses: addresses
-                .iter()
-                .map(|a| a.parse().expect("an address"))
-                .collect(),
+    fn told(kind: Kind, by: &str, service: &str, addresses: &[&str], ports: &[u16]) -> Addresses {
+        let parsed = addresses.iter().map(|a| a.parse().expect("an address"));
+        Addresses {
+            kind,
+            name: by.into(),
+            peer: peer(service),
+            addresses: parsed.collect(),
             ports: ports.into(),
         }
+    }
+
+    fn endpoints(slice: &str, name: &str, addresses: &[&str], ports: &[u16]) -> Addresses {
+        told(Kind::Slice, slice, name, addresses, ports)
+    }
+
+    fn service(name: &str, addresses: &[&str], ports: &[u16]) -> Addresses {
+        told(Kind::Service, name, name, addresses, ports)
     }
 
     fn name(peers: &Peers, address: &str, port: u16) -> String {
@@ -288,29 +249,27 @@ mod tests {
     #[test]
     fn services_and_their_endpoints() {
         let mut peers = Peers::default();
-        let service = |name: &str, addresses: &[&str]| Service {
-            peer: peer(name),
-            addresses: addresses
-                .iter()
-                .map(|a| a.parse().expect("an address"))
-                .collect(),
-        };
-        peers.put_service(service("cart", &["10.96.0.7", "fd00::7"]));
-        peers.put_endpoints(endpoints(
+        peers.put(service("cart", &["10.96.0.7", "fd00::7"], &[80]));
+        peers.put(endpoints(
             "cart-a",
             "cart",
             &["10.1.0.4", "10.1.0.5"],
             &[8080],
         ));
-        peers.put_endpoints(endpoints("web-a", "web", &["10.1.0.5"], &[80]));
-        assert_eq!(name(&peers, "10.96.0.7", 1), "cart");
-        assert_eq!(name(&peers, "::ffff:10.96.0.7", 1), "cart");
-        assert_eq!(name(&peers, "fd00::7", 1), "cart");
-        assert_eq!(name(&peers, "10.1.0.4", 8080), "cart");
-        assert_eq!(name(&peers, "10.1.0.4", 80), "-");
-        assert_eq!(name(&peers, "10.1.0.5", 80), "web");
-        assert_eq!(name(&peers, "10.1.0.5", 8080), "cart");
-        assert_eq!(name(&peers, "10.1.0.6", 8080), "-");
+        peers.put(endpoints("web-a", "web", &["10.1.0.5"], &[80]));
+        for (address, port, want) in [
+            ("10.96.0.7", 80, "cart"),
+            ("10.96.0.7", 81, "-"),
+            ("::ffff:10.96.0.7", 80, "cart"),
+            ("fd00::7", 80, "cart"),
+            ("10.1.0.4", 8080, "cart"),
+            ("10.1.0.4", 80, "-"),
+            ("10.1.0.5", 80, "web"),
+            ("10.1.0.5", 8080, "cart"),
+            ("10.1.0.6", 8080, "-"),
+        ] {
+            assert_eq!(name(&peers, address, port), want, "{address} {port}");
+        }
         let addresses = |name| peers.behind("shop", name);
         assert_eq!((addresses("cart").len(), addresses("web").len()), (2, 1));
         assert_eq!(peers.behind("other", "cart"), [] as [IpAddr; 0]);
@@ -318,51 +277,59 @@ mod tests {
         assert_eq!(at("10.96.0.7"), Some(peer("cart")));
         assert_eq!(at("10.1.0.4"), None);
         // It has another address now; and then it is gone.
-        peers.put_service(service("cart", &["10.96.0.8"]));
-        assert_eq!(name(&peers, "10.96.0.7", 1), "-");
-        peers.put_service(service("cart", &[]));
-        assert_eq!(name(&peers, "10.96.0.8", 1), "-");
-        peers.put_endpoints(endpoints("cart-a", "cart", &[], &[]));
+        peers.put(service("cart", &["10.96.0.8"], &[80]));
+        assert_eq!(name(&peers, "10.96.0.7", 80), "-");
+        peers.put(service("cart", &[], &[]));
+        assert_eq!(name(&peers, "10.96.0.8", 80), "-");
+        peers.put(endpoints("cart-a", "cart", &[], &[]));
         assert_eq!(name(&peers, "10.1.0.5", 8080), "-");
         assert_eq!(name(&peers, "10.1.0.5", 80), "web");
     }
 
     #[test]
-    fn one_endpoint_of_several_services() {
+    fn what_several_services_have_is_nobodys() {
         let mut peers = Peers::default();
-        for service in ["web-headless", "web", "wab"] {
-            let all = endpoints(service, service, &["10.1.0.5"], &[]);
-            assert_eq!(peers.put_endpoints(all), 0);
+        for of in ["db-rw", "db-r", "db-ro"] {
+            assert_eq!(peers.put(endpoints(of, of, &["10.1.0.5"], &[5432])), 0);
         }
-        assert_eq!(name(&peers, "10.1.0.5", 80), "wab");
-        peers.put_endpoints(endpoints("wab", "wab", &[], &[]));
-        assert_eq!(name(&peers, "10.1.0.5", 80), "web");
-        peers.put_endpoints(endpoints("web-headless", "web-headless", &[], &[]));
-        assert_eq!(name(&peers, "10.1.0.5", 80), "web");
-        peers.put_endpoints(endpoints("web", "web", &[], &[]));
-        assert_eq!(name(&peers, "10.1.0.5", 80), "-");
+        assert_eq!(name(&peers, "10.1.0.5", 5432), "-");
+        for of in ["db-r", "db-ro"] {
+            peers.put(endpoints(of, of, &[], &[]));
+        }
+        assert_eq!(name(&peers, "10.1.0.5", 5432), "db-rw");
+        // A node's address, which a load balancer gives to all; and one that takes another's.
+        peers.put(service("traefik", &["192.168.0.1"], &[80, 443]));
+        peers.put(service("mail", &["192.168.0.1"], &[25]));
+        assert_eq!(name(&peers, "192.168.0.1", 443), "traefik");
+        assert_eq!(name(&peers, "192.168.0.1", 25), "mail");
+        assert_eq!(name(&peers, "192.168.0.1", 10250), "-");
+        peers.put(service("thief", &["192.168.0.1"], &[443]));
+        assert_eq!(name(&peers, "192.168.0.1", 443), "-");
+        for of in ["traefik", "mail", "thief"] {
+            peers.put(service(of, &[], &[]));
+        }
+        peers.put(endpoints("db-rw", "db-rw", &[], &[]));
         assert!(peers.first.is_empty() && peers.more.is_empty() && peers.places.is_empty());
+        assert_eq!(peers.count, 0);
     }
 
     #[test]
     fn what_is_in_no_list_any_more_is_gone() {
         let mut peers = Peers::default();
-        for (slice, address) in [("a", "10.1.0.1"), ("b", "10.1.0.2")] {
-            peers.put_endpoints(endpoints(slice, slice, &[address], &[]));
-            peers.put_service(Service {
-                peer: peer(slice),
-                addresses: [address.replace(".1.", ".96.").parse().expect("an address")]
-                    .into_iter()
-                    .collect(),
-            });
+        for (of, address) in [("a", "10.1.0.1"), ("b", "10.1.0.2")] {
+            peers.put(endpoints(of, of, &[address], &[]));
+            peers.put(service(of, &[&address.replace(".1.", ".96.")], &[]));
         }
-        peers.list_endpoints();
-        peers.list_services();
-        peers.put_endpoints(endpoints("b", "b", &["10.1.0.2"], &[]));
-        peers.listed_endpoints();
-        peers.listed_services();
+        peers.list(Kind::Slice);
+        peers.put(endpoints("b", "b", &["10.1.0.2"], &[]));
+        peers.listed(Kind::Slice);
         assert_eq!(name(&peers, "10.1.0.1", 1), "-");
         assert_eq!(name(&peers, "10.1.0.2", 1), "b");
-        assert_eq!(name(&peers, "10.96.0.2", 1), "-");
+        assert_eq!(name(&peers, "10.96.0.2", 1), "b");
+        peers.list(Kind::Service);
+        // Another has its address now.
+        peers.put(service("c", &["10.96.0.2"], &[]));
+        peers.listed(Kind::Service);
+        assert_eq!(name(&peers, "10.96.0.2", 1), "c");
     }
 }

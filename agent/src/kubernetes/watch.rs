@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use kube::client::ClientBuilder;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -17,13 +18,15 @@ use kube::{Api, Client, Config, Resource};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use tower::limit::RateLimitLayer;
 
 use super::api::{
     JobObject, NamespaceObject, NodeObject, PodObject, ReplicaSetObject, ServiceObject,
     SliceObject, owner,
 };
-use super::cluster::{Cluster, PeerList};
+use super::cluster::Cluster;
+use super::peers::Kind;
 use super::pod::Owner;
 use crate::say::say;
 use crate::stats::Stats;
@@ -80,7 +83,11 @@ pub(super) async fn client() -> Result<Client, String> {
     let mut config = Config::infer().await.map_err(|why| why.to_string())?;
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
-    Client::try_from(config).map_err(|why| why.to_string())
+    // It is tried again here, where it is said.
+    config.default_retry = false;
+    let builder = ClientBuilder::try_from(config).map_err(|why| why.to_string())?;
+    let limit = RateLimitLayer::new(RATE, Duration::from_secs(1));
+    Ok(builder.with_layer(&limit).build())
 }
 
 async fn pods(
@@ -106,7 +113,7 @@ async fn pods(
         Api::<PodObject>::all(client.clone()),
         config,
         health,
-        "pods",
+        PODS_TOLD,
         |event| match event {
             Event::Init => cluster.list_pods(),
             Event::InitApply(pod) | Event::Apply(pod) => put(pod),
@@ -123,9 +130,8 @@ async fn pods(
 
 async fn services(client: &Client, cluster: &Cluster, health: &Health) {
     let put = |service: ServiceObject, gone| {
-        if let Some(service) = service.into_service(gone) {
-            cluster.put_service(service);
-        }
+        let addresses = service.into_addresses(gone).into_iter();
+        addresses.for_each(|addresses| cluster.put_addresses(addresses));
     };
     let api = Api::<ServiceObject>::all(client.clone());
     follow(
@@ -134,9 +140,9 @@ async fn services(client: &Client, cluster: &Cluster, health: &Health) {
         health,
         "services",
         |event| match event {
-            Event::Init => cluster.list_peers(PeerList::Services, false),
+            Event::Init => cluster.list_peers(Kind::Service),
             Event::InitApply(service) | Event::Apply(service) => put(service, false),
-            Event::InitDone => cluster.list_peers(PeerList::Services, true),
+            Event::InitDone => cluster.listed_peers(Kind::Service),
             Event::Delete(service) => put(service, true),
         },
     )
@@ -145,9 +151,8 @@ async fn services(client: &Client, cluster: &Cluster, health: &Health) {
 
 async fn endpoints(client: &Client, cluster: &Cluster, health: &Health) {
     let put = |slice: SliceObject, gone| {
-        if let Some(endpoints) = slice.into_endpoints(gone) {
-            cluster.put_endpoints(endpoints);
-        }
+        let addresses = slice.into_addresses(gone).into_iter();
+        addresses.for_each(|addresses| cluster.put_addresses(addresses));
     };
     let api = Api::<SliceObject>::all(client.clone());
     follow(
@@ -156,9 +161,9 @@ async fn endpoints(client: &Client, cluster: &Cluster, health: &Health) {
         health,
         "endpointslices",
         |event| match event {
-            Event::Init => cluster.list_peers(PeerList::Endpoints, false),
+            Event::Init => cluster.list_peers(Kind::Slice),
             Event::InitApply(slice) | Event::Apply(slice) => put(slice, false),
-            Event::InitDone => cluster.list_peers(PeerList::Endpoints, true),
+            Event::InitDone => cluster.listed_peers(Kind::Slice),
             Event::Delete(slice) => put(slice, true),
         },
     )
@@ -206,7 +211,7 @@ async fn owners(
     health: &Health,
     mut asked: mpsc::Receiver<Question>,
 ) {
-    let mut open = VecDeque::new();
+    let mut open: VecDeque<Question> = VecDeque::new();
     loop {
         if open.is_empty() {
             let Some(question) = asked.recv().await else {
@@ -215,7 +220,10 @@ async fn owners(
             open.push_back(question);
         }
         while let Ok(question) = asked.try_recv() {
-            open.push_back(question);
+            let known = open.iter().any(|it| it.owner.uid == question.owner.uid);
+            if !known && open.len() < MAX_ASKED {
+                open.push_back(question);
+            }
         }
         let Some(question) = open.pop_front() else {
             continue;
@@ -226,21 +234,26 @@ async fn owners(
         match behind(client, &question).await {
             Ok(owner) => {
                 health.works("owners of pods");
-                cluster.put_owner(&question.owner.uid, owner);
+                // Of one that is gone is known what its name says.
+                if let Some(owner) = owner {
+                    cluster.put_owner(&question.owner.uid, owner);
+                }
             }
             Err(why) => {
                 health.fails("owners of pods", &why);
-                if open.len() < MAX_ASKED {
-                    open.push_back(question);
-                }
-                sleep(AGAIN).await;
+                open.push_back(question);
+                // The next one may be of a kind that is told.
+                sleep(AGAIN / u32::try_from(open.len()).unwrap_or(1).min(10)).await;
             }
         }
     }
 }
 
-/// Who made it; nobody where it is gone, or another by now.
-pub(super) async fn behind(client: &Client, question: &Question) -> Result<Option<Owner>, String> {
+/// Who made it, or that nobody did; none where it is gone, or another by now.
+pub(super) async fn behind(
+    client: &Client,
+    question: &Question,
+) -> Result<Option<Option<Owner>>, String> {
     let Question {
         namespace,
         owner: object,
@@ -250,7 +263,7 @@ pub(super) async fn behind(client: &Client, question: &Question) -> Result<Optio
         _ => metadata::<JobObject>(client, namespace, &object.name).await?,
     };
     let same = found.filter(|found| found.uid.as_deref() == Some(&*object.uid));
-    Ok(same.as_ref().and_then(owner))
+    Ok(same.as_ref().map(owner))
 }
 
 async fn metadata<K>(
@@ -292,35 +305,63 @@ async fn follow<K>(
     loop {
         let mut events = pin!(watcher(api.clone(), config.clone()).default_backoff());
         let mut listed = false;
+        let mut faults = Faults::default();
         loop {
             // A watch may be silent; a list that was asked for may not.
-            let event = match listed {
-                true => events.next().await,
-                false => match timeout(LIST, events.next()).await {
-                    Ok(event) => event,
-                    Err(_) => {
-                        health.fails(what, SILENT);
-                        break;
-                    }
-                },
-            };
-            match event {
-                Some(Ok(event)) => {
+            let patience = if listed { faults.calm() } else { LIST };
+            match timeout(patience, events.next()).await {
+                Ok(Some(Ok(event))) => {
                     match event {
                         Event::Init => listed = false,
                         Event::InitApply(_) => {}
                         Event::InitDone | Event::Apply(_) | Event::Delete(_) => {
                             listed = true;
+                            faults = Faults::default();
                             health.works(what);
                         }
                     }
                     take(event);
                 }
                 // What it was to go on from is too long ago (410 Gone): it begins anew.
-                Some(Err(watcher::Error::WatchError(status))) if status.code == 410 => {}
-                Some(Err(why)) => health.fails(what, &watching(&why)),
-                None => break,
+                Ok(Some(Err(watcher::Error::WatchError(status)))) if status.code == 410 => {}
+                Ok(Some(Err(why))) => {
+                    faults.another();
+                    health.fails(what, &watching(&why));
+                }
+                Ok(None) => break,
+                Err(_) if listed => {
+                    faults = Faults::default();
+                    health.works(what);
+                }
+                Err(_) => {
+                    health.fails(what, SILENT);
+                    break;
+                }
             }
+        }
+    }
+}
+
+/// How a watch fails. That it goes on is told by nothing but that it does not fail again: kube-rs says
+/// nothing of a watch that was asked for again.
+#[derive(Debug, Default)]
+struct Faults {
+    last: Option<Instant>,
+    /// Between the last two.
+    gap: Duration,
+}
+
+impl Faults {
+    fn another(&mut self) {
+        let last = self.last.replace(Instant::now());
+        self.gap = last.map_or(Duration::ZERO, |last| last.elapsed());
+    }
+
+    /// The silence after which all is well: pauses between tries grow twofold.
+    fn calm(&self) -> Duration {
+        match self.last {
+            Some(_) => self.gap * 3 + CALM,
+            None => YEAR,
         }
     }
 }
@@ -363,8 +404,8 @@ struct Health {
 #[derive(Default)]
 struct Failing {
     what: BTreeSet<&'static str>,
-    /// Reasons that were said since all was well.
-    said: BTreeSet<String>,
+    /// Reasons that were said since all was well: of pods, of others.
+    said: BTreeSet<(bool, String)>,
 }
 
 impl Health {
@@ -372,7 +413,10 @@ impl Health {
         self.stats.kubernetes_failed.add(1);
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         failing.what.insert(what);
-        if failing.said.len() < MAX_SAID && failing.said.insert(why.to_owned()) {
+        let why: String = why.chars().take(MAX_REASON).collect();
+        // That pods are not known is said for itself: names are missing then.
+        let reason = (what == PODS_TOLD, why.clone());
+        if failing.said.len() < MAX_SAID && failing.said.insert(reason) {
             say(format_args!(
                 "Kubernetes does not tell of {what}: {why}; what is known is kept, and it is asked again"
             ));
@@ -392,17 +436,25 @@ pub(super) const SILENT: &str = "no answer";
 /// Objects in a page of a list. Whole objects are sent, of which little is kept: a page is what is in
 /// memory at once.
 const PODS: u32 = 50;
-const SERVICES: u32 = 250;
+const SERVICES: u32 = 50;
 const SLICES: u32 = 50;
 /// Longest a connection, an answer, and a page of a list take.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
-const LIST: Duration = Duration::from_secs(40);
+const LIST: Duration = Duration::from_secs(90);
+/// Longest that a watch takes to fail again, besides the pause before it is asked for.
+const CALM: Duration = Duration::from_secs(6);
+/// For ever.
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
 /// Longest a watch says nothing: the API sends bookmarks each minute, and ends watches after some five.
 const SILENCE: Duration = Duration::from_secs(330);
 /// Pause before what failed is asked again, where kube-rs does not say.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Questions that wait.
 const MAX_ASKED: usize = 1024;
-/// Reasons that are said before all is well again.
+/// Reasons that are said before all is well again, and their characters.
 const MAX_SAID: usize = 8;
+const MAX_REASON: usize = 300;
+const PODS_TOLD: &str = "pods";
+/// Requests a second: kube-rs asks again at once for a watch that ended.
+const RATE: u64 = 20;

@@ -113,7 +113,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::kubernetes::{Endpoints, Peer, Service};
+    use crate::kubernetes::{Addresses, Kind, Peer};
     use crate::stats::Stats;
 
     #[test]
@@ -124,16 +124,18 @@ mod tests {
             namespace: "observability".into(),
         };
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-        cluster.put_service(Service {
-            peer: peer.clone(),
-            addresses: [address("10.96.0.9")].into_iter().collect(),
-        });
-        cluster.put_endpoints(Endpoints {
-            slice: "collector-x".into(),
-            peer,
-            addresses: vec![address("10.1.0.3"), address("10.1.0.4")],
-            ports: [4318].into_iter().collect(),
-        });
+        for (kind, addresses) in [
+            (Kind::Service, vec![address("10.96.0.9")]),
+            (Kind::Slice, vec![address("10.1.0.3"), address("10.1.0.4")]),
+        ] {
+            cluster.put_addresses(Addresses {
+                kind,
+                name: "collector".into(),
+                peer: peer.clone(),
+                addresses,
+                ports: [4318].into_iter().collect(),
+            });
+        }
         let found = |host: &str, own: &str| {
             let own = || Some(own.to_owned());
             addresses(&cluster, host, own).len()

@@ -156,7 +156,7 @@ pub fn run(mut start: Start) -> Result<Summary> {
     let shared = shared(&config, &control, cluster, &stats, &health, collector);
     let metrics = metrics(&config, &shared, &runtime)?;
     let weaver = Weaver::new(&mut start, &shared, Arc::clone(&clock), exporters.sender());
-    meet(&shared)?;
+    meet(&shared, config.kubernetes.wait)?;
     choose(&shared, start.reread.take())?;
     let threads = Threads::start(&mut probe, &config, &shared, weaver)?;
     heat(&mut probe, &shared)?;
@@ -262,7 +262,7 @@ fn shared(
 
 /// Finds out who is there already, and for a moment waits for what their files tell. Verdicts reach
 /// the kernel side with the readers' first drain.
-fn meet(shared: &Arc<Shared>) -> Result<()> {
+fn meet(shared: &Arc<Shared>, wait: Duration) -> Result<()> {
     let clerk = {
         let shared = Arc::clone(shared);
         move || {
@@ -279,6 +279,7 @@ fn meet(shared: &Arc<Shared>) -> Result<()> {
         .name("clerk".into())
         .spawn(clerk)
         .context("start the clerk's thread")?;
+    pods::wait(shared.targets.cluster(), wait);
     for (pid, verdict) in shared.targets.scan() {
         if verdict.is_traced() {
             shared.resources.observe(pid, "", 0);

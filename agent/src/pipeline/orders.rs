@@ -1,5 +1,7 @@
 //! What threads of the pipeline tell the kernel side while it runs.
 
+use std::collections::HashSet;
+
 use agent_ebpf::abi::{AsyncIds, Contexts, Goroutines, Jvm, Streams};
 use anyhow::Result;
 
@@ -20,11 +22,11 @@ pub trait Orders: Send + Sync {
     /// Where the kernel refuses.
     fn forget(&self, process: u32) -> Result<()>;
 
-    /// A process that goes on is not traced any more: what it serves is not known from here on.
+    /// Processes that go on are not traced any more: what they serve is not known from here on.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    fn leave(&self, process: u32) -> Result<()>;
+    fn leave(&self, processes: &HashSet<u32>) -> Result<()>;
 
     /// How goroutines are told apart in a process.
     ///
@@ -102,8 +104,8 @@ impl Orders for Control {
         Control::forget(self, process)
     }
 
-    fn leave(&self, process: u32) -> Result<()> {
-        Control::leave(self, process)
+    fn leave(&self, processes: &HashSet<u32>) -> Result<()> {
+        Control::leave(self, processes)
     }
 
     fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()> {

@@ -1,6 +1,8 @@
 //! Whether Kubernetes is asked of pods, and of what.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
@@ -24,6 +26,15 @@ pub fn start(config: &Config, stats: &Arc<Stats>, runtime: &Handle) -> Option<Ar
     };
     watch::start(&cluster, wanted, stats, runtime);
     Some(cluster)
+}
+
+/// Waits until all pods were told of once, so that who opts out or is excluded is known before anybody is
+/// judged; no longer than `longest`.
+pub fn wait(cluster: Option<&Cluster>, longest: Duration) {
+    let began = Instant::now();
+    while cluster.is_some_and(|cluster| !cluster.is_listed()) && began.elapsed() < longest {
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Of what it is to be asked, where it is, and where the answers go.

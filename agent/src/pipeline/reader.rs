@@ -1,7 +1,7 @@
 //! One thread a ring: records become events, events become facts. It owns its shard of state, so
 //! nothing is locked but the mailbox its facts leave through, once a drain.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
@@ -359,25 +359,26 @@ impl Reader<'_> {
     /// Tells the kernel side what was decided.
     fn obey(&mut self) {
         let shared = self.shared;
+        let mut all_left = HashSet::new();
         shared.targets.tell(|process, verdict, left| {
             let told = match verdict {
                 Some(verdict) => shared.control.judge(process, verdict.is_traced()),
                 None => shared.control.forget(process),
             };
-            let told = told.and_then(|()| match left {
-                true => shared.control.leave(process),
-                false => Ok(()),
-            });
             if told.is_err() {
                 shared.stats.pipeline_control_failed.add(1);
             }
-            if left && !shared.probing.push(Arrival::Left(process)) {
+            if left && all_left.insert(process) && !shared.probing.push(Arrival::Left(process)) {
                 shared.stats.probe_refused.add(1);
             }
             if verdict.is_some_and(Verdict::is_traced) {
                 self.arrived(Arrival::Process(process));
             }
         });
+        // Once for all of them, and while nobody else waits to tell: the whole table is walked.
+        if !all_left.is_empty() && shared.control.leave(&all_left).is_err() {
+            shared.stats.pipeline_control_failed.add(1);
+        }
         if shared.targets.is_hot() != shared.hot.load(Ordering::Relaxed) {
             shared.changed.notify_one();
         }

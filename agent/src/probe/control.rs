@@ -1,5 +1,6 @@
 //! What user space tells the kernel side while it runs, and asks it.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -91,23 +92,25 @@ impl Control {
         }
     }
 
-    /// Takes back which requests the units of a process serve: their answers will not be seen, and when it
-    /// is traced again they serve others.
+    /// Takes back which requests the units of processes serve: their answers will not be seen, and when they
+    /// are traced again they serve others.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn leave(&self, process: u32) -> Result<()> {
+    pub fn leave(&self, processes: &HashSet<u32>) -> Result<()> {
         let mut serving = lock(&self.serving);
         let all = serving.keys().take(MOST_SERVING).filter_map(Result::ok);
         // A member (agent-ebpf/src/lineage.rs): a unit, and in the lower half its process.
         let own: Vec<_> = all
-            .filter(|[_, of]| of << 32 == u64::from(process) << 32)
+            .filter(|[_, of]| {
+                u32::try_from(of & 0xffff_ffff).is_ok_and(|of| processes.contains(&of))
+            })
             .collect();
         for unit in own {
             match serving.remove(&unit) {
                 Err(MapError::SyscallError(error))
                     if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
-                other => other.context("take back what a process serves")?,
+                other => other.context("take back what processes serve")?,
             }
         }
         Ok(())

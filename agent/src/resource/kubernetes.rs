@@ -65,7 +65,8 @@ impl Place<'_> {
                 .iter()
                 .find(|container| *container.name == *name)
         };
-        pod.container(self.container?)
+        let by_id = self.container.and_then(|id| pod.container(id));
+        by_id
             .or_else(|| by_name(self.named?))
             .or_else(|| pod.only_container())
     }
@@ -82,7 +83,10 @@ impl Place<'_> {
 pub(super) fn service(set: &mut Set, place: &Place<'_>, telling: &Telling) {
     let pod = place.pod;
     for (key, value) in &pod.annotations {
-        if let Some(name) = key.strip_prefix(RESOURCE).filter(|name| !name.is_empty()) {
+        let name = key.strip_prefix(RESOURCE).filter(|name| !name.is_empty());
+        // What is measured is not its to say.
+        let measured = |name: &&str| MEASURED.iter().any(|of| name.starts_with(of));
+        if let Some(name) = name.filter(|name| !measured(name)) {
             set.owned(name.to_owned(), (**value).into());
         }
     }
@@ -144,7 +148,8 @@ pub fn name_peer(span: &mut Span, remote: &Address, cluster: &Cluster, telling: 
         let Value::Str(host) = &host.value else {
             return None;
         };
-        is_external(host).then(|| (host.to_string(), None))
+        let outside = is_external(host) && is_public(remote);
+        outside.then(|| (host.to_string(), None))
     };
     let Some((name, namespace)) = named.or_else(host) else {
         return;
@@ -158,6 +163,20 @@ pub fn name_peer(span: &mut Span, remote: &Address, cluster: &Cluster, telling: 
     put(semconv::SERVICE_PEER_NAME, name);
     if let Some(namespace) = namespace {
         put(semconv::SERVICE_PEER_NAMESPACE, namespace);
+    }
+}
+
+/// Whether an address is one of the Internet's: what is asked for by `cart.shop` may be a Service.
+fn is_public(remote: &Address) -> bool {
+    let Address::Inet(remote) = remote else {
+        return false;
+    };
+    match remote.ip().to_canonical() {
+        IpAddr::V4(ip) => {
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared)
+        }
+        IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
     }
 }
 
@@ -266,6 +285,16 @@ impl<'a> Image<'a> {
     }
 }
 
+/// Beginnings of the names of attributes that no annotation changes.
+const MEASURED: [&str; 7] = [
+    "container.",
+    "host.",
+    "k8s.",
+    "os.",
+    "process.",
+    "spantap.",
+    "telemetry.",
+];
 const SERVICE_NAME: &str = "resource.opentelemetry.io/service.name";
 
 #[cfg(test)]
@@ -286,6 +315,25 @@ mod tests {
             "localhost",
         ] {
             assert!(!is_external(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_the_world_outside() {
+        let public =
+            |address: &str| is_public(&Address::Inet(address.parse().expect("an address")));
+        for address in ["8.8.8.8:443", "[2606:4700::1]:443"] {
+            assert!(public(address), "{address}");
+        }
+        for address in [
+            "10.0.0.1:80",
+            "100.64.0.1:80",
+            "127.0.0.1:80",
+            "169.254.0.1:80",
+            "[fd00::1]:80",
+            "[::1]:80",
+        ] {
+            assert!(!public(address), "{address}");
         }
     }
 

@@ -375,7 +375,9 @@ impl Resources {
         let is_known = |pod: &Arc<Pod>| {
             let container =
                 container.is_none_or(|container| pod.container(&container.id).is_some());
-            container && !cluster.may_tell_owner(pod)
+            // Another's name may be inside of one's own, which is not known yet.
+            let outermost = snapshot.place.uids().next().is_some_and(|uid| pod.is(uid));
+            outermost && container && !cluster.may_tell_owner(pod)
         };
         life.is_placed = life.pod.as_ref().is_some_and(is_known);
         if !life.is_placed && life.since.elapsed() >= self.wait {

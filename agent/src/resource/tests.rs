@@ -580,10 +580,14 @@ fn of_a_pod() {
         ("team", "blue"),
         ("app", "x"),
     ];
-    let annotations = [(
-        "resource.opentelemetry.io/deployment.environment.name",
-        "test",
-    )];
+    let annotations = [
+        (
+            "resource.opentelemetry.io/deployment.environment.name",
+            "test",
+        ),
+        // It is not its to say.
+        ("resource.opentelemetry.io/k8s.namespace.name", "payments"),
+    ];
     cluster.put_pod(cart(&labels, &annotations));
     let resource = resources.met(10, "python3");
     for (key, value) in [

@@ -21,7 +21,7 @@ pub struct Processes {
     reader: Mutex<Reader>,
     known: Mutex<Cache<u32, Known>>,
     /// The pod whose network namespace one is, but for the host's.
-    pods: Mutex<Cache<u64, Box<str>>>,
+    pods: Mutex<Cache<u64, (Box<str>, u32)>>,
     stats: Arc<Stats>,
 }
 
@@ -158,7 +158,11 @@ impl Processes {
     /// A process moved bytes in a network namespace. Where it is gone and nothing is known of where it was,
     /// as of a child that serves one connection, it was in the pod whose namespace that is.
     pub fn was_in(&self, pid: u32, netns: u32) {
-        let pod = self.pods().get(&netns.into()).cloned();
+        let noted = self.pods().get(&netns.into()).cloned();
+        // Another pod's may have its number by now.
+        let pod = noted
+            .filter(|(_, by)| self.is_in(*by, netns.into()))
+            .map(|(pod, _)| pod);
         let mut all = self.lock();
         if let (Some(pod), Some(known)) = (pod, all.get(&pid))
             && !known.snapshot.seen
@@ -173,16 +177,26 @@ impl Processes {
     /// Whose network namespace that is.
     fn note(&self, snapshot: &Snapshot) {
         let net = snapshot.namespaces.net;
-        if let Some(pod) = &snapshot.place.pod
-            && net != 0
-            && net != inode(&self.proc.join("1/ns/net"))
-            && self.pods().get(&net).is_none_or(|known| known != pod)
-        {
-            self.pods().insert(net, pod.clone());
+        let Some(pod) = &snapshot.place.pod else {
+            return;
+        };
+        // Of one in another it is not known here which is of this cluster.
+        let alone = snapshot.place.outer.is_empty();
+        if !alone || net == 0 || net == inode(&self.proc.join("1/ns/net")) {
+            return;
+        }
+        let noted = self.pods().get(&net).cloned();
+        if noted.is_none_or(|(known, by)| known != *pod || !self.is_in(by, net)) {
+            self.pods().insert(net, (pod.clone(), snapshot.pid));
         }
     }
 
-    fn pods(&self) -> MutexGuard<'_, Cache<u64, Box<str>>> {
+    /// Whether a process is in a network namespace now.
+    fn is_in(&self, pid: u32, net: u64) -> bool {
+        net != 0 && inode(&self.proc.join(pid.to_string()).join("ns/net")) == net
+    }
+
+    fn pods(&self) -> MutexGuard<'_, Cache<u64, (Box<str>, u32)>> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

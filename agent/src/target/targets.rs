@@ -317,7 +317,12 @@ impl Targets {
                 settled: settled || cluster.is_none(),
             },
         };
+        // Who made the Job that made it may be who is wanted.
+        let may_be_of = |pod: &Pod| !settled && cluster.is_some_and(|it| it.may_tell_owner(pod));
         match selector.judge(process, known, ancestry) {
+            Verdict::Ignored(Reason::Workload) if pod.as_deref().is_some_and(may_be_of) => {
+                Verdict::Traced
+            }
             Verdict::Traced if pod.is_some_and(|pod| self.receives(&pod)) => {
                 Verdict::Ignored(Reason::Receiver)
             }

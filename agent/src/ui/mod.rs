@@ -59,7 +59,19 @@ fn end(done: Result<i32>) -> ExitCode {
     }
 }
 
+/// Where memory runs out, as in a pod with an agent that somebody watches in, this is to go first.
+fn go_first() {
+    // More than one has is everybody's to take; what else could be done about a refusal?
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+}
+
 fn dispatch(cli: Cli) -> Result<i32> {
+    if matches!(
+        cli.command,
+        Command::Watch(_) | Command::List(_) | Command::Doctor(_)
+    ) {
+        go_first();
+    }
     match cli.command {
         Command::Agent(args) => agent::run(&args, cli.color),
         Command::Watch(args) => watch::run(&args, cli.color),

@@ -57,8 +57,10 @@ impl Orders for Told {
         self.push(format!("{process} gone"))
     }
 
-    fn leave(&self, process: u32) -> Result<()> {
-        self.push(format!("{process} left"))
+    fn leave(&self, processes: &HashSet<u32>) -> Result<()> {
+        processes
+            .iter()
+            .try_for_each(|process| self.push(format!("{process} left")))
     }
 
     fn goroutines(&self, process: u32, layout: Goroutines) -> Result<()> {
