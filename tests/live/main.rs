@@ -4,6 +4,7 @@
 
 mod amqp;
 mod apart;
+mod api;
 mod beanstalkd;
 mod broken;
 mod cassandra;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         serve::cases(),
         harm::cases(),
         kubernetes::cases(),
+        api::cases(),
     ];
     let beside = [
         amqp::cases(),
@@ -104,9 +106,48 @@ fn main() -> ExitCode {
             false => case.beside(),
         }
     });
-    let cases = alone.into_iter().flatten().chain(beside).collect();
+    let all = alone.into_iter().flatten().chain(beside);
+    let cases = all.map(|case| match is_seldom(case.name()) {
+        true => case.seldom_if(true),
+        false => case,
+    });
+    let cases = cases.collect();
     spantap_tests::run::main(cases, GAPS, prepare)
 }
+
+/// Whether a case costs more than it adds to those that are run each time.
+fn is_seldom(name: &str) -> bool {
+    // A program that comes after the agent is the easier one, and what differs with HTTP/2 is asked for.
+    let easier = name.ends_with("::syscall::after")
+        && !["h2::", "grpc::"].iter().any(|of| name.starts_with(of));
+    easier || LIKE_OTHERS.iter().any(|like| name.starts_with(like))
+}
+
+/// The beginnings of names of cases that take long and are like others.
+const LIKE_OTHERS: &[&str] = &[
+    "harm::latency::",
+    "collector::away-30-s::grpc",
+    "export::nobody-there::grpc",
+    "causality::asgi::blocking",
+    "causality::asgi-uvloop::fan-out",
+    "causality::asgi-uvloop::blocking",
+    "causality::asgi-uvloop::late",
+    "causality::java-25::fan-out",
+    "causality::java-g1::fan-out",
+    "causality::java-z::fan-out",
+    "causality::java::sql",
+    "causality::node::sql",
+    "causality::php-fpm::sql",
+    "causality::puma::sql",
+    "causality::python-threads::sql",
+    "causality::tokio::fan-out",
+    "causality::tokio::late",
+    "causality::tokio::worker",
+    "causality::tokio-unknown::blocking",
+    "causality::tokio-unknown::fan-out",
+    "causality::tokio-unknown::late",
+    "causality::tokio-unknown::worker",
+];
 
 /// Begins to build a Kubernetes, with what of the CPUs nobody else wants. Whoever needs it waits for it, and
 /// says what went wrong.

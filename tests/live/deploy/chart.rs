@@ -157,10 +157,10 @@ fn rights(stage: &mut Stage, role: &Value, least: bool) {
     let mut seen = BTreeSet::new();
     for rule in &rules {
         seen.extend(words(&rule["resources"]));
+        // One object is got, or all are watched.
         let verbs = words(&rule["verbs"]);
-        stage.check(verbs == BTreeSet::from(["get", "list", "watch"]), || {
-            format!("{rule}")
-        });
+        let known = verbs == BTreeSet::from(["get"]) || verbs == BTreeSet::from(["list", "watch"]);
+        stage.check(known, || format!("{rule}"));
     }
     let mut want = BTreeSet::from(["pods", "nodes", "namespaces", "replicasets", "jobs"]);
     if !least {
@@ -180,9 +180,13 @@ fn restarts(stage: &mut Stage) -> Result<()> {
     let now = pod(&[])?;
     let selected = pod(&["--set", "config.selection.namespaces={shop}"])?;
     let sampled = pod(&["--set", "config.sampling.ratio=0.5"])?;
+    let collector = pod(&["--set", "config.selection.exclude_collector=false"])?;
     stage.check(now == selected, || "a selection makes new pods".into());
     stage.check(now != sampled, || {
         "another setting makes no new pods".into()
+    });
+    stage.check(now != collector, || {
+        "what of the selection takes a restart makes no new pods".into()
     });
     Ok(())
 }
