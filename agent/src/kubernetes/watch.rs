@@ -425,9 +425,16 @@ impl Health {
 
     fn works(&self, what: &'static str) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        if failing.what.remove(what) && failing.what.is_empty() {
-            failing.said.clear();
+        if !failing.what.remove(what) {
+            return;
+        }
+        // What fails for good, as for want of a right, hides no other outage.
+        let of_pods = what == PODS_TOLD;
+        failing.said.retain(|(pods, _)| *pods != of_pods);
+        if failing.what.is_empty() {
             say("Kubernetes tells of everything again");
+        } else if of_pods {
+            say("Kubernetes tells of pods again");
         }
     }
 }
