@@ -48,9 +48,7 @@ mod shapes;
 mod tls;
 mod websocket;
 
-use std::process::{Command, ExitCode, Stdio};
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     let alone = [
         servers::cases(),
         clients::cases(),
@@ -112,7 +110,7 @@ fn main() -> ExitCode {
         false => case,
     });
     let cases = cases.collect();
-    spantap_tests::run::main(cases, GAPS, prepare)
+    spantap_tests::run::main(cases, GAPS)
 }
 
 /// Whether a case costs more than it adds to those that are run each time.
@@ -148,20 +146,6 @@ const LIKE_OTHERS: &[&str] = &[
     "causality::tokio-unknown::late",
     "causality::tokio-unknown::worker",
 ];
-
-/// Begins to build a Kubernetes, with what of the CPUs nobody else wants. Whoever needs it waits for it, and
-/// says what went wrong.
-fn prepare() {
-    let words = ["--pdeathsig", "KILL", "--", "chrt", "--idle", "0"];
-    let mut get = Command::new("setpriv");
-    get.args(words)
-        .args([env!("CARGO_BIN_EXE_live-get"), "cluster"]);
-    get.stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    // Without it all is done later.
-    let _ = get.spawn();
-}
 
 /// What is not right yet.
 const GAPS: &[spantap_tests::run::Gap] = &[

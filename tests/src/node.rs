@@ -24,8 +24,9 @@ pub enum Level {
     Node,
 }
 
-/// What is said where there are no scripts.
-pub const NONE: &str = "no scripts that bring up a Kubernetes: neither SPANTAP_K8S_BENCH nor shared/k8s above the workspace";
+/// What is said where there is none.
+pub const NONE: &str = "no Kubernetes of one node: neither SPANTAP_K8S_BENCH names the folder of scripts that bring one up, nor is there \
+     shared/k8s above the workspace whose build.sh was run once (it takes some ten minutes)";
 
 /// A running one; ended when dropped, if it was started here.
 pub struct Node {
@@ -33,17 +34,6 @@ pub struct Node {
     ours: bool,
     /// Held by whoever uses it: there is one at a time.
     _lock: File,
-}
-
-/// Builds what it is made of, where there are scripts: many minutes the first time.
-pub fn build() -> Result<()> {
-    let Some(scripts) = scripts()? else {
-        return Ok(());
-    };
-    let _lock = lock()?;
-    let ran = finish(command::<&str>(&scripts, "build.sh", &[]), None)?;
-    ensure!(ran.code == Some(0), "not built: {}", tail(&ran));
-    Ok(())
 }
 
 fn lock() -> Result<File> {
@@ -162,7 +152,17 @@ fn scripts() -> Result<Option<PathBuf>> {
     }
     let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let mut folders = above.map(|folder| folder.join("shared/k8s"));
-    Ok(folders.find(|folder| folder.join("up.sh").is_file()))
+    let found = folders.find(|folder| folder.join("up.sh").is_file());
+    Ok(found.filter(|_| is_built()))
+}
+
+/// Whether what the scripts bring up was built before: nobody waits for that who did not ask for it.
+fn is_built() -> bool {
+    let folder = |name: &str, below: &str| Some(PathBuf::from(std::env::var_os(name)?).join(below));
+    let cache = folder("K8S_BENCH_CACHE", "")
+        .or_else(|| folder("XDG_CACHE_HOME", "k8s-bench"))
+        .or_else(|| folder("HOME", ".cache/k8s-bench"));
+    cache.is_some_and(|cache| cache.join("bin/kubelet").exists())
 }
 
 fn command<S: AsRef<OsStr>>(scripts: &Path, script: &str, words: &[S]) -> Command {

@@ -67,7 +67,7 @@ impl Case {
         }
     }
 
-    /// It takes a Kubernetes of one node, which is long in the making: these come last.
+    /// It takes a Kubernetes of one node, which is much for a machine beside others: these come last.
     #[must_use]
     pub fn on_node(self) -> Self {
         Self {
@@ -255,9 +255,8 @@ pub fn gather(sink: &Sink, agent: Agent, count: usize) -> Result<(Vec<Span>, Vec
     Ok((sink.spans(), problems.collect()))
 }
 
-/// Runs what the command line asks for. `gaps` name cases by the beginning of their names; `prepare` begins to
-/// make what cases on a node take, where there are any.
-pub fn main(cases: Vec<Case>, gaps: &[Gap], prepare: impl FnOnce()) -> ExitCode {
+/// Runs what the command line asks for. `gaps` name cases by the beginning of their names.
+pub fn main(cases: Vec<Case>, gaps: &[Gap]) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let flag = |name: &str| arguments.iter().any(|argument| argument == name);
     let words: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
@@ -302,9 +301,6 @@ pub fn main(cases: Vec<Case>, gaps: &[Gap], prepare: impl FnOnce()) -> ExitCode 
             if let Err(error) = told.collect::<Result<()>>() {
                 println!("{error:#}");
                 return ExitCode::FAILURE;
-            }
-            if wanted.iter().any(|case| case.on_node) && !agent::dry() {
-                prepare();
             }
             run(&wanted, total, gaps, &mut report)
         }

@@ -1,10 +1,9 @@
 //! Gets what the live tests get, for those who start it themselves (`cargo xtask bench stores`), and
 //! prints where it is: `debian NAME PACKAGE…`, the folder they are unpacked in and that of their
-//! libraries; `maven NAME PLACE FILE`, a class path. `cluster` prints nothing: it builds what a
-//! Kubernetes of one node takes, for whoever brings one up later.
+//! libraries; `maven NAME PLACE FILE`, a class path.
 
 use anyhow::{Result, bail};
-use spantap_tests::{install, node};
+use spantap_tests::install;
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -16,11 +15,7 @@ fn main() -> Result<()> {
             println!("{}", debian.libraries().display());
         }
         ["maven", name, place, file] => println!("{}", install::maven(name, place, file)?),
-        ["cluster"] => {
-            install::helm()?;
-            node::build()?;
-        }
-        _ => bail!("debian NAME PACKAGE…, maven NAME PLACE FILE or cluster"),
+        _ => bail!("debian NAME PACKAGE… or maven NAME PLACE FILE"),
     }
     Ok(())
 }
