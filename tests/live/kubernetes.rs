@@ -174,8 +174,19 @@ impl Cluster {
     fn ask(&self, paths: &[String]) -> Result<()> {
         let urls: Vec<String> = paths.iter().map(|path| format!("{FRONT}{path}")).collect();
         for url in &urls {
-            self.node
-                .run(&["curl", "-sS", "--fail", "--max-time", "20", url])?;
+            self.node.run(&[
+                "curl",
+                "-sS",
+                "--fail",
+                "--retry",
+                "9",
+                "--retry-connrefused",
+                "--retry-delay",
+                "1",
+                "--max-time",
+                "20",
+                url,
+            ])?;
         }
         Ok(())
     }
