@@ -61,13 +61,9 @@ fn main() -> std::process::ExitCode {
         files::cases(),
         tls::cases(),
         dns::cases(),
-        h2::cases(),
-        grpc::cases(),
-        matrix::cases(),
         collector::cases(),
         deploy::cases(),
         cassandra::cases(),
-        causality::cases(),
         apart::cases(),
         option::cases(),
         sdk::cases(),
@@ -78,6 +74,10 @@ fn main() -> std::process::ExitCode {
         api::cases(),
     ];
     let beside = [
+        h2::cases(),
+        grpc::cases(),
+        matrix::cases(),
+        causality::cases(),
         amqp::cases(),
         mqtt::cases(),
         nats::cases(),
@@ -95,8 +95,9 @@ fn main() -> std::process::ExitCode {
         elasticsearch::cases(),
     ];
     let beside = beside.into_iter().flatten().map(|case| {
-        // Ports tell one case's programs from another's; names of commands do not.
-        match ["::unix", "amqp::client"]
+        // Ports tell one case's programs from another's; names of commands do not. And what is started too often
+        // is told by when.
+        match ["::unix", "amqp::client", "::beside::", "::teeming::"]
             .iter()
             .any(|how| case.name().contains(how))
         {
