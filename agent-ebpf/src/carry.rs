@@ -70,14 +70,20 @@ pub fn may_be_traced(pid_tgid: u64) -> bool {
 /// The trace of what a unit sends now.
 #[inline(always)]
 pub fn of(unit: u64, pid_tgid: u64) -> Context {
+    trace(unit, pid_tgid, false)
+}
+
+/// The same; `plain` is given to a TLS library.
+#[inline(always)]
+fn trace(unit: u64, pid_tgid: u64, plain: bool) -> Context {
     let tgid = (pid_tgid >> 32) as u32;
     let kind = unit & KIND;
     let exact = match kind {
         GOROUTINE | CONTEXT => true,
-        0 => THREADS.get_ptr(tgid).is_some(),
+        0 | RESOURCE => THREADS.get_ptr(tgid).is_some(),
         _ => false,
     };
-    if exact || kind == RESOURCE {
+    if exact {
         match above(unit, pid_tgid) {
             Above::Serving(context) => return context,
             Above::Unclear => return Context::UNKNOWN,
@@ -85,13 +91,20 @@ pub fn of(unit: u64, pid_tgid: u64) -> Context {
         }
     }
     // Who serves nobody calls on nobody's behalf; but a JVM's thread may run a task that who serves has made,
-    // which only user space can tell (agent/src/trace/tasks.rs).
-    let exact = exact && (kind != 0 || JVMS.get_ptr(tgid).is_none());
+    // which only user space can tell (agent/src/trace/tasks.rs), and a turn of Node.js's may be anybody's.
+    let exact = exact
+        && match kind {
+            0 => JVMS.get_ptr(tgid).is_none(),
+            // The first of a connection: its turn is the handshake's, and user space finds no more. Of a process
+            // that is watched it may: what the library was given before, in another turn, left nothing.
+            RESOURCE => plain && unit == NOBODY,
+            _ => true,
+        };
     // SAFETY: a u32 read once.
     match unsafe { SERVED.get(tgid) } {
         None => Context::made(),
         // Who serves what is not known here may call for that.
-        Some(served) if exact && *served == served::KNOWN => Context::made(),
+        Some(served) if exact && (*served == served::KNOWN || kind == RESOURCE) => Context::made(),
         Some(_) => Context::UNKNOWN,
     }
 }
@@ -122,11 +135,7 @@ pub fn writes(session: &Session, by: Unit, unit: u64, pid_tgid: u64) {
 /// The trace of what a session is given.
 #[inline(always)]
 fn given(session: &Session, unit: u64, pid_tgid: u64) -> Context {
-    let mut context = of(unit, pid_tgid);
-    // The first of a connection: its turn is the handshake's, and user space finds no more.
-    if !context.is_known() && unit == NOBODY {
-        context = Context::made();
-    }
+    let mut context = trace(unit, pid_tgid, true);
     if session.begun == 0 {
         context.flags |= u32::from(UNNAMED);
     }

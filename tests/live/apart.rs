@@ -4,9 +4,9 @@
 //! in a header that nobody reads to link by ([`spantap_tests::hop`]): an answer is the child of its very
 //! call, of nothing, or wrong, and wrong is what none may ever be.
 //!
-//! `apart::MODE::TRANSPORT::AT-ONCE`; a run of all live tests has those of 32 at once. `given`: plain, and Python's
-//! and Go's programs have a task, a pool's thread or a goroutine ask, of which only the first request's leave
-//! without a trace.
+//! `apart::MODE::TRANSPORT::AT-ONCE`; a run of all live tests has those of 32 at once. What Node.js asks for the
+//! first request leaves without a trace. `given`: plain, and Python's and Go's programs have a task, a pool's
+//! thread or a goroutine ask, of which only the first request's leave so, too.
 
 mod chain;
 
@@ -43,7 +43,7 @@ const MODES: &[Mode] = &[
     Mode {
         name: "option",
         words: &["--propagation", "option", "--carry-to", "10.90.0.0/16"],
-        answers: ("right", 99.9),
+        answers: ("right", 99.8),
     },
     Mode {
         name: "header",
@@ -55,7 +55,7 @@ const MODES: &[Mode] = &[
             "--header-to",
             "10.90.0.0/16",
         ],
-        answers: ("right", 99.9),
+        answers: ("right", 99.8),
     },
 ];
 
@@ -88,8 +88,9 @@ const RIGHT: f64 = 99.0;
 /// Requests in all.
 const MANY: usize = 320;
 
-/// What must be right of all answers where three of the first request's leave without a trace, in percent.
-const WATCHED: f64 = 99.8;
+/// What must be right of all answers where four calls of the first request leave without a trace, in percent;
+/// otherwise it is Node.js's alone.
+const WATCHED: f64 = 99.7;
 
 const TRANSPORTS: &[(&str, Transport)] = &[
     ("plain", Transport::Plain),

@@ -64,7 +64,7 @@ pub trait Orders: Send + Sync {
     /// Where the kernel refuses.
     fn jvm(&self, process: u32, layout: Jvm) -> Result<()>;
 
-    /// Whether the threads of a process serve one request at a time.
+    /// Whether the threads of a process, or turns of its event loop, serve one request at a time.
     ///
     /// # Errors
     /// Where the kernel refuses.

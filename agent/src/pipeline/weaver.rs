@@ -124,6 +124,9 @@ impl Weaver {
                 stats.pipeline_control_failed.add(1);
             }
         };
+        for process in linker.proven() {
+            threads(process, true);
+        }
         for process in linker.sharers() {
             threads(process, false);
         }

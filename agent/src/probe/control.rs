@@ -282,8 +282,8 @@ impl Control {
             .with_context(|| format!("tell the kernel side of the JVM {process}"))
     }
 
-    /// Tells the kernel side whether the threads of a process serve one request at a time. It forgets that
-    /// as it does the above.
+    /// Tells the kernel side whether the threads of a process serve one request at a time, or turns of its
+    /// event loop. It forgets that as it does the above.
     ///
     /// # Errors
     /// Where the kernel refuses.

@@ -8,7 +8,7 @@ use crate::connection::Mark;
 use crate::event::{Nanos, Role};
 
 impl Linker {
-    /// Processes whose threads were found to be no evidence since this was last asked.
+    /// Processes whose threads, or turns alone, were found to be no evidence since this was last asked.
     pub fn sharers(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.sharers)
     }

@@ -717,11 +717,36 @@ fn where_turns_disagree_neither_is_believed_and_no_lone_one_from_then_on() {
     let later = in_turns(server(4, 4, (2, 2), 400, 490), 4, 30);
     let alone = in_turns(client(5, 5, (2, 2), 410, 420), 4, 31);
     let twice = in_turns(client(6, 6, (2, 2), 430, 480), 4, 30);
-    let (linker, _) = check(
+    let (mut linker, _) = check(
         &[one, two, call, later, alone, twice],
         "1, 2, 3, 4, 5, 6 <- 4 async_id",
     );
     assert_eq!(linker.stats.trace_turns_crossed.get(), 1);
+    assert_eq!((linker.proven(), linker.sharers()), (vec![], vec![2]));
+}
+
+#[test]
+fn turns_are_told_of_behind_the_first_request_and_a_second() {
+    for (answered, expected) in [(60, 1_020), (3_000, 3_000)] {
+        let request = in_turns(server(1, 1, (2, 2), 10, answered), 1, 9);
+        let call = in_turns(client(2, 2, (2, 2), 20, 30), 1, 8);
+        let mut linker = linker();
+        let mut facts =
+            [request, call].map(|side| [(side.at[1], side.opened()), (side.at[3], side.closed())]);
+        let facts = facts.as_flattened_mut();
+        facts.sort_by_key(|(time, _)| *time);
+        let mut facts = facts.iter().cloned().peekable();
+        let proven = (0..6_000).find(|now| {
+            while let Some((_, fact)) = facts.next_if(|(time, _)| time / MS <= *now) {
+                linker.feed(fact);
+            }
+            linker.poll(now * MS, &mut Vec::new());
+            !linker.proven().is_empty()
+        });
+        let late = proven.expect("is proven") - expected;
+        assert!(late <= 1_000, "{late} ms");
+        assert!(linker.sharers().is_empty());
+    }
 }
 
 #[test]

@@ -7,24 +7,41 @@
 //! Where it says otherwise than the turn that the call was made in, one let another go on, by a lock of the
 //! program's own. Then neither is believed, and in that process no turn any more that does not say so
 //! twice.
+//!
+//! The kernel side cannot wait for an answer's turn when it tells another host whose a call is. So a process
+//! is watched for a while from its first call on, and carries nothing meanwhile; one whose turns cross tells
+//! nothing from then on.
 
 use std::collections::VecDeque;
 
-use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
+use foldhash::{HashMap, HashMapExt as _};
 
 use super::linker::Linker;
 use super::table::{Entry, Handle};
 use super::units::{Runtime, Serving, Unit, Who};
-use crate::event::Role;
+use crate::event::{Nanos, Role};
 
 /// Turns that calls' answers began. Bounded: what was first told goes first.
 #[derive(Debug)]
 pub(super) struct Turns {
     turns: HashMap<Who, Turn>,
     order: VecDeque<Who>,
-    crossed: HashSet<u32>,
-    crossed_order: VecDeque<u32>,
+    trust: HashMap<u32, Trust>,
+    trusted: VecDeque<u32>,
+    /// Who is watched for a first request, and until when.
+    watched: VecDeque<(Nanos, u32, Option<Handle>)>,
+    /// Who was watched for long enough since this was last asked.
+    proven: Vec<u32>,
     capacity: usize,
+}
+
+/// What the turns of a process are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// They have not crossed.
+    Whole,
+    /// They have.
+    Crossed,
 }
 
 #[derive(Debug, Default)]
@@ -45,8 +62,10 @@ impl Turns {
         Self {
             turns: HashMap::new(),
             order: VecDeque::new(),
-            crossed: HashSet::new(),
-            crossed_order: VecDeque::new(),
+            trust: HashMap::new(),
+            trusted: VecDeque::new(),
+            watched: VecDeque::new(),
+            proven: Vec::new(),
             capacity,
         }
     }
@@ -68,21 +87,61 @@ impl Turns {
         self.turns.get(&who).filter(|turn| turn.calls == 1)
     }
 
-    fn cross(&mut self, process: u32) -> bool {
-        if !self.crossed.insert(process) {
-            return false;
+    /// What is thought of a process is this; false where it was already.
+    fn trust(&mut self, process: u32, trust: Trust) -> bool {
+        let before = self.trust.insert(process, trust);
+        if before.is_none() {
+            self.trusted.push_back(process);
+            if self.trusted.len() > self.capacity
+                && let Some(oldest) = self.trusted.pop_front()
+            {
+                self.trust.remove(&oldest);
+            }
         }
-        self.crossed_order.push_back(process);
-        if self.crossed_order.len() > self.capacity
-            && let Some(oldest) = self.crossed_order.pop_front()
-        {
-            self.crossed.remove(&oldest);
+        before != Some(trust)
+    }
+
+    fn has_crossed(&self, process: u32) -> bool {
+        self.trust.get(&process) == Some(&Trust::Crossed)
+    }
+
+    /// A process makes a call, for that request as far as is known.
+    fn watch(&mut self, process: u32, at: Nanos, request: Option<Handle>) {
+        if !self.trust.contains_key(&process) {
+            self.trust(process, Trust::Whole);
+            let until = at.saturating_add(WATCHED);
+            self.watched.push_back((until, process, request));
         }
-        true
+    }
+
+    /// It is another program from now on.
+    pub fn forget(&mut self, process: u32) {
+        self.trust.remove(&process);
     }
 }
 
 impl Linker {
+    /// Processes whose turns were found to be evidence by themselves since this was last asked.
+    pub fn proven(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.turns.proven)
+    }
+
+    /// Those that were watched for long enough, until behind the end of the first request.
+    pub(super) fn prove_turns(&mut self) {
+        while let Some((until, process, request)) = self.turns.watched.front().copied()
+            && until <= self.watermark
+        {
+            self.turns.watched.pop_front();
+            let known = request.and_then(|request| self.table.get(request));
+            if known.is_some_and(|request| self.watermark <= request.answered) {
+                let later = self.watermark.saturating_add(WATCHED);
+                self.turns.watched.push_back((later, process, request));
+            } else if self.turns.trust.get(&process) == Some(&Trust::Whole) {
+                self.turns.proven.push(process);
+            }
+        }
+    }
+
     /// Takes in that an exchange is over: in which turn its answer was read or written.
     pub(super) fn note_turn(&mut self, handle: Handle) {
         let Some(entry) = self.table.get(handle) else {
@@ -151,15 +210,18 @@ impl Linker {
         };
         let answered = self.answered_by_turn(entry);
         let last = self.answered_at_last(entry);
+        let start = entry.start;
+        self.turns.watch(process, start, made.or(last));
         match (made, last) {
             (Some(made), Some(last)) if made != last => {
-                if self.turns.cross(process) {
+                if self.turns.trust(process, Trust::Crossed) {
+                    self.sharers.push(process);
                     self.stats.trace_turns_crossed.add(1);
                     self.epoch = self.epoch.wrapping_add(1);
                 }
                 None
             }
-            (Some(made), None) => (!self.turns.crossed.contains(&process)).then_some(made),
+            (Some(made), None) => (!self.turns.has_crossed(process)).then_some(made),
             (Some(made), Some(_)) => Some(made),
             (None, _) => answered,
         }
@@ -177,3 +239,5 @@ fn turn_of(entry: &Entry) -> Option<Who> {
 
 /// Most calls one after the other that are looked through.
 const MOST_CALLS: usize = 8;
+/// How long a process is watched, nanoseconds.
+const WATCHED: Nanos = 1_000_000_000;

@@ -46,20 +46,18 @@ func main() {
 	}
 }
 
-// gives is whether what is asked is asked by a goroutine of its own, and the first request comes long before the
-// others: who began with it shows by then whether it goes on.
+// gives is whether what is asked is asked by a goroutine of its own.
 var gives = os.Getenv("HOP_GIVES") != ""
 
-// load makes that many requests, so many at once, when standard input has ended.
+// load makes that many requests, so many at once, when standard input has ended. The first comes long before the
+// others: who is watched before it is believed was by then.
 func load(url string, atOnce, many int) {
 	_, err := io.Copy(io.Discard, os.Stdin)
 	must(err)
+	must(ask(url, "0"))
 	var last atomic.Int64
-	if gives {
-		must(ask(url, "0"))
-		last.Add(1)
-		time.Sleep(1500 * time.Millisecond)
-	}
+	last.Add(1)
+	time.Sleep(1500 * time.Millisecond)
 	var workers sync.WaitGroup
 	for range atOnce {
 		workers.Go(func() {
