@@ -282,6 +282,8 @@ counters! {
     resource_late = "resource.late",
     /// Programs whose spans went without what Kubernetes tells of their pod, or some of it, as it did not in time.
     resource_pod_late = "resource.pod_late",
+    /// Spans that were made before all of their process was known, as too many waited for that.
+    resource_hurried = "resource.hurried",
     /// Resources dropped for room.
     resource_evicted = "resource.evicted",
     /// OTEL_RESOURCE_ATTRIBUTES of a traced process that could not be read.

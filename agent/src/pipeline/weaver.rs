@@ -164,8 +164,12 @@ impl Weaver {
         let mut place = 0;
         let ready = self.linked.extract_if(.., |linked| {
             let (process, began) = whose(linked);
+            let settled = shared.resources.is_settled(process, began);
             place += 1;
-            last || place <= surplus || shared.resources.is_settled(process, began)
+            if place <= surplus && !settled {
+                self.stats.resource_hurried.add(1);
+            }
+            last || place <= surplus || settled
         });
         for (place, mut linked) in ready.enumerate() {
             if place % HANDFUL == 0 {
