@@ -134,7 +134,7 @@ fn gone(stage: &mut Stage) -> Result<()> {
             .env("KUBECONFIG", &config.to_string_lossy())
             .run(Duration::from_secs(30))?;
         stage.check(
-            ran.code == Some(0) && ran.errors.contains("Kubernetes"),
+            ran.code == Some(1) && ran.errors.contains("Kubernetes"),
             || format!("list: {:?} {}", ran.code, ran.errors),
         );
         stage.check(agent.log().contains(FAILS), || agent.tail());

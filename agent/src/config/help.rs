@@ -99,7 +99,7 @@ It reads /proc and the configuration and, where it is to be asked, Kubernetes, o
 not asked. Ports are those that a process listens on.
 
 Exit codes:
-  0 done, 1 failed, 2 wrong usage or configuration.";
+  0 done, 1 failed, or Kubernetes was asked and did not tell, 2 wrong usage or configuration.";
 
 /// `spantap run`.
 pub const RUN_HELP: &str = "\

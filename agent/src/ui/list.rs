@@ -37,7 +37,11 @@ pub fn run(args: &ListArgs) -> Result<i32> {
         };
         say(format_args!("{traced} of {all} processes traced{more}"));
     }
-    Ok(exit::DONE)
+    // What is shown may be wrong then, and a script is not to take it for all.
+    Ok(match listing.untold {
+        Some(_) => exit::FAILED,
+        None => exit::DONE,
+    })
 }
 
 /// A process, as it is shown.
