@@ -1,7 +1,10 @@
-//! The settings written out: as docs/configuration.md, as the sample file deploy/spantap.yaml, and
-//! as `config show`. All of it comes from the table; a test refuses committed files that are stale.
+//! The settings written out: as docs/configuration.md, as the sample file deploy/spantap.yaml, as a part of
+//! the chart's schema, and as `config show`. All of it comes from the table; a test refuses committed files that are stale.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
 
 use super::form::{Shape, Shown};
 use super::resolve::Resolved;
@@ -100,10 +103,10 @@ pub fn show(resolved: &Resolved) -> String {
 }
 
 /// `config show -o json`.
-pub fn show_json(resolved: &Resolved) -> serde_json::Value {
+pub fn show_json(resolved: &Resolved) -> Value {
     let rows = resolved.values.iter().map(|(setting, shown, origin)| {
         let value = match shown {
-            Shown::Nothing => serde_json::Value::Null,
+            Shown::Nothing => Value::Null,
             Shown::One(text) => text.clone().into(),
             Shown::List(list) => list.clone().into(),
             Shown::Pairs(pairs) => pairs.iter().cloned().collect(),
@@ -172,13 +175,55 @@ fn yaml(shown: &Shown, indent: &str) -> String {
     }
 }
 
+/// The settings' names as a JSON schema: `config` of the chart's values.schema.json.
+pub fn schema() -> String {
+    let mut top = Names::default();
+    for setting in SETTINGS {
+        let mut parts = setting.name.split('.');
+        let last = parts.next_back().unwrap_or_default();
+        let section = parts.fold(&mut top, |names, part| {
+            names
+                .0
+                .entry(part)
+                .or_insert_with(|| Some(Names::default()))
+                .get_or_insert_default()
+        });
+        section.0.insert(last, None);
+    }
+    let sections = top.0.iter().map(|(name, below)| {
+        let below = below.as_ref().map_or_else(|| json!({}), Names::schema);
+        format!("        \"{name}\": {below}")
+    });
+    let sections: Vec<String> = sections.collect();
+    format!(
+        "    \"config\": {{\n      \"type\": \"object\",\n      \"additionalProperties\": false,\n      \
+         \"properties\": {{\n{}\n      }}\n    }},",
+        sections.join(",\n")
+    )
+}
+
+/// Of a section: a setting, or a section in it.
+#[derive(Default)]
+struct Names(BTreeMap<&'static str, Option<Names>>);
+
+impl Names {
+    fn schema(&self) -> Value {
+        let known = self.0.iter().map(|(name, below)| {
+            let schema = below.as_ref().map_or_else(|| json!({}), Names::schema);
+            ((*name).to_owned(), schema)
+        });
+        let known: Map<String, Value> = known.collect();
+        json!({"type": ["object", "null"], "additionalProperties": false, "properties": known})
+    }
+}
+
 /// Plain where that is beyond doubt, quoted otherwise.
 fn scalar(text: &str) -> String {
     let safe = |b: u8| b.is_ascii_alphanumeric() || b"._/-".contains(&b);
     let word = matches!(text, "null" | "~" | "") || text.starts_with('-');
     match text.bytes().all(safe) && !word {
         true => text.to_owned(),
-        false => serde_json::Value::from(text).to_string(),
+        false => Value::from(text).to_string(),
     }
 }
 

@@ -855,9 +855,17 @@ fn the_sample_is_right_as_it_is_and_with_every_comment_taken_away() {
 #[test]
 fn committed_documentation_is_what_the_table_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let values = "deploy/helm/spantap/values.schema.json";
+    let schema = std::fs::read_to_string(root.join(values)).expect("the chart has a schema");
+    let (before, rest) = schema
+        .split_once("    \"config\": ")
+        .expect("of config, too");
+    let (_, after) = rest.split_once("\n    \"serve\": ").expect("and of serve");
+    let schema = format!("{before}{}\n    \"serve\": {after}", docs::schema());
     for (path, text) in [
         ("docs/configuration.md", docs::markdown()),
         ("deploy/spantap.yaml", docs::sample()),
+        (values, schema),
     ] {
         let path = root.join(path);
         if std::env::var_os("UPDATE").is_some() {

@@ -389,7 +389,7 @@ pub(super) fn cause(error: &kube::Error) -> String {
     };
     let advice = match status.code {
         401 => " (is its service account's token mounted?)",
-        403 => " (its ClusterRole must allow get, list and watch)",
+        403 => " (its ClusterRole must allow that: rbac.create of the chart)",
         _ => "",
     };
     format!("{} {}{advice}", status.code, status.message)

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use super::collector::Collector;
 use super::{chooser, pods};
 use crate::config::Config;
+use crate::kubernetes::watch::Wanted;
 use crate::kubernetes::{self, Cluster, Pod};
 use crate::stats::Stats;
 use crate::target::ports::Ports;
@@ -58,16 +59,11 @@ pub fn list(config: &Config) -> Result<Listing> {
     let untold = match &asked {
         None => None,
         Some((cluster, wanted)) => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .context("start a runtime to ask Kubernetes in")?;
             let services = |_: &Cluster| {
                 let names = hosts.iter().filter_map(|host| chooser::service(host, own));
                 names.collect()
             };
-            let once = kubernetes::once(cluster, wanted, services, PATIENCE);
-            runtime.block_on(once).err()
+            ask(cluster, wanted, services)?.err()
         }
     };
     if let Some(cluster) = &cluster {
@@ -93,6 +89,31 @@ pub fn list(config: &Config) -> Result<Listing> {
         processes: processes.filter(|it| it.process.seen).collect(),
         untold,
     })
+}
+
+/// Of which node Kubernetes tells the pods, or why it does not; `None` where it is not to be asked.
+///
+/// # Errors
+/// As [`list`].
+pub fn told(config: &Config) -> Result<Option<Result<String, String>>> {
+    let Some((cluster, wanted)) = pods::asked(config, &Arc::default()) else {
+        return Ok(None);
+    };
+    let told = ask(&cluster, &wanted, |_| Vec::new())?;
+    Ok(Some(told.map(|()| cluster.node().name.to_string())))
+}
+
+/// Asks Kubernetes, once.
+fn ask(
+    cluster: &Cluster,
+    wanted: &Wanted,
+    services: impl Fn(&Cluster) -> Vec<(String, String)>,
+) -> Result<Result<(), String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start a runtime to ask Kubernetes in")?;
+    Ok(runtime.block_on(kubernetes::once(cluster, wanted, services, PATIENCE)))
 }
 
 /// What is so whatever is selected: that nothing needs to be known of a process where all are traced does

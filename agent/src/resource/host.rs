@@ -33,7 +33,7 @@ pub struct Host {
 
 impl Host {
     /// Reads what the procfs mounted at `proc`, and the host behind it, tell.
-    pub fn read(proc: &Path) -> Self {
+    pub fn read(proc: &Path, node: Option<&str>) -> Self {
         let root = proc.join("1/root");
         let line = |path: &str| first_line(&proc.join(path));
         let etc = |path: &str| {
@@ -53,7 +53,7 @@ impl Host {
             .collect::<Vec<_>>()
             .join(" ");
         Self {
-            name: host_name(proc).unwrap_or_else(|| "localhost".to_owned()),
+            name: host_name(proc, node).unwrap_or_else(|| "localhost".to_owned()),
             id: ["etc/machine-id", "var/lib/dbus/machine-id"]
                 .iter()
                 .find_map(|path| machine_id(&etc(path)?)),
@@ -87,10 +87,14 @@ pub fn iso8601(time: Duration) -> String {
 }
 
 /// procfs shows the reader's own name. In a container that is not the host's, whose name is then
-/// taken from its file.
-fn host_name(proc: &Path) -> Option<String> {
+/// taken from its file, or is the node's. Where it cannot be told whether this is a container, a node is only
+/// known in one.
+fn host_name(proc: &Path, node: Option<&str>) -> Option<String> {
     let inode = |pid: &str| std::fs::metadata(proc.join(pid).join("ns/uts")).map(|data| data.ino());
-    let contained = matches!((inode("self"), inode("1")), (Ok(own), Ok(first)) if own != first);
+    let contained = match (inode("self"), inode("1")) {
+        (Ok(own), Ok(first)) => own != first,
+        _ => node.is_some(),
+    };
     let file = || {
         let text = files::text(&proc.join("1/root"), "etc/hostname", FILE_READ).ok()?;
         text.lines()
@@ -98,8 +102,9 @@ fn host_name(proc: &Path) -> Option<String> {
             .find(|line| !line.is_empty() && !line.starts_with('#'))
             .map(str::to_owned)
     };
+    let other = || file().or_else(|| node.map(str::to_owned));
     contained
-        .then(file)
+        .then(other)
         .flatten()
         .or_else(|| first_line(&proc.join("sys/kernel/hostname")))
 }
@@ -152,7 +157,7 @@ mod tests {
 
     #[test]
     fn this_machine() {
-        let host = Host::read(Path::new("/proc"));
+        let host = Host::read(Path::new("/proc"), None);
         assert!(!host.name.is_empty());
         assert!(!host.boot_id.is_empty());
         assert!(
@@ -165,8 +170,10 @@ mod tests {
 
     #[test]
     fn nothing_there() {
-        let host = Host::read(Path::new("/nonexistent"));
+        let host = Host::read(Path::new("/nonexistent"), None);
         assert_eq!(host.name, "localhost");
+        let node = Host::read(Path::new("/nonexistent"), Some("node-1"));
+        assert_eq!(node.name, "node-1");
         assert_eq!(host.started(5), None);
     }
 }

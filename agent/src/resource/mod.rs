@@ -92,7 +92,7 @@ impl Resources {
             cluster,
             telling: Telling::new(&config.kubernetes),
             wait: config.kubernetes.wait,
-            host: host::Host::read(processes.proc()),
+            host: host::Host::read(processes.proc(), config.kubernetes.node.as_deref()),
             known: Mutex::new(Cache::new(MAX_RESOURCES)),
             processes,
             extra: config.resource.clone(),

@@ -8,6 +8,7 @@ use crate::probe::kernel::{
 };
 use crate::probe::selftest::{self, Verdict};
 
+use crate::pipeline::list::told;
 pub use crate::pipeline::list::{Listed, list};
 pub use crate::pipeline::{Loss, OnSpan, Reread, Start, Summary, Unable, run as start};
 
@@ -47,6 +48,7 @@ pub fn report(config: &Config) -> Report {
         false => selftest::start(&kernel.offsets).map_err(|why| last_words(&why)),
     };
     rows.push(as_configured(header(&tests), config));
+    rows.extend(kubernetes(config));
     Report {
         able,
         rows,
@@ -60,6 +62,25 @@ fn held(verdict: Verdict) -> Held {
         name: verdict.name,
         failure: verdict.failure,
     }
+}
+
+/// Whether pods are told of, where somebody is asked.
+fn kubernetes(config: &Config) -> Option<Row> {
+    let told = told(config).unwrap_or_else(|why| Some(Err(why.to_string())))?;
+    Some(match told {
+        Ok(node) => {
+            let detail = format!("tells of the pods of {node}");
+            row("Kubernetes", State::Ok, detail, "")
+        }
+        Err(why) => row(
+            "Kubernetes",
+            State::Degraded,
+            format!(
+                "{why}: spans have no names of pods, and what is selected by pods is not traced"
+            ),
+            "a ClusterRole (rbac.create of the chart), a token, and a way to the API server",
+        ),
+    })
 }
 
 /// Whether header mode harms nobody here.
@@ -192,7 +213,7 @@ fn programs(trial: &Trial) -> impl Iterator<Item = Program> {
     })
 }
 
-const UNMOUNTED: &str = "unknown (securityfs is not mounted)";
+const UNMOUNTED: &str = "not shown, as securityfs is not mounted";
 const NOT_TRIED: &str = "not tried: see the missing capabilities above";
 
 fn tried(trial: Trial, barred: bool) -> Row {

@@ -237,6 +237,8 @@ fn schema(stage: &mut Stage) -> Result<()> {
         ("host.cgroup=cgroup", "/host/cgroup"),
         ("tolerations=all", "/tolerations"),
         ("config=all", "/config"),
+        ("config.selecton.namespaces={shop}", "'selecton'"),
+        ("config.selection.namespace={shop}", "'namespace'"),
     ] {
         let words = ["template", "spantap", ".", "--set", value];
         let ran = helm(stage, &[&words, &CLUSTER[..]].concat())?;
@@ -279,6 +281,11 @@ fn current(stage: &mut Stage) -> Result<()> {
     let file = shipped("kubernetes/spantap.yaml");
     let values = shipped("kubernetes/values.yaml");
     let rendered = render(stage, &["--values", &values.to_string_lossy()])?;
+    // Who applies them with kubectl has no release.
+    let of_helm =
+        |line: &&str| line.contains("managed-by: Helm") || line.contains("helm.sh/chart:");
+    let rendered = rendered.split_inclusive('\n').filter(|line| !of_helm(line));
+    let rendered: String = rendered.collect();
     let text = format!(
         "# Made from the chart with values.yaml, by\n#   UPDATE=1 cargo test -p spantap-tests --test live -- deploy::manifests::current\n{rendered}"
     );

@@ -34,11 +34,11 @@ fn installed(stage: &mut Stage) -> Result<()> {
     node.run(&["kubectl", "label", "namespace", SPACE, label])?;
     let release = Release::new(&node)?;
     let notes = release.set("install", &[])?;
-    stage.check(notes.contains("spantap watch -n shop --pod cart"), || {
-        notes.clone()
-    });
+    let watch = "spantap watch -n shop --workload cart";
+    stage.check(notes.contains(watch), || notes.clone());
     let doctor = kubectl(&node, &["exec", "ds/spantap", "--", "spantap", "doctor"])?;
-    let fine = doctor.contains("can trace on this machine") && !doctor.contains("degraded");
+    let fine = ["can trace on this machine", "tells of the pods of"];
+    let fine = fine.iter().all(|line| doctor.contains(line)) && !doctor.contains("degraded");
     stage.check(fine, || doctor.clone());
 
     let first = pod(&node)?;
