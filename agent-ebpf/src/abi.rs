@@ -338,6 +338,14 @@ pub mod verdict {
 /// Words of the map of ports that are listened on: bit P % 64 of word P / 64 is port P's.
 pub const LISTENED: usize = 1024;
 
+/// What of a process serves one request at a time, in the map of those where something does.
+pub mod exact {
+    /// Its threads.
+    pub const THREADS: u32 = 1;
+    /// Turns of its event loop.
+    pub const TURNS: u32 = 2;
+}
+
 /// How a process serves requests, in the map of those that do.
 pub mod served {
     /// The trace of each is known on the kernel side while it is served.

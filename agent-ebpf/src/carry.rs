@@ -6,7 +6,9 @@
 //! units are evidence; elsewhere nothing is carried. User space is told, and holds to it.
 
 use agent_ebpf::abi::unit::{CONTEXT, GOROUTINE, KIND, RESOURCE};
-use agent_ebpf::abi::{Carried, EGRESS, Field, INGRESS, Kind, habit, served, source, verdict};
+use agent_ebpf::abi::{
+    Carried, EGRESS, Field, INGRESS, Kind, exact, habit, served, source, verdict,
+};
 use agent_ebpf::header::LINE;
 use agent_ebpf::option::UNNAMED;
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_ktime_get_ns};
@@ -16,11 +18,11 @@ use crate::connection::{Call, Connection};
 use crate::emit;
 use crate::head::{is_next_request, is_request, looked_for};
 use crate::kernel::{Pointer, Untyped, read_user};
-use crate::maps::{HABITS, HEARD, JVMS, OUTGOING, PROCESSES, SERVED, Scratch, THREADS, global};
+use crate::maps::{HABITS, HEARD, JVMS, OUTGOING, PROCESSES, SERVED, Scratch, global};
 use crate::node::NOBODY;
 use crate::party::{Context, SERVER, party};
 use crate::payload::Buffer;
-use crate::serving::{Above, above};
+use crate::serving::{Above, above, is_exact};
 use crate::session::{Session, Unit};
 
 /// What a thread or goroutine gave a TLS library to send.
@@ -70,20 +72,15 @@ pub fn may_be_traced(pid_tgid: u64) -> bool {
 /// The trace of what a unit sends now.
 #[inline(always)]
 pub fn of(unit: u64, pid_tgid: u64) -> Context {
-    trace(unit, pid_tgid, false)
-}
-
-/// The same; `plain` is given to a TLS library.
-#[inline(always)]
-fn trace(unit: u64, pid_tgid: u64, plain: bool) -> Context {
     let tgid = (pid_tgid >> 32) as u32;
     let kind = unit & KIND;
-    let exact = match kind {
+    let believed = match kind {
         GOROUTINE | CONTEXT => true,
-        0 | RESOURCE => THREADS.get_ptr(tgid).is_some(),
+        RESOURCE => is_exact(exact::TURNS, pid_tgid),
+        0 => is_exact(exact::THREADS, pid_tgid),
         _ => false,
     };
-    if exact {
+    if believed {
         match above(unit, pid_tgid) {
             Above::Serving(context) => return context,
             Above::Unclear => return Context::UNKNOWN,
@@ -91,21 +88,26 @@ fn trace(unit: u64, pid_tgid: u64, plain: bool) -> Context {
         }
     }
     // Who serves nobody calls on nobody's behalf; but a JVM's thread may run a task that who serves has made,
-    // which only user space can tell (agent/src/trace/tasks.rs), and a turn of Node.js's may be anybody's.
-    let exact = exact
-        && match kind {
-            0 => JVMS.get_ptr(tgid).is_none(),
-            // The first of a connection: its turn is the handshake's, and user space finds no more. Of a process
-            // that is watched it may: what the library was given before, in another turn, left nothing.
-            RESOURCE => plain && unit == NOBODY,
-            _ => true,
-        };
+    // which only user space can tell (agent/src/trace/tasks.rs), as it can of most of Node.js's turns.
+    let alone = believed && kind != RESOURCE && (kind != 0 || JVMS.get_ptr(tgid).is_none());
     // SAFETY: a u32 read once.
     match unsafe { SERVED.get(tgid) } {
         None => Context::made(),
         // Who serves what is not known here may call for that.
-        Some(served) if exact && (*served == served::KNOWN || kind == RESOURCE) => Context::made(),
+        Some(served) if alone && *served == served::KNOWN => Context::made(),
         Some(_) => Context::UNKNOWN,
+    }
+}
+
+/// The trace of what a TLS library of Node.js's is given when nobody's turn is on, as the first of a connection
+/// is: in the turn that ends the handshake. User space finds nothing more of it, but by the answers as long as
+/// the process is watched.
+#[inline(always)]
+fn behind_handshake(pid_tgid: u64) -> Context {
+    let tgid = (pid_tgid >> 32) as u32;
+    match SERVED.get_ptr(tgid).is_none() || is_exact(exact::TURNS, pid_tgid) {
+        true => Context::made(),
+        false => Context::UNKNOWN,
     }
 }
 
@@ -135,7 +137,10 @@ pub fn writes(session: &Session, by: Unit, unit: u64, pid_tgid: u64) {
 /// The trace of what a session is given.
 #[inline(always)]
 fn given(session: &Session, unit: u64, pid_tgid: u64) -> Context {
-    let mut context = trace(unit, pid_tgid, true);
+    let mut context = match unit {
+        NOBODY => behind_handshake(pid_tgid),
+        unit => of(unit, pid_tgid),
+    };
     if session.begun == 0 {
         context.flags |= u32::from(UNNAMED);
     }

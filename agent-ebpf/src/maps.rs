@@ -246,8 +246,8 @@ pub static SERVED: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1, 0);
 /// over older connections are requests. Written by user space.
 #[map]
 pub static PORTS: Array<u64> = Array::with_max_entries(LISTENED as u32, 0);
-/// Processes whose threads serve one request at a time, or turns of whose event loops, written by user space
-/// (agent/src/trace/turns.rs); size set at load.
+/// Processes → what of them serves one request at a time, as in `abi::exact`; written by user space, size set at
+/// load.
 #[map]
 pub static THREADS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1, 0);
 

@@ -2,7 +2,7 @@
 
 use agent_ebpf::abi::INGRESS;
 use agent_ebpf::abi::unit::{ASKED, KIND, VIRTUAL};
-use agent_ebpf::abi::{served, source};
+use agent_ebpf::abi::{exact, served, source};
 use agent_ebpf::option::UNNAMED;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::head::is_preface;
 use crate::lineage::{self, FOR_ALL, Member};
 use crate::maps::{SERVED, SERVING, SITES, THREADS};
+use crate::node::NOBODY;
 use crate::party::{Context, Party, party};
 
 /// A request that a unit serves.
@@ -93,7 +94,7 @@ impl Party {
     #[inline(always)]
     pub fn by(&mut self, connection: u64, unit: u64, pid_tgid: u64) {
         self.reader = 0;
-        if unit & KIND == VIRTUAL {
+        if unit & KIND == VIRTUAL || unit == NOBODY {
             return;
         }
         if unit & KIND == 0 {
@@ -210,6 +211,14 @@ fn shares_threads(pid_tgid: u64) {
     let _ = THREADS.remove((pid_tgid >> 32) as u32);
 }
 
+/// Whether that of this process serves one request at a time, of `abi::exact`.
+#[inline(always)]
+pub fn is_exact(what: u32, pid_tgid: u64) -> bool {
+    // SAFETY: a u32 read once.
+    let known = unsafe { THREADS.get((pid_tgid >> 32) as u32) };
+    known.is_some_and(|known| *known & what != 0)
+}
+
 /// This end will not answer any more.
 #[inline(always)]
 pub fn over(connection: u64) {
@@ -276,7 +285,7 @@ pub fn above(unit: u64, pid_tgid: u64) -> Above {
         site = site.rotate_left(1).wrapping_add(birth.site);
         time = birth.time;
         at = birth.parent & !ASKED;
-        if at & KIND == 0 && THREADS.get_ptr((pid_tgid >> 32) as u32).is_none() {
+        if at & KIND == 0 && !is_exact(exact::THREADS, pid_tgid) {
             return Above::Unclear;
         }
     }

@@ -200,7 +200,7 @@ counters! {
     /// Places in programs where units of execution are started that outlive the request they are started
     /// for, as a pool's do: what they call for has no parent.
     trace_lasting = "trace.lasting",
-    /// Node.js processes in which one request was seen to let another go on.
+    /// Node.js processes in which one request was seen to let another go on: they tell other hosts nothing any more.
     trace_turns_crossed = "trace.turns_crossed",
     /// Thread links taken back before they were given out.
     trace_links_dropped = "trace.links_dropped",
@@ -282,7 +282,7 @@ counters! {
     resource_late = "resource.late",
     /// Programs whose spans went without what Kubernetes tells of their pod, or some of it, as it did not in time.
     resource_pod_late = "resource.pod_late",
-    /// Spans that were made before all of their process was known, as too many waited for that.
+    /// Exchanges that went on before all of their process was known, as too many waited for that.
     resource_hurried = "resource.hurried",
     /// Resources dropped for room.
     resource_evicted = "resource.evicted",

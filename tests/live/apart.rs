@@ -5,7 +5,7 @@
 //! call, of nothing, or wrong, and wrong is what none may ever be.
 //!
 //! `apart::MODE::TRANSPORT::AT-ONCE`; a run of all live tests has those of 32 at once. What Node.js asks for the
-//! first request leaves without a trace. `given`: plain, and Python's and Go's programs have a task, a pool's
+//! first request leaves without a trace, and for the second where the agent wakes up by that. `given`: plain, and Python's and Go's programs have a task, a pool's
 //! thread or a goroutine ask, of which only the first request's leave so, too.
 
 mod chain;
@@ -88,8 +88,7 @@ const RIGHT: f64 = 99.0;
 /// Requests in all.
 const MANY: usize = 320;
 
-/// What must be right of all answers where four calls of the first request leave without a trace, in percent;
-/// otherwise it is Node.js's alone.
+/// What must be right of all answers where three more calls of the first request leave without a trace, in percent.
 const WATCHED: f64 = 99.7;
 
 const TRANSPORTS: &[(&str, Transport)] = &[

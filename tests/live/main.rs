@@ -95,8 +95,8 @@ fn main() -> std::process::ExitCode {
         elasticsearch::cases(),
     ];
     let beside = beside.into_iter().flatten().map(|case| {
-        // Ports tell one case's programs from another's; names of commands do not. And what is started too often
-        // is told by when.
+        // Ports tell one case's programs from another's; names of commands do not. And of those last two what is
+        // started is counted by the second.
         match ["::unix", "amqp::client", "::beside::", "::teeming::"]
             .iter()
             .any(|how| case.name().contains(how))

@@ -186,7 +186,7 @@ fn continued(stage: &mut Stage, hop: Hop) -> Result<()> {
     }
     let told = || agent.log().contains("exports spans of its own");
     process::until("it is seen to export", Duration::from_secs(20), told)?;
-    // Node.js is watched for a second before its calls say whose they are.
+    // Node.js is watched for a second before its calls tell others whose they are.
     std::thread::sleep(Duration::from_millis(1_500));
     causality::load(stage, first, "real", 8, MANY)?;
     let is_real = |span: &Span| span.target().contains("/real/");

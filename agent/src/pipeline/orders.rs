@@ -64,11 +64,17 @@ pub trait Orders: Send + Sync {
     /// Where the kernel refuses.
     fn jvm(&self, process: u32, layout: Jvm) -> Result<()>;
 
-    /// Whether the threads of a process, or turns of its event loop, serve one request at a time.
+    /// Whether the threads of a process serve one request at a time.
     ///
     /// # Errors
     /// Where the kernel refuses.
     fn threads(&self, process: u32, exact: bool) -> Result<()>;
+
+    /// Turns of a process's event loop serve one request each.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn turns(&self, process: u32) -> Result<()>;
 
     /// A process serves requests in traces that the kernel side does not know.
     ///
@@ -134,6 +140,10 @@ impl Orders for Control {
 
     fn threads(&self, process: u32, exact: bool) -> Result<()> {
         Control::threads(self, process, exact)
+    }
+
+    fn turns(&self, process: u32) -> Result<()> {
+        Control::turns(self, process)
     }
 
     fn serves_unseen(&self, process: u32) -> Result<()> {

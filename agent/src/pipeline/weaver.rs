@@ -125,7 +125,9 @@ impl Weaver {
             }
         };
         for process in linker.proven() {
-            threads(process, true);
+            if shared.control.turns(process).is_err() {
+                stats.pipeline_control_failed.add(1);
+            }
         }
         for process in linker.sharers() {
             threads(process, false);

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agent_ebpf::abi::{
-    AsyncIds, COUNTERS, Contexts, Counter, Goroutines, Jvm, Place, Streams, served, verdict, wish,
+    AsyncIds, COUNTERS, Contexts, Counter, Goroutines, Jvm, Place, Streams, exact, served, verdict,
+    wish,
 };
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
@@ -282,8 +283,8 @@ impl Control {
             .with_context(|| format!("tell the kernel side of the JVM {process}"))
     }
 
-    /// Tells the kernel side whether the threads of a process serve one request at a time, or turns of its
-    /// event loop. It forgets that as it does the above.
+    /// Tells the kernel side whether the threads of a process serve one request at a time. It forgets that
+    /// as it does the above; where they do not, turns do not either.
     ///
     /// # Errors
     /// Where the kernel refuses.
@@ -291,7 +292,7 @@ impl Control {
         let mut threads = lock(&self.threads);
         if exact {
             return threads
-                .insert(process, 1, 0)
+                .insert(process, exact::THREADS, 0)
                 .with_context(|| format!("tell the kernel side of the threads of {process}"));
         }
         match threads.remove(&process) {
@@ -302,6 +303,17 @@ impl Control {
             }
             removed => removed.with_context(|| format!("forget the threads of {process}")),
         }
+    }
+
+    /// Tells the kernel side that turns of a process's event loop serve one request each, whatever its threads
+    /// do. It forgets that as it does the above.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn turns(&self, process: u32) -> Result<()> {
+        lock(&self.threads)
+            .insert(process, exact::TURNS, 0)
+            .with_context(|| format!("tell the kernel side of the turns of {process}"))
     }
 
     /// Tells the kernel side that a process serves requests in traces that it does not know. It forgets that

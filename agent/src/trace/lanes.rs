@@ -8,7 +8,7 @@ use crate::connection::Mark;
 use crate::event::{Nanos, Role};
 
 impl Linker {
-    /// Processes whose threads, or turns alone, were found to be no evidence since this was last asked.
+    /// Processes whose threads were found to be no evidence since this was last asked, or a turn by itself.
     pub fn sharers(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.sharers)
     }
@@ -45,6 +45,8 @@ impl Linker {
         };
         let believed = match unit {
             Unit::Thread(_) => self.settings.thread && !self.units.is_off(process),
+            // Bytes that are nobody's have no turn.
+            Unit::Of(Runtime::Node, 0) => false,
             // What it asks for says nothing of what it serves.
             Unit::Of(runtime, _) => self.settings.believes(runtime) && entry.role == Role::Server,
         };

@@ -46,7 +46,7 @@ pub struct Linker {
     pub(super) instrumented: Instrumented,
     /// Those that turned out to be since it was asked.
     exporters: Vec<u32>,
-    /// Those whose threads or turns turned out to be no evidence since it was asked.
+    /// Those whose threads turned out to be no evidence since it was asked, or a turn by itself.
     pub(super) sharers: Vec<u32>,
     pub(super) forwards: Forwards,
     pub(super) inference: Inference,
@@ -189,7 +189,7 @@ impl Linker {
         self.forwards.forget(process);
         self.inference.forget(process, self.watermark, when);
         self.answers.forget(process, when);
-        self.turns.forget(process);
+        self.turns.forget(process, self.watermark);
     }
 
     /// Processes that were first seen to export their own spans since this was last asked.

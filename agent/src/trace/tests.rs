@@ -726,6 +726,58 @@ fn where_turns_disagree_neither_is_believed_and_no_lone_one_from_then_on() {
 }
 
 #[test]
+fn a_crossing_shows_however_long_the_next_call_takes() {
+    let one = in_turns(server(1, 1, (2, 2), 10, 900), 1, 20);
+    let two = in_turns(server(2, 2, (2, 2), 11, 300), 2, 8);
+    let first = in_turns(client(3, 3, (2, 2), 20, 40), 1, 7);
+    let second = in_turns(client(4, 4, (2, 2), 41, 299), 7, 8);
+    let later = in_turns(client(5, 5, (2, 2), 400, 410), 1, 30);
+    let mut linker = linker();
+    let links = run(&mut linker, &[one, two, first, second, later]);
+    assert_eq!(linker.stats.trace_turns_crossed.get(), 1);
+    assert_eq!((linker.proven(), linker.sharers()), (vec![], vec![2]));
+    let parent = |id| links[&id].parent.as_ref().map(|parent| parent.span);
+    assert_eq!(parent(4), Some(links[&2].span));
+    assert_eq!(parent(5), None, "the turn alone says so");
+}
+
+#[test]
+fn who_is_gone_is_not_proven_and_who_has_crossed_not_forgotten() {
+    let request = in_turns(server(1, 1, (2, 2), 10, 60), 1, 9);
+    let call = in_turns(client(2, 2, (2, 2), 20, 30), 1, 8);
+    let late = in_turns(client(3, 3, (2, 2), 40, 50), 1, 7);
+    let mut linker = linker();
+    for side in [&request, &call] {
+        linker.feed(side.opened());
+    }
+    linker.feed(call.closed());
+    linker.poll(100 * MS, &mut Vec::new());
+    linker.forget(2);
+    linker.feed(late.opened());
+    linker.feed(late.closed());
+    linker.feed(request.closed());
+    linker.poll(1 << 50, &mut Vec::new());
+    assert!(linker.proven().is_empty());
+
+    let another = in_turns(server(4, 4, (2, 2), 20, 60), 4, 18);
+    let crossing = in_turns(client(5, 5, (2, 2), 30, 59), 1, 18);
+    let mut linker = self::linker();
+    run(&mut linker, &[request, another, crossing]);
+    assert_eq!(linker.sharers(), vec![2]);
+    linker.forget(2);
+    let again = in_turns(server(6, 6, (2, 2), 1, 60), 6, 28);
+    let alone = in_turns(client(7, 7, (2, 2), 20, 30), 6, 27);
+    let links = run(
+        &mut linker,
+        &[again, alone].map(|mut side| {
+            side.at = side.at.map(|at| at + (1 << 50));
+            side
+        }),
+    );
+    assert_eq!(links[&7].parent, None);
+}
+
+#[test]
 fn turns_are_told_of_behind_the_first_request_and_a_second() {
     for (answered, expected) in [(60, 1_020), (3_000, 3_000)] {
         let request = in_turns(server(1, 1, (2, 2), 10, answered), 1, 9);

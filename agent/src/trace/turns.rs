@@ -9,8 +9,8 @@
 //! twice.
 //!
 //! The kernel side cannot wait for an answer's turn when it tells another host whose a call is. So a process
-//! is watched for a while from its first call on, and carries nothing meanwhile; one whose turns cross tells
-//! nothing from then on.
+//! is watched for a while, from the first call on that it makes for a request, and tells nothing meanwhile;
+//! nor does one any more whose turns have crossed.
 
 use std::collections::VecDeque;
 
@@ -26,10 +26,11 @@ use crate::event::{Nanos, Role};
 pub(super) struct Turns {
     turns: HashMap<Who, Turn>,
     order: VecDeque<Who>,
-    trust: HashMap<u32, Trust>,
-    trusted: VecDeque<u32>,
-    /// Who is watched for a first request, and until when.
-    watched: VecDeque<(Nanos, u32, Option<Handle>)>,
+    processes: HashMap<u32, Trust>,
+    /// In the order they were first seen.
+    seen: VecDeque<u32>,
+    /// Those that are watched, until when, and for whose end.
+    watched: VecDeque<(Nanos, u32, Handle)>,
     /// Who was watched for long enough since this was last asked.
     proven: Vec<u32>,
     capacity: usize,
@@ -38,10 +39,14 @@ pub(super) struct Turns {
 /// What the turns of a process are worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
-    /// They have not crossed.
-    Whole,
-    /// They have.
+    /// It is watched until then.
+    Watched(Nanos),
+    /// It was watched for long enough, and they did not cross.
+    Proven,
+    /// They have crossed.
     Crossed,
+    /// It ended then, or became another program.
+    Gone(Nanos),
 }
 
 #[derive(Debug, Default)]
@@ -49,8 +54,9 @@ struct Turn {
     /// Calls that were made in it, and the last.
     made: usize,
     call: Option<Handle>,
-    /// Calls whose answers began it.
+    /// Calls whose answers began it, and the last.
     calls: usize,
+    answered: Option<Handle>,
     /// Requests that were answered in it, and the last.
     requests: usize,
     request: Option<Handle>,
@@ -62,8 +68,8 @@ impl Turns {
         Self {
             turns: HashMap::new(),
             order: VecDeque::new(),
-            trust: HashMap::new(),
-            trusted: VecDeque::new(),
+            processes: HashMap::new(),
+            seen: VecDeque::new(),
             watched: VecDeque::new(),
             proven: Vec::new(),
             capacity,
@@ -87,36 +93,40 @@ impl Turns {
         self.turns.get(&who).filter(|turn| turn.calls == 1)
     }
 
-    /// What is thought of a process is this; false where it was already.
-    fn trust(&mut self, process: u32, trust: Trust) -> bool {
-        let before = self.trust.insert(process, trust);
-        if before.is_none() {
-            self.trusted.push_back(process);
-            if self.trusted.len() > self.capacity
-                && let Some(oldest) = self.trusted.pop_front()
-            {
-                self.trust.remove(&oldest);
-            }
+    fn trust(&mut self, process: u32, trust: Trust) {
+        if self.processes.insert(process, trust).is_some() {
+            return;
         }
-        before != Some(trust)
+        self.seen.push_back(process);
+        if self.seen.len() > self.capacity
+            && let Some(oldest) = self.seen.pop_front()
+        {
+            self.processes.remove(&oldest);
+        }
     }
 
     fn has_crossed(&self, process: u32) -> bool {
-        self.trust.get(&process) == Some(&Trust::Crossed)
+        self.processes.get(&process) == Some(&Trust::Crossed)
     }
 
-    /// A process makes a call, for that request as far as is known.
-    fn watch(&mut self, process: u32, at: Nanos, request: Option<Handle>) {
-        if !self.trust.contains_key(&process) {
-            self.trust(process, Trust::Whole);
-            let until = at.saturating_add(WATCHED);
+    /// A process has made a call, then, for that request.
+    fn watch(&mut self, process: u32, start: Nanos, request: Handle) {
+        let known = self.processes.get(&process);
+        if known.is_none_or(|trust| matches!(trust, Trust::Gone(when) if *when < start)) {
+            let until = start.saturating_add(WATCHED);
+            self.trust(process, Trust::Watched(until));
             self.watched.push_back((until, process, request));
         }
     }
 
-    /// It is another program from now on.
-    pub fn forget(&mut self, process: u32) {
-        self.trust.remove(&process);
+    /// It has ended, or is another program from now on: that is to be watched anew. What has crossed is believed
+    /// no more by itself, whoever has its number: its last calls may be yet to be linked.
+    pub fn forget(&mut self, process: u32, now: Nanos) {
+        if let Some(trust) = self.processes.get_mut(&process)
+            && *trust != Trust::Crossed
+        {
+            *trust = Trust::Gone(now);
+        }
     }
 }
 
@@ -132,13 +142,28 @@ impl Linker {
             && until <= self.watermark
         {
             self.turns.watched.pop_front();
-            let known = request.and_then(|request| self.table.get(request));
+            if self.turns.processes.get(&process) != Some(&Trust::Watched(until)) {
+                continue;
+            }
+            let known = self.table.get(request);
             if known.is_some_and(|request| self.watermark <= request.answered) {
                 let later = self.watermark.saturating_add(WATCHED);
+                self.turns.trust(process, Trust::Watched(later));
                 self.turns.watched.push_back((later, process, request));
-            } else if self.turns.trust.get(&process) == Some(&Trust::Whole) {
+            } else {
+                self.turns.trust(process, Trust::Proven);
                 self.turns.proven.push(process);
             }
+        }
+    }
+
+    /// One request of a process let another go on.
+    fn cross(&mut self, process: u32) {
+        if !self.turns.has_crossed(process) {
+            self.turns.trust(process, Trust::Crossed);
+            self.sharers.push(process);
+            self.stats.trace_turns_crossed.add(1);
+            self.epoch = self.epoch.wrapping_add(1);
         }
     }
 
@@ -155,12 +180,37 @@ impl Linker {
         }
         let turn = self.turns.turn(who);
         match role {
-            Role::Client => turn.calls = turn.calls.saturating_add(1),
+            Role::Client => {
+                turn.calls = turn.calls.saturating_add(1);
+                turn.answered = Some(handle);
+            }
             Role::Server => {
                 turn.requests = turn.requests.saturating_add(1);
                 turn.request = Some(handle);
+                if self.is_anothers(who, handle) == Some(true) {
+                    self.cross(who.0);
+                }
             }
         }
+    }
+
+    /// Whether the calls that led to the turn in which a request was answered began in the turn of another one:
+    /// the way of [`answered_at_last`](Self::answered_at_last) backwards, as long after a call as it takes.
+    fn is_anothers(&self, who: Who, request: Handle) -> Option<bool> {
+        let mut turn = self.turns.begun(who).filter(|turn| turn.requests == 1)?;
+        for _ in 0..MOST_CALLS {
+            let call = self.table.get(turn.answered?)?;
+            let who = (call.process, call.unit?);
+            match self.units.serving(who, call.start) {
+                Serving::One(made, _) => return Some(made != request),
+                Serving::Unclear => return None,
+                Serving::Nothing => {
+                    turn = (self.turns.begun(who))
+                        .filter(|turn| turn.made == 1 && turn.requests == 0)?;
+                }
+            }
+        }
+        None
     }
 
     /// Takes in that a call is made, in its unit's turn.
@@ -210,15 +260,13 @@ impl Linker {
         };
         let answered = self.answered_by_turn(entry);
         let last = self.answered_at_last(entry);
-        let start = entry.start;
-        self.turns.watch(process, start, made.or(last));
+        if let Some(request) = made.or(last) {
+            let start = entry.start;
+            self.turns.watch(process, start, request);
+        }
         match (made, last) {
             (Some(made), Some(last)) if made != last => {
-                if self.turns.trust(process, Trust::Crossed) {
-                    self.sharers.push(process);
-                    self.stats.trace_turns_crossed.add(1);
-                    self.epoch = self.epoch.wrapping_add(1);
-                }
+                self.cross(process);
                 None
             }
             (Some(made), None) => (!self.turns.has_crossed(process)).then_some(made),

@@ -83,6 +83,10 @@ impl Orders for Told {
         Ok(())
     }
 
+    fn turns(&self, _: u32) -> Result<()> {
+        Ok(())
+    }
+
     fn serves_unseen(&self, process: u32) -> Result<()> {
         self.push(format!("{process} serves unseen"))
     }
