@@ -96,7 +96,7 @@ Examples:
       sudo spantap list -o json | jq -r 'select(.traced) | .pid'
 
 It reads /proc and the configuration and, where it is to be asked, Kubernetes, once; an agent that runs is
-not asked. Ports are those that a process listens on.
+not asked. Ports are those that a process listens on; selected by them are connections, not processes.
 
 Exit codes:
   0 done, 1 failed, or Kubernetes was asked and did not tell, 2 wrong usage or configuration.";

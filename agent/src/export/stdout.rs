@@ -184,14 +184,15 @@ const WIDEST_CALL: usize = 60;
 /// Characters of a peer's name at most, wherever the line goes.
 const LONGEST_PEER: usize = 60;
 
-/// The program and its process id; `room` is for both.
+/// The pod or, in none, the program, and its process id; `room` is for both.
 fn process(span: &Span, room: Option<usize>) -> String {
-    let name = match &*span.resource.program {
-        "" => span.resource.service(),
-        program => program,
-    };
+    let pod = text::find(&span.resource.attributes, "k8s.pod.name");
+    let name = pod.unwrap_or_else(|| match &*span.resource.program {
+        "" => span.resource.service().into(),
+        program => program.into(),
+    });
     let id = format!("[{}]", span.process);
-    kept(name.to_owned(), &id, room.unwrap_or(usize::MAX))
+    kept(name.into_owned(), &id, room.unwrap_or(usize::MAX))
 }
 
 /// The other end: who asked, or who was asked; where it is too long, its name is cut and not its port.
@@ -475,6 +476,23 @@ TIME (UTC)    PROCESS       SIDE    PEER       CALL              STATUS  TOTAL
         let whole = plain().line(&span);
         assert!(whole.contains("/or/more/still"), "{whole}");
         assert!(whole.contains("xxx…  POST"), "{whole}");
+    }
+
+    #[test]
+    fn a_pods_process_goes_by_the_pod() {
+        let mut span = server();
+        let resource = std::sync::Arc::make_mut(&mut span.resource);
+        resource.attributes.push(Attribute {
+            key: "k8s.pod.name".into(),
+            value: Value::Str("front-6bd65fb88c-x2x".into()),
+        });
+        let text = plain().line(&span);
+        assert!(
+            text.contains("  front-6bd65fb88c-x2x[8812]  server"),
+            "{text}"
+        );
+        let narrow = Table::new(false, Some(80)).line(&span);
+        assert!(narrow.contains("  front…[8812]  server"), "{narrow}");
     }
 
     #[test]

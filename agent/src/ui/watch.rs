@@ -75,12 +75,17 @@ pub fn run(args: &WatchArgs, color: Color) -> Result<i32> {
     let (shown, filtered) = counts.read();
     let shown = shown.saturating_sub(unprinted);
     say::write(&(summary_line(shown, filtered, unprinted, &summary) + "\n"));
+    if shown + filtered + unprinted == 0 {
+        say::say(NOBODY);
+    }
     agent::explained(&summary).for_each(say::say);
     summary.unread.iter().for_each(say::say);
     let signal = *heard.lock().unwrap_or_else(PoisonError::into_inner);
     let lost = unprinted > 0 || summary.lost() > 0;
     Ok(exit_code(args, signal, shown, lost))
 }
+
+const NOBODY: &str = "nothing passed, or nobody is selected: `spantap list` with the same flags says who is";
 
 fn ready(disabled: bool) -> &'static str {
     match disabled {

@@ -167,8 +167,9 @@ fn php(folder: &Path) -> Result<Setup> {
     let loaded: String = ["curl", "pdo", "pdo_pgsql", "igbinary", "redis"]
         .map(|name| format!(" -d extension={}/{name}.so", extensions.display()))
         .concat();
+    // It begins a session of its own, which nobody ends but nginx's end.
     let begun = format!(
-        "LD_LIBRARY_PATH={} {} -n -R -F -y php-fpm.conf{loaded} &
+        "setpriv --pdeathsig TERM env LD_LIBRARY_PATH={} {} -n -R -F -y php-fpm.conf{loaded} &
         until grep -q ready php-fpm.errors; do sleep 0.1; done;",
         php.libraries().display(),
         php.file("usr/sbin/php-fpm8.2")?.display()
