@@ -85,7 +85,8 @@ pub fn run(args: &WatchArgs, color: Color) -> Result<i32> {
     Ok(exit_code(args, signal, shown, lost))
 }
 
-const NOBODY: &str = "nothing passed, or nobody is selected: `spantap list` with the same flags says who is";
+const NOBODY: &str =
+    "nothing passed, or nobody is selected: `spantap list` with the same flags says who is";
 
 fn ready(disabled: bool) -> &'static str {
     match disabled {
