@@ -50,14 +50,14 @@ func main() {
 var gives = os.Getenv("HOP_GIVES") != ""
 
 // load makes that many requests, so many at once, when standard input has ended. The first comes long before the
-// others: who is watched before it is believed was by then.
+// others: who is watched for a second before it is believed was by then, and an agent with nothing to do has looked.
 func load(url string, atOnce, many int) {
 	_, err := io.Copy(io.Discard, os.Stdin)
 	must(err)
 	must(ask(url, "0"))
 	var last atomic.Int64
 	last.Add(1)
-	time.Sleep(1500 * time.Millisecond)
+	time.Sleep(2 * time.Second)
 	var workers sync.WaitGroup
 	for range atOnce {
 		workers.Go(func() {
