@@ -1,5 +1,6 @@
 //! The settings written out: as docs/configuration.md, as the sample file deploy/spantap.yaml, as a part of
-//! the chart's schema, and as `config show`. All of it comes from the table; a test refuses committed files that are stale.
+//! the chart's schema, and as `config show`. All of it comes from the table; a test refuses committed files
+//! that are stale.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -190,10 +191,10 @@ pub fn schema() -> String {
         });
         section.0.insert(last, None);
     }
-    let sections = top.0.iter().map(|(name, below)| {
-        let below = below.as_ref().map_or_else(|| json!({}), Names::schema);
-        format!("        \"{name}\": {below}")
-    });
+    let sections = top
+        .0
+        .iter()
+        .map(|(name, below)| format!("        \"{name}\": {}", Names::schema(below.as_ref())));
     let sections: Vec<String> = sections.collect();
     format!(
         "    \"config\": {{\n      \"type\": \"object\",\n      \"additionalProperties\": false,\n      \
@@ -207,11 +208,14 @@ pub fn schema() -> String {
 struct Names(BTreeMap<&'static str, Option<Names>>);
 
 impl Names {
-    fn schema(&self) -> Value {
-        let known = self.0.iter().map(|(name, below)| {
-            let schema = below.as_ref().map_or_else(|| json!({}), Names::schema);
-            ((*name).to_owned(), schema)
-        });
+    /// Of a section, or of a setting, which may be anything.
+    fn schema(section: Option<&Self>) -> Value {
+        let Some(Self(names)) = section else {
+            return json!({});
+        };
+        let known = names
+            .iter()
+            .map(|(name, below)| ((*name).to_owned(), Self::schema(below.as_ref())));
         let known: Map<String, Value> = known.collect();
         json!({"type": ["object", "null"], "additionalProperties": false, "properties": known})
     }
